@@ -1,0 +1,7 @@
+"""Physical CPUs: per-CPU variables, spinlocks, softirqs and hypercalls."""
+
+from emu.cpus.cpu import Cpu
+from emu.cpus.percpu import PerCpu
+from emu.cpus.spinlock import SpinLock
+
+__all__ = ["Cpu", "PerCpu", "SpinLock"]

@@ -1,0 +1,105 @@
+"""A physical CPU: the accesses it can make, its softirqs, and the hypercalls that it serves."""
+
+from collections import deque
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Any, TypeVar
+
+import attrs
+
+from emu.cpus.percpu import PerCpu, ReadPerCpu, WritePerCpu
+from emu.engine import Trace
+from emu.memory import Load, Memory, Store
+
+T = TypeVar("T")
+
+Softirq = Callable[["Cpu"], Awaitable[None]]
+
+
+@attrs.define(eq=False)
+class Cpu:
+    """One physical CPU.
+
+    Attributes:
+        values: its per-CPU variables, as far as they were written.
+        softirqs: raised and not yet processed, oldest first.
+    """
+
+    number: int
+    memory: Memory
+    trace: Trace
+    values: dict[str, Any] = attrs.field(factory=dict)
+    softirqs: deque[Softirq] = attrs.field(factory=deque)
+
+    @property
+    def name(self) -> str:
+        """Name of the CPU and of the agent that is it."""
+        return f"cpu{self.number}"
+
+    def load64(self, address: int, event: str = "memory.load", **details: Any) -> Load:
+        """Read a 64-bit word."""
+        return Load(self.memory, address, event, details)
+
+    def store32(self, address: int, value: int, event: str = "memory.store", **details: Any) -> Store:
+        """Write 32 bits in one step."""
+        return Store(self.memory, address, value, 32, event, details)
+
+    def store64(self, address: int, value: int, event: str = "memory.store", **details: Any) -> Store:
+        """Write a 64-bit word in one step."""
+        return Store(self.memory, address, value, 64, event, details)
+
+    def store128(self, address: int, value: int, event: str = "memory.store", **details: Any) -> Store:
+        """Write 128 bits in one step, as cmpxchg16b does."""
+        return Store(self.memory, address, value, 128, event, details)
+
+    def read(self, variable: PerCpu[T]) -> ReadPerCpu[T]:
+        """Read this CPU's value of a per-CPU variable."""
+        return ReadPerCpu(variable, self.number, self.values)
+
+    def write(self, variable: PerCpu[T], value: T) -> WritePerCpu:
+        """Write this CPU's value of a per-CPU variable."""
+        return WritePerCpu(variable, self.number, self.values, value)
+
+    def peek(self, variable: PerCpu[T]) -> T:
+        """Return this CPU's value of a variable without a step. For checks that have declared the read."""
+        value: T = self.values.get(variable.name, variable.initial)
+        return value
+
+    def note(self, event: str, **fields: Any) -> None:
+        """Remark something in the trace."""
+        self.trace.note(event, **fields)
+
+    def raise_softirq(self, handler: Softirq) -> None:
+        """Have `handler` run when this CPU next processes its softirqs."""
+        self.softirqs.append(handler)
+        self.note("softirq.raise", handler=getattr(handler, "__name__", "handler"))
+
+    async def process_pending_softirqs(self) -> None:
+        """Run what was raised on this CPU, oldest first, including what that raises (Xen: process_pending_softirqs)."""
+        while self.softirqs:
+            handler = self.softirqs.popleft()
+            self.note("softirq.run", handler=getattr(handler, "__name__", "handler"))
+            await handler(self)
+
+    def hypercall(self, name: str) -> "Hypercall":
+        """Return a context in which the CPU serves a hypercall; softirqs run on the way out, as in Xen."""
+        return Hypercall(self, name)
+
+
+@attrs.frozen
+class Hypercall:
+    """The time in which a CPU serves one hypercall."""
+
+    cpu: Cpu
+    name: str
+
+    async def __aenter__(self) -> Cpu:
+        self.cpu.note("hypercall.enter", hypercall=self.name)
+        return self.cpu
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.cpu.note("hypercall.exit", hypercall=self.name)
+        if error is None:
+            await self.cpu.process_pending_softirqs()

@@ -1,0 +1,157 @@
+"""Spinlocks. As in Xen (common/spinlock.c) they are ticket locks: who asks first is served first.
+
+Taking a ticket and being served are two steps. Every wait is for "ticket n is served", which becomes true once.
+"""
+
+from collections.abc import Iterable, Mapping
+from types import TracebackType
+from typing import Any
+
+import attrs
+
+from emu.cpus.cpu import Cpu
+from emu.engine import Access, Kind, Latch, Operation, Space, Wait
+from emu.errors import ScenarioError
+
+
+class SpinLock:
+    """A ticket lock.
+
+    Attributes:
+        name: unique in its machine.
+        tickets: how many were taken.
+        holder: the CPU that holds the lock, since step `held_since`.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.tickets = 0
+        self.holder: Cpu | None = None
+        self.held_since = 0
+        self.queue: list[tuple[Cpu, Latch]] = []
+
+    @property
+    def space(self) -> Space:
+        """Objects: 0 is the tail, from which tickets are drawn; n + 1 is "ticket n is served"."""
+        return ("lock", self.name)
+
+    def held(self, cpu: Cpu) -> "Held":
+        """Return a context in which the CPU holds the lock."""
+        return Held(self, cpu)
+
+    def describe_holder(self) -> tuple[str, int] | None:
+        """Return who holds the lock and since which step."""
+        return None if self.holder is None else (self.holder.name, self.held_since)
+
+    def __repr__(self) -> str:
+        state = "free" if self.holder is None else f"held by {self.holder.name}, {len(self.queue) - 1} waiting"
+        return f"<SpinLock {self.name}: {state}>"
+
+
+class TakeTicket(Operation[Latch]):
+    """Draw the next ticket, and return the latch that is set when it is served."""
+
+    __slots__ = ("contended", "cpu", "lock", "ticket")
+
+    def __init__(self, lock: SpinLock, cpu: Cpu) -> None:
+        if lock.holder is cpu:
+            raise ScenarioError(f"{cpu.name} already holds {lock.name}: a spinlock cannot be taken twice")
+        self.lock = lock
+        self.cpu = cpu
+        self.ticket = 0
+        self.contended: tuple[str, int] | None = None
+
+    def accesses(self) -> Iterable[Access]:
+        return (Access.to(self.lock.space, 0, Kind.WRITE),)
+
+    def perform(self, step: int) -> Latch:
+        lock = self.lock
+        self.ticket, lock.tickets = lock.tickets, lock.tickets + 1
+        served = Access.to(lock.space, self.ticket + 1, Kind.READ)
+        latch = Latch(f"the lock {lock.name}", served, lock.describe_holder)
+        lock.queue.append((self.cpu, latch))
+        if len(lock.queue) == 1:
+            latch.set()
+        else:
+            self.contended = lock.describe_holder() or (lock.queue[0][0].name, step)
+        return latch
+
+    def describe(self) -> tuple[str, Mapping[str, Any]]:
+        if self.contended is None:
+            return "lock.ticket", {"lock": self.lock.name, "ticket": self.ticket}
+        holder, since = self.contended
+        keys = {"lock": self.lock.name, "ticket": self.ticket, "holder": holder, "held_since": since}
+        return "lock.contend", keys
+
+
+class Acquire(Wait):
+    """Go on once our ticket is served."""
+
+    __slots__ = ("asked", "step", "ticket")
+
+    event = "lock.acquire"
+
+    def __init__(self, latch: Latch, ticket: TakeTicket, asked: int) -> None:
+        super().__init__(latch)
+        self.ticket = ticket
+        self.asked = asked
+        self.step = 0
+
+    def perform(self, step: int) -> None:
+        self.step = step
+        self.ticket.lock.holder = self.ticket.cpu
+        self.ticket.lock.held_since = step
+
+    def describe(self) -> tuple[str, Mapping[str, Any]]:
+        if self.ticket.contended is None:
+            return self.event, {"lock": self.ticket.lock.name}
+        waited = {"waited_for": self.ticket.contended[0], "waited": self.step - self.asked}
+        return self.event, {"lock": self.ticket.lock.name, **waited}
+
+
+class Release(Operation[None]):
+    """Serve the next ticket."""
+
+    __slots__ = ("cpu", "held", "lock", "ticket")
+
+    event = "lock.release"
+
+    def __init__(self, lock: SpinLock, cpu: Cpu, ticket: int) -> None:
+        self.lock = lock
+        self.cpu = cpu
+        self.ticket = ticket
+        self.held = 0
+
+    def accesses(self) -> Iterable[Access]:
+        return (Access.to(self.lock.space, self.ticket + 2, Kind.WRITE),)
+
+    def perform(self, step: int) -> None:
+        lock = self.lock
+        self.held = step - lock.held_since
+        lock.holder = None
+        lock.queue.pop(0)
+        if lock.queue:
+            lock.queue[0][1].set()
+
+    def describe(self) -> tuple[str, Mapping[str, Any]]:
+        return self.event, {"lock": self.lock.name, "held": self.held}
+
+
+@attrs.define
+class Held:
+    """The time in which a CPU holds a lock: `async with lock.held(cpu):`."""
+
+    lock: SpinLock
+    cpu: Cpu
+    ticket: int = 0
+
+    async def __aenter__(self) -> None:
+        ticket = TakeTicket(self.lock, self.cpu)
+        latch = await ticket
+        self.ticket = ticket.ticket
+        await Acquire(latch, ticket, self.cpu.trace.step)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await Release(self.lock, self.cpu, self.ticket)

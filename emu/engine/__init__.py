@@ -1,0 +1,36 @@
+"""Controlled concurrency for coroutines; knows no hardware.
+
+    operations.py   what an agent awaits: one preemptible access, with the objects that it touches
+    latches.py      conditions that become true once; the only thing an agent can wait for
+    agents.py       whatever takes steps
+    execution.py    one run: who is enabled, one step, deadlock, limits
+    hosts/          what drives an execution: a plain loop, or one Trio task for each agent
+    strategies/     who goes next
+    trace.py        what happened, step by step
+    sources.py      the source lines at which an agent is suspended
+"""
+
+from emu.engine.agents import Agent
+from emu.engine.execution import Deadlock, Execution, Limits, Waiter
+from emu.engine.latches import Latch, Wait
+from emu.engine.operations import Access, Choose, Kind, Operation, Space
+from emu.engine.strategies import Strategy
+from emu.engine.trace import Event, Trace
+
+__all__ = [
+    "Access",
+    "Agent",
+    "Choose",
+    "Deadlock",
+    "Event",
+    "Execution",
+    "Kind",
+    "Latch",
+    "Limits",
+    "Operation",
+    "Space",
+    "Strategy",
+    "Trace",
+    "Wait",
+    "Waiter",
+]

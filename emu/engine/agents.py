@@ -1,0 +1,41 @@
+"""Agents: whatever takes steps. A CPU, a device, an engine inside an IOMMU."""
+
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
+
+import attrs
+
+from emu.engine.operations import Operation
+
+Body = Callable[[], Coroutine[Any, Any, None]]
+
+
+@attrs.define(eq=False)
+class Agent:
+    """One thread of control.
+
+    Attributes:
+        name: unique in its execution, and the name of its Trio task.
+        body: called once to make the coroutine that takes the steps.
+        labels: how a log names the agent, e.g. {"cpu": 0}.
+        is_daemon: an execution may end while a daemon waits.
+        pending: the operation announced and not yet performed; None before the start and after the end.
+        announced: the step after which `pending` was announced.
+        foreign: what the agent awaited that is no operation; only a free-running execution can serve it.
+        is_cleaning: the execution has ended and the agent was told so.
+    """
+
+    name: str
+    body: Body = attrs.field(repr=False)
+    labels: Mapping[str, object]
+    is_daemon: bool = False
+    coroutine: Coroutine[Any, Any, None] | None = attrs.field(default=None, repr=False)
+    pending: Operation[Any] | None = None
+    announced: int = 0
+    foreign: object = None
+    is_done: bool = False
+    is_cleaning: bool = False
+
+    def can_step(self) -> bool:
+        """Whether the agent has announced an operation that can be performed now."""
+        return self.pending is not None and self.pending.is_enabled()

@@ -1,0 +1,236 @@
+"""One execution: agents, the strategy that chooses among them, and the trace that they leave.
+
+Hosts (hosts/) decide on whose stack the agents run; everything that can be seen of an execution is decided here, so
+that the same schedule leaves the same trace on every host.
+"""
+
+import traceback
+from collections.abc import Callable, Coroutine, Sequence
+from pathlib import PurePath
+from typing import Any
+
+import attrs
+
+from emu.engine.agents import Agent
+from emu.engine.latches import Wait
+from emu.engine.operations import Access, Choose, Operation
+from emu.engine.strategies import Strategy
+from emu.engine.trace import Trace
+from emu.errors import EmuError, InternalError, LimitReached, ModelError
+
+
+@attrs.frozen
+class Limits:
+    """What an execution may use at most."""
+
+    steps: int = 200_000
+    cleanup_steps: int = 10_000
+
+
+@attrs.frozen
+class Waiter:
+    """An agent that waits, what for, since which step, and who could end it."""
+
+    agent: str
+    waits_for: str
+    since: int
+    holder: str | None
+    held_since: int | None
+
+
+@attrs.frozen
+class Deadlock:
+    """No agent can go on and at least one has not finished."""
+
+    step: int
+    waiters: tuple[Waiter, ...]
+
+
+class ExecutionEnded(BaseException):
+    """Thrown into agents that are still suspended when their execution ends, so that they clean up."""
+
+
+class ReadRecorder:
+    """What checks have really read during one step: in checking mode each must have been declared."""
+
+    def __init__(self) -> None:
+        self.is_on = False
+        self.reads: list[tuple[tuple[str, ...], int]] = []
+
+    def read(self, space: tuple[str, ...], number: int) -> None:
+        """Note that state behind this object was read."""
+        if self.is_on:
+            self.reads.append((space, number))
+
+
+@attrs.define(eq=False)
+class Execution:
+    """One run of a set of agents under one strategy.
+
+    Attributes:
+        recorder: where checked state notes that it was read; checking mode compares it with what was declared.
+        deadlock: set when no agent could go on.
+    """
+
+    agents: Sequence[Agent]
+    strategy: Strategy
+    trace: Trace
+    limits: Limits = attrs.field(factory=Limits)
+    recorder: ReadRecorder = attrs.field(factory=ReadRecorder)
+    is_checking: bool = False
+    deadlock: Deadlock | None = None
+    has_ended: bool = False
+
+    def start(self) -> None:
+        """Bring every agent to its first operation, in order; nothing shared is touched before it."""
+        for agent in self.agents:
+            self.start_agent(agent)
+            if agent.foreign is not None:
+                raise foreign_await(agent)
+
+    def start_agent(self, agent: Agent) -> None:
+        """Make the agent's coroutine and run it up to its first await."""
+        agent.coroutine = agent.body()
+        self.resume(agent, None)
+
+    def pick(self) -> Agent | None:
+        """Return the agent that goes next; None when the execution is over, well or in a deadlock."""
+        enabled = [agent for agent in self.agents if agent.can_step()]
+        if enabled:
+            self.check_limits()
+            return enabled[0] if len(enabled) == 1 else self.strategy.pick(enabled)
+        if any(not (agent.is_done or agent.is_daemon) for agent in self.agents):
+            self.deadlock = self.find_deadlock()
+        return None
+
+    def check_limits(self) -> None:
+        """Stop an execution that has become too long.
+
+        Raises:
+            LimitReached: naming the limit.
+        """
+        if self.trace.step >= self.limits.steps:
+            raise LimitReached(
+                f"an execution took {self.limits.steps} steps without ending (limit 'steps'); "
+                "either an agent loops for ever, or raise the limit"
+            )
+
+    def step(self, agent: Agent) -> None:
+        """Perform the agent's pending operation and bring it to its next one, or to its end."""
+        self.perform_and_resume(agent)
+        if agent.foreign is not None:
+            raise foreign_await(agent)
+
+    def perform_and_resume(self, agent: Agent) -> None:
+        """As `step`, but leaves a foreign await to the host."""
+        operation = agent.pending
+        if operation is None:
+            raise InternalError(f"{agent.name} was chosen without an operation to perform")
+        step = self.trace.begin(agent)
+        if isinstance(operation, Choose):
+            operation.chosen = self.strategy.choose(operation)
+        self.trace.record(operation)
+        result = self.perform_checked(operation, step) if self.is_checking else operation.perform(step)
+        self.resume(agent, result)
+
+    def perform_checked(self, operation: Operation[Any], step: int) -> Any:
+        """Perform an operation; whatever it reads of checked state must have been declared."""
+        declared = tuple(operation.accesses())
+        self.recorder.is_on = True
+        try:
+            return operation.perform(step)
+        finally:
+            self.recorder.is_on = False
+            reads, self.recorder.reads = self.recorder.reads, []
+            name = operation.describe()[0]
+            for space, number in reads:
+                if not any(access.covers(space, number) for access in declared):
+                    raise UndeclaredReadError(name, space, number, declared)
+
+    def resume(self, agent: Agent, value: Any) -> None:
+        """Send a value into the agent's coroutine and keep what it announces next."""
+        self._advance(agent, lambda coroutine: coroutine.send(value))
+
+    def throw(self, agent: Agent, error: BaseException) -> None:
+        """Throw into the agent's coroutine and keep what it announces next."""
+        self._advance(agent, lambda coroutine: coroutine.throw(error))
+
+    def _advance(self, agent: Agent, resume: Callable[[Coroutine[Any, Any, None]], Any]) -> None:
+        agent.pending = agent.foreign = None
+        if agent.coroutine is None:
+            raise InternalError(f"{agent.name} was resumed before its start")
+        try:
+            awaited = resume(agent.coroutine)
+        except StopIteration:
+            agent.is_done = True
+        except EmuError:
+            agent.is_done = True
+            raise
+        except Exception as error:
+            agent.is_done = True
+            raise agent_raised(agent, error) from error
+        except BaseException:
+            agent.is_done = True
+            raise
+        else:
+            agent.announced = self.trace.step
+            if isinstance(awaited, Operation):
+                agent.pending = awaited
+            else:
+                agent.foreign = awaited
+
+    def find_deadlock(self) -> Deadlock:
+        """Say who waits for what, and who could end it."""
+        waiters = []
+        for agent in self.agents:
+            if isinstance(agent.pending, Wait) and not agent.is_daemon:
+                holder = agent.pending.latch.holder() or (None, None)
+                waiters.append(Waiter(agent.name, agent.pending.latch.name, agent.announced, *holder))
+        return Deadlock(self.trace.step, tuple(waiters))
+
+    def end(self) -> None:
+        """End every agent that is still suspended: its cleanup runs at once and leaves no trace."""
+        self.has_ended = True
+        self.trace.agent = None
+        for agent in self.agents:
+            self.end_agent(agent)
+
+    def end_agent(self, agent: Agent) -> None:
+        """Throw `ExecutionEnded` into an agent and perform what its cleanup awaits, as far as it is enabled."""
+        for _ in range(self.limits.cleanup_steps):
+            if agent.is_done or agent.coroutine is None:
+                return
+            try:
+                if agent.is_cleaning and agent.pending is not None and agent.pending.is_enabled():
+                    self.resume(agent, agent.pending.perform(self.trace.step))
+                else:
+                    agent.is_cleaning = True
+                    self.throw(agent, ExecutionEnded())
+            except (Exception, ExecutionEnded):  # noqa: BLE001 - the execution is over; only its first failure counts
+                return
+
+
+class UndeclaredReadError(InternalError):
+    """A check read state that it had not declared, so an exploration would not have ordered it."""
+
+    def __init__(self, operation: str, space: tuple[str, ...], number: int, declared: Sequence[Access]) -> None:
+        spaces = sorted({"/".join(access.space) for access in declared})
+        super().__init__(
+            f"{operation} read {'/'.join(space)} object {number:#x} without declaring it "
+            f"(declared: {', '.join(spaces) or 'nothing'})"
+        )
+
+
+def agent_raised(agent: Agent, error: Exception) -> ModelError:
+    """Return the error for an agent whose own code raised."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{PurePath(frame.filename).name}:{frame.lineno}"
+    return ModelError(f"{agent.name} raised {type(error).__name__} at {where}: {error}")
+
+
+def foreign_await(agent: Agent) -> ModelError:
+    """Return the error for an agent that awaited what only Trio itself could serve."""
+    return ModelError(
+        f"{agent.name} awaited {agent.foreign!r}, which is not an operation; under a controlled strategy agents await "
+        "operations only: use the free strategy, or leave Trio's own primitives out"
+    )

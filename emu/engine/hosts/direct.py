@@ -1,0 +1,25 @@
+"""The direct host: a plain loop. Exists only because sending to a coroutine is ten times cheaper than a task switch."""
+
+from collections.abc import Iterable
+
+from emu.engine.execution import Execution
+
+
+def run(execution: Execution) -> None:
+    """Run one execution to its end.
+
+    Raises:
+        EmuError: what ended the execution before its agents did.
+    """
+    try:
+        execution.start()
+        while (agent := execution.pick()) is not None:
+            execution.step(agent)
+    finally:
+        execution.end()
+
+
+def run_each(executions: Iterable[Execution]) -> None:
+    """Run executions one after the other; each is asked for when the one before it has ended."""
+    for execution in executions:
+        run(execution)

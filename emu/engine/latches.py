@@ -1,0 +1,56 @@
+"""Latches: conditions that become true once in an execution and stay true. Agents wait for nothing else."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from emu.engine.operations import Access, Kind, Operation
+
+
+class Latch:
+    """A condition that is set once and never unset: a slot was posted, a status was written, a lock is ours in turn.
+
+    Args:
+        name: what is waited for, as a deadlock report shows it.
+        touch: the shared object that setting the latch writes and waiting for it reads.
+        holder: who could set it and since which step it could, as far as that is known.
+    """
+
+    __slots__ = ("holder", "is_set", "name", "touch")
+
+    def __init__(
+        self, name: str, touch: Access, holder: Callable[[], tuple[str, int] | None] = lambda: None
+    ) -> None:
+        self.name = name
+        self.touch = touch
+        self.holder = holder
+        self.is_set = False
+
+    def set(self) -> None:
+        """Make the condition true; a second time changes nothing."""
+        self.is_set = True
+
+    def __repr__(self) -> str:
+        return f"<Latch {self.name}: {'set' if self.is_set else 'not set'}>"
+
+
+class Wait(Operation[None]):
+    """Wait for a latch. Disabled, never spinning, until it is set."""
+
+    __slots__ = ("latch",)
+
+    event = "wait"
+
+    def __init__(self, latch: Latch) -> None:
+        self.latch = latch
+
+    def accesses(self) -> Iterable[Access]:
+        return (self.latch.touch._replace(kind=Kind.READ),)
+
+    def is_enabled(self) -> bool:
+        return self.latch.is_set
+
+    def perform(self, step: int) -> None:
+        return None
+
+    def describe(self) -> tuple[str, Mapping[str, Any]]:
+        return self.event, {"for": self.latch.name}

@@ -1,0 +1,64 @@
+"""Traces: what happened in one execution, step by step. Logs and explanations are views of it."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import attrs
+
+from emu.engine.agents import Agent
+from emu.engine.operations import Operation
+from emu.engine.sources import Location, locations
+
+
+@attrs.frozen
+class Event:
+    """Something that happened at a step: the operation performed, or what an agent remarked about it."""
+
+    step: int
+    agent: Agent
+    name: str
+    fields: Mapping[str, Any]
+
+
+class Trace:
+    """The events of one execution in order, and the number of the current step: the only clock there is.
+
+    Args:
+        sources: keep, for every step, the source lines at which its agent was suspended. Costs several
+            microseconds a step; for executions that are shown to someone.
+    """
+
+    __slots__ = ("_records", "agent", "lines", "sources", "step")
+
+    def __init__(self, *, sources: bool = False) -> None:
+        self.step = 0
+        self.agent: Agent | None = None
+        self.sources = sources
+        self.lines: dict[int, tuple[Location, ...]] = {}
+        self._records: list[tuple[int, Agent, Operation[Any] | Event]] = []
+
+    def begin(self, agent: Agent) -> int:
+        """Open the next step, taken by this agent, and return its number."""
+        self.step += 1
+        self.agent = agent
+        if self.sources and agent.coroutine is not None:
+            self.lines[self.step] = tuple(locations(agent.coroutine))
+        return self.step
+
+    def record(self, operation: Operation[Any]) -> None:
+        """Keep the operation that the current step performed."""
+        if self.agent is not None:
+            self._records.append((self.step, self.agent, operation))
+
+    def note(self, name: str, **fields: Any) -> None:
+        """Keep a remark of the agent that took the current step. Notes outside of any step are dropped."""
+        if self.agent is not None:
+            self._records.append((self.step, self.agent, Event(self.step, self.agent, name, fields)))
+
+    def events(self) -> Iterator[Event]:
+        """Render the events in order."""
+        for step, agent, record in self._records:
+            yield record if isinstance(record, Event) else Event(step, agent, *record.describe())
+
+    def __len__(self) -> int:
+        return len(self._records)

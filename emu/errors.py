@@ -1,0 +1,32 @@
+"""What can go wrong, apart from findings (a finding is data and is never raised).
+
+    EmuError
+      ScenarioError      the user asked for something that cannot be done; the message says what to mend
+        ModelError       a scenario's own code raised or misbehaved
+      LimitReached       a named limit stopped an execution before it could be judged
+      InternalError      an impossible state: a bug of emu
+"""
+
+
+class EmuError(Exception):
+    """Root of everything that emu raises on purpose."""
+
+
+class ScenarioError(EmuError):
+    """A mistake in what the user asked for. One sentence: what is wrong and how to mend it."""
+
+
+class ModelError(ScenarioError):
+    """An agent's own code raised, or awaited something that a controlled execution cannot drive."""
+
+
+class LimitReached(EmuError):  # noqa: N818 - reaching a limit is an outcome without a verdict, not a mistake
+    """A named limit ended an execution. The message names it, its value and how to raise it."""
+
+
+class InternalError(EmuError):
+    """A state that cannot be. If you see this, please report it with the command that showed it."""
+
+    def __str__(self) -> str:
+        """Return the message with the request to report it."""
+        return f"{super().__str__()}; this is a bug of emu, please report it with the command that showed it"

@@ -1,0 +1,1 @@
+"""IOMMUs: hardware only. Nothing here knows of hypervisors, domains of one, or what software promised."""

@@ -1,0 +1,191 @@
+"""Host memory: 64-bit words in frames, and everything that each word has ever held.
+
+The history of a word is what a page-table walker could have read and when: the ledger (iommus/ledger.py) answers
+from it which translations hardware may still use. The walk is coherent: a store is visible to walkers at once.
+
+Not architectural: frames are handed out from two fixed regions, tables below data, so that "every table word" is
+one range of objects.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from emu.engine import Access, Kind, Latch, Operation, Space
+from emu.errors import InternalError, LimitReached, ScenarioError
+from emu.units import WORD_BYTES, Maddr, Mfn, frame_address
+
+WORDS: Space = ("memory",)
+"""The space of words as shared objects, numbered by address / 8."""
+
+FIRST_TABLE_FRAME = Mfn(0x100000)  # 4 GiB
+FIRST_DATA_FRAME = Mfn(0x180000)  # 6 GiB
+FRAMES_MAX = FIRST_DATA_FRAME - FIRST_TABLE_FRAME
+
+WORD_MASK = (1 << 64) - 1
+HALF_MASK = (1 << 32) - 1
+HALF_BYTES = 4
+
+
+class Version(NamedTuple):
+    """A value that a word took.
+
+    Attributes:
+        stored: the step of the store; 0 for what was there before the first step.
+        visible: the step from which a walker could read it.
+    """
+
+    stored: int
+    visible: int
+    value: int
+
+
+ZEROED = Version(0, 0, 0)
+
+
+def word_number(address: int) -> int:
+    """Return the number of the word that holds an address, as a shared object of space `WORDS`."""
+    return address // WORD_BYTES
+
+
+TABLE_WORDS = (word_number(frame_address(FIRST_TABLE_FRAME)), word_number(frame_address(FIRST_DATA_FRAME)) - 1)
+"""First and last object of the region from which tables are allocated."""
+
+
+class Memory:
+    """Words by address, with their histories."""
+
+    def __init__(self) -> None:
+        self.versions: dict[int, list[Version]] = {}
+        self.next_table = FIRST_TABLE_FRAME
+        self.next_data = FIRST_DATA_FRAME
+        self.latches: dict[int, list[tuple[int, int, Latch]]] = {}
+
+    def allocate_table(self) -> Mfn:
+        """Return a zeroed frame for a table that hardware walks."""
+        frame, self.next_table = self.next_table, Mfn(self.next_table + 1)
+        if frame >= FIRST_DATA_FRAME:
+            raise LimitReached(f"all {FRAMES_MAX} table frames are in use (limit 'frames'): use fewer tables")
+        return frame
+
+    def allocate_data(self, page_order: int = 0) -> Mfn:
+        """Return the first of 2^page_order zeroed frames, naturally aligned."""
+        size = 1 << page_order
+        frame = Mfn((self.next_data + size - 1) & ~(size - 1))
+        if frame + size > FIRST_DATA_FRAME + FRAMES_MAX:
+            raise LimitReached(f"all {FRAMES_MAX} data frames are in use (limit 'frames'): allocate fewer pages")
+        self.next_data = Mfn(frame + size)
+        return frame
+
+    def history(self, address: int) -> Sequence[Version]:
+        """Return every value of the word at an aligned address, oldest first."""
+        return self.versions.get(address, (ZEROED,))
+
+    def peek(self, address: int) -> int:
+        """Return the present value of a word without a step. For what is not an agent: set-up, checks, reports."""
+        return self.history(address)[-1].value
+
+    def put(self, address: int, value: int, *, step: int = 0) -> None:
+        """Make `value` the newest version of a word; step 0 is before the first step of an execution."""
+        if step == 0:
+            self.versions[address] = [Version(0, 0, value)]
+        else:
+            self.versions.setdefault(address, [ZEROED]).append(Version(step, step, value))
+        for shift, awaited, latch in self.latches.get(address, ()):
+            if (value >> shift) & HALF_MASK == awaited:
+                latch.set()
+
+    def latch(self, address: Maddr, awaited: int) -> Latch:
+        """Return a latch that is set when the 32 bits at an address next become `awaited`."""
+        check_alignment(address, HALF_BYTES)
+        name = f"the 32-bit word at {address:#x} to become {awaited:#x}"
+        latch = Latch(name, Access.to(WORDS, word_number(address), Kind.READ))
+        self.latches.setdefault(address & ~7, []).append((8 * (address & 4), awaited, latch))
+        return latch
+
+
+def check_alignment(address: int, size: int) -> None:
+    """Refuse an address that is not a multiple of the access size.
+
+    Raises:
+        ScenarioError: naming address and size.
+    """
+    if address % size or not 0 <= address < 1 << 52:
+        raise ScenarioError(f"address {address:#x} cannot be accessed as {size} bytes: align it and keep it below 2^52")
+
+
+class Load(Operation[int]):
+    """Read one 64-bit word.
+
+    Args:
+        event: what the log calls it.
+        details: further keys of the event.
+    """
+
+    __slots__ = ("address", "details", "label", "memory", "value")
+
+    def __init__(self, memory: Memory, address: int, label: str, details: Mapping[str, Any]) -> None:
+        check_alignment(address, WORD_BYTES)
+        self.memory = memory
+        self.address = address
+        self.label = label
+        self.details = details
+        self.value = 0
+
+    def accesses(self) -> Iterable[Access]:
+        return (Access.to(WORDS, word_number(self.address), Kind.READ),)
+
+    def perform(self, step: int) -> int:
+        self.value = self.memory.peek(self.address)
+        return self.value
+
+    def describe(self) -> tuple[str, Mapping[str, Any]]:
+        return self.label, {**self.details, "address": self.address, "value": self.value}
+
+
+class Store(Operation[int]):
+    """Write 32, 64 or 128 bits in one step, and return what was there.
+
+    Half a word at an address that is 4 modulo 8 is the word's high half.
+    """
+
+    __slots__ = ("address", "bits", "details", "label", "memory", "old", "value")
+
+    def __init__(
+        self, memory: Memory, address: int, value: int, bits: int, label: str, details: Mapping[str, Any]
+    ) -> None:
+        check_alignment(address, bits // 8)
+        if not 0 <= value < 1 << bits:
+            raise ScenarioError(f"{value:#x} does not fit into a store of {bits} bits: store it in parts")
+        self.memory = memory
+        self.address = address
+        self.value = value
+        self.bits = bits
+        self.label = label
+        self.details = details
+        self.old = 0
+
+    def accesses(self) -> Iterable[Access]:
+        first = word_number(self.address)
+        return (Access(WORDS, first, first + (self.bits == 128), Kind.WRITE),)
+
+    def perform(self, step: int) -> int:
+        address, memory = self.address, self.memory
+        if self.bits == 64:
+            self.old = memory.peek(address)
+            memory.put(address, self.value, step=step)
+        elif self.bits == 128:
+            self.old = memory.peek(address) | memory.peek(address + WORD_BYTES) << 64
+            memory.put(address, self.value & WORD_MASK, step=step)
+            memory.put(address + WORD_BYTES, self.value >> 64, step=step)
+        elif self.bits == 32:
+            word, shift = address & ~7, 8 * (address & 4)
+            whole = memory.peek(word)
+            self.old = (whole >> shift) & HALF_MASK
+            memory.put(word, (whole & ~(HALF_MASK << shift)) | self.value << shift, step=step)
+        else:
+            raise InternalError(f"a store of {self.bits} bits")
+        return self.old
+
+    def describe(self) -> tuple[str, Mapping[str, Any]]:
+        return self.label, {**self.details, "address": self.address, "old": self.old, "value": self.value}
+
