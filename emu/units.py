@@ -2,6 +2,8 @@
 
 from typing import NewType
 
+from emu.errors import ScenarioError
+
 Dfn = NewType("Dfn", int)
 """Device frame number: a device's view of an address, in units of 4 KiB."""
 
@@ -34,3 +36,20 @@ def offset(dfn: Dfn, pages: int) -> Dfn:
 def page_count(page_order: int) -> int:
     """Return how many 4 KiB pages 2^page_order is."""
     return 1 << page_order
+
+
+def parse_source_id(bdf: str) -> int:
+    """Return the 16-bit source-id of "bus:device.function", e.g. "00:1f.0" is 0xf8.
+
+    Raises:
+        ScenarioError: if it is no such name.
+    """
+    try:
+        bus, rest = bdf.split(":")
+        device, function = rest.split(".")
+        numbers = (int(bus, 16), int(device, 16), int(function, 16))
+    except ValueError:
+        numbers = (-1, -1, -1)
+    if not (0 <= numbers[0] < 256 and 0 <= numbers[1] < 32 and 0 <= numbers[2] < 8):
+        raise ScenarioError(f"{bdf!r} is no PCI device: write bus:device.function in hexadecimal, such as 00:1f.0")
+    return numbers[0] << 8 | numbers[1] << 3 | numbers[2]

@@ -61,9 +61,13 @@ class Cpu:
         return WritePerCpu(variable, self.number, self.values, value)
 
     def peek(self, variable: PerCpu[T]) -> T:
-        """Return this CPU's value of a variable without a step. For checks that have declared the read."""
+        """Return this CPU's value of a variable without a step: a check's, or the emulator's own bookkeeping."""
         value: T = self.values.get(variable.name, variable.initial)
         return value
+
+    def poke(self, variable: PerCpu[T], value: T) -> None:
+        """Change this CPU's value of a variable without a step. For the emulator's own bookkeeping."""
+        self.values[variable.name] = value
 
     def note(self, event: str, **fields: Any) -> None:
         """Remark something in the trace."""

@@ -100,23 +100,6 @@ def decode_context_entry(entry: int) -> ContextEntry | None:
     return ContextEntry((high >> DID_SHIFT) & DID_MASK, Maddr(entry & ADDRESS), levels)
 
 
-def parse_source_id(bdf: str) -> int:
-    """Return the 16-bit source-id of "bus:device.function", e.g. "00:1f.0" is 0xf8.
-
-    Raises:
-        ScenarioError: if it is no such name.
-    """
-    try:
-        bus, rest = bdf.split(":")
-        device, function = rest.split(".")
-        numbers = (int(bus, 16), int(device, 16), int(function, 16))
-    except ValueError:
-        numbers = (-1, -1, -1)
-    if not (0 <= numbers[0] < 256 and 0 <= numbers[1] < 32 and 0 <= numbers[2] < 8):
-        raise ScenarioError(f"{bdf!r} is no PCI device: write bus:device.function in hexadecimal, such as 00:1f.0")
-    return numbers[0] << 8 | numbers[1] << 3 | numbers[2]
-
-
 class DescriptorType(IntEnum):
     """Bits 3:0 of a descriptor (section 6.5.2)."""
 
@@ -213,7 +196,7 @@ def decode_descriptor(entry: int) -> Descriptor | None:
     if kind == DescriptorType.CONTEXT:
         return ContextInvalidation(Granularity(granularity), did, (low >> 32) & 0xFFFF, (low >> 48) & 3)
     if kind == DescriptorType.IOTLB:
-        dfn = Dfn((high & ADDRESS) >> 12) if granularity == Granularity.NARROW else Dfn(0)
+        dfn = Dfn(high >> 12) if granularity == Granularity.NARROW else Dfn(0)
         return IotlbInvalidation(
             Granularity(granularity),
             did,

@@ -1,0 +1,71 @@
+"""What stands before the first step: device assignments and page tables, written at once and without any step."""
+
+from emu.devices import Device
+from emu.hypervisor.domain import Domain
+from emu.hypervisor.ops import MapFlags
+from emu.hypervisor.vtd import VtdDriver, VtdIommu
+from emu.iommus.iotlb import IotlbEntry
+from emu.iommus.translation import Translation, entry_address
+from emu.iommus.vtd.contexts import context_entry_address, root_entry_address
+from emu.iommus.vtd.formats import (
+    ContextEntry,
+    decode_pte,
+    decode_root_entry,
+    encode_context_entry,
+    encode_leaf,
+    encode_root_entry,
+    encode_table,
+)
+from emu.memory import WORD_BYTES, WORD_MASK, Memory
+from emu.units import Dfn, Maddr, Mfn, frame_address
+
+FIRST_DID = 1
+"""Domain id 0 is kept free: a unit in caching mode tags non-present context entries with it (section 6.2.2.1)."""
+
+
+def assign(device: Device, domain: Domain, iommu: VtdIommu) -> None:
+    """Point a device's context entry at a domain's tables, under the domain's id on this unit."""
+    did = iommu.domids.setdefault(domain.number, FIRST_DID + len(iommu.domids))
+    memory = device.unit.memory
+    root_entry = root_entry_address(device.unit.contexts.root_table, device.source_id)
+    table = decode_root_entry(memory.peek(root_entry))
+    if table is None:
+        table = frame_address(memory.allocate_table())
+        memory.put(root_entry, encode_root_entry(table))
+    context = encode_context_entry(ContextEntry(did, domain.pgd, domain.levels))
+    address = context_entry_address(table, device.source_id)
+    memory.put(address, context & WORD_MASK)
+    memory.put(address + WORD_BYTES, context >> 64)
+    domain.devices.append(device)
+
+
+def enter_leaf(memory: Memory, domain: Domain, dfn: Dfn, leaf: int) -> list[Maddr]:
+    """Enter a 4 KiB leaf, with the tables that lead to it; return the words that a walk to it reads."""
+    path: list[Maddr] = []
+    table = domain.pgd
+    for level in range(domain.levels, 1, -1):
+        address = entry_address(table, dfn, level)
+        path.append(address)
+        entry = decode_pte(memory.peek(address), level)
+        if entry is None:
+            table = frame_address(memory.allocate_table())
+            memory.put(address, encode_table(table))
+        else:
+            table = entry.address
+    address = entry_address(table, dfn, 1)
+    memory.put(address, leaf)
+    domain.known_dfns.add(dfn)
+    return [*path, address]
+
+
+def premap(
+    memory: Memory, driver: VtdDriver, domain: Domain, dfn: Dfn, mfn: Mfn, flags: MapFlags, *, cached: bool
+) -> None:
+    """Map one page, and let every device of the domain have used it already if it is to be cached."""
+    read, write = MapFlags.READABLE in flags, MapFlags.WRITABLE in flags
+    leaf = encode_leaf(frame_address(mfn), read=read, write=write, snoop=driver.snoop_control)
+    reads = tuple((address, 0) for address in enter_leaf(memory, domain, dfn, leaf))
+    for device in domain.devices if cached else ():
+        did = next(iommu.domids[domain.number] for iommu in driver.iommus if iommu.unit is device.unit)
+        translation = Translation(leaf, 1, read, write)
+        device.unit.iotlb.insert(IotlbEntry(device.source_id, did, dfn, mfn, translation, reads))

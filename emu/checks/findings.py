@@ -1,0 +1,107 @@
+"""Findings: what a check has to report. Values; what they say in words is made by reports/."""
+
+from enum import Enum
+
+import attrs
+
+from emu.engine import Deadlock
+from emu.hypervisor.records import HookFailure, Update
+from emu.iommus.ledger import Path, PathEntry
+from emu.units import Dfn
+
+
+class FindingKind(Enum):
+    """What a finding is about."""
+
+    STALE = "stale"  # a translation that a call promised to be gone may still be used
+    LOST_ERROR = "lost-error"  # a failure was reported as success
+    DEADLOCK = "deadlock"  # nobody can go on
+    ILLEGAL = "illegal-translation"  # hardware used what the ledger forbids: a bug of emu
+
+
+class Evidence(Enum):
+    """How a stale translation is known."""
+
+    POSSIBLE = "possible"  # the ledger allows it when the promise is made
+    OBSERVED = "observed"  # a device used it afterwards
+
+
+@attrs.frozen
+class Use:
+    """A device's use of a translation."""
+
+    device: str
+    step: int
+
+
+@attrs.frozen
+class Stale:
+    """A promise that an old translation is gone, made while a unit could still use it.
+
+    Attributes:
+        promise: "mapped", "unmapped" or "flushed".
+        agent, call, step: who returned from which call when.
+        update: what the call stored or found; None for a flush.
+        path: the old way to the old leaf.
+        replaced: the entry of the path that was overwritten first.
+    """
+
+    promise: str
+    agent: str
+    call: str
+    step: int
+    domain: int
+    dfn: Dfn
+    unit: str
+    tag: int
+    path: Path
+    replaced: PathEntry
+    update: Update | None
+    use: Use | None = None
+
+    kind = FindingKind.STALE
+
+    @property
+    def evidence(self) -> Evidence:
+        """Whether a device has used the translation."""
+        return Evidence.POSSIBLE if self.use is None else Evidence.OBSERVED
+
+
+@attrs.frozen
+class LostError:
+    """A call that returned success although a hook that it needed had failed."""
+
+    agent: str
+    call: str
+    step: int
+    domain: int
+    dfn: Dfn
+    page_count: int
+    failure: HookFailure
+
+    kind = FindingKind.LOST_ERROR
+
+
+@attrs.frozen
+class Stuck:
+    """A deadlock."""
+
+    deadlock: Deadlock
+
+    kind = FindingKind.DEADLOCK
+
+
+@attrs.frozen
+class Illegal:
+    """A translation used that the ledger does not allow."""
+
+    device: str
+    step: int
+    unit: str
+    dfn: Dfn
+    leaf: int
+
+    kind = FindingKind.ILLEGAL
+
+
+Finding = Stale | LostError | Stuck | Illegal

@@ -1,0 +1,125 @@
+"""What a wrapper promises by returning success, judged at the step of the return.
+
+*unmapped, mapped*: no unit that the domain uses may still take an old path to a page that the call changed or found:
+one of which the CPUs had overwritten a word at or before the call's own change of that page. A path that gives the
+very leaf that the call stored or found does no harm, and later changes by others are not its business.
+
+*flushed*: nothing that was overwritten before the flush was called may be used in its range.
+
+*told*: a hook that failed is reported as a failure. That the domain was crashed does not excuse it.
+
+A call that returns with its CPU's iommu_dont_flush_iotlb set has promised nothing yet.
+"""
+
+from collections.abc import Iterable, Iterator
+
+import attrs
+
+from emu.checks.findings import Finding, LostError, Stale
+from emu.engine import Access, Kind, Space
+from emu.hypervisor.domain import Domain
+from emu.hypervisor.ops import OK
+from emu.hypervisor.records import CallRecord, Update
+from emu.iommus.ledger import Tables
+from emu.iommus.vtd.unit import VtdUnit
+from emu.units import Dfn
+
+PROMISES = {"map": "mapped", "unmap": "unmapped", "flush": "flushed", "flush_all": "flushed"}
+
+
+def promise_space(unit: VtdUnit) -> Space:
+    """Return the space of promises about a unit, numbered by dfn: made by a return, tested by a device's access."""
+    return ("promise", unit.name)
+
+
+def translators(domain: Domain) -> list[tuple[VtdUnit, Tables]]:
+    """Return every unit, and every set of tables there, by which a device of the domain may be translated."""
+    found: list[tuple[VtdUnit, Tables]] = []
+    for device in domain.devices:
+        for tables in device.unit.legal_tables(device.source_id):
+            if (device.unit, tables) not in found:
+                found.append((device.unit, tables))
+    return found
+
+
+def questions(record: CallRecord) -> Iterator[tuple[Dfn, int, Update | None]]:
+    """Yield each page that a call makes a promise about: the step up to which old words count, and its update."""
+    if record.call in ("map", "unmap"):
+        for dfn, update in record.updates.items():
+            yield dfn, update.step, update
+    else:
+        last = record.dfn + record.page_count - 1 if record.page_count else None
+        for dfn in record.domain.known_dfns.irange(record.dfn, last):
+            yield dfn, record.called, None
+
+
+def runs(dfns: Iterable[Dfn]) -> Iterator[tuple[Dfn, Dfn]]:
+    """Yield the ranges first..last of consecutive dfns."""
+    first = last = None
+    for dfn in sorted(dfns):
+        if first is not None and last is not None and dfn != last + 1:
+            yield first, last
+            first = None
+        first = dfn if first is None else first
+        last = dfn
+    if first is not None and last is not None:
+        yield first, last
+
+
+@attrs.define(eq=False)
+class PromiseJudge:
+    """Judges returns, and keeps what it found."""
+
+    findings: list[Finding] = attrs.field(factory=list)
+
+    def reads(self, record: CallRecord) -> Iterable[Access]:
+        """Return the ledger's objects of the pages, and the promises about them."""
+        ranges = list(runs(dfn for dfn, _, _ in questions(record)))
+        for unit, tables in translators(record.domain):
+            for first, last in ranges:
+                yield unit.ledger.access(tables.tag, first, last, Kind.READ)
+                yield Access(promise_space(unit), first, last, Kind.WRITE)
+
+    def judge(self, record: CallRecord, step: int) -> None:
+        """Judge a call at the step of its return."""
+        if record.result != OK:
+            return
+        agent = record.cpu.name
+        for failure in record.failures[:1]:
+            lost = LostError(
+                agent, record.call, step, record.domain.number, record.dfn, record.page_count, failure
+            )
+            self.findings.append(lost)
+        if not record.is_deferred:
+            self.findings.extend(stale_translations(record, step))
+
+
+def stale_translations(record: CallRecord, step: int) -> Iterator[Stale]:
+    """Yield what a unit may still use although the call has promised otherwise; one for each unit and page."""
+    for unit, tables in translators(record.domain):
+        for dfn, changed, update in questions(record):
+            for path in unit.ledger.old_paths(tables, dfn, changed):
+                replaced = path.overwritten_by(changed)
+                if replaced is None or path.translation.leaf == kept_leaf(unit, tables, dfn, changed, update):
+                    continue
+                yield Stale(
+                    promise=PROMISES[record.call],
+                    agent=record.cpu.name,
+                    call=record.call,
+                    step=step,
+                    domain=record.domain.number,
+                    dfn=dfn,
+                    unit=unit.name,
+                    tag=tables.tag,
+                    path=path,
+                    replaced=replaced,
+                    update=update,
+                )
+                break
+
+
+def kept_leaf(unit: VtdUnit, tables: Tables, dfn: Dfn, changed: int, update: Update | None) -> int | None:
+    """Return the leaf that does no harm: what the call stored or found; for a flush, what stood there when it began."""
+    if update is not None:
+        return update.new
+    return unit.ledger.leaf_at(tables, dfn, changed)

@@ -1,0 +1,51 @@
+"""What devices really use: evidence for findings, and the emulator's check of itself."""
+
+from collections.abc import Iterable
+
+import attrs
+
+from emu.checks.findings import Finding, Illegal, Stale, Use
+from emu.checks.promises import promise_space
+from emu.engine import Access, Kind
+from emu.iommus.iotlb import IotlbEntry
+from emu.iommus.requests import Request
+from emu.iommus.vtd.unit import VtdUnit
+
+
+@attrs.define(eq=False)
+class UsageWatch:
+    """Is told of every access that a device makes.
+
+    A use of an old path that a promise forbids turns *possible* evidence into *observed*. A use of what the ledger
+    does not allow is a bug of emu; this self-check is the one that reads the ledger without declaring it, for its
+    answer must not depend on the schedule.
+    """
+
+    findings: list[Finding]
+    names: dict[int, str] = attrs.field(factory=dict)
+
+    def reads(self, unit: VtdUnit, request: Request) -> Iterable[Access]:
+        """Return the promises about the page."""
+        return (Access.to(promise_space(unit), request.dfn, Kind.READ),)
+
+    def committed(self, unit: VtdUnit, request: Request, entry: IotlbEntry, step: int) -> None:
+        """Learn that an access was made through an entry."""
+        device = self.names[request.source_id]
+        for index, finding in enumerate(self.findings):
+            if isinstance(finding, Stale) and finding.use is None and takes(unit, request, entry, finding):
+                self.findings[index] = attrs.evolve(finding, use=Use(device, step))
+        legal = (unit.ledger.legal(tables, request.dfn) for tables in unit.legal_tables(request.source_id))
+        if not any(entry.translation in translations for translations in legal):
+            leaf = entry.translation.leaf
+            self.findings.append(Illegal(device, step, unit.name, request.dfn, leaf))
+
+
+def takes(unit: VtdUnit, request: Request, entry: IotlbEntry, finding: Stale) -> bool:
+    """Whether an access went by the old path that a finding is about: it read the word before it was replaced."""
+    if (unit.name, request.dfn, entry.tag) != (finding.unit, finding.dfn, finding.tag):
+        return False
+    replaced = finding.replaced
+    return any(
+        address == replaced.address and replaced.overwritten is not None and read < replaced.overwritten
+        for address, read in entry.reads
+    )

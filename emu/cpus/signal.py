@@ -1,0 +1,42 @@
+"""Signals: what one CPU tells others once, such as that a call has returned."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from emu.engine import Access, Kind, Latch, Operation, Wait
+
+
+class Signal:
+    """Sent once, and awaited by whoever must not go on before."""
+
+    def __init__(self, name: str) -> None:
+        self.latch = Latch(f"the signal {name!r}", Access.to(("signal", name), 0, Kind.WRITE))
+        self.name = name
+
+    def send(self) -> "Send":
+        """Tell whoever waits."""
+        return Send(self)
+
+    def wait(self) -> Wait:
+        """Wait until it is sent."""
+        return Wait(self.latch)
+
+
+class Send(Operation[None]):
+    """Set the signal's latch."""
+
+    __slots__ = ("signal",)
+
+    event = "signal.send"
+
+    def __init__(self, signal: Signal) -> None:
+        self.signal = signal
+
+    def accesses(self) -> Iterable[Access]:
+        return (self.signal.latch.touch,)
+
+    def perform(self, step: int) -> None:
+        self.signal.latch.set()
+
+    def describe(self) -> tuple[str, Mapping[str, Any]]:
+        return self.event, {"signal": self.signal.name}

@@ -1,0 +1,123 @@
+"""Devices: what a PCI function does when it accesses memory by DMA.
+
+One access is a lookup in the IOTLB, on a miss a walk of one step a level and a fill, then the access itself.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+import attrs
+
+from emu.engine import Access, Choose, Kind, Operation
+from emu.iommus.iotlb import DFN_MAX, Fill, IotlbEntry, Key, Lookup
+from emu.iommus.requests import Request
+from emu.iommus.vtd.unit import VtdUnit
+from emu.memory import WORDS, word_number
+from emu.units import Dfn, frame_address, parse_source_id
+
+WORD_MAX = (1 << 64) - 1
+
+
+class Watcher(Protocol):
+    """Who is told about the accesses that devices make: the checks."""
+
+    def reads(self, unit: VtdUnit, request: Request) -> Iterable[Access]:
+        """Return the objects that `committed` depends on."""
+
+    def committed(self, unit: VtdUnit, request: Request, entry: IotlbEntry, step: int) -> None:
+        """Learn that an access was made through an entry."""
+
+
+class Commit(Operation[int]):
+    """Read or write the first word of the frame that a request was translated to."""
+
+    __slots__ = ("device", "entry", "mfn", "request", "value")
+
+    def __init__(self, device: "Device", request: Request, entry: IotlbEntry, value: int) -> None:
+        self.device = device
+        self.request = request
+        self.entry = entry
+        self.mfn = entry.frame(request.dfn)
+        self.value = value
+
+    def accesses(self) -> Iterable[Access]:
+        kind = Kind.WRITE if self.request.is_write else Kind.READ
+        yield Access.to(WORDS, word_number(frame_address(self.mfn)), kind)
+        yield self.request.committed.touch
+        for watcher in self.device.watchers:
+            yield from watcher.reads(self.device.unit, self.request)
+
+    def perform(self, step: int) -> int:
+        address, unit = frame_address(self.mfn), self.device.unit
+        if self.request.is_write:
+            unit.memory.put(address, self.value, step=step)
+        else:
+            self.value = unit.memory.peek(address)
+        for watcher in self.device.watchers:
+            watcher.committed(unit, self.request, self.entry, step)
+        unit.requests.close(self.request)
+        return self.value
+
+    def describe(self) -> tuple[str, Mapping[str, Any]]:
+        event = "dma.write" if self.request.is_write else "dma.read"
+        keys = {"iommu": self.device.unit.name, "dfn": self.request.dfn, "mfn": self.mfn, "value": self.value}
+        return event, keys
+
+
+@attrs.define(eq=False)
+class Device:
+    """A PCI function behind a unit.
+
+    Attributes:
+        bdf: its name, bus:device.function.
+        watchers: the checks that are told of its accesses.
+    """
+
+    bdf: str
+    unit: VtdUnit
+    watchers: Sequence[Watcher] = ()
+
+    @property
+    def source_id(self) -> int:
+        """The requester id that its requests carry."""
+        return parse_source_id(self.bdf)
+
+    async def read(self, dfn: Dfn) -> int | None:
+        """Read the first word of a page; None if the IOMMU faults the access."""
+        return await self.access(dfn, is_write=False, value=0)
+
+    async def write(self, dfn: Dfn, value: int) -> bool:
+        """Write the first word of a page; return whether the IOMMU let it through."""
+        return await self.access(dfn, is_write=True, value=value & WORD_MAX) is not None
+
+    async def access(self, dfn: Dfn, *, is_write: bool, value: int) -> int | None:
+        """Make one access; return the word read or written, None on a fault."""
+        unit = self.unit
+        request = unit.requests.open(self.source_id, dfn, is_write=is_write)
+        entry = await self.translate(request)
+        permitted = entry is not None and (entry.translation.write if is_write else entry.translation.read)
+        if entry is None or not permitted:
+            unit.requests.close(request)
+            unit.trace.note("dma.fault", iommu=unit.name, dfn=dfn, access="write" if is_write else "read")
+            return None
+        return await Commit(self, request, entry, value)
+
+    async def translate(self, request: Request) -> IotlbEntry | None:
+        """Find a request's translation, in the IOTLB or by walks; None where it faults."""
+        while True:
+            entry = await Lookup(self.unit.iotlb, request)
+            if entry is not None:
+                return entry
+            entry = await self.unit.walk(request)
+            if entry is None:
+                return None
+            if await Fill(self.unit.iotlb, request, entry, await self.choose_victim()):
+                return entry
+
+    async def choose_victim(self) -> Key | None:
+        """Return the entry to evict for the next fill; None while there is room."""
+        iotlb = self.unit.iotlb
+        if len(iotlb) < iotlb.capacity:
+            return None
+        keys: list[Key] = list(iotlb.entries)
+        return keys[await Choose("evict", len(keys), (iotlb.access(0, DFN_MAX, Kind.WRITE),))]

@@ -1,0 +1,133 @@
+"""The one door to map, unmap, flush and flush all, whatever the revision.
+
+It keeps a record of each call, and on return gives the record to the judge, in a step of its own. The revision knows
+nothing of it, so no revision can silence a check.
+"""
+
+from collections.abc import Awaitable, Iterable, Mapping
+from typing import Any
+
+import attrs
+
+from emu.cpus import Cpu
+from emu.engine import Access, Kind, Operation
+from emu.errors import ScenarioError
+from emu.hypervisor.domain import Domain
+from emu.hypervisor.ops import RESULT_NAMES, Judge, MapFlags, iommu_dont_flush_iotlb
+from emu.hypervisor.records import CallRecord, open_call
+from emu.hypervisor.revisions import Revision
+from emu.units import Dfn, Mfn, page_count
+
+
+class Return(Operation[int]):
+    """Return from a call: what it promised is judged now."""
+
+    __slots__ = ("judge", "record")
+
+    event = "call.return"
+
+    def __init__(self, record: CallRecord, judge: Judge) -> None:
+        self.record = record
+        self.judge = judge
+
+    def accesses(self) -> Iterable[Access]:
+        yield Access.to(iommu_dont_flush_iotlb.space, self.record.cpu.number, Kind.READ)
+        yield from self.judge.reads(self.record)
+
+    def perform(self, step: int) -> int:
+        self.record.is_deferred = self.record.cpu.peek(iommu_dont_flush_iotlb)
+        self.judge.judge(self.record, step)
+        return self.record.result
+
+    def describe(self) -> tuple[str, Mapping[str, Any]]:
+        record = self.record
+        keys: dict[str, Any] = {"call": record.call, "domain": record.domain.number}
+        if record.page_count:
+            keys |= {"dfn": record.dfn, "page_count": record.page_count}
+        keys["result"] = RESULT_NAMES.get(record.result, record.result)
+        return self.event, {**keys, "deferred": True} if record.is_deferred else keys
+
+
+@attrs.frozen
+class Calls:
+    """The callers' entry points of one revision."""
+
+    revision: Revision
+    judge: Judge
+
+    async def map(
+        self, cpu: Cpu, domain: Domain, dfn: Dfn, mfn: Mfn, *, page_order: int = 0, flags: MapFlags = MapFlags(3)
+    ) -> int:
+        """Map 2^page_order pages from `dfn` to those from `mfn`; return 0 or a negative errno.
+
+        Raises:
+            ScenarioError: if dfn or mfn is not aligned to the order, or outside what the domain can address.
+        """
+        check_range(domain, dfn, page_order)
+        check_order(f"mfn {mfn:#x}", mfn, page_order)
+        record = self.open(cpu, "map", domain, dfn, page_count(page_order))
+        return await self.close(record, self.revision.map(cpu, domain, dfn, mfn, page_order, flags))
+
+    async def unmap(self, cpu: Cpu, domain: Domain, dfn: Dfn, *, page_order: int = 0) -> int:
+        """Unmap 2^page_order pages; return 0 or a negative errno.
+
+        Raises:
+            ScenarioError: as `map`.
+        """
+        check_range(domain, dfn, page_order)
+        record = self.open(cpu, "unmap", domain, dfn, page_count(page_order))
+        return await self.close(record, self.revision.unmap(cpu, domain, dfn, page_order))
+
+    async def flush(self, cpu: Cpu, domain: Domain, dfn: Dfn, *, pages: int) -> int:
+        """Flush a range of pages; return 0 or a negative errno.
+
+        Raises:
+            ScenarioError: if the range is empty or outside what the domain can address.
+        """
+        if pages < 1:
+            raise ScenarioError(f"a flush of {pages} pages: name at least one, or flush the whole domain")
+        check_range(domain, Dfn(dfn + pages - 1), 0)
+        record = self.open(cpu, "flush", domain, dfn, pages)
+        return await self.close(record, self.revision.flush(cpu, domain, dfn, pages))
+
+    async def flush_all(self, cpu: Cpu, domain: Domain) -> int:
+        """Flush all that is cached for a domain; return 0 or a negative errno."""
+        record = self.open(cpu, "flush_all", domain, Dfn(0), 0)
+        return await self.close(record, self.revision.flush_all(cpu, domain))
+
+    def open(self, cpu: Cpu, call: str, domain: Domain, dfn: Dfn, pages: int) -> CallRecord:
+        """Begin the record of a call. A caller's entry point does not call another one."""
+        record = CallRecord(call, cpu, domain, dfn, pages, called=cpu.trace.step)
+        keys = {"dfn": dfn, "page_count": pages} if pages else {}
+        cpu.note("call.enter", call=call, domain=domain.number, **keys)
+        cpu.poke(open_call, record)
+        return record
+
+    async def close(self, record: CallRecord, call: Awaitable[int]) -> int:
+        """Make the call and have its return judged."""
+        record.result = await call
+        record.cpu.poke(open_call, None)
+        return await Return(record, self.judge)
+
+
+def check_order(name: str, frame: int, page_order: int) -> None:
+    """Refuse a frame that is not aligned to an order.
+
+    Raises:
+        ScenarioError: naming the frame.
+    """
+    if frame % page_count(page_order):
+        raise ScenarioError(f"{name} is not aligned to page order {page_order}: use a multiple of its size")
+
+
+def check_range(domain: Domain, dfn: Dfn, page_order: int) -> None:
+    """Refuse a range that is not aligned, or that the domain's tables do not reach.
+
+    Raises:
+        ScenarioError: naming the dfn.
+    """
+    check_order(f"dfn {dfn:#x}", dfn, page_order)
+    if not 0 <= dfn <= dfn + page_count(page_order) - 1 < 1 << 9 * domain.levels:
+        raise ScenarioError(
+            f"dfn {dfn:#x} of order {page_order} lies outside what {domain.levels} levels of tables reach"
+        )

@@ -1,0 +1,78 @@
+"""Domains, as far as their IOMMU mappings are concerned."""
+
+from enum import Enum
+from types import TracebackType
+
+import attrs
+from sortedcontainers import SortedSet
+
+from emu.cpus import Cpu, SpinLock
+from emu.cpus.spinlock import Held
+from emu.devices import Device
+from emu.hypervisor.ops import IommuOps
+from emu.units import Dfn, Maddr
+
+HARDWARE_DOMAIN = 0
+
+
+class OuterLock(Enum):
+    """How far the lock of a wrapper's caller reaches (the p2m lock, the grant table's, the page type's)."""
+
+    NONE = "none"
+    PER_CALL = "per-call"  # each call is under the lock; a deferred flush comes after it was dropped
+    ACROSS_FLUSH = "across-flush"  # the lock is held until the flush has returned
+
+
+@attrs.define(eq=False)
+class Domain:
+    """A guest, or the hardware domain (number 0).
+
+    Attributes:
+        pgd: its highest page table.
+        levels: how many levels of tables it has.
+        devices: assigned to it.
+        mapping_lock: guards its page tables (Xen: hd->arch.mapping_lock).
+        p2m_lock: what its callers may hold around the wrappers.
+        known_dfns: every dfn that ever had an entry.
+    """
+
+    number: int
+    pgd: Maddr
+    levels: int
+    ops: IommuOps
+    devices: list[Device] = attrs.field(factory=list)
+    is_crashed: bool = False
+    mapping_lock: SpinLock = attrs.field(init=False)
+    p2m_lock: SpinLock = attrs.field(init=False)
+    known_dfns: "SortedSet[Dfn]" = attrs.field(factory=SortedSet)
+
+    def __attrs_post_init__(self) -> None:
+        self.mapping_lock = SpinLock(f"d{self.number}.mapping_lock")
+        self.p2m_lock = SpinLock(f"d{self.number}.p2m_lock")
+
+    @property
+    def is_hardware_domain(self) -> bool:
+        """Whether a failure must not crash it (Xen: is_hardware_domain)."""
+        return self.number == HARDWARE_DOMAIN
+
+    def crash(self, cpu: Cpu) -> None:
+        """Mark the domain as crashed (Xen: domain_crash). Its devices run on until they are taken away."""
+        if not self.is_crashed:
+            self.is_crashed = True
+            cpu.note("domain.crash", domain=self.number)
+
+    def outer_lock(self, cpu: Cpu, reach: OuterLock) -> "Held | NoLock":
+        """Return a context in which the caller holds its lock, or nothing where there is none."""
+        return NoLock() if reach is OuterLock.NONE else self.p2m_lock.held(cpu)
+
+
+class NoLock:
+    """A caller that holds no lock."""
+
+    async def __aenter__(self) -> None:
+        return None
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        return None

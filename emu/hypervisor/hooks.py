@@ -1,0 +1,70 @@
+"""The hooks as the wrappers reach them: the driver's own, with failures noted and faults injected.
+
+A revision calls what looks like its driver; so the checks know of a failed hook whatever the revision makes of it.
+"""
+
+import attrs
+
+from emu.cpus import Cpu
+from emu.hypervisor.domain import Domain
+from emu.hypervisor.ops import OK, FlushType, IommuOps, MapFlags
+from emu.hypervisor.records import record_failure
+from emu.units import Dfn, Mfn
+
+
+@attrs.frozen
+class HookFault:
+    """A fault to inject: a hook fails on one page, before it has touched anything."""
+
+    hook: str = attrs.field(validator=attrs.validators.in_(("map_page", "unmap_page")))
+    dfn: Dfn
+    result: int = attrs.field(validator=attrs.validators.lt(0))
+
+
+@attrs.define(eq=False)
+class Hooks:
+    """A driver's hooks, watched."""
+
+    driver: IommuOps
+    faults: list[HookFault] = attrs.field(factory=list)
+
+    def injected(self, cpu: Cpu, hook: str, dfn: Dfn) -> int:
+        """Return the result that an injected fault gives; OK where there is none."""
+        for fault in self.faults:
+            if (fault.hook, fault.dfn) == (hook, dfn):
+                cpu.note("fault.inject", hook=hook, dfn=dfn, result=fault.result)
+                return fault.result
+        return OK
+
+    async def map_page(
+        self, cpu: Cpu, domain: Domain, dfn: Dfn, mfn: Mfn, flags: MapFlags
+    ) -> tuple[int, FlushType]:
+        """Make an entry."""
+        result, flush_type = self.injected(cpu, "map_page", dfn), FlushType.NONE
+        if result == OK:
+            result, flush_type = await self.driver.map_page(cpu, domain, dfn, mfn, flags)
+        return noted(cpu, "map_page", dfn, result), flush_type
+
+    async def unmap_page(self, cpu: Cpu, domain: Domain, dfn: Dfn) -> int:
+        """Clear an entry."""
+        result = self.injected(cpu, "unmap_page", dfn) or await self.driver.unmap_page(cpu, domain, dfn)
+        return noted(cpu, "unmap_page", dfn, result)
+
+    async def iotlb_flush(
+        self, cpu: Cpu, domain: Domain, dfn: Dfn, page_count: int, flush_type: FlushType
+    ) -> int:
+        """Flush a range."""
+        result = await self.driver.iotlb_flush(cpu, domain, dfn, page_count, flush_type)
+        return noted(cpu, "iotlb_flush", dfn, result)
+
+    async def iotlb_flush_all(self, cpu: Cpu, domain: Domain) -> int:
+        """Flush a domain."""
+        result = await self.driver.iotlb_flush_all(cpu, domain)
+        return noted(cpu, "iotlb_flush_all", Dfn(0), result)
+
+
+def noted(cpu: Cpu, hook: str, dfn: Dfn, result: int) -> int:
+    """Note a failure, and return the result."""
+    if result != OK:
+        record_failure(cpu, hook, dfn, result)
+    return result

@@ -1,0 +1,72 @@
+"""The words that every revision shares: flush types, result codes, the driver's hooks, and who judges promises."""
+
+from collections.abc import Iterable
+from enum import IntEnum, IntFlag
+from typing import TYPE_CHECKING, Protocol
+
+from emu.cpus import Cpu, PerCpu
+from emu.engine import Access
+from emu.units import Dfn, Mfn
+
+if TYPE_CHECKING:
+    from emu.hypervisor.domain import Domain
+    from emu.hypervisor.records import CallRecord
+
+OK = 0
+ENOMEM = -12
+EFAULT = -14
+EINVAL = -22
+ETIMEDOUT = -110
+
+RESULT_NAMES = {OK: "ok", ENOMEM: "-ENOMEM", EFAULT: "-EFAULT", EINVAL: "-EINVAL", ETIMEDOUT: "-ETIMEDOUT"}
+"""Results of Xen's functions: 0 or a negative errno."""
+
+INVALID_DFN = Dfn((1 << 64) - 1)
+
+iommu_dont_flush_iotlb = PerCpu("iommu_dont_flush_iotlb", initial=False)
+"""While it is set on a CPU, the wrappers that read it leave the flush to whoever set it."""
+
+
+class FlushType(IntEnum):
+    """What a change of an entry requires (seed patch: enum iommu_flush_type). The larger covers the smaller."""
+
+    NONE = 0
+    ADDED = 1
+    MODIFIED = 2
+
+
+class MapFlags(IntFlag):
+    """What a mapping permits (Xen: IOMMUF_readable, IOMMUF_writable)."""
+
+    READABLE = 1
+    WRITABLE = 2
+
+
+class IommuOps(Protocol):
+    """A driver's hooks, as the wrappers call them (Xen: struct iommu_ops)."""
+
+    async def map_page(
+        self, cpu: Cpu, domain: "Domain", dfn: Dfn, mfn: Mfn, flags: MapFlags
+    ) -> tuple[int, FlushType]:
+        """Make an entry; return the result and what it requires."""
+
+    async def unmap_page(self, cpu: Cpu, domain: "Domain", dfn: Dfn) -> int:
+        """Clear an entry; return the result."""
+
+    async def iotlb_flush(
+        self, cpu: Cpu, domain: "Domain", dfn: Dfn, page_count: int, flush_type: FlushType
+    ) -> int:
+        """Flush a range as far as the type requires; return the result."""
+
+    async def iotlb_flush_all(self, cpu: Cpu, domain: "Domain") -> int:
+        """Flush all that is cached for a domain; return the result."""
+
+
+class Judge(Protocol):
+    """Who judges what a call has promised by returning. Implemented by the checks, wired by the machine."""
+
+    def reads(self, record: "CallRecord") -> Iterable[Access]:
+        """Return the shared objects that `judge` depends on."""
+
+    def judge(self, record: "CallRecord", step: int) -> None:
+        """Judge a call at the step of its return."""

@@ -1,0 +1,70 @@
+"""What one call of a wrapper did: written by code that no revision changed, read by the checks."""
+
+from typing import NamedTuple
+
+import attrs
+
+from emu.cpus import Cpu, PerCpu
+from emu.hypervisor.domain import Domain
+from emu.units import Dfn
+
+
+class Update(NamedTuple):
+    """A leaf that a call stored, or found under the lock and left alone (old equals new)."""
+
+    dfn: Dfn
+    old: int
+    new: int
+    step: int
+
+
+class HookFailure(NamedTuple):
+    """A hook that did not do what it was asked to."""
+
+    hook: str
+    dfn: Dfn
+    result: int
+    step: int
+
+
+@attrs.define(eq=False)
+class CallRecord:
+    """One call of map, unmap, flush or flush_all.
+
+    Attributes:
+        page_count: how many pages the call was for; 0 for the whole domain.
+        called: the last step before the call.
+        updates: the last update of each dfn, in the order of the first ones.
+        result: what the caller was told; meaningful once the call has returned.
+        is_deferred: the CPU's iommu_dont_flush_iotlb was set when the call returned.
+    """
+
+    call: str
+    cpu: Cpu
+    domain: Domain
+    dfn: Dfn
+    page_count: int
+    called: int
+    updates: dict[Dfn, Update] = attrs.field(factory=dict)
+    failures: list[HookFailure] = attrs.field(factory=list)
+    result: int = 0
+    is_deferred: bool = False
+
+
+open_call: PerCpu[CallRecord | None] = PerCpu("open_call", initial=None)
+"""The record of the wrapper that is running on a CPU; bookkeeping of the emulator, so it takes no steps."""
+
+
+def record_update(cpu: Cpu, domain: Domain, dfn: Dfn, old: int, new: int) -> None:
+    """Note that the current step stored or found a leaf."""
+    domain.known_dfns.add(dfn)
+    record = cpu.peek(open_call)
+    if record is not None:
+        record.updates[dfn] = Update(dfn, old, new, cpu.trace.step)
+
+
+def record_failure(cpu: Cpu, hook: str, dfn: Dfn, result: int) -> None:
+    """Note that a hook has failed."""
+    record = cpu.peek(open_call)
+    if record is not None:
+        record.failures.append(HookFailure(hook, dfn, result, cpu.trace.step))

@@ -1,0 +1,203 @@
+"""The VT-d driver, as far as no revision changed it (Xen: drivers/passthrough/vtd/{iommu,qinval}.c).
+
+Finding and making tables, reading and storing leaves, and asking a unit to invalidate.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from emu.cpus import Cpu, SpinLock
+from emu.engine import Latch, Wait
+from emu.errors import LimitReached
+from emu.hypervisor.domain import Domain
+from emu.hypervisor.ops import INVALID_DFN, OK
+from emu.hypervisor.records import record_update
+from emu.iommus.translation import entry_address
+from emu.iommus.vtd.formats import (
+    READ,
+    WRITE,
+    Granularity,
+    IotlbInvalidation,
+    WaitDescriptor,
+    decode_pte,
+    encode_descriptor,
+)
+from emu.iommus.vtd.invalidation import ENTRIES, ReadTail, WriteTail
+from emu.iommus.vtd.unit import VtdUnit
+from emu.memory import WORD_BYTES
+from emu.units import Dfn, Maddr, frame_address
+
+QINVAL_STAT_INIT = 0
+QINVAL_STAT_DONE = 1
+
+NOT_ISSUED = 1
+"""What a low-level flush returns if the unit caches no non-present entries, so that nothing was asked of it."""
+
+
+@attrs.define(eq=False)
+class VtdIommu:
+    """What the driver knows of one unit (Xen: struct vtd_iommu).
+
+    Attributes:
+        register_lock: guards the tail of the invalidation queue.
+        domids: the unit's domain id for each domain that uses it; Xen's domid_bitmap and domid_map.
+    """
+
+    unit: VtdUnit
+    domids: dict[int, int] = attrs.field(factory=dict)
+    register_lock: SpinLock = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.register_lock = SpinLock(f"{self.unit.name}.register_lock")
+
+
+@attrs.frozen
+class VtdDriver:
+    """The units of the machine, and where each CPU has its completion status written (Xen: per-CPU poll_slot)."""
+
+    iommus: tuple[VtdIommu, ...]
+    poll_slots: Maddr
+
+    @property
+    def snoop_control(self) -> bool:
+        """Whether leaves carry SNP: every unit must support it (Xen: iommu_snoop)."""
+        return all(iommu.unit.settings.snoop_control for iommu in self.iommus)
+
+    def poll_slot(self, cpu: Cpu) -> Maddr:
+        """Return the address of a CPU's status word."""
+        return Maddr(self.poll_slots + WORD_BYTES * cpu.number)
+
+
+class AwaitStatus(Wait):
+    """Wait until the unit has written our status word."""
+
+    __slots__ = ("iommu",)
+
+    event = "flush.done"
+
+    def __init__(self, latch: Latch, iommu: str) -> None:
+        super().__init__(latch)
+        self.iommu = iommu
+
+    def describe(self) -> tuple[str, Mapping[str, Any]]:
+        return self.event, {"iommu": self.iommu}
+
+
+async def addr_to_dma_page_maddr(cpu: Cpu, domain: Domain, dfn: Dfn, *, alloc: bool) -> Maddr | None:
+    """Return the address of the leaf of a dfn; None where a table is missing and `alloc` is not set.
+
+    A new table is entered in three stores, as Xen does it: address, then R, then W, on an entry that is in use.
+    """
+    table = domain.pgd
+    for level in range(domain.levels, 1, -1):
+        address = entry_address(table, dfn, level)
+        word = await cpu.load64(address, "pte.read", domain=domain.number, dfn=dfn, level=level)
+        entry = decode_pte(word, level)
+        if entry is None:
+            if not alloc:
+                record_update(cpu, domain, dfn, 0, 0)
+                return None
+            table = frame_address(cpu.memory.allocate_table())
+            for word in (table, table | READ, table | READ | WRITE):
+                await cpu.store64(address, word, "pte.write", domain=domain.number, dfn=dfn, level=level)
+        else:
+            table = entry.address
+    return entry_address(table, dfn, 1)
+
+
+async def read_pte(cpu: Cpu, domain: Domain, dfn: Dfn, address: Maddr) -> int:
+    """Return the leaf of a dfn. To be called under the mapping_lock."""
+    word = await cpu.load64(address, "pte.read", domain=domain.number, dfn=dfn, level=1)
+    record_update(cpu, domain, dfn, word, word)
+    return word
+
+
+async def write_pte(cpu: Cpu, domain: Domain, dfn: Dfn, address: Maddr, word: int) -> None:
+    """Store the leaf of a dfn in one step. To be called under the mapping_lock."""
+    event = "pte.write" if word else "pte.clear"
+    old = await cpu.store64(address, word, event, domain=domain.number, dfn=dfn, level=1)
+    record_update(cpu, domain, dfn, old, word)
+
+
+async def qinval_update(cpu: Cpu, iommu: VtdIommu, descriptor: IotlbInvalidation | WaitDescriptor) -> None:
+    """Put a descriptor into the next slot of a unit's queue (Xen: queue_invalidate_* in qinval.c)."""
+    queue = iommu.unit.queue
+    async with iommu.register_lock.held(cpu):
+        tail = await ReadTail(queue)
+        if queue.is_full:
+            raise LimitReached(
+                f"{iommu.unit.name}'s invalidation queue is full (limit 'descriptors', {ENTRIES - 1}): use fewer CPUs"
+            )
+        address = queue.slot_address(tail)
+        await cpu.store128(address, encode_descriptor(descriptor), "queue.write", iommu=iommu.unit.name)
+        await WriteTail(queue, (tail + 1) % ENTRIES)
+
+
+async def invalidate_sync(cpu: Cpu, driver: VtdDriver, iommu: VtdIommu) -> int:
+    """Post a wait descriptor and wait until the unit has written its status (Xen: queue_invalidate_wait)."""
+    address = driver.poll_slot(cpu)
+    await cpu.store32(address, QINVAL_STAT_INIT)
+    latch = cpu.memory.latch(address, QINVAL_STAT_DONE)
+    await qinval_update(cpu, iommu, WaitDescriptor(address, QINVAL_STAT_DONE))
+    await AwaitStatus(latch, iommu.unit.name)
+    return OK
+
+
+async def flush_iotlb_qi(
+    cpu: Cpu, driver: VtdDriver, iommu: VtdIommu, asked: IotlbInvalidation, *, non_present: bool
+) -> int:
+    """Have a unit invalidate, and wait for it; or do nothing where only non-present entries changed.
+
+    A unit that caches non-present entries is asked under domain id 0 then, as Xen did until c5c84e9766: that is the
+    tag of non-present *context* entries, so the IOTLB keeps what it was to drop.
+    """
+    if non_present:
+        if not iommu.unit.settings.caching_mode:
+            return NOT_ISSUED
+        asked = attrs.evolve(asked, did=0)
+    await qinval_update(cpu, iommu, asked)
+    return await invalidate_sync(cpu, driver, iommu)
+
+
+async def iommu_flush_iotlb_dsi(
+    cpu: Cpu, driver: VtdDriver, iommu: VtdIommu, did: int, *, non_present: bool
+) -> int:
+    """Flush all that a unit caches for a domain id."""
+    asked = IotlbInvalidation(Granularity.DOMAIN, did)
+    return await flush_iotlb_qi(cpu, driver, iommu, asked, non_present=non_present)
+
+
+async def iommu_flush_iotlb_psi(
+    cpu: Cpu, driver: VtdDriver, iommu: VtdIommu, did: int, dfn: Dfn, order: int, *, non_present: bool
+) -> int:
+    """Flush 2^order pages of a domain id; the whole domain where the unit cannot be that selective."""
+    settings = iommu.unit.settings
+    if not settings.page_selective or order > settings.mamv:
+        return await iommu_flush_iotlb_dsi(cpu, driver, iommu, did, non_present=non_present)
+    aligned = Dfn(dfn >> order << order)
+    asked = IotlbInvalidation(Granularity.NARROW, did, aligned, order)
+    return await flush_iotlb_qi(cpu, driver, iommu, asked, non_present=non_present)
+
+
+async def iommu_flush_iotlb(
+    cpu: Cpu, driver: VtdDriver, domain: Domain, dfn: Dfn, *, old_present: bool, page_count: int
+) -> int:
+    """Flush a range of a domain on every unit that it uses. No lock is held.
+
+    One page is flushed by itself; any other count, or INVALID_DFN, flushes the whole domain. The result of a later
+    unit replaces that of an earlier one, as in Xen until e7059776f9.
+    """
+    result = OK
+    for iommu in driver.iommus:
+        did = iommu.domids.get(domain.number)
+        if did is None:
+            continue
+        if page_count != 1 or dfn == INVALID_DFN:
+            result = await iommu_flush_iotlb_dsi(cpu, driver, iommu, did, non_present=False)
+        else:
+            result = await iommu_flush_iotlb_psi(cpu, driver, iommu, did, dfn, 0, non_present=not old_present)
+        if result == NOT_ISSUED:
+            result = OK  # where Xen would flush the write buffer; there is none here
+    return result

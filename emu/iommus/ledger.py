@@ -1,0 +1,205 @@
+"""The ledger: which translations a unit may legally use, whatever its caches really hold.
+
+A translation of a dfn is legal if some sequence of reads could have put it into a cache and nothing has had to drop
+it since. Such a *path* reads one word at each level, top down, at steps t_L <= ... <= t_1, each value visible to the
+walker at its step, so that
+
+* t_1 is not before the start of the last completed invalidation that covers the leaf, and
+* between t_k and t_(k-1) no invalidation dropped the cached entry of level k (the paging-structure caches).
+
+The answer is found on question, by descending the histories of the words (memory.py); nothing is kept in sets, and
+an invalidation, however wide, costs the same. An invalidation counts from its start, once it completes: what was
+read before the start is gone, what was read while it executed may stay.
+
+Sources: VT-d 6.2.4, 6.2.5, 6.5.3; RISC-V IOMMU, note on IOTINVAL, states the rule most clearly.
+"""
+
+from bisect import bisect_left
+from collections.abc import Iterator
+from math import inf
+from typing import NamedTuple
+
+import attrs
+
+from emu.engine import Access, Kind, Space
+from emu.engine.execution import ReadRecorder
+from emu.iommus.translation import Decode, Entry, Translation, entry_address, level_base, level_order
+from emu.memory import WORDS, Memory, Version, word_number
+from emu.units import Dfn, Maddr
+
+TAG_SHIFT = 52
+
+
+class Tables(NamedTuple):
+    """What a domain tag stands for: the tables that translate for it."""
+
+    tag: int
+    root: Maddr
+    levels: int
+
+
+class PathEntry(NamedTuple):
+    """One word that a path reads: which value of it, and the step of the store that replaced this value."""
+
+    level: int
+    address: Maddr
+    version: Version
+    overwritten: int | None
+
+
+class Path(NamedTuple):
+    """A legal way to a translation, from the root table to the leaf."""
+
+    translation: Translation
+    entries: tuple[PathEntry, ...]
+
+    def overwritten_by(self, step: int) -> PathEntry | None:
+        """Return the entry that the CPUs replaced first, if that was at or before a step."""
+        old = [entry for entry in self.entries if entry.overwritten is not None and entry.overwritten <= step]
+        return min(old, key=lambda entry: (entry.overwritten, -entry.level)) if old else None
+
+
+@attrs.define(eq=False)
+class Ledger:
+    """Invalidations of one unit, and the question what is still legal.
+
+    Attributes:
+        unit: name of the unit.
+        recorder: told which objects a question depended on.
+    """
+
+    unit: str
+    memory: Memory
+    decode: Decode
+    recorder: ReadRecorder = attrs.field(factory=ReadRecorder)
+    all_since: int = 0
+    tag_since: dict[int, int] = attrs.field(factory=dict)
+    range_since: dict[tuple[int, int, int], int] = attrs.field(factory=dict)
+    orders: dict[int, list[int]] = attrs.field(factory=dict)
+    drops: dict[int | None, list[tuple[int, Dfn, Dfn]]] = attrs.field(factory=dict)
+
+    @property
+    def space(self) -> Space:
+        """The ledger's objects: one for each tag and dfn."""
+        return ("ledger", self.unit)
+
+    def number(self, tag: int, dfn: int) -> int:
+        """Return the number of the object of a tag and dfn."""
+        return tag << TAG_SHIFT | dfn
+
+    def access(self, tag: int | None, first: int, last: int, kind: Kind) -> Access:
+        """Return the access to the objects of a range of dfns under a tag; under every tag if it is None."""
+        if tag is None:
+            return Access(self.space, 0, self.number(0xFFFF, (1 << TAG_SHIFT) - 1), kind)
+        return Access(self.space, self.number(tag, first), self.number(tag, last), kind)
+
+    def complete(self, start: int, tag: int | None, dfn: Dfn, order: int | None, *, leaf_only: bool = False) -> None:
+        """Note that an invalidation has completed.
+
+        Args:
+            start: the step at which it began.
+            tag: the domain tag that it names; None for every tag.
+            dfn: the first of its dfns.
+            order: it covers 2^order dfns; None for every dfn of the tag.
+            leaf_only: cached table entries were allowed to stay.
+        """
+        if tag is None:
+            self.all_since = max(self.all_since, start)
+        elif order is None:
+            self.tag_since[tag] = max(self.tag_since.get(tag, 0), start)
+        else:
+            key = (tag, order, dfn >> order)
+            self.range_since[key] = max(self.range_since.get(key, 0), start)
+            if order not in self.orders.setdefault(tag, []):
+                self.orders[tag].append(order)
+        if not leaf_only:
+            first, last = (dfn, Dfn(dfn + (1 << order) - 1)) if order is not None else (Dfn(0), Dfn(1 << TAG_SHIFT))
+            drops = self.drops.setdefault(tag, [])
+            drops.insert(bisect_left(drops, (start, first, last)), (start, first, last))
+
+    def since(self, tag: int, dfn: Dfn) -> int:
+        """Return the start of the last completed invalidation that covers a leaf; 0 if there was none."""
+        latest = max(self.all_since, self.tag_since.get(tag, 0))
+        for order in self.orders.get(tag, ()):
+            latest = max(latest, self.range_since.get((tag, order, dfn >> order), 0))
+        return latest
+
+    def next_drop(self, tag: int, dfn: Dfn, level: int, step: float) -> float:
+        """Return the first step at or after `step` from which the cached entry of a level is gone."""
+        first = level_base(dfn, level)
+        last = first + (1 << level_order(level)) - 1
+        earliest = inf
+        for drops in (self.drops.get(tag, ()), self.drops.get(None, ())):
+            for index in range(bisect_left(drops, (step, 0, 0)), len(drops)):
+                start, low, high = drops[index]
+                if low <= last and first <= high:
+                    earliest = min(earliest, start)
+                    break
+        return earliest
+
+    def paths(self, tables: Tables, dfn: Dfn, changed: float = -1) -> Iterator[Path]:
+        """Yield every legal path to a present translation of a dfn, newest values first.
+
+        Args:
+            changed: note as read the words to which only an entry leads that was replaced at or before this step.
+        """
+        since = self.since(tables.tag, dfn)
+
+        def descend(level: int, table: Maddr, low: float, high: float, above: tuple[PathEntry, ...]) -> Iterator[Path]:
+            if level == 1:
+                low = max(low, since)
+            address = entry_address(table, dfn, level)
+            if any(entry.overwritten is not None and entry.overwritten <= changed for entry in above):
+                self.recorder.read(WORDS, word_number(address))
+            until, overwritten = inf, None
+            for version in reversed(self.memory.history(address)):
+                earliest, latest = max(version.visible, low), min(until, high)
+                if earliest < latest and (entry := self.decode(version.value, level)) is not None:
+                    entries = (*above, PathEntry(level, address, version, overwritten))
+                    if not entry.is_leaf:
+                        limit = inf if latest == inf else self.next_drop(tables.tag, dfn, level, latest)
+                        yield from descend(level - 1, entry.address, earliest, limit, entries)
+                    elif latest > since:
+                        yield Path(self.translation(entry, version.value, level, entries), entries)
+                if version.visible <= low:
+                    break
+                until, overwritten = version.visible, version.stored
+
+        yield from descend(tables.levels, tables.root, 0, inf, ())
+
+    def translation(self, leaf: Entry, word: int, level: int, entries: tuple[PathEntry, ...]) -> Translation:
+        """Return what a path gives: the permissions are those that all its entries grant."""
+        read, write = leaf.read, leaf.write
+        for entry in entries[:-1]:
+            above = self.decode(entry.version.value, entry.level)
+            read, write = read and bool(above and above.read), write and bool(above and above.write)
+        return Translation(word, level, read, write)
+
+    def legal(self, tables: Tables, dfn: Dfn) -> set[Translation]:
+        """Return the translations of a dfn that the unit may use now."""
+        return {path.translation for path in self.paths(tables, dfn)}
+
+    def old_paths(self, tables: Tables, dfn: Dfn, changed: int) -> Iterator[Path]:
+        """Yield the legal paths of which the CPUs had replaced a word at or before step `changed`.
+
+        Reads the ledger's object of the tag and dfn, and the words that only a replaced table entry leads to: what
+        lies before `changed` elsewhere can change no more.
+        """
+        self.recorder.read(self.space, self.number(tables.tag, dfn))
+        for path in self.paths(tables, dfn, changed):
+            if path.overwritten_by(changed) is not None:
+                yield path
+
+    def leaf_at(self, tables: Tables, dfn: Dfn, step: int) -> int | None:
+        """Return the leaf that a walk of the tables as the CPUs had stored them at a step finds; None if none."""
+        table = tables.root
+        for level in range(tables.levels, 0, -1):
+            history = self.memory.history(entry_address(table, dfn, level))
+            word = next((version.value for version in reversed(history) if version.stored <= step), 0)
+            entry = self.decode(word, level)
+            if entry is None:
+                return None
+            if entry.is_leaf:
+                return word
+            table = entry.address
+        return None

@@ -1,0 +1,113 @@
+"""The context cache of a unit, and which context entries it may legally use (section 6.2.2).
+
+A context entry is legal if it was visible at or after the start of the last completed context invalidation that
+covers it. What an IOTLB caches through an old one keeps the old domain id (section 6.2.2.1).
+"""
+
+from collections.abc import Sequence
+from math import inf
+
+import attrs
+
+from emu.engine import Access, Kind
+from emu.iommus.vtd.formats import (
+    ContextEntry,
+    ContextInvalidation,
+    Granularity,
+    decode_context_entry,
+    decode_root_entry,
+)
+from emu.memory import WORD_BYTES, Memory, Version
+from emu.units import Maddr
+
+SOURCE_ID_MAX = 0xFFFF
+FUNCTION_BITS_IGNORED = (0b000, 0b100, 0b110, 0b111)
+"""The function bits of a source-id that a function mask of 0 to 3 leaves out."""
+
+ENTRY_BYTES = 16
+
+
+def root_entry_address(root_table: Maddr, source_id: int) -> Maddr:
+    """Return where the root entry of a device's bus lies."""
+    return Maddr(root_table + ENTRY_BYTES * (source_id >> 8))
+
+
+def context_entry_address(context_table: Maddr, source_id: int) -> Maddr:
+    """Return where the context entry of a device lies."""
+    return Maddr(context_table + ENTRY_BYTES * (source_id & 0xFF))
+
+
+@attrs.define(eq=False)
+class ContextCache:
+    """Cached context entries by source-id, and the invalidations that have completed.
+
+    Attributes:
+        completed: each with the step of its start.
+    """
+
+    unit: str
+    memory: Memory
+    root_table: Maddr
+    entries: dict[int, ContextEntry] = attrs.field(factory=dict)
+    completed: list[tuple[int, ContextInvalidation]] = attrs.field(factory=list)
+
+    def access(self, kind: Kind, first: int, last: int) -> Access:
+        """Return the access to what is cached for a range of source-ids."""
+        return Access(("context_cache", self.unit), first, last, kind)
+
+    def since(self, source_id: int, did: int) -> int:
+        """Return the start of the last completed invalidation that covers an entry; 0 if there was none."""
+        return max((start for start, done in self.completed if covers(done, source_id, did)), default=0)
+
+    def invalidate(self, invalidation: ContextInvalidation, start: int) -> int:
+        """Drop what an invalidation covers and count it as completed; return how many entries went."""
+        covered = [source for source, entry in self.entries.items() if covers(invalidation, source, entry.did)]
+        for source_id in covered:
+            del self.entries[source_id]
+        self.completed.append((start, invalidation))
+        return len(covered)
+
+    def legal(self, source_id: int) -> list[ContextEntry]:
+        """Return the context entries that the unit may use for a device now, newest first."""
+        found: list[ContextEntry] = []
+        roots = wide_history(self.memory, root_entry_address(self.root_table, source_id))
+        for root, _ in roots:
+            table = decode_root_entry(root.value)
+            if table is None:
+                continue
+            for version, until in wide_history(self.memory, context_entry_address(table, source_id)):
+                entry = decode_context_entry(version.value)
+                if entry is None or entry in found:
+                    continue
+                if until > max(self.since(source_id, entry.did), root.visible):
+                    found.append(entry)
+        return found
+
+
+def sources_covered(invalidation: ContextInvalidation) -> tuple[int, int]:
+    """Return the first and last source-id that an invalidation may cover."""
+    if invalidation.granularity is not Granularity.NARROW:
+        return 0, SOURCE_ID_MAX
+    ignored = FUNCTION_BITS_IGNORED[invalidation.function_mask]
+    return invalidation.source_id & ~ignored, invalidation.source_id | ignored
+
+
+def covers(invalidation: ContextInvalidation, source_id: int, did: int) -> bool:
+    """Whether an invalidation covers the entry of a device that is tagged with a domain id."""
+    if invalidation.granularity is Granularity.GLOBAL:
+        return True
+    if did != invalidation.did or invalidation.granularity is Granularity.DOMAIN:
+        return did == invalidation.did
+    return (source_id ^ invalidation.source_id) & ~FUNCTION_BITS_IGNORED[invalidation.function_mask] == 0
+
+
+def wide_history(memory: Memory, address: Maddr) -> Sequence[tuple[Version, float]]:
+    """Return the values of a 128-bit entry, newest first, each with the step at which the next one replaced it."""
+    low, high = memory.history(address), memory.history(address + WORD_BYTES)
+    versions: list[tuple[Version, float]] = []
+    until = inf
+    for step in sorted({version.visible for version in (*low, *high)}, reverse=True):
+        halves = [next(v.value for v in reversed(history) if v.visible <= step) for history in (low, high)]
+        versions.append((Version(step, step, halves[0] | halves[1] << 64), until))
+        until = step
+    return versions

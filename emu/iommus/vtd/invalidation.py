@@ -1,0 +1,346 @@
+"""Queued invalidation (section 6.5.2): the ring, its registers, and the engine that executes descriptors.
+
+Submitting, beginning, removing and completing are steps of their own, so a CPU that has submitted knows nothing yet.
+The engine takes descriptors in order and one at a time: one of the orders that the manual allows (6.5.2.12), and one
+in which every wait descriptor fences, whether it asks for that (FN) or not.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from emu.engine import Access, Kind, Latch, Operation, Space, Wait
+from emu.iommus.iotlb import DFN_MAX
+from emu.iommus.requests import Request
+from emu.iommus.vtd.contexts import sources_covered
+from emu.iommus.vtd.formats import (
+    ContextInvalidation,
+    Descriptor,
+    Granularity,
+    IotlbInvalidation,
+    WaitDescriptor,
+    decode_descriptor,
+)
+from emu.memory import TABLE_WORDS, WORD_BYTES, WORDS, Memory, Store, word_number
+from emu.units import Dfn, Maddr
+
+if TYPE_CHECKING:
+    from emu.iommus.vtd.unit import VtdUnit
+
+ENTRIES = 256
+"""Descriptors in a ring of one page, 16 bytes each (IQA_REG.QS = 0)."""
+
+DESCRIPTOR_BYTES = 16
+TAIL, FIRST_SLOT = 0, 1
+
+
+@attrs.define(eq=False)
+class InvalidationQueue:
+    """The ring in memory and its registers IQA and IQT.
+
+    Attributes:
+        base: where the ring lies.
+        tail: IQT as an index: the slot that software fills next.
+        count: how many slots were ever posted.
+        fetched: how many of them hardware has taken.
+        posted: latches "slot n is posted", n counted from the start and never wrapped.
+        error: FSTS.IQE: hardware has met a descriptor that it cannot execute, and has stopped.
+    """
+
+    unit: str
+    base: Maddr
+    tail: int = 0
+    count: int = 0
+    fetched: int = 0
+    posted: dict[int, Latch] = attrs.field(factory=dict)
+    error: bool = False
+
+    @property
+    def space(self) -> Space:
+        """Objects: the tail register, then every slot ever posted."""
+        return ("queue", self.unit)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no slot is free: hardware has yet to fetch all but one of them."""
+        return self.count - self.fetched >= ENTRIES - 1
+
+    def slot_access(self, slot: int, kind: Kind) -> Access:
+        """Return the access to the slot posted as number `slot`."""
+        return Access.to(self.space, FIRST_SLOT + slot, kind)
+
+    def slot_address(self, slot: int) -> Maddr:
+        """Return where the descriptor of a slot lies; slots wrap round."""
+        return Maddr(self.base + DESCRIPTOR_BYTES * (slot % ENTRIES))
+
+    def latch(self, slot: int) -> Latch:
+        """Return the latch that is set when slot number `slot` is posted."""
+        if slot not in self.posted:
+            touch = self.slot_access(slot, Kind.READ)
+            self.posted[slot] = Latch(f"descriptor {slot} of {self.unit}'s invalidation queue", touch)
+        return self.posted[slot]
+
+
+class ReadTail(Operation[int]):
+    """Read IQT: the index of the slot to fill."""
+
+    __slots__ = ("queue", "value")
+
+    event = "queue.tail"
+
+    def __init__(self, queue: InvalidationQueue) -> None:
+        self.queue = queue
+        self.value = 0
+
+    def accesses(self) -> Iterable[Access]:
+        return (Access.to(self.queue.space, TAIL, Kind.READ),)
+
+    def perform(self, step: int) -> int:
+        self.value = self.queue.tail
+        return self.value
+
+    def describe(self) -> tuple[str, Mapping[str, Any]]:
+        return self.event, {"iommu": self.queue.unit, "slot": self.value}
+
+
+class WriteTail(Operation[None]):
+    """Write IQT: hand every slot up to the new tail to the hardware."""
+
+    __slots__ = ("queue", "slot", "value")
+
+    event = "queue.post"
+
+    def __init__(self, queue: InvalidationQueue, value: int) -> None:
+        self.queue = queue
+        self.value = value
+        self.slot = queue.count
+
+    def accesses(self) -> Iterable[Access]:
+        first = FIRST_SLOT + self.queue.count
+        posted = (self.value - self.queue.tail) % ENTRIES
+        yield Access.to(self.queue.space, TAIL, Kind.WRITE)
+        yield Access(self.queue.space, first, first + posted - 1, Kind.WRITE)
+
+    def perform(self, step: int) -> None:
+        queue = self.queue
+        self.slot = queue.count
+        while queue.tail != self.value:
+            queue.latch(queue.count).set()
+            queue.tail = (queue.tail + 1) % ENTRIES
+            queue.count += 1
+
+    def describe(self) -> tuple[str, Mapping[str, Any]]:
+        return self.event, {"iommu": self.queue.unit, "slot": self.slot}
+
+
+class Fetch(Wait):
+    """Fetch the next descriptor once it is posted."""
+
+    __slots__ = ("descriptor", "memory", "queue", "slot")
+
+    event = "queue.fetch"
+
+    def __init__(self, queue: InvalidationQueue, slot: int, memory: Memory) -> None:
+        super().__init__(queue.latch(slot))
+        self.queue = queue
+        self.slot = slot
+        self.memory = memory
+        self.descriptor: Descriptor | None = None
+
+    def accesses(self) -> Iterable[Access]:
+        first = word_number(self.queue.slot_address(self.slot))
+        yield from super().accesses()
+        yield Access(WORDS, first, first + 1, Kind.READ)
+
+    def perform(self, step: int) -> None:
+        address = self.queue.slot_address(self.slot)
+        low, high = self.memory.peek(address), self.memory.peek(address + WORD_BYTES)
+        self.descriptor = decode_descriptor(low | high << 64)
+        self.queue.fetched += 1
+        self.queue.error = self.descriptor is None
+
+    def describe(self) -> tuple[str, Mapping[str, Any]]:
+        keys: dict[str, Any] = {"iommu": self.queue.unit, "slot": self.slot}
+        about: dict[str, Any]
+        match self.descriptor:
+            case IotlbInvalidation(granularity, did, dfn, mask, leaf_only):
+                about = {"granularity": granularity.name.lower(), "tag": did}
+                if granularity is Granularity.NARROW:
+                    about |= {"granularity": "page", "dfn": dfn, "page_order": mask, "leaf_only": leaf_only}
+                return self.event, {**keys, "descriptor": "iotlb", **about}
+            case ContextInvalidation(granularity, did, source_id):
+                about = {"granularity": granularity.name.lower(), "tag": did}
+                if granularity is Granularity.NARROW:
+                    about |= {"granularity": "device", "source_id": source_id}
+                return self.event, {**keys, "descriptor": "context", **about}
+            case WaitDescriptor(address):
+                return self.event, {**keys, "descriptor": "wait", "address": address}
+        return "queue.error", keys
+
+
+@attrs.frozen
+class Range:
+    """What an invalidation covers: 2^order dfns of a tag, all of them, or those of every tag; and its slot."""
+
+    slot: int
+    tag: int | None
+    dfn: Dfn
+    order: int | None
+
+    @property
+    def last(self) -> Dfn:
+        """The last dfn."""
+        return Dfn(DFN_MAX) if self.order is None else Dfn(self.dfn + (1 << self.order) - 1)
+
+    def keys(self) -> dict[str, Any]:
+        """Return how an event names the range."""
+        keys: dict[str, Any] = {"slot": self.slot, "tag": "all" if self.tag is None else self.tag}
+        return keys if self.order is None else {**keys, "dfn": self.dfn, "page_order": self.order}
+
+
+class Begin(Operation[int]):
+    """Begin an invalidation; its order with the stores to table words decides what it removes."""
+
+    __slots__ = ("keys", "step")
+
+    event = "invalidate.begin"
+
+    def __init__(self, keys: Mapping[str, Any]) -> None:
+        self.keys = keys
+        self.step = 0
+
+    def accesses(self) -> Iterable[Access]:
+        return (Access(WORDS, *TABLE_WORDS, Kind.READ),)
+
+    def perform(self, step: int) -> int:
+        self.step = step
+        return step
+
+    def describe(self) -> tuple[str, Mapping[str, Any]]:
+        return self.event, self.keys
+
+
+class Remove(Operation[list[Request]]):
+    """Drop the entries in a range, void walks that may not fill any more, and return the requests to drain."""
+
+    __slots__ = ("draining", "range", "removed", "start", "unit", "voided")
+
+    event = "iotlb.invalidate"
+
+    def __init__(self, unit: "VtdUnit", covered: Range, start: int) -> None:
+        self.unit = unit
+        self.range = covered
+        self.start = start
+        self.removed = self.voided = self.draining = 0
+
+    def accesses(self) -> Iterable[Access]:
+        return (self.unit.iotlb.access(self.range.dfn, self.range.last, Kind.COMMUTE),)
+
+    def perform(self, step: int) -> list[Request]:
+        unit, tag, first, last = self.unit, self.range.tag, self.range.dfn, self.range.last
+        self.removed = unit.iotlb.invalidate(tag, first, last)
+        self.voided = unit.requests.void_walks(tag, first, last, self.start, unit.memory)
+        translated = [request for request in unit.requests.matching(tag, first, last) if request.is_translated]
+        self.draining = len(translated)
+        return translated
+
+    def describe(self) -> tuple[str, Mapping[str, Any]]:
+        done = {"removed": self.removed, "voided_walks": self.voided, "draining": self.draining}
+        return self.event, {"iommu": self.unit.name, **self.range.keys(), **done}
+
+
+class Complete(Operation[None]):
+    """Complete an IOTLB invalidation: from here on the ledger counts it, from its start."""
+
+    __slots__ = ("leaf_only", "range", "start", "unit")
+
+    event = "invalidate.complete"
+
+    def __init__(self, unit: "VtdUnit", covered: Range, start: int, *, leaf_only: bool) -> None:
+        self.unit = unit
+        self.range = covered
+        self.start = start
+        self.leaf_only = leaf_only
+
+    def accesses(self) -> Iterable[Access]:
+        return (self.unit.ledger.access(self.range.tag, self.range.dfn, self.range.last, Kind.COMMUTE),)
+
+    def perform(self, step: int) -> None:
+        covered = self.range
+        self.unit.ledger.complete(
+            self.start, covered.tag, covered.dfn, covered.order, leaf_only=self.leaf_only
+        )
+
+    def describe(self) -> tuple[str, Mapping[str, Any]]:
+        return self.event, {"iommu": self.unit.name, **self.range.keys(), "began": self.start}
+
+
+class RemoveContexts(Operation[None]):
+    """Drop cached context entries, and count the invalidation as complete."""
+
+    __slots__ = ("descriptor", "removed", "start", "unit")
+
+    event = "context.invalidate"
+
+    def __init__(self, unit: "VtdUnit", descriptor: ContextInvalidation, start: int) -> None:
+        self.unit = unit
+        self.descriptor = descriptor
+        self.start = start
+        self.removed = 0
+
+    def accesses(self) -> Iterable[Access]:
+        return (self.unit.contexts.access(Kind.COMMUTE, *sources_covered(self.descriptor)),)
+
+    def perform(self, step: int) -> None:
+        self.removed = self.unit.contexts.invalidate(self.descriptor, self.start)
+
+    def describe(self) -> tuple[str, Mapping[str, Any]]:
+        return self.event, {"iommu": self.unit.name, "removed": self.removed, "began": self.start}
+
+
+async def engine(unit: "VtdUnit") -> None:
+    """Execute descriptors for ever, in order; stop at one that is not valid (FSTS.IQE, section 6.5.2.14)."""
+    slot = 0
+    while True:
+        fetch = Fetch(unit.queue, slot, unit.memory)
+        await fetch
+        match fetch.descriptor:
+            case IotlbInvalidation() as descriptor:
+                await invalidate_iotlb(unit, slot, descriptor)
+            case ContextInvalidation() as descriptor:
+                start = await Begin({"iommu": unit.name, "slot": slot, "descriptor": "context"})
+                await RemoveContexts(unit, descriptor, start)
+            case WaitDescriptor() as descriptor:
+                await complete_wait(unit, descriptor)
+            case None:
+                return
+        slot += 1
+
+
+async def invalidate_iotlb(unit: "VtdUnit", slot: int, descriptor: IotlbInvalidation) -> None:
+    """Execute one IOTLB invalidation: begin, remove, drain, complete (sections 6.5.3.3 and 6.5.4)."""
+    covered = covered_range(unit, slot, descriptor)
+    start = await Begin({"iommu": unit.name, **covered.keys()})
+    for request in await Remove(unit, covered, start):
+        await Wait(request.committed)
+    await Complete(unit, covered, start, leaf_only=descriptor.leaf_only)
+
+
+def covered_range(unit: "VtdUnit", slot: int, descriptor: IotlbInvalidation) -> Range:
+    """Return what an invalidation covers. Wider than a page where the unit is not page-selective: that is legal."""
+    if descriptor.granularity is Granularity.GLOBAL:
+        return Range(slot, None, Dfn(0), None)
+    if descriptor.granularity is Granularity.DOMAIN or descriptor.address_mask > unit.settings.mamv:
+        return Range(slot, descriptor.did, Dfn(0), None)
+    order = descriptor.address_mask
+    return Range(slot, descriptor.did, Dfn(descriptor.dfn >> order << order), order)
+
+
+async def complete_wait(unit: "VtdUnit", descriptor: WaitDescriptor) -> None:
+    """Execute a wait descriptor: everything before it has completed, so write the status (section 6.5.2.8)."""
+    if descriptor.status_write:
+        keys = {"iommu": unit.name}
+        await Store(
+            unit.memory, descriptor.status_address, descriptor.status_data, 32, "queue.status", keys
+        )

@@ -1,0 +1,63 @@
+"""One VT-d unit: its settings and caches, and what it does for a device's request."""
+
+import attrs
+
+from emu.engine import Trace
+from emu.engine.execution import ReadRecorder
+from emu.iommus.iotlb import Iotlb, IotlbEntry
+from emu.iommus.ledger import Ledger, Tables
+from emu.iommus.requests import Request, Requests
+from emu.iommus.vtd.contexts import ContextCache
+from emu.iommus.vtd.formats import decode_pte
+from emu.iommus.vtd.invalidation import InvalidationQueue, engine
+from emu.iommus.vtd.walk import walk
+from emu.memory import Memory
+from emu.units import frame_address
+
+
+@attrs.frozen
+class VtdSettings:
+    """What the capability registers of a unit say. Walks are coherent, and requests are drained.
+
+    Attributes:
+        caching_mode: CAP.CM: software must invalidate after making an entry present, too.
+        mamv: CAP.MAMV: the largest address mask of a page-selective invalidation.
+        page_selective: CAP.PSI: page-selective invalidation is supported.
+        snoop_control: ECAP.SC: leaves may carry SNP.
+        iotlb_entries: size of the concrete IOTLB.
+    """
+
+    caching_mode: bool = False
+    mamv: int = attrs.field(default=18, validator=[attrs.validators.ge(0), attrs.validators.le(52)])
+    page_selective: bool = True
+    snoop_control: bool = True
+    iotlb_entries: int = attrs.field(default=64, validator=attrs.validators.ge(1))
+
+
+class VtdUnit:
+    """A remapping unit, with one root table and one invalidation queue of its own."""
+
+    def __init__(
+        self, name: str, settings: VtdSettings, memory: Memory, trace: Trace, recorder: ReadRecorder
+    ) -> None:
+        self.name = name
+        self.settings = settings
+        self.memory = memory
+        self.trace = trace
+        self.ledger = Ledger(name, memory, decode_pte, recorder)
+        self.contexts = ContextCache(name, memory, frame_address(memory.allocate_table()))
+        self.iotlb = Iotlb(name, settings.iotlb_entries)
+        self.requests = Requests(name)
+        self.queue = InvalidationQueue(name, frame_address(memory.allocate_data()))
+
+    async def walk(self, request: Request) -> IotlbEntry | None:
+        """Find a request's translation in the tables; None where it faults."""
+        return await walk(self, request)
+
+    async def run(self) -> None:
+        """Be the engine of the invalidation queue."""
+        await engine(self)
+
+    def legal_tables(self, source_id: int) -> list[Tables]:
+        """Return the tables that may translate for a device now, with their tags, newest first."""
+        return [Tables(entry.did, entry.root, entry.levels) for entry in self.contexts.legal(source_id)]

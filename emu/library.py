@@ -1,0 +1,57 @@
+"""Where scenarios are found: those that come with emu, and files that the user names."""
+
+import importlib.util
+from pathlib import Path
+
+import emu
+from emu.errors import ScenarioError
+from emu.scenario import Scenario, did_you_mean
+
+
+def bundled_folder() -> Path:
+    """Return the folder of the scenarios that come with emu: inside the package in a wheel, beside it in a checkout."""
+    package = Path(emu.__file__).parent
+    inside = package / "scenarios"
+    return inside if inside.is_dir() else package.parent / "scenarios"
+
+
+def bundled() -> dict[str, Scenario]:
+    """Return the scenarios that come with emu, by name, in order."""
+    paths = sorted(bundled_folder().glob("*.py"))
+    found = [load(path) for path in paths]
+    return {one.name: one for one in found}
+
+
+def find(name: str) -> Scenario:
+    """Return a scenario by its name, or from a file that the user names.
+
+    Raises:
+        ScenarioError: if there is none.
+    """
+    if name.endswith(".py"):
+        return load(Path(name))
+    path = bundled_folder() / f"{name}.py"
+    if name.isidentifier() and path.is_file():
+        return load(path)
+    known = {path.stem: path for path in sorted(bundled_folder().glob("*.py"))}
+    raise ScenarioError(f"there is no scenario {name!r}{did_you_mean(name, known)}; `emu list` shows them")
+
+
+def load(path: Path) -> Scenario:
+    """Run a scenario file and return the scenario in it.
+
+    Raises:
+        ScenarioError: if it cannot be read or run, or holds no scenario.
+    """
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if not path.is_file() or spec is None or spec.loader is None:
+        raise ScenarioError(f"{path} is no file with a scenario: name a .py file that exists")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise ScenarioError(f"{path} cannot be loaded: {type(error).__name__}: {error}") from error
+    found = [value for value in vars(module).values() if isinstance(value, Scenario)]
+    if len(found) != 1:
+        raise ScenarioError(f"{path} holds {len(found)} scenarios: put exactly one into each file")
+    return found[0]

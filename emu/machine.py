@@ -1,0 +1,212 @@
+"""One machine, wired from a frozen description: memory, a unit, CPUs, devices, domains, checks. It has no behaviour.
+
+A scenario receives a fresh machine for each execution and fills in the cast.
+"""
+
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import Any, Generic, TypeVar
+
+import attrs
+
+from emu.boot import assign, premap
+from emu.checks.findings import Finding, Stuck
+from emu.checks.promises import PromiseJudge
+from emu.checks.usage import UsageWatch
+from emu.cpus import Cpu, Signal
+from emu.devices import Device
+from emu.engine import Agent, Execution, Limits, Strategy, Trace
+from emu.engine.execution import ReadRecorder
+from emu.errors import ScenarioError
+from emu.hypervisor.calls import Calls, check_order, check_range
+from emu.hypervisor.domain import Domain
+from emu.hypervisor.hooks import HookFault, Hooks
+from emu.hypervisor.ops import MapFlags
+from emu.hypervisor.revisions import REVISIONS
+from emu.hypervisor.vtd import VtdDriver, VtdIommu
+from emu.iommus.vtd.unit import VtdSettings, VtdUnit
+from emu.memory import Memory
+from emu.units import Dfn, Mfn, frame_address, offset, page_count, parse_source_id
+
+CPUS_MAX = 64
+
+Actor = TypeVar("Actor", Cpu, Device)
+Body = Callable[..., Awaitable[None]]
+
+
+@attrs.frozen
+class Description:
+    """What a machine is made of.
+
+    Attributes:
+        revision: of the hypervisor's wrappers.
+        levels: of page tables, 3 or 4.
+        vtd: what its VT-d unit can do.
+        sources: keep the source lines of every step.
+        is_checking: every read of a check must have been declared.
+    """
+
+    revision: str = attrs.field(default="v1", validator=attrs.validators.in_(tuple(REVISIONS)))
+    levels: int = attrs.field(default=4, validator=attrs.validators.in_((3, 4)))
+    vtd: VtdSettings = attrs.field(factory=VtdSettings)
+    limits: Limits = attrs.field(factory=Limits)
+    sources: bool = False
+    is_checking: bool = False
+
+
+@attrs.frozen
+class Role(Generic[Actor]):
+    """A CPU or a device that waits for what it is to do; decorates an async function, or is given one."""
+
+    machine: "Machine"
+    actor: Actor
+    agent_name: str
+    labels: dict[str, object]
+
+    def __call__(self, body: Body) -> Body:
+        """Have the decorated function be what the actor does."""
+        self.runs(body)
+        return body
+
+    def runs(self, body: Body, *arguments: Any) -> None:
+        """Have the actor run `body(actor, *arguments)`.
+
+        Raises:
+            ScenarioError: if the body is not an async function, or the actor has something to do already.
+        """
+        if not inspect.iscoroutinefunction(body):
+            raise ScenarioError(f"{self.agent_name} was given {body!r}: write `async def`, for whatever runs takes steps")
+        self.machine.add_agent(Agent(self.agent_name, lambda: body(self.actor, *arguments), self.labels))
+
+
+class Machine:
+    """A machine before and during one execution.
+
+    Attributes:
+        hypervisor: the door to map, unmap and flush.
+        findings: what the checks have found; complete when the execution has ended and `conclude` was called.
+    """
+
+    def __init__(self, description: Description) -> None:
+        self.description = description
+        self.trace = Trace(sources=description.sources)
+        self.recorder = ReadRecorder()
+        self.memory = Memory()
+        self.unit = VtdUnit("vtd0", description.vtd, self.memory, self.trace, self.recorder)
+        self.driver = VtdDriver((VtdIommu(self.unit),), frame_address(self.memory.allocate_data()))
+        self.findings: list[Finding] = []
+        self.watch = UsageWatch(self.findings)
+        revision = REVISIONS[description.revision]
+        self.hypervisor = Calls(revision, PromiseJudge(self.findings))
+        self.hooks = Hooks(revision.vtd_ops(self.driver))
+        self.cpus: dict[int, Cpu] = {}
+        self.devices: dict[str, Device] = {}
+        self.domains: dict[int, Domain] = {}
+        self.agents: list[Agent] = []
+        self.add_agent(Agent(self.unit.name, self.unit.run, {"iommu": self.unit.name}, is_daemon=True))
+
+    def domain(self, number: int, *, devices: tuple[str, ...] = ()) -> Domain:
+        """Return a new domain with empty page tables, to which devices are assigned.
+
+        Raises:
+            ScenarioError: if the domain or a device is in use already.
+        """
+        if number in self.domains:
+            raise ScenarioError(f"domain {number} exists already: give each domain a number of its own")
+        pgd = frame_address(self.memory.allocate_table())
+        domain = Domain(number, pgd, self.description.levels, self.hooks)
+        self.domains[number] = domain
+        for bdf in devices:
+            if bdf in self.devices:
+                raise ScenarioError(f"device {bdf} is assigned already: assign each device to one domain")
+            device = self.devices[bdf] = Device(bdf, self.unit, (self.watch,))
+            self.watch.names[parse_source_id(bdf)] = bdf
+            assign(device, domain, self.driver.iommus[0])
+        return domain
+
+    def allocate(self, *, page_order: int = 0) -> Mfn:
+        """Return the first of 2^page_order frames."""
+        return self.memory.allocate_data(page_order)
+
+    def premap(
+        self,
+        domain: Domain,
+        dfn: Dfn,
+        mfn: Mfn,
+        *,
+        page_order: int = 0,
+        flags: MapFlags = MapFlags.READABLE | MapFlags.WRITABLE,
+        cached: bool = False,
+    ) -> None:
+        """Map pages before the first step, in 4 KiB leaves.
+
+        Args:
+            cached: every device of the domain has used the pages: its IOTLB holds them.
+        """
+        check_range(domain, dfn, page_order)
+        check_order(f"mfn {mfn:#x}", mfn, page_order)
+        for i in range(page_count(page_order)):
+            premap(self.memory, self.driver, domain, offset(dfn, i), Mfn(mfn + i), flags, cached=cached)
+
+    def cpu(self, number: int) -> Role[Cpu]:
+        """Return CPU `number`, for the function that it is to run.
+
+        Raises:
+            ScenarioError: if there can be no such CPU.
+        """
+        if not 0 <= number < CPUS_MAX:
+            raise ScenarioError(f"there is no CPU {number}: number CPUs from 0 to {CPUS_MAX - 1}")
+        cpu = self.cpus.setdefault(number, Cpu(number, self.memory, self.trace))
+        return Role(self, cpu, cpu.name, {"cpu": number})
+
+    def device(self, bdf: str) -> Role[Device]:
+        """Return a device, for the function that it is to run.
+
+        Raises:
+            ScenarioError: if it is not assigned to a domain.
+        """
+        if bdf not in self.devices:
+            raise ScenarioError(f"device {bdf} belongs to no domain: name it among the devices of one")
+        return Role(self, self.devices[bdf], bdf, {"device": bdf})
+
+    def signal(self, name: str) -> Signal:
+        """Return something that one CPU can tell others once."""
+        return Signal(name)
+
+    def fail_hook(self, hook: str, dfn: Dfn, result: int) -> None:
+        """Have a hook ("map_page" or "unmap_page") fail whenever it is called for a page."""
+        self.hooks.faults.append(HookFault(hook, dfn, result))
+
+    def add_agent(self, agent: Agent) -> None:
+        """Add whatever takes steps.
+
+        Raises:
+            ScenarioError: if it is there already.
+        """
+        if any(other.name == agent.name for other in self.agents):
+            raise ScenarioError(f"{agent.name} has something to do already: give it one function")
+        self.agents.append(agent)
+
+    def execution(self, strategy: Strategy) -> Execution:
+        """Return the execution of what the scenario has set up.
+
+        Raises:
+            ScenarioError: if there is nobody to take a step.
+        """
+        if all(agent.is_daemon for agent in self.agents):
+            raise ScenarioError("the scenario gave no CPU and no device anything to do: use @m.cpu(0)")
+        description = self.description
+        return Execution(
+            self.agents,
+            strategy,
+            self.trace,
+            description.limits,
+            self.recorder,
+            is_checking=description.is_checking,
+        )
+
+    def conclude(self, execution: Execution) -> list[Finding]:
+        """Return the findings of an execution that has ended."""
+        if execution.deadlock is not None:
+            self.findings.append(Stuck(execution.deadlock))
+        return self.findings

@@ -1,0 +1,237 @@
+"""Scenarios: Python functions that build a cast on a fresh machine, with parameters and a declared verdict."""
+
+import difflib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from enum import Enum
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated, Any, NamedTuple, get_args, get_origin, get_type_hints
+
+import attrs
+
+from emu.checks.findings import Evidence, Finding, FindingKind, Stale
+from emu.engine import Limits
+from emu.errors import ScenarioError
+from emu.hypervisor.revisions import REVISIONS
+from emu.iommus.vtd.unit import VtdSettings
+from emu.machine import Description, Machine
+
+
+class Bounds(NamedTuple):
+    """The least and the greatest value of a parameter: `Annotated[int, Bounds(0, 9)]`."""
+
+    least: int
+    greatest: int
+
+
+PageOrder = Annotated[int, Bounds(0, 18)]
+
+
+@attrs.frozen
+class Expectation:
+    """What a scenario declares: a kind of finding that some execution shows, or that none shows any.
+
+    Attributes:
+        evidence: the least evidence for a stale translation that counts as having shown it.
+    """
+
+    kind: FindingKind | None
+    evidence: Evidence = Evidence.POSSIBLE
+
+    def is_shown_by(self, finding: Finding) -> bool:
+        """Whether a finding is the declared one."""
+        if finding.kind is not self.kind:
+            return False
+        wants_use = self.evidence is Evidence.OBSERVED
+        return not (wants_use and isinstance(finding, Stale) and finding.use is None)
+
+    def __str__(self) -> str:
+        if self.kind is None:
+            return "clean"
+        return f"{self.kind.value}, observed" if self.evidence is Evidence.OBSERVED else self.kind.value
+
+
+CLEAN = Expectation(None)
+STALE = Expectation(FindingKind.STALE)
+STALE_OBSERVED = Expectation(FindingKind.STALE, Evidence.OBSERVED)
+LOST_ERROR = Expectation(FindingKind.LOST_ERROR)
+
+Expect = Callable[..., Expectation]
+Build = Callable[..., None]
+
+
+@attrs.frozen
+class Parameter:
+    """A parameter of a scenario or of every machine.
+
+    Attributes:
+        kind: int, bool, str or an Enum, whose values are then what a user writes.
+    """
+
+    name: str
+    kind: type
+    default: Any
+    bounds: Bounds | None = None
+    choices: tuple[str, ...] = ()
+
+    def parse(self, text: str) -> Any:
+        """Return the value that a user's text stands for.
+
+        Raises:
+            ScenarioError: naming the parameter and what it takes.
+        """
+        try:
+            value = self.convert(text)
+        except (ValueError, KeyError):
+            raise ScenarioError(f"parameter {self.name} takes {self.takes()}, not {text!r}") from None
+        if self.bounds is not None and not self.bounds.least <= value <= self.bounds.greatest:
+            raise ScenarioError(f"parameter {self.name} takes {self.takes()}, not {text!r}")
+        if self.choices and value not in self.choices:
+            raise ScenarioError(f"parameter {self.name} takes {self.takes()}, not {text!r}")
+        return value
+
+    def convert(self, text: str) -> Any:
+        """Convert a text; raises ValueError or KeyError."""
+        if self.kind is bool:
+            return {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}[text.lower()]
+        return int(text, 0) if self.kind is int else self.kind(text)
+
+    def takes(self) -> str:
+        """Say what values there are."""
+        if self.kind is bool:
+            return "true or false"
+        if issubclass(self.kind, Enum):
+            return "one of " + ", ".join(str(member.value) for member in self.kind)
+        if self.choices:
+            return "one of " + ", ".join(self.choices)
+        if self.bounds is not None:
+            return f"a whole number from {self.bounds.least} to {self.bounds.greatest}"
+        return "a whole number" if self.kind is int else "a text"
+
+    def show(self, value: Any) -> str:
+        """Write a value as a user would."""
+        if isinstance(value, bool):
+            return str(value).lower()
+        return str(value.value if isinstance(value, Enum) else value)
+
+
+MACHINE_PARAMETERS = (
+    Parameter("revision", str, "v1", choices=tuple(REVISIONS)),
+    Parameter("levels", int, 4, bounds=Bounds(3, 4)),
+    Parameter("iotlb_entries", int, 64, bounds=Bounds(1, 4096)),
+    Parameter("steps", int, Limits().steps, bounds=Bounds(1, 100_000_000)),
+)
+"""What can be set of every machine, whatever the scenario. `steps` is the limit of that name."""
+
+
+@attrs.frozen
+class Scenario:
+    """A story, ready to be run with any values of its parameters.
+
+    Attributes:
+        is_sequential: nothing in it runs concurrently, on purpose.
+    """
+
+    name: str
+    story: str
+    build: Build = attrs.field(repr=False)
+    expect: Expect = attrs.field(repr=False)
+    parameters: tuple[Parameter, ...]
+    is_sequential: bool = False
+
+    def bind(self, texts: Mapping[str, str]) -> "BoundScenario":
+        """Return the scenario with the values that a user wrote, and defaults for the rest.
+
+        Raises:
+            ScenarioError: for an unknown parameter or a value that it does not take.
+        """
+        known = {parameter.name: parameter for parameter in (*self.parameters, *MACHINE_PARAMETERS)}
+        for name in texts:
+            if name not in known:
+                hint = did_you_mean(name, known)
+                raise ScenarioError(f"{self.name} has no parameter {name!r}{hint}; it has {', '.join(known)}")
+        values = {
+            name: parameter.parse(texts[name]) if name in texts else parameter.default
+            for name, parameter in known.items()
+        }
+        return BoundScenario(self, values)
+
+
+@attrs.frozen
+class BoundScenario:
+    """A scenario with a value for each parameter."""
+
+    scenario: Scenario
+    values: Mapping[str, Any]
+
+    @property
+    def expectation(self) -> Expectation:
+        """What the scenario declares for these values."""
+        return self.scenario.expect(**self.values)
+
+    def build(self, *, sources: bool = False, is_checking: bool = False) -> Machine:
+        """Return a fresh machine with the scenario's cast on it."""
+        values = self.values
+        machine = Machine(
+            Description(
+                revision=values["revision"],
+                levels=values["levels"],
+                vtd=VtdSettings(iotlb_entries=values["iotlb_entries"]),
+                limits=Limits(steps=values["steps"]),
+                sources=sources,
+                is_checking=is_checking,
+            )
+        )
+        self.scenario.build(machine, **{p.name: values[p.name] for p in self.scenario.parameters})
+        return machine
+
+    def changed(self) -> list[str]:
+        """Return the values that differ from their defaults, as `name=value`."""
+        parameters = (*self.scenario.parameters, *MACHINE_PARAMETERS)
+        return [
+            f"{p.name}={p.show(self.values[p.name])}" for p in parameters if self.values[p.name] != p.default
+        ]
+
+
+def scenario(*, expect: Expect | Expectation, sequential: bool = False) -> Callable[[Build], Scenario]:
+    """Make a scenario of a function that takes a `Machine` and keyword parameters with defaults.
+
+    Args:
+        expect: the declared verdict, or a function from the parameters (by keyword, the machine's among them) to it.
+        sequential: the scenario means to run nothing concurrently.
+    """
+
+    def decorate(build: Build) -> Scenario:
+        expected = (lambda **_: expect) if isinstance(expect, Expectation) else expect
+        story = (inspect.getdoc(build) or "").split("\n\n")[0].replace("\n", " ")
+        return Scenario(build.__name__, story, build, expected, parameters_of(build), sequential)
+
+    return decorate
+
+
+def parameters_of(build: Build) -> tuple[Parameter, ...]:
+    """Return the parameters of a scenario's function: what follows the machine.
+
+    Raises:
+        ScenarioError: if one has no default, or a type that a user cannot write.
+    """
+    hints = get_type_hints(build, include_extras=True)
+    parameters = []
+    for name, parameter in list(inspect.signature(build).parameters.items())[1:]:
+        hint, bounds = hints.get(name, str), None
+        if get_origin(hint) is Annotated:
+            hint, *extras = get_args(hint)
+            bounds = next((extra for extra in extras if isinstance(extra, Bounds)), None)
+        if parameter.default is parameter.empty or not isinstance(hint, type):
+            raise ScenarioError(f"{build.__name__}: give parameter {name} a plain type and a default")
+        parameters.append(Parameter(name, hint, parameter.default, bounds))
+    return tuple(parameters)
+
+
+def did_you_mean(name: str, known: Mapping[str, object]) -> str:
+    """Return a suggestion, or nothing."""
+    close = difflib.get_close_matches(name, known, n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""

@@ -1,0 +1,61 @@
+"""R1: two CPUs, one page, and a flush that is still to come."""
+
+from typing import Annotated
+
+from emu.cpus import Cpu
+from emu.devices import Device
+from emu.hypervisor.domain import OuterLock
+from emu.machine import Machine
+from emu.scenario import CLEAN, STALE, STALE_OBSERVED, Bounds, Expectation, PageOrder, scenario
+from emu.units import Dfn
+
+G = Dfn(0x200)
+
+
+def unless_covered(
+    *, order: int, outer_lock: OuterLock, dma: int, repaired: bool, **_: object
+) -> Expectation:
+    """Clean where the mapper cannot come before the flush, or flushes the whole domain itself (order 1 and more)."""
+    if order or repaired or outer_lock is not OuterLock.NONE:
+        return CLEAN
+    return STALE_OBSERVED if dma else STALE
+
+
+@scenario(expect=unless_covered)
+def remap_before_flush(
+    m: Machine,
+    *,
+    order: PageOrder = 0,
+    outer_lock: OuterLock = OuterLock.NONE,
+    dma: Annotated[int, Bounds(0, 100)] = 0,
+    repaired: bool = False,
+) -> None:
+    """CPU 1 maps a page whose old entry CPU 0 has cleared but not yet flushed, and is told that no flush is needed.
+
+    dma: how many times a device of the domain reads the page meanwhile.
+    repaired: CPU 1 waits until CPU 0's unmap has returned.
+    """
+    domain = m.domain(1, devices=("00:1f.0",))
+    old, new = m.allocate(page_order=order), m.allocate(page_order=order)
+    m.premap(domain, G, old, page_order=order, cached=True)
+    unmapped = m.signal("unmapped")
+
+    @m.cpu(0)
+    async def unmapper(cpu: Cpu) -> None:
+        async with domain.outer_lock(cpu, outer_lock):
+            await m.hypervisor.unmap(cpu, domain, G, page_order=order)
+        await unmapped.send()
+
+    @m.cpu(1)
+    async def mapper(cpu: Cpu) -> None:
+        if repaired:
+            await unmapped.wait()
+        async with domain.outer_lock(cpu, outer_lock):
+            await m.hypervisor.map(cpu, domain, G, new, page_order=order)
+
+    if dma:
+
+        @m.device("00:1f.0")
+        async def reader(device: Device) -> None:
+            for _ in range(dma):
+                await device.read(G)
