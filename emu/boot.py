@@ -16,8 +16,8 @@ from emu.iommus.vtd.formats import (
     encode_root_entry,
     encode_table,
 )
-from emu.memory import WORD_BYTES, WORD_MASK, Memory
-from emu.units import Dfn, Maddr, Mfn, frame_address
+from emu.memory import WORD_MASK, Memory
+from emu.units import WORD_BYTES, Dfn, Maddr, Mfn, frame_address
 
 FIRST_DID = 1
 """Domain id 0 is kept free: a unit in caching mode tags non-present context entries with it (section 6.2.2.1)."""

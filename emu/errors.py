@@ -1,10 +1,10 @@
 """What can go wrong, apart from findings (a finding is data and is never raised).
 
-    EmuError
-      ScenarioError      the user asked for something that cannot be done; the message says what to mend
-        ModelError       a scenario's own code raised or misbehaved
-      LimitReached       a named limit stopped an execution before it could be judged
-      InternalError      an impossible state: a bug of emu
+EmuError
+  ScenarioError      the user asked for something that cannot be done; the message says what to mend
+    ModelError       a scenario's own code raised or misbehaved
+  LimitReached       a named limit stopped an execution before it could be judged
+  InternalError      an impossible state: a bug of emu
 """
 
 

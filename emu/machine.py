@@ -21,7 +21,7 @@ from emu.errors import ScenarioError
 from emu.hypervisor.calls import Calls, check_order, check_range
 from emu.hypervisor.domain import Domain
 from emu.hypervisor.hooks import HookFault, Hooks
-from emu.hypervisor.ops import MapFlags
+from emu.hypervisor.ops import READ_WRITE, MapFlags
 from emu.hypervisor.revisions import REVISIONS
 from emu.hypervisor.vtd import VtdDriver, VtdIommu
 from emu.iommus.vtd.unit import VtdSettings, VtdUnit
@@ -75,7 +75,9 @@ class Role(Generic[Actor]):
             ScenarioError: if the body is not an async function, or the actor has something to do already.
         """
         if not inspect.iscoroutinefunction(body):
-            raise ScenarioError(f"{self.agent_name} was given {body!r}: write `async def`, for whatever runs takes steps")
+            raise ScenarioError(
+                f"{self.agent_name} was given {body!r}: write `async def`, for whatever runs takes steps"
+            )
         self.machine.add_agent(Agent(self.agent_name, lambda: body(self.actor, *arguments), self.labels))
 
 
@@ -135,7 +137,7 @@ class Machine:
         mfn: Mfn,
         *,
         page_order: int = 0,
-        flags: MapFlags = MapFlags.READABLE | MapFlags.WRITABLE,
+        flags: MapFlags = READ_WRITE,
         cached: bool = False,
     ) -> None:
         """Map pages before the first step, in 4 KiB leaves.

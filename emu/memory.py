@@ -187,5 +187,7 @@ class Store(Operation[int]):
         return self.old
 
     def describe(self) -> tuple[str, Mapping[str, Any]]:
-        return self.label, {**self.details, "address": self.address, "old": self.old, "value": self.value}
-
+        keys = {**self.details, "address": self.address}
+        if self.bits == 128:
+            return self.label, {**keys, "value": f"{self.value:#034x}"}
+        return self.label, {**keys, "old": self.old, "value": self.value}

@@ -1,13 +1,9 @@
 """Scenarios: Python functions that build a cast on a fresh machine, with parameters and a declared verdict."""
 
 import difflib
-import importlib.util
 import inspect
-import sys
 from collections.abc import Callable, Mapping
 from enum import Enum
-from pathlib import Path
-from types import ModuleType
 from typing import Annotated, Any, NamedTuple, get_args, get_origin, get_type_hints
 
 import attrs
@@ -27,7 +23,7 @@ class Bounds(NamedTuple):
     greatest: int
 
 
-PageOrder = Annotated[int, Bounds(0, 18)]
+PageOrder = Annotated[int, Bounds(0, 12)]
 
 
 @attrs.frozen
@@ -191,9 +187,7 @@ class BoundScenario:
     def changed(self) -> list[str]:
         """Return the values that differ from their defaults, as `name=value`."""
         parameters = (*self.scenario.parameters, *MACHINE_PARAMETERS)
-        return [
-            f"{p.name}={p.show(self.values[p.name])}" for p in parameters if self.values[p.name] != p.default
-        ]
+        return [f"{p.name}={p.show(self.values[p.name])}" for p in parameters if self.values[p.name] != p.default]
 
 
 def scenario(*, expect: Expect | Expectation, sequential: bool = False) -> Callable[[Build], Scenario]:

@@ -12,9 +12,7 @@ from emu.units import Dfn
 G = Dfn(0x200)
 
 
-def unless_covered(
-    *, order: int, outer_lock: OuterLock, dma: int, repaired: bool, **_: object
-) -> Expectation:
+def unless_covered(*, order: int, outer_lock: OuterLock, dma: int, repaired: bool, **_: object) -> Expectation:
     """Clean where the mapper cannot come before the flush, or flushes the whole domain itself (order 1 and more)."""
     if order or repaired or outer_lock is not OuterLock.NONE:
         return CLEAN
@@ -42,15 +40,16 @@ def remap_before_flush(
 
     @m.cpu(0)
     async def unmapper(cpu: Cpu) -> None:
-        async with domain.outer_lock(cpu, outer_lock):
+        async with cpu.hypercall("remove_from_physmap"), domain.outer_lock(cpu, outer_lock):
             await m.hypervisor.unmap(cpu, domain, G, page_order=order)
-        await unmapped.send()
+        if repaired:
+            await unmapped.send()
 
     @m.cpu(1)
     async def mapper(cpu: Cpu) -> None:
         if repaired:
             await unmapped.wait()
-        async with domain.outer_lock(cpu, outer_lock):
+        async with cpu.hypercall("add_to_physmap"), domain.outer_lock(cpu, outer_lock):
             await m.hypervisor.map(cpu, domain, G, new, page_order=order)
 
     if dma:

@@ -22,6 +22,7 @@ from emu.hypervisor.ops import OK
 from emu.hypervisor.records import CallRecord, Update
 from emu.iommus.ledger import Tables
 from emu.iommus.vtd.unit import VtdUnit
+from emu.memory import WORDS
 from emu.units import Dfn
 
 PROMISES = {"map": "mapped", "unmap": "unmapped", "flush": "flushed", "flush_all": "flushed"}
@@ -73,12 +74,16 @@ class PromiseJudge:
     findings: list[Finding] = attrs.field(factory=list)
 
     def reads(self, record: CallRecord) -> Iterable[Access]:
-        """Return the ledger's objects of the pages, and the promises about them."""
-        ranges = list(runs(dfn for dfn, _, _ in questions(record)))
+        """Return the ledger's objects of the pages, the promises about them, and words behind replaced entries."""
+        asked = list(questions(record))
+        ranges = list(runs(dfn for dfn, _, _ in asked))
         for unit, tables in translators(record.domain):
             for first, last in ranges:
                 yield unit.ledger.access(tables.tag, first, last, Kind.READ)
                 yield Access(promise_space(unit), first, last, Kind.WRITE)
+            for dfn, changed, _ in asked:
+                for word in unit.ledger.words_read(tables, dfn, changed):
+                    yield Access.to(WORDS, word, Kind.READ)
 
     def judge(self, record: CallRecord, step: int) -> None:
         """Judge a call at the step of its return."""
@@ -86,9 +91,7 @@ class PromiseJudge:
             return
         agent = record.cpu.name
         for failure in record.failures[:1]:
-            lost = LostError(
-                agent, record.call, step, record.domain.number, record.dfn, record.page_count, failure
-            )
+            lost = LostError(agent, record.call, step, record.domain.number, record.dfn, record.page_count, failure)
             self.findings.append(lost)
         if not record.is_deferred:
             self.findings.extend(stale_translations(record, step))

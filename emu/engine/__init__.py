@@ -1,13 +1,13 @@
 """Controlled concurrency for coroutines; knows no hardware.
 
-    operations.py   what an agent awaits: one preemptible access, with the objects that it touches
-    latches.py      conditions that become true once; the only thing an agent can wait for
-    agents.py       whatever takes steps
-    execution.py    one run: who is enabled, one step, deadlock, limits
-    hosts/          what drives an execution: a plain loop, or one Trio task for each agent
-    strategies/     who goes next
-    trace.py        what happened, step by step
-    sources.py      the source lines at which an agent is suspended
+operations.py   what an agent awaits: one preemptible access, with the objects that it touches
+latches.py      conditions that become true once; the only thing an agent can wait for
+agents.py       whatever takes steps
+execution.py    one run: who is enabled, one step, deadlock, limits
+hosts/          what drives an execution: a plain loop, or one Trio task for each agent
+strategies/     who goes next
+trace.py        what happened, step by step
+sources.py      the source lines at which an agent is suspended
 """
 
 from emu.engine.agents import Agent

@@ -157,6 +157,7 @@ class Execution:
 
     def _advance(self, agent: Agent, resume: Callable[[Coroutine[Any, Any, None]], Any]) -> None:
         agent.pending = agent.foreign = None
+        self.trace.agent = None if self.has_ended else agent
         if agent.coroutine is None:
             raise InternalError(f"{agent.name} was resumed before its start")
         try:

@@ -17,9 +17,7 @@ class Latch:
 
     __slots__ = ("holder", "is_set", "name", "touch")
 
-    def __init__(
-        self, name: str, touch: Access, holder: Callable[[], tuple[str, int] | None] = lambda: None
-    ) -> None:
+    def __init__(self, name: str, touch: Access, holder: Callable[[], tuple[str, int] | None] = lambda: None) -> None:
         self.name = name
         self.touch = touch
         self.holder = holder

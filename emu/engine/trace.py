@@ -51,7 +51,7 @@ class Trace:
             self._records.append((self.step, self.agent, operation))
 
     def note(self, name: str, **fields: Any) -> None:
-        """Keep a remark of the agent that took the current step. Notes outside of any step are dropped."""
+        """Keep a remark of the agent that runs now; one made while no agent runs is dropped."""
         if self.agent is not None:
             self._records.append((self.step, self.agent, Event(self.step, self.agent, name, fields)))
 

@@ -13,7 +13,7 @@ from emu.cpus import Cpu
 from emu.engine import Access, Kind, Operation
 from emu.errors import ScenarioError
 from emu.hypervisor.domain import Domain
-from emu.hypervisor.ops import RESULT_NAMES, Judge, MapFlags, iommu_dont_flush_iotlb
+from emu.hypervisor.ops import READ_WRITE, RESULT_NAMES, Judge, MapFlags, iommu_dont_flush_iotlb
 from emu.hypervisor.records import CallRecord, open_call
 from emu.hypervisor.revisions import Revision
 from emu.units import Dfn, Mfn, page_count
@@ -56,7 +56,7 @@ class Calls:
     judge: Judge
 
     async def map(
-        self, cpu: Cpu, domain: Domain, dfn: Dfn, mfn: Mfn, *, page_order: int = 0, flags: MapFlags = MapFlags(3)
+        self, cpu: Cpu, domain: Domain, dfn: Dfn, mfn: Mfn, *, page_order: int = 0, flags: MapFlags = READ_WRITE
     ) -> int:
         """Map 2^page_order pages from `dfn` to those from `mfn`; return 0 or a negative errno.
 

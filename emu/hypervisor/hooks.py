@@ -36,9 +36,7 @@ class Hooks:
                 return fault.result
         return OK
 
-    async def map_page(
-        self, cpu: Cpu, domain: Domain, dfn: Dfn, mfn: Mfn, flags: MapFlags
-    ) -> tuple[int, FlushType]:
+    async def map_page(self, cpu: Cpu, domain: Domain, dfn: Dfn, mfn: Mfn, flags: MapFlags) -> tuple[int, FlushType]:
         """Make an entry."""
         result, flush_type = self.injected(cpu, "map_page", dfn), FlushType.NONE
         if result == OK:
@@ -50,9 +48,7 @@ class Hooks:
         result = self.injected(cpu, "unmap_page", dfn) or await self.driver.unmap_page(cpu, domain, dfn)
         return noted(cpu, "unmap_page", dfn, result)
 
-    async def iotlb_flush(
-        self, cpu: Cpu, domain: Domain, dfn: Dfn, page_count: int, flush_type: FlushType
-    ) -> int:
+    async def iotlb_flush(self, cpu: Cpu, domain: Domain, dfn: Dfn, page_count: int, flush_type: FlushType) -> int:
         """Flush a range."""
         result = await self.driver.iotlb_flush(cpu, domain, dfn, page_count, flush_type)
         return noted(cpu, "iotlb_flush", dfn, result)

@@ -42,20 +42,19 @@ class MapFlags(IntFlag):
     WRITABLE = 2
 
 
+READ_WRITE = MapFlags.READABLE | MapFlags.WRITABLE
+
+
 class IommuOps(Protocol):
     """A driver's hooks, as the wrappers call them (Xen: struct iommu_ops)."""
 
-    async def map_page(
-        self, cpu: Cpu, domain: "Domain", dfn: Dfn, mfn: Mfn, flags: MapFlags
-    ) -> tuple[int, FlushType]:
+    async def map_page(self, cpu: Cpu, domain: "Domain", dfn: Dfn, mfn: Mfn, flags: MapFlags) -> tuple[int, FlushType]:
         """Make an entry; return the result and what it requires."""
 
     async def unmap_page(self, cpu: Cpu, domain: "Domain", dfn: Dfn) -> int:
         """Clear an entry; return the result."""
 
-    async def iotlb_flush(
-        self, cpu: Cpu, domain: "Domain", dfn: Dfn, page_count: int, flush_type: FlushType
-    ) -> int:
+    async def iotlb_flush(self, cpu: Cpu, domain: "Domain", dfn: Dfn, page_count: int, flush_type: FlushType) -> int:
         """Flush a range as far as the type requires; return the result."""
 
     async def iotlb_flush_all(self, cpu: Cpu, domain: "Domain") -> int:

@@ -18,7 +18,8 @@ class Update(NamedTuple):
     step: int
 
 
-class HookFailure(NamedTuple):
+@attrs.frozen
+class HookFailure:
     """A hook that did not do what it was asked to."""
 
     hook: str

@@ -26,8 +26,7 @@ from emu.iommus.vtd.formats import (
 )
 from emu.iommus.vtd.invalidation import ENTRIES, ReadTail, WriteTail
 from emu.iommus.vtd.unit import VtdUnit
-from emu.memory import WORD_BYTES
-from emu.units import Dfn, Maddr, frame_address
+from emu.units import WORD_BYTES, Dfn, Maddr, frame_address
 
 QINVAL_STAT_INIT = 0
 QINVAL_STAT_DONE = 1
@@ -93,7 +92,7 @@ async def addr_to_dma_page_maddr(cpu: Cpu, domain: Domain, dfn: Dfn, *, alloc: b
     table = domain.pgd
     for level in range(domain.levels, 1, -1):
         address = entry_address(table, dfn, level)
-        word = await cpu.load64(address, "pte.read", domain=domain.number, dfn=dfn, level=level)
+        word = await cpu.load64(address, "pte.read", domain=domain.number, dfn=dfn, table_level=level)
         entry = decode_pte(word, level)
         if entry is None:
             if not alloc:
@@ -101,7 +100,7 @@ async def addr_to_dma_page_maddr(cpu: Cpu, domain: Domain, dfn: Dfn, *, alloc: b
                 return None
             table = frame_address(cpu.memory.allocate_table())
             for word in (table, table | READ, table | READ | WRITE):
-                await cpu.store64(address, word, "pte.write", domain=domain.number, dfn=dfn, level=level)
+                await cpu.store64(address, word, "pte.write", domain=domain.number, dfn=dfn, table_level=level)
         else:
             table = entry.address
     return entry_address(table, dfn, 1)
@@ -109,7 +108,7 @@ async def addr_to_dma_page_maddr(cpu: Cpu, domain: Domain, dfn: Dfn, *, alloc: b
 
 async def read_pte(cpu: Cpu, domain: Domain, dfn: Dfn, address: Maddr) -> int:
     """Return the leaf of a dfn. To be called under the mapping_lock."""
-    word = await cpu.load64(address, "pte.read", domain=domain.number, dfn=dfn, level=1)
+    word = await cpu.load64(address, "pte.read", domain=domain.number, dfn=dfn, table_level=1)
     record_update(cpu, domain, dfn, word, word)
     return word
 
@@ -117,7 +116,7 @@ async def read_pte(cpu: Cpu, domain: Domain, dfn: Dfn, address: Maddr) -> int:
 async def write_pte(cpu: Cpu, domain: Domain, dfn: Dfn, address: Maddr, word: int) -> None:
     """Store the leaf of a dfn in one step. To be called under the mapping_lock."""
     event = "pte.write" if word else "pte.clear"
-    old = await cpu.store64(address, word, event, domain=domain.number, dfn=dfn, level=1)
+    old = await cpu.store64(address, word, event, domain=domain.number, dfn=dfn, table_level=1)
     record_update(cpu, domain, dfn, old, word)
 
 
@@ -161,9 +160,7 @@ async def flush_iotlb_qi(
     return await invalidate_sync(cpu, driver, iommu)
 
 
-async def iommu_flush_iotlb_dsi(
-    cpu: Cpu, driver: VtdDriver, iommu: VtdIommu, did: int, *, non_present: bool
-) -> int:
+async def iommu_flush_iotlb_dsi(cpu: Cpu, driver: VtdDriver, iommu: VtdIommu, did: int, *, non_present: bool) -> int:
     """Flush all that a unit caches for a domain id."""
     asked = IotlbInvalidation(Granularity.DOMAIN, did)
     return await flush_iotlb_qi(cpu, driver, iommu, asked, non_present=non_present)

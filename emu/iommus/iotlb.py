@@ -171,7 +171,7 @@ class Fill(Operation[bool]):
         if self.request.is_void:
             self.victim = None
             return False
-        if self.victim in self.iotlb.entries:
+        if self.victim is not None and self.victim in self.iotlb.entries:
             self.iotlb.remove(self.victim)
         self.iotlb.insert(self.entry)
         self.request.translate(self.entry.tag)
@@ -186,5 +186,3 @@ class Fill(Operation[bool]):
         if self.victim is not None:
             keys["evicted_dfn"] = self.victim[2]
         return "iotlb.fill", keys
-
-

@@ -190,6 +190,14 @@ class Ledger:
             if path.overwritten_by(changed) is not None:
                 yield path
 
+    def words_read(self, tables: Tables, dfn: Dfn, changed: int) -> list[int]:
+        """Return the words that `old_paths` reads, as numbers of shared objects: a store there could add a path."""
+        probe = ReadRecorder()
+        probe.is_on = True
+        for _ in attrs.evolve(self, recorder=probe).old_paths(tables, dfn, changed):
+            pass
+        return [number for space, number in probe.reads if space == WORDS]
+
     def leaf_at(self, tables: Tables, dfn: Dfn, step: int) -> int | None:
         """Return the leaf that a walk of the tables as the CPUs had stored them at a step finds; None if none."""
         table = tables.root

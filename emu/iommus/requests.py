@@ -94,6 +94,4 @@ class Requests:
 
 def was_replaced(memory: Memory, reads: Iterable[tuple[int, int]], start: int) -> bool:
     """Whether one of the words, each read at its step, was given a newer value before step `start`."""
-    return any(
-        read < version.visible < start for address, read in reads for version in memory.history(address)
-    )
+    return any(read < version.visible < start for address, read in reads for version in memory.history(address))

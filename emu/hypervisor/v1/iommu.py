@@ -11,9 +11,7 @@ async def iommu_map(cpu: Cpu, domain: Domain, dfn: Dfn, mfn: Mfn, page_order: in
     result = OK
     flush_type = FlushType.NONE
     for i in range(page_count(page_order)):
-        result, this_flush_type = await domain.ops.map_page(
-            cpu, domain, offset(dfn, i), Mfn(mfn + i), flags
-        )
+        result, this_flush_type = await domain.ops.map_page(cpu, domain, offset(dfn, i), Mfn(mfn + i), flags)
         if result == OK:
             flush_type = max(flush_type, this_flush_type)
             continue

@@ -16,9 +16,7 @@ class IntelIommuOps:
 
     driver: VtdDriver
 
-    async def map_page(
-        self, cpu: Cpu, domain: Domain, dfn: Dfn, mfn: Mfn, flags: MapFlags
-    ) -> tuple[int, FlushType]:
+    async def map_page(self, cpu: Cpu, domain: Domain, dfn: Dfn, mfn: Mfn, flags: MapFlags) -> tuple[int, FlushType]:
         """Make a leaf (Xen: intel_iommu_map_page)."""
         async with domain.mapping_lock.held(cpu):
             address = await addr_to_dma_page_maddr(cpu, domain, dfn, alloc=True)
@@ -48,16 +46,12 @@ class IntelIommuOps:
             await write_pte(cpu, domain, dfn, address, 0)
         return OK
 
-    async def iotlb_flush(
-        self, cpu: Cpu, domain: Domain, dfn: Dfn, page_count: int, flush_type: FlushType
-    ) -> int:
+    async def iotlb_flush(self, cpu: Cpu, domain: Domain, dfn: Dfn, page_count: int, flush_type: FlushType) -> int:
         """Flush a range (Xen: iommu_flush_iotlb_pages)."""
         if flush_type == FlushType.NONE:
             return OK
         old_present = flush_type == FlushType.MODIFIED
-        return await iommu_flush_iotlb(
-            cpu, self.driver, domain, dfn, old_present=old_present, page_count=page_count
-        )
+        return await iommu_flush_iotlb(cpu, self.driver, domain, dfn, old_present=old_present, page_count=page_count)
 
     async def iotlb_flush_all(self, cpu: Cpu, domain: Domain) -> int:
         """Flush a domain (Xen: iommu_flush_iotlb_all)."""

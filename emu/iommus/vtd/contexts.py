@@ -17,8 +17,8 @@ from emu.iommus.vtd.formats import (
     decode_context_entry,
     decode_root_entry,
 )
-from emu.memory import WORD_BYTES, Memory, Version
-from emu.units import Maddr
+from emu.memory import Memory, Version
+from emu.units import WORD_BYTES, Maddr
 
 SOURCE_ID_MAX = 0xFFFF
 FUNCTION_BITS_IGNORED = (0b000, 0b100, 0b110, 0b111)

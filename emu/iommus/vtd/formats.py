@@ -187,9 +187,7 @@ def decode_descriptor(entry: int) -> Descriptor | None:
     low, high = entry & ((1 << 64) - 1), entry >> 64
     kind, granularity = low & 0xF, (low >> 4) & 3
     if kind == DescriptorType.WAIT:
-        return WaitDescriptor(
-            Maddr(high & ~3), low >> 32, bool(low >> 5 & 1), bool(low >> 6 & 1), bool(low >> 4 & 1)
-        )
+        return WaitDescriptor(Maddr(high & ~3), low >> 32, bool(low >> 5 & 1), bool(low >> 6 & 1), bool(low >> 4 & 1))
     if not granularity:
         return None
     did = (low >> 16) & DID_MASK

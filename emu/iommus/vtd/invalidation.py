@@ -22,8 +22,8 @@ from emu.iommus.vtd.formats import (
     WaitDescriptor,
     decode_descriptor,
 )
-from emu.memory import TABLE_WORDS, WORD_BYTES, WORDS, Memory, Store, word_number
-from emu.units import Dfn, Maddr
+from emu.memory import TABLE_WORDS, WORDS, Memory, Store, word_number
+from emu.units import WORD_BYTES, Dfn, Maddr
 
 if TYPE_CHECKING:
     from emu.iommus.vtd.unit import VtdUnit
@@ -268,9 +268,7 @@ class Complete(Operation[None]):
 
     def perform(self, step: int) -> None:
         covered = self.range
-        self.unit.ledger.complete(
-            self.start, covered.tag, covered.dfn, covered.order, leaf_only=self.leaf_only
-        )
+        self.unit.ledger.complete(self.start, covered.tag, covered.dfn, covered.order, leaf_only=self.leaf_only)
 
     def describe(self) -> tuple[str, Mapping[str, Any]]:
         return self.event, {"iommu": self.unit.name, **self.range.keys(), "began": self.start}
@@ -341,6 +339,4 @@ async def complete_wait(unit: "VtdUnit", descriptor: WaitDescriptor) -> None:
     """Execute a wait descriptor: everything before it has completed, so write the status (section 6.5.2.8)."""
     if descriptor.status_write:
         keys = {"iommu": unit.name}
-        await Store(
-            unit.memory, descriptor.status_address, descriptor.status_data, 32, "queue.status", keys
-        )
+        await Store(unit.memory, descriptor.status_address, descriptor.status_data, 32, "queue.status", keys)

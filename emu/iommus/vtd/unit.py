@@ -37,9 +37,7 @@ class VtdSettings:
 class VtdUnit:
     """A remapping unit, with one root table and one invalidation queue of its own."""
 
-    def __init__(
-        self, name: str, settings: VtdSettings, memory: Memory, trace: Trace, recorder: ReadRecorder
-    ) -> None:
+    def __init__(self, name: str, settings: VtdSettings, memory: Memory, trace: Trace, recorder: ReadRecorder) -> None:
         self.name = name
         self.settings = settings
         self.memory = memory

@@ -9,8 +9,8 @@ from emu.iommus.requests import Request, was_replaced
 from emu.iommus.translation import Translation, entry_address, translated_frame
 from emu.iommus.vtd.contexts import context_entry_address, root_entry_address
 from emu.iommus.vtd.formats import ContextEntry, decode_context_entry, decode_pte, decode_root_entry
-from emu.memory import WORD_BYTES, WORDS, Memory, word_number
-from emu.units import Maddr
+from emu.memory import WORDS, Memory, word_number
+from emu.units import WORD_BYTES, Maddr
 
 if TYPE_CHECKING:
     from emu.iommus.vtd.unit import VtdUnit
@@ -38,7 +38,7 @@ class ReadEntry(Operation[int]):
         return self.value
 
     def describe(self) -> tuple[str, Mapping[str, Any]]:
-        return self.label, {"source_id": self.source_id, "address": self.address, "value": self.value}
+        return self.label, {"source_id": self.source_id, "address": self.address, "value": f"{self.value:#034x}"}
 
 
 class ReadTable(Operation[int]):
@@ -62,7 +62,7 @@ class ReadTable(Operation[int]):
         return self.value
 
     def describe(self) -> tuple[str, Mapping[str, Any]]:
-        keys = {"dfn": self.request.dfn, "level": self.level, "address": self.address, "value": self.value}
+        keys = {"dfn": self.request.dfn, "table_level": self.level, "address": self.address, "value": self.value}
         return "walk.read", keys
 
 
@@ -124,7 +124,7 @@ async def walk_context(unit: "VtdUnit", source_id: int) -> ContextEntry | None:
     address = root_entry_address(unit.contexts.root_table, source_id)
     root = ReadEntry(unit.memory, address, "walk.root", source_id)
     table = decode_root_entry(await root)
-    reads = [(address, unit.trace.step)]
+    reads: list[tuple[int, int]] = [(address, unit.trace.step)]
     if table is None:
         return None
     address = context_entry_address(table, source_id)

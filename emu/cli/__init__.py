@@ -1,0 +1,53 @@
+"""The command line. Data goes to stdout, everything else to stderr; each verb imports what it needs when it runs."""
+
+import os
+import sys
+
+import click
+
+from emu.cli.list import list_command
+from emu.cli.run import run_command
+from emu.errors import EmuError, InternalError
+
+USAGE, EMULATOR_BUG, INTERRUPTED, BROKEN_PIPE = 2, 70, 130, 141
+
+
+@click.group(
+    context_settings={"auto_envvar_prefix": "EMU", "help_option_names": ["-h", "--help"], "max_content_width": 80}
+)
+@click.version_option(package_name="emu-iommu", prog_name="emu")
+def cli() -> None:
+    """Find, prove and explain stale-IOTLB races.
+
+    Exit status: 0 what the scenario declares was seen (for one execution: not
+    contradicted), 1 contradicted, 2 usage, 3 a limit was reached without a
+    verdict, 70 a bug of emu.
+    """
+
+
+cli.add_command(list_command)
+cli.add_command(run_command)
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one sentence on stderr and exit status 2."""
+    sys.exit(run_cli())
+
+
+def run_cli() -> int:
+    """Run the command line and return its exit status."""
+    try:
+        return int(cli.main(standalone_mode=False) or 0)
+    except click.ClickException as error:
+        status, message = error.exit_code, error.format_message()
+    except InternalError as error:
+        status, message = EMULATOR_BUG, str(error)
+    except EmuError as error:
+        status, message = USAGE, str(error)
+    except click.exceptions.Abort:
+        status, message = INTERRUPTED, "stopped"
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    click.echo(message if message.startswith("Usage:") else f"emu: {message}", err=True)
+    return status

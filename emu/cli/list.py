@@ -1,0 +1,41 @@
+"""`emu list`: the scenarios that there are."""
+
+import click
+
+
+@click.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def list_command(*, as_json: bool) -> None:
+    """Show the scenarios, what each tells, and its parameters."""
+    from emu.library import bundled
+    from emu.scenario import MACHINE_PARAMETERS, Parameter, Scenario
+
+    def parameter_data(parameter: Parameter) -> dict[str, str]:
+        takes, default = parameter.takes(), parameter.show(parameter.default)
+        return {"name": parameter.name, "takes": takes, "default": default}
+
+    def parameters_data(scenario: Scenario) -> list[dict[str, str]]:
+        return [parameter_data(parameter) for parameter in scenario.parameters]
+
+    scenarios = bundled().values()
+    common = [parameter_data(parameter) for parameter in MACHINE_PARAMETERS]
+    if as_json:
+        import orjson
+
+        listed = [{"name": one.name, "story": one.story, "parameters": parameters_data(one)} for one in scenarios]
+        report = {"scenarios": listed, "machine_parameters": common}
+        click.echo(orjson.dumps(report, option=orjson.OPT_INDENT_2).decode())
+        return
+    for scenario in scenarios:
+        show(scenario.name, scenario.story, parameters_data(scenario))
+    show("every scenario", "Parameters of the machine.", common)
+
+
+def show(name: str, story: str, parameters: list[dict[str, str]]) -> None:
+    """Print one entry: name, story, and a line for each parameter."""
+    click.secho(name, bold=True)
+    click.echo(click.wrap_text(story, width=80, initial_indent="  ", subsequent_indent="  "))
+    for parameter in parameters:
+        setting = f"-p {parameter['name']}={parameter['default']}"
+        click.echo(f"  {setting:<28} {parameter['takes']}")
+    click.echo()

@@ -1,0 +1,142 @@
+"""`emu run`: executions of a scenario, and the log of the one that matters."""
+
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, BinaryIO
+
+import click
+
+if TYPE_CHECKING:
+    from emu.reports.run import RunReport
+    from emu.runs import Run
+
+STRATEGIES = ("random", "round-robin", "free")
+STATUS = {"shown": 0, "not contradicted": 0, "contradicted": 1, "undecided": 3}
+EMULATOR_BUG = 70
+
+
+@click.command("run")
+@click.argument("scenario")
+@click.option("-p", "parameters", multiple=True, metavar="NAME=VALUE", help="Set a parameter; see `emu list`.")
+@click.option(
+    "--executions",
+    type=click.IntRange(1, 10_000_000),
+    default=1,
+    show_default=True,
+    help="At most so many, until the declared finding shows.",
+)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the first execution.")
+@click.option("--strategy", type=click.Choice(STRATEGIES), default="random", show_default=True, help="What chooses.")
+@click.option("--host", type=click.Choice(("trio", "direct")), default="trio", show_default=True, help="What drives.")
+@click.option("--log", "log_path", type=click.Path(), help="Write the log as JSON lines to a file.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON instead of the log.")
+def run_command(
+    *,
+    scenario: str,
+    parameters: tuple[str, ...],
+    executions: int,
+    seed: int,
+    strategy: str,
+    host: str,
+    log_path: str | None,
+    as_json: bool,
+) -> int:
+    """Run executions of SCENARIO, a name or a .py file, until it shows what it declares.
+
+    Prints the log of the execution that shows it, or of the last one.
+    Execution n runs with seed + n.
+    """
+    from emu.library import find
+    from emu.reports.run import RunReport
+    from emu.runs import Run
+
+    bound = find(scenario).bind(parse_parameters(parameters))
+    with open_log(log_path) as log:
+        run = Run(bound, strategy, seed, executions)
+        with stop_on_interrupt(run):
+            run.on(host)
+        report = RunReport(run, scenario)
+        if log is not None:
+            report.write_log(log)
+    if as_json:
+        show_json(report)
+    else:
+        show_text(report)
+    return EMULATOR_BUG if run.has_emulator_bug else STATUS[run.verdict.value]
+
+
+def parse_parameters(pairs: tuple[str, ...]) -> dict[str, str]:
+    """Split `name=value` pairs.
+
+    Raises:
+        click.BadParameter: for what is no such pair.
+    """
+    values: dict[str, str] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not (name and equals):
+            raise click.UsageError(f"-p takes NAME=VALUE, not {pair!r}")
+        values[name] = value
+    return values
+
+
+@contextmanager
+def open_log(path: str | None) -> Iterator[BinaryIO | None]:
+    """Open the log file before anything runs, so that nothing is lost where it cannot be written.
+
+    Raises:
+        click.UsageError: naming the file and why.
+    """
+    if path is None:
+        yield None
+        return
+    try:
+        file = Path(path).open("wb")  # noqa: SIM115 - closed below; only opening is the user's mistake
+    except OSError as error:
+        raise click.UsageError(f"the log {path} cannot be written: {error.strerror}") from None
+    with file:
+        yield file
+
+
+@contextmanager
+def stop_on_interrupt(run: "Run") -> Iterator[None]:
+    """Let Ctrl-C end the run after the present execution; a second one ends it at once."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        run.is_stopping = True
+        signal.signal(signal.SIGINT, previous)
+        click.echo("emu: stopping after this execution; Ctrl-C again stops at once", err=True)
+
+    previous = signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+def show_json(report: "RunReport") -> None:
+    """Print the report as JSON."""
+    import orjson
+
+    click.echo(orjson.dumps(report.data(), option=orjson.OPT_INDENT_2).decode())
+
+
+def show_text(report: "RunReport") -> None:
+    """Print the log, the findings, the verdict and the command that shows it again."""
+    from rich.console import Console
+
+    console = Console(highlight=False, soft_wrap=False)
+    report.write_text(sys.stdout, colors=console.is_terminal and not console.no_color)
+    for sentence in report.sentences():
+        console.print()
+        console.print(sentence, style="bold red", markup=False)
+    console.print()
+    if report.run.limit is not None:
+        console.print(report.run.limit, markup=False)
+    console.print(report.verdict(), markup=False)
+    command = report.command() or "free-running executions are not repeatable: use another strategy for that"
+    console.print(f"again: {command}", markup=False, soft_wrap=True)

@@ -1,0 +1,82 @@
+"""Explains a stale translation from the trace: who changed the entry, which flush covers it, how long it took."""
+
+import attrs
+
+from emu.checks.findings import Stale
+from emu.engine import Event, Trace
+from emu.reports.sources import line_of_call, line_of_caller, line_of_change
+
+
+@attrs.frozen
+class Flush:
+    """The flush that removed the translation at last.
+
+    Attributes:
+        agent: who submitted it, at step `submitted`; it completed at step `completed`.
+        source: the line of the wrapper that asked for it.
+    """
+
+    agent: str
+    submitted: int
+    completed: int
+    source: str | None
+
+
+@attrs.frozen
+class Explanation:
+    """What a trace tells of a stale translation.
+
+    Attributes:
+        changed_by: who overwrote the entry, at step `changed`.
+        promise_source: the line of the scenario whose call returned.
+        flush: None where none followed at all.
+        last_step: of the execution.
+    """
+
+    changed_by: str
+    changed: int
+    change_source: str | None
+    promise_source: str | None
+    flush: Flush | None
+    last_step: int
+
+    @property
+    def window(self) -> int:
+        """Steps during which the translation could be used after it was replaced, to the end if nothing removed it."""
+        return (self.flush.completed if self.flush else self.last_step) - self.changed
+
+
+def explain(finding: Stale, trace: Trace) -> Explanation:
+    """Explain a finding by the trace of its execution."""
+    changed = finding.replaced.overwritten or 0
+    events = list(trace.events())
+    return Explanation(
+        changed_by=next((event.agent.name for event in events if event.step == changed), "set-up"),
+        changed=changed,
+        change_source=line_of_change(trace, changed),
+        promise_source=line_of_caller(trace, finding.step),
+        flush=covering_flush(finding, changed, events, trace),
+        last_step=trace.step,
+    )
+
+
+def covering_flush(finding: Stale, changed: int, events: list[Event], trace: Trace) -> Flush | None:
+    """Return the first flush that began after the change, covered the page, and completed."""
+    for event in events:
+        if event.name == "invalidate.complete" and covers(event, finding) and event.fields["began"] > changed:
+            slot = event.fields["slot"]
+            posted = next(
+                other
+                for other in events
+                if other.name == "queue.post" and (other.fields["iommu"], other.fields["slot"]) == (finding.unit, slot)
+            )
+            return Flush(posted.agent.name, posted.step, event.step, line_of_call(trace, posted.step))
+    return None
+
+
+def covers(event: Event, finding: Stale) -> bool:
+    """Whether a completed invalidation covers the page of a finding."""
+    keys = event.fields
+    if keys["iommu"] != finding.unit or keys["tag"] not in {"all", finding.tag}:
+        return False
+    return "dfn" not in keys or keys["dfn"] <= finding.dfn < keys["dfn"] + (1 << keys["page_order"])

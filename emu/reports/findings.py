@@ -1,0 +1,110 @@
+"""Findings in words: one sentence each, then the facts behind it; and the same as data."""
+
+from typing import Any
+
+import cattrs
+
+from emu.checks.findings import Finding, Illegal, LostError, Stale, Stuck
+from emu.engine import Trace
+from emu.hypervisor.ops import RESULT_NAMES
+from emu.iommus.vtd.formats import decode_pte
+from emu.reports.explain import Explanation, Flush, explain
+from emu.units import Dfn, Mfn, address_frame
+
+
+def sentence(finding: Finding, trace: Trace) -> str:
+    """Return a finding as one sentence."""
+    match finding:
+        case Stale():
+            return stale_sentence(finding, explain(finding, trace))
+        case LostError(failure=failure):
+            name = RESULT_NAMES.get(failure.result, str(failure.result))
+            return (
+                f"lost error: {finding.agent}'s {finding.call} of {pages(finding)} returned success at step "
+                f"{finding.step}, although hook {failure.hook} had failed with {name} on dfn {failure.dfn:#x} "
+                f"after step {failure.step}"
+            )
+        case Stuck(deadlock=deadlock):
+            waits = "; ".join(
+                f"{one.agent} waits for {one.waits_for} since step {one.since}"
+                + (f", held by {one.holder} since step {one.held_since}" if one.holder else "")
+                for one in deadlock.waiters
+            )
+            return f"deadlock at step {deadlock.step}: {waits}"
+        case Illegal():
+            return (
+                f"illegal translation: at step {finding.step} device {finding.device} used leaf {finding.leaf:#x} of "
+                f"dfn {finding.dfn:#x} at {finding.unit}, which the ledger forbids; this is a bug of emu, please "
+                "report it with the command that showed it"
+            )
+
+
+def pages(finding: LostError) -> str:
+    """Name the pages of a call."""
+    count = f", {finding.page_count} pages" if finding.page_count > 1 else ""
+    return f"domain {finding.domain} dfn {finding.dfn:#x}{count}"
+
+
+def stale_sentence(finding: Stale, why: Explanation) -> str:
+    """Say what is stale, since when, who promised otherwise, and which flush was late or missing."""
+    use = f", and device {finding.use.device} did at step {finding.use.step}" if finding.use else ""
+    return (
+        f"stale translation ({finding.evidence.value}): when {finding.agent}'s {finding.call} of domain "
+        f"{finding.domain} dfn {finding.dfn:#x} returned at step {finding.step}, {finding.unit} could still translate "
+        f"it to mfn {old_frame(finding):#x}{use}: {why.changed_by} had replaced that entry at step {why.changed}"
+        f"{at(why.change_source)}, and {flush_words(why.flush)}; the window was {why.window} steps"
+    )
+
+
+def flush_words(flush: Flush | None) -> str:
+    """Say what became of the flush."""
+    if flush is None:
+        return "no flush of it followed"
+    return (
+        f"the flush came late: {flush.agent} submitted it at step {flush.submitted}{at(flush.source)}, "
+        f"and it completed at step {flush.completed}"
+    )
+
+
+def at(source: str | None) -> str:
+    """Return a source line in brackets, if it is known."""
+    return f" ({source})" if source else ""
+
+
+def old_frame(finding: Stale) -> Mfn:
+    """Return the frame to which the old path leads."""
+    leaf = finding.path.translation
+    return leaf_frame(leaf.leaf, leaf.level, finding.dfn)
+
+
+def leaf_frame(leaf: int, level: int, dfn: Dfn) -> Mfn:
+    """Return the frame that a leaf gives for a dfn."""
+    entry = decode_pte(leaf, level)
+    size = 1 << 9 * (level - 1)
+    return Mfn(address_frame(entry.address) + dfn % size) if entry else Mfn(0)
+
+
+def data(finding: Finding, trace: Trace) -> dict[str, Any]:
+    """Return a finding as what JSON can hold, its sentence included."""
+    facts = stale_data(finding, trace) if isinstance(finding, Stale) else cattrs.unstructure(finding)
+    return {"kind": finding.kind.value, "message": sentence(finding, trace), **facts}
+
+
+def stale_data(finding: Stale, trace: Trace) -> dict[str, Any]:
+    """Return what is known of a stale translation."""
+    why = explain(finding, trace)
+    return {
+        "evidence": finding.evidence.value,
+        "promise": finding.promise,
+        "agent": finding.agent,
+        "call": finding.call,
+        "step": finding.step,
+        "domain": finding.domain,
+        "dfn": finding.dfn,
+        "mfn": old_frame(finding),
+        "iommu": finding.unit,
+        "tag": finding.tag,
+        "use": cattrs.unstructure(finding.use),
+        **cattrs.unstructure(why),
+        "window": why.window,
+    }

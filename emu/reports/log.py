@@ -1,0 +1,141 @@
+"""Structured logs: one execution's trace, rendered through structlog. A log is a view of the trace.
+
+There is no clock but the step, so two logs of one schedule are equal byte for byte, on every host and Python.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, BinaryIO, TextIO
+
+import attrs
+import orjson
+import structlog
+from structlog.dev import Column, ConsoleRenderer, KeyValueColumnFormatter
+from structlog.typing import EventDict, WrappedLogger
+
+from emu.checks.findings import Finding
+from emu.engine import Trace
+from emu.reports.findings import sentence
+from emu.reports.sources import line_of_change
+from emu.reports.vocabulary import HEXADECIMAL, KEYS
+
+ORDER = {key: number for number, key in enumerate(KEYS)}
+HIDDEN_ON_CONSOLE = frozenset({"level", "execution", "cpu", "device", "address", "source"})
+
+Record = dict[str, Any]
+
+
+def records(trace: Trace, findings: Iterable[Finding], header: Mapping[str, Any], number: int) -> Iterator[Record]:
+    """Yield an execution's log records in order, `event` and `level` in each.
+
+    Args:
+        header: what was executed: scenario, parameters, strategy, seed.
+        number: of the execution in its run.
+    """
+    found = list(findings)
+    common = {"level": "info", "execution": number}
+    yield {"event": "execution.begin", **common, **header}
+    for event in trace.events():
+        record = {"event": event.name, **common, "step": event.step, **event.agent.labels, **event.fields}
+        source = line_of_change(trace, event.step)
+        yield {**record, "source": source} if source else record
+    for finding in found:
+        yield {
+            "event": "finding",
+            "level": "warning",
+            "execution": number,
+            "kind": finding.kind.value,
+            "message": sentence(finding, trace),
+        }
+    yield {"event": "execution.end", **common, "steps": trace.step, "findings": len(found)}
+
+
+def write_json(lines: Iterable[Record], file: BinaryIO) -> None:
+    """Write records as JSON, one a line."""
+    logger = structlog.wrap_logger(
+        Sink(file.write),
+        processors=[in_order, structlog.processors.JSONRenderer(serializer=json_line)],
+        wrapper_class=structlog.make_filtering_bound_logger(0),
+        cache_logger_on_first_use=True,
+    )
+    emit(logger, lines)
+
+
+def write_console(lines: Iterable[Record], file: TextIO, *, colors: bool) -> None:
+    """Write records for people: step, who, what, and the keys that fit a terminal."""
+    logger = structlog.wrap_logger(
+        Sink(lambda line: file.write(line.rstrip() + "\n")),
+        processors=[in_order, for_people, console_renderer(colors=colors)],
+        wrapper_class=structlog.make_filtering_bound_logger(0),
+        cache_logger_on_first_use=True,
+    )
+    emit(logger, lines)
+
+
+def emit(logger: Any, lines: Iterable[Record]) -> None:
+    """Log each record at its level."""
+    for line in lines:
+        keys = {key: value for key, value in line.items() if key not in {"event", "level"}}
+        getattr(logger, line["level"])(line["event"], level=line["level"], **keys)
+
+
+@attrs.frozen
+class Sink:
+    """Where rendered lines go: the only methods of a logger that structlog calls here."""
+
+    write: Any
+
+    def info(self, line: str | bytes) -> None:
+        """Write a line."""
+        self.write(line)
+
+    warning = info
+
+
+def json_line(record: Any, **_: Any) -> bytes:
+    """Serialize a record as one line."""
+    return orjson.dumps(record) + b"\n"
+
+
+def in_order(logger: WrappedLogger, method: str, record: EventDict) -> EventDict:
+    """Put the keys of a record into the order of the vocabulary."""
+    return {key: record[key] for key in sorted(record, key=lambda key: ORDER[key])}
+
+
+def for_people(logger: WrappedLogger, method: str, record: EventDict) -> EventDict:
+    """Name the agent in one column, write addresses in hexadecimal, and leave out what only machines read."""
+    shown: EventDict = {"step": record.get("step", ""), "agent": agent_name(record), "event": record["event"]}
+    hidden = HIDDEN_ON_CONSOLE | ({"table_level"} if record.get("table_level") == 1 else set())
+    for key, value in record.items():
+        if key not in hidden and key not in shown and not (key == "iommu" and value == shown["agent"]):
+            is_address = key in HEXADECIMAL and isinstance(value, int) and not isinstance(value, bool)
+            shown[key] = f"{value:#x}" if is_address else value
+    return shown
+
+
+def agent_name(record: EventDict) -> str:
+    """Return who acted."""
+    if "cpu" in record:
+        return f"cpu{record['cpu']}"
+    name = record.get("device") or record.get("iommu") if "step" in record else ""
+    return str(name or "")
+
+
+def console_renderer(*, colors: bool) -> ConsoleRenderer:
+    """Return structlog's renderer with a column each for step, agent and event."""
+    dim, bold, cyan, off = ("\x1b[2m", "\x1b[1m", "\x1b[36m", "\x1b[0m") if colors else ("", "", "", "")
+
+    def column(name: str, style: str, width: int, *, with_key: bool = False) -> Column:
+        formatter = KeyValueColumnFormatter(
+            key_style=dim if with_key else None, value_style=style, reset_style=off, value_repr=str, width=width
+        )
+        return Column(name, formatter)
+
+    return ConsoleRenderer(
+        sort_keys=False,
+        columns=[
+            column("", "", 0, with_key=True),
+            column("step", dim, 4),
+            column("agent", cyan, 8),
+            column("event", bold, 19),
+        ],
+    )

@@ -1,0 +1,38 @@
+"""The plain case: nothing overlaps that should not, so nothing may be found."""
+
+from emu.cpus import Cpu
+from emu.devices import Device
+from emu.machine import Machine
+from emu.scenario import CLEAN, PageOrder, scenario
+from emu.units import Dfn, offset, page_count
+
+G = Dfn(0x400)
+
+
+@scenario(expect=CLEAN)
+def map_dma_unmap_dma(m: Machine, *, order: PageOrder = 0) -> None:
+    """A CPU maps pages, a device uses them, the CPU unmaps them, and the device tries again."""
+    domain = m.domain(1, devices=("00:1f.0",))
+    frames = m.allocate(page_order=order)
+    mapped, used, unmapped = m.signal("mapped"), m.signal("used"), m.signal("unmapped")
+
+    @m.cpu(0)
+    async def owner(cpu: Cpu) -> None:
+        async with cpu.hypercall("add_to_physmap"):
+            await m.hypervisor.map(cpu, domain, G, frames, page_order=order)
+        await mapped.send()
+        await used.wait()
+        async with cpu.hypercall("remove_from_physmap"):
+            await m.hypervisor.unmap(cpu, domain, G, page_order=order)
+        await unmapped.send()
+
+    @m.device("00:1f.0")
+    async def user(device: Device) -> None:
+        last = offset(G, page_count(order) - 1)
+        await mapped.wait()
+        await device.write(G, 0xC0FFEE)
+        await device.read(last)
+        await used.send()
+        await unmapped.wait()
+        await device.write(G, 0xBAD)
+        await device.read(last)

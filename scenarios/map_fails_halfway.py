@@ -1,0 +1,48 @@
+"""D2: the result of the flush replaces that of the map."""
+
+from typing import Annotated
+
+from emu.cpus import Cpu
+from emu.errors import ScenarioError
+from emu.hypervisor.ops import ENOMEM, iommu_dont_flush_iotlb
+from emu.machine import Machine
+from emu.scenario import CLEAN, LOST_ERROR, Bounds, Expectation, PageOrder, scenario
+from emu.units import Dfn, offset, page_count
+
+G = Dfn(0x1000)
+
+
+def unless_flush_is_left_out(*, dont_flush: bool, **_: object) -> Expectation:
+    """Without the wrapper's flush there is no result that could replace the error."""
+    return CLEAN if dont_flush else LOST_ERROR
+
+
+@scenario(expect=unless_flush_is_left_out, sequential=True)
+def map_fails_halfway(
+    m: Machine,
+    *,
+    order: PageOrder = 2,
+    failing_page: Annotated[int, Bounds(0, 4095)] = 2,
+    domain: Annotated[int, Bounds(0, 32_767)] = 1,
+    dont_flush: bool = False,
+) -> None:
+    """A map runs out of memory on one of its pages, takes back the others, and says that all went well.
+
+    domain: 0 is the hardware domain, which is not crashed, so that nothing else tells of the failure.
+    dont_flush: the caller has set iommu_dont_flush_iotlb.
+    """
+    if failing_page >= page_count(order):
+        raise ScenarioError(f"a map of order {order} has no page {failing_page}: set failing_page below its size")
+    d = m.domain(domain, devices=("00:1f.0",))
+    frames = m.allocate(page_order=order)
+    m.fail_hook("map_page", offset(G, failing_page), ENOMEM)
+
+    @m.cpu(0)
+    async def mapper(cpu: Cpu) -> None:
+        async with cpu.hypercall("add_to_physmap"):
+            if dont_flush:
+                await cpu.write(iommu_dont_flush_iotlb, True)
+            await m.hypervisor.map(cpu, d, G, frames, page_order=order)
+            if dont_flush:
+                await cpu.write(iommu_dont_flush_iotlb, False)
+                await m.hypervisor.flush(cpu, d, G, pages=page_count(order))

@@ -1,0 +1,22 @@
+"""Contention: what the log says of CPUs that want one lock."""
+
+from emu.cpus import Cpu
+from emu.machine import Machine
+from emu.scenario import CLEAN, PageOrder, scenario
+from emu.units import Dfn, Mfn, offset, page_count
+
+G = Dfn(0x800)
+
+
+@scenario(expect=CLEAN)
+def two_wait_for_mapping_lock(m: Machine, *, order: PageOrder = 0) -> None:
+    """Three CPUs map neighbouring pages of one domain: one holds its mapping_lock, and two wait for it."""
+    domain = m.domain(1, devices=("00:1f.0",))
+    size = page_count(order)
+
+    async def mapper(cpu: Cpu, dfn: Dfn, mfn: Mfn) -> None:
+        async with cpu.hypercall("add_to_physmap"):
+            await m.hypervisor.map(cpu, domain, dfn, mfn, page_order=order)
+
+    for number in range(3):
+        m.cpu(number).runs(mapper, offset(G, number * size), m.allocate(page_order=order))
