@@ -10,7 +10,7 @@ import attrs
 
 from emu.checks.findings import Evidence, Finding, FindingKind, Stale
 from emu.engine import Limits
-from emu.errors import ScenarioError
+from emu.errors import EmuError, ScenarioError
 from emu.hypervisor.revisions import REVISIONS
 from emu.iommus.vtd.unit import VtdSettings
 from emu.machine import Description, Machine
@@ -169,7 +169,11 @@ class BoundScenario:
         return self.scenario.expect(**self.values)
 
     def build(self, *, sources: bool = False, is_checking: bool = False) -> Machine:
-        """Return a fresh machine with the scenario's cast on it."""
+        """Return a fresh machine with the scenario's cast on it.
+
+        Raises:
+            ScenarioError: if the scenario's function raises.
+        """
         values = self.values
         machine = Machine(
             Description(
@@ -181,7 +185,12 @@ class BoundScenario:
                 is_checking=is_checking,
             )
         )
-        self.scenario.build(machine, **{p.name: values[p.name] for p in self.scenario.parameters})
+        try:
+            self.scenario.build(machine, **{p.name: values[p.name] for p in self.scenario.parameters})
+        except EmuError:
+            raise
+        except Exception as error:
+            raise ScenarioError(f"{self.scenario.name} raised {type(error).__name__}: {error}") from error
         return machine
 
     def changed(self) -> list[str]:

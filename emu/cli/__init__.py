@@ -2,6 +2,7 @@
 
 import os
 import sys
+import traceback
 
 import click
 
@@ -49,5 +50,8 @@ def run_cli() -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is ours; the traceback is for the report
+        traceback.print_exc()
+        status, message = EMULATOR_BUG, str(InternalError(f"{type(error).__name__}: {error}"))
     click.echo(message if message.startswith("Usage:") else f"emu: {message}", err=True)
     return status

@@ -55,10 +55,9 @@ def run_command(
     from emu.runs import Run
 
     bound = find(scenario).bind(parse_parameters(parameters))
-    with open_log(log_path) as log:
-        run = Run(bound, strategy, seed, executions)
-        with stop_on_interrupt(run):
-            run.on(host)
+    run = Run(bound, strategy, seed, executions)
+    with stop_on_interrupt(run), open_log(log_path) as log:
+        run.on(host)
         report = RunReport(run, scenario)
         if log is not None:
             report.write_log(log)

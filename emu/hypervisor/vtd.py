@@ -18,6 +18,7 @@ from emu.iommus.translation import entry_address
 from emu.iommus.vtd.formats import (
     READ,
     WRITE,
+    Descriptor,
     Granularity,
     IotlbInvalidation,
     WaitDescriptor,
@@ -120,7 +121,7 @@ async def write_pte(cpu: Cpu, domain: Domain, dfn: Dfn, address: Maddr, word: in
     record_update(cpu, domain, dfn, old, word)
 
 
-async def qinval_update(cpu: Cpu, iommu: VtdIommu, descriptor: IotlbInvalidation | WaitDescriptor) -> None:
+async def qinval_update(cpu: Cpu, iommu: VtdIommu, descriptor: Descriptor) -> None:
     """Put a descriptor into the next slot of a unit's queue (Xen: queue_invalidate_* in qinval.c)."""
     queue = iommu.unit.queue
     async with iommu.register_lock.held(cpu):

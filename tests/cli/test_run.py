@@ -1,0 +1,180 @@
+"""`emu run`: what it prints, what it writes, and with which status it ends."""
+
+import json
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Emu = Callable[..., tuple[int, str, str]]
+
+RACE = ("run", "remap_before_flush", "-p", "dma=8", "--executions", "1000")
+
+
+def test_the_race_is_shown_with_its_log_its_explanation_and_the_command_that_repeats_it(emu: Emu) -> None:
+    status, out, err = emu(*RACE)
+    assert (status, err) == (0, "")
+    text = " ".join(out.split())
+    for part in (
+        "stale translation (observed): when cpu1's map of domain 1 dfn 0x200 returned at step",
+        "vtd0 could still translate it to mfn 0x180002, and device 00:1f.0 did at step",
+        "cpu0 had replaced that entry at step",
+        "(emu/hypervisor/v1/vtd.py:",
+        "the flush came late: cpu0 submitted it at step",
+        "(emu/hypervisor/v1/iommu.py:",
+        "the window was",
+        "remap_before_flush declares stale, observed: shown by execution",
+        "again: emu run remap_before_flush -p dma=8 --seed",
+    ):
+        assert part in text
+    assert "pte.clear" in out
+
+
+def test_the_printed_command_shows_the_same_finding_again(emu: Emu) -> None:
+    _, out, _ = emu(*RACE)
+    command = out.rstrip().splitlines()[-1].removeprefix("again: emu ")
+    status, again, _ = emu(*shlex.split(command))
+    assert status == 0
+
+    def finding(text: str) -> list[str]:
+        start = text.index("stale translation")
+        return text[start : text.index("remap_before_flush declares")].split()
+
+    assert finding(again) == finding(out)
+
+
+def test_both_hosts_print_the_same(emu: Emu) -> None:
+    assert emu(*RACE, "--host", "direct") == emu(*RACE, "--host", "trio")
+
+
+def test_json_reports_the_finding_with_its_steps_and_sources(emu: Emu) -> None:
+    status, out, _ = emu(*RACE, "--json")
+    report = json.loads(out)
+    assert status == 0
+    assert (report["verdict"], report["declared"]) == ("shown", "stale, observed")
+    (finding,) = report["findings"]
+    assert (finding["kind"], finding["evidence"], finding["dfn"], finding["mfn"]) == (
+        "stale",
+        "observed",
+        512,
+        0x180002,
+    )
+    assert finding["use"]["device"] == "00:1f.0"
+    assert finding["flush"]["agent"] == "cpu0"
+    assert finding["window"] == finding["flush"]["completed"] - finding["changed"]
+    assert finding["changed"] < finding["step"] < finding["use"]["step"] <= finding["flush"]["completed"]
+
+
+def test_the_log_file_holds_one_json_line_an_event_with_the_finding_as_a_warning(emu: Emu, tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    emu(*RACE, "--log", str(path))
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [lines[0]["event"], lines[-1]["event"]] == ["execution.begin", "execution.end"]
+    assert lines[0]["seed"] == lines[0]["execution"]
+    (warning,) = [line for line in lines if line["level"] == "warning"]
+    assert (warning["event"], warning["kind"]) == ("finding", "stale")
+    cleared = next(line for line in lines if line["event"] == "pte.clear")
+    assert (cleared["cpu"], cleared["domain"], cleared["dfn"]) == (0, 1, 512)
+    assert cleared["source"].startswith("emu/hypervisor/v1/vtd.py:")
+
+
+def test_one_execution_that_does_not_show_the_finding_contradicts_nothing(emu: Emu) -> None:
+    status, out, _ = emu("run", "remap_before_flush", "--strategy", "round-robin")
+    assert status == 0
+    assert "not contradicted by 1 execution; to search for it: --executions 1000" in " ".join(out.split())
+
+
+def test_many_executions_that_do_not_show_it_end_without_a_verdict(emu: Emu) -> None:
+    status, out, _ = emu("run", "remap_before_flush", "--strategy", "round-robin", "--executions", "5")
+    assert status == 3
+    assert "not shown in 5 executions" in out
+
+
+def test_a_limit_that_is_reached_is_named_and_ends_without_a_verdict(emu: Emu) -> None:
+    status, out, _ = emu("run", "remap_before_flush", "-p", "steps=10")
+    assert status == 3
+    assert "took 10 steps without ending (limit 'steps')" in " ".join(out.split())
+
+
+def test_a_finding_that_is_not_declared_contradicts_the_scenario(emu: Emu, tmp_path: Path) -> None:
+    path = tmp_path / "mistaken.py"
+    path.write_text(
+        "from emu.machine import Machine\n"
+        "from emu.scenario import CLEAN, scenario\n"
+        "@scenario(expect=CLEAN)\n"
+        "def mistaken(m: Machine) -> None:\n"
+        "    '''Wait for what never comes.'''\n"
+        "    never = m.signal('never')\n"
+        "    @m.cpu(0)\n"
+        "    async def waiter(cpu):\n"
+        "        await never.wait()\n"
+    )
+    status, out, _ = emu("run", str(path))
+    assert status == 1
+    text = " ".join(out.split())
+    assert "deadlock at step 0: cpu0 waits for the signal 'never' since step 0" in text
+    assert f"again: emu run {path} --seed 0" in out
+
+
+def test_free_running_ends_with_the_remark_that_it_does_not_repeat(emu: Emu) -> None:
+    status, out, _ = emu("run", "two_wait_for_mapping_lock", "--strategy", "free")
+    assert status == 0
+    assert "not repeatable" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["nowhere"], "there is no scenario 'nowhere'"),
+        (["remap_before_flash"], "did you mean 'remap_before_flush'"),
+        (["remap_before_flush", "-p", "ordr=1"], "did you mean 'order'"),
+        (["remap_before_flush", "-p", "order=one"], "order takes a whole number from 0 to 12, not 'one'"),
+        (["remap_before_flush", "-p", "order"], "-p takes NAME=VALUE, not 'order'"),
+        (["remap_before_flush", "-p", "repaired=perhaps"], "repaired takes true or false"),
+        (["remap_before_flush", "--log", "/nowhere/at/all"], "the log /nowhere/at/all cannot be written"),
+        (["remap_before_flush", "--log", "/"], "the log / cannot be written"),
+        (["remap_before_flush", "--strategy", "free", "--host", "direct"], "runs on Trio only"),
+        (["remap_before_flush", "--seed", "x"], "'x' is not a valid integer"),
+        (["map_fails_halfway", "-p", "order=0"], "set failing_page below its size"),
+        ([], "Missing argument 'SCENARIO'"),
+    ],
+)
+def test_bad_input_is_one_sentence_on_stderr_and_status_2(emu: Emu, arguments: list[str], complaint: str) -> None:
+    status, out, err = emu("run", *arguments)
+    assert (status, out) == (2, "")
+    assert err.startswith("emu: ")
+    assert err.count("\n") == 1
+    assert complaint in err
+
+
+def test_output_that_nobody_reads_ends_quietly() -> None:
+    command = f"{sys.executable} -m emu run map_fails_halfway | head -n 1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert "Traceback" not in done.stderr
+
+
+def test_no_colour_is_printed_where_nobody_asked_for_it(emu: Emu) -> None:
+    _, out, _ = emu(*RACE)
+    assert "\x1b" not in out
+
+
+def test_ctrl_c_ends_after_the_present_execution_with_the_report(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    arguments = ["run", "map_dma_unmap_dma", "--executions", "1000000", "--host", "direct", "--log", str(log)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "emu", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    while not log.exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate()
+    assert "stopping after this execution" in err
+    assert "map_dma_unmap_dma declares clean: not contradicted by" in " ".join(out.split())
+    assert process.returncode == 0
+    assert log.read_text().splitlines()[-1].startswith('{"event":"execution.end"')

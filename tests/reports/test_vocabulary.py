@@ -1,0 +1,28 @@
+"""The vocabulary of logs is fixed: nothing occurs that is not in it."""
+
+import pytest
+
+from emu.engine.hosts import direct
+from emu.engine.strategies.random import RandomStrategy
+from emu.library import bundled, find
+from emu.reports.log import records
+from emu.reports.vocabulary import EVENTS, HEXADECIMAL, KEYS
+
+
+@pytest.mark.parametrize("name", sorted(bundled()))
+def test_only_registered_events_and_keys_occur(name: str) -> None:
+    scenario = find(name)
+    texts = {"dma": "5"} if any(parameter.name == "dma" for parameter in scenario.parameters) else {}
+    bound = scenario.bind(texts)
+    for seed in range(20):
+        machine = bound.build(sources=True)
+        execution = machine.execution(RandomStrategy.seeded(seed))
+        direct.run(execution)
+        header = {"scenario": name, "parameters": [], "strategy": "random", "seed": seed}
+        for record in records(machine.trace, machine.conclude(execution), header, seed):
+            assert record["event"] in EVENTS
+            assert set(record) <= set(KEYS)
+
+
+def test_hexadecimal_keys_are_keys() -> None:
+    assert set(KEYS) >= HEXADECIMAL

@@ -1,0 +1,41 @@
+"""What the README shows is what happens. Where one of these turns red, mend the README with it."""
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from emu.cli import run_cli
+from emu.library import load
+from emu.runs import Run, Verdict
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+
+
+def blocks(language: str) -> Iterator[str]:
+    """Yield the fenced blocks of a language."""
+    fences = re.finditer(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    return (match[2] for match in fences if match[1] == language)
+
+
+def test_the_first_command_ends_with_the_output_that_is_shown(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = next(blocks("sh")).split("&&")[-1]
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr("sys.argv", ["emu", *shlex.split(command)[1:]])
+    assert run_cli() == 0
+    shown = next(block for block in blocks("") if "stale translation" in block)
+    assert [line.rstrip() for line in capsys.readouterr().out.splitlines()][-len(shown.splitlines()) :] == (
+        shown.splitlines()
+    )
+
+
+def test_the_scenario_that_is_shown_runs_and_gives_what_it_declares(tmp_path: Path) -> None:
+    path = tmp_path / "two_owners.py"
+    path.write_text(next(blocks("python")))
+    run = Run(load(path).bind({}), "random", 0, 1000)
+    run.on("direct")
+    assert run.verdict is Verdict.SHOWN
