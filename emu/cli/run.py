@@ -2,6 +2,7 @@
 
 import signal
 import sys
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -128,14 +129,19 @@ def show_text(report: "RunReport") -> None:
     """Print the log, the findings, the verdict and the command that shows it again."""
     from rich.console import Console
 
-    console = Console(highlight=False, soft_wrap=False)
+    console = Console(highlight=False)
     report.write_text(sys.stdout, colors=console.is_terminal and not console.no_color)
+
+    def show(text: str, style: str | None = None) -> None:
+        filled = textwrap.fill(text, console.width, break_long_words=False, break_on_hyphens=False)
+        console.print(filled, style=style, markup=False, soft_wrap=True)
+
     for sentence in report.sentences():
         console.print()
-        console.print(sentence, style="bold red", markup=False)
+        show(sentence, "bold red")
     console.print()
     if report.run.limit is not None:
-        console.print(report.run.limit, markup=False)
-    console.print(report.verdict(), markup=False)
+        show(report.run.limit)
+    show(report.verdict())
     command = report.command() or "free-running executions are not repeatable: use another strategy for that"
     console.print(f"again: {command}", markup=False, soft_wrap=True)

@@ -25,7 +25,7 @@ from emu.iommus.vtd.formats import (
     decode_pte,
     encode_descriptor,
 )
-from emu.iommus.vtd.invalidation import ENTRIES, ReadTail, WriteTail
+from emu.iommus.vtd.queue import ENTRIES, ReadTail, WriteTail
 from emu.iommus.vtd.unit import VtdUnit
 from emu.units import WORD_BYTES, Dfn, Maddr, frame_address
 

@@ -23,6 +23,15 @@ class Flush:
 
 
 @attrs.frozen
+class Omission:
+    """A call that changed the entry and returned, at step `step`, without a flush that ever covered it."""
+
+    call: str
+    step: int
+    source: str | None
+
+
+@attrs.frozen
 class Explanation:
     """What a trace tells of a stale translation.
 
@@ -30,6 +39,7 @@ class Explanation:
         changed_by: who overwrote the entry, at step `changed`.
         promise_source: the line of the scenario whose call returned.
         flush: None where none followed at all.
+        omission: where it would have been due, if there was none; None where the call did not return.
         last_step: of the execution.
     """
 
@@ -38,6 +48,7 @@ class Explanation:
     change_source: str | None
     promise_source: str | None
     flush: Flush | None
+    omission: Omission | None
     last_step: int
 
     @property
@@ -50,12 +61,15 @@ def explain(finding: Stale, trace: Trace) -> Explanation:
     """Explain a finding by the trace of its execution."""
     changed = finding.replaced.overwritten or 0
     events = list(trace.events())
+    changed_by = next(event.agent.name for event in events if event.step == changed)
+    flush = covering_flush(finding, changed, events, trace)
     return Explanation(
-        changed_by=next((event.agent.name for event in events if event.step == changed), "set-up"),
+        changed_by=changed_by,
         changed=changed,
         change_source=line_of_change(trace, changed),
         promise_source=line_of_caller(trace, finding.step),
-        flush=covering_flush(finding, changed, events, trace),
+        flush=flush,
+        omission=None if flush else omission(changed_by, changed, events, trace),
         last_step=trace.step,
     )
 
@@ -71,6 +85,14 @@ def covering_flush(finding: Stale, changed: int, events: list[Event], trace: Tra
                 if other.name == "queue.post" and (other.fields["iommu"], other.fields["slot"]) == (finding.unit, slot)
             )
             return Flush(posted.agent.name, posted.step, event.step, line_of_call(trace, posted.step))
+    return None
+
+
+def omission(agent: str, changed: int, events: list[Event], trace: Trace) -> Omission | None:
+    """Return the end of the call in which an agent changed an entry."""
+    for event in events:
+        if event.name == "call.return" and event.agent.name == agent and event.step > changed:
+            return Omission(event.fields["call"], event.step, line_of_caller(trace, event.step))
     return None
 
 

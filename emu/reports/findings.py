@@ -8,7 +8,7 @@ from emu.checks.findings import Finding, Illegal, LostError, Stale, Stuck
 from emu.engine import Trace
 from emu.hypervisor.ops import RESULT_NAMES
 from emu.iommus.vtd.formats import decode_pte
-from emu.reports.explain import Explanation, Flush, explain
+from emu.reports.explain import Explanation, explain
 from emu.units import Dfn, Mfn, address_frame
 
 
@@ -50,19 +50,26 @@ def stale_sentence(finding: Stale, why: Explanation) -> str:
     use = f", and device {finding.use.device} did at step {finding.use.step}" if finding.use else ""
     return (
         f"stale translation ({finding.evidence.value}): when {finding.agent}'s {finding.call} of domain "
-        f"{finding.domain} dfn {finding.dfn:#x} returned at step {finding.step}, {finding.unit} could still translate "
-        f"it to mfn {old_frame(finding):#x}{use}: {why.changed_by} had replaced that entry at step {why.changed}"
-        f"{at(why.change_source)}, and {flush_words(why.flush)}; the window was {why.window} steps"
+        f"{finding.domain} dfn {finding.dfn:#x} returned at step {finding.step}{at(why.promise_source)}, "
+        f"{finding.unit} could still translate it to mfn {old_frame(finding):#x}{use}: {why.changed_by} had replaced "
+        f"that entry at step {why.changed}{at(why.change_source)}, and {flush_words(why)}; the window was "
+        f"{why.window} steps"
     )
 
 
-def flush_words(flush: Flush | None) -> str:
+def flush_words(why: Explanation) -> str:
     """Say what became of the flush."""
-    if flush is None:
+    if why.flush is not None:
+        return (
+            f"the flush came late: {why.flush.agent} submitted it at step {why.flush.submitted}"
+            f"{at(why.flush.source)}, and it completed at step {why.flush.completed}"
+        )
+    if why.omission is None:
         return "no flush of it followed"
+    missing = why.omission
     return (
-        f"the flush came late: {flush.agent} submitted it at step {flush.submitted}{at(flush.source)}, "
-        f"and it completed at step {flush.completed}"
+        f"no flush of it followed: {why.changed_by}'s {missing.call} returned without one at step {missing.step}"
+        f"{at(missing.source)}"
     )
 
 

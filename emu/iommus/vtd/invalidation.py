@@ -1,4 +1,4 @@
-"""Queued invalidation (section 6.5.2): the ring, its registers, and the engine that executes descriptors.
+"""The invalidation engine (section 6.5.2): it takes descriptors from the queue and executes them.
 
 Submitting, beginning, removing and completing are steps of their own, so a CPU that has submitted knows nothing yet.
 The engine takes descriptors in order and one at a time: one of the orders that the manual allows (6.5.2.12), and one
@@ -10,173 +10,22 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from emu.engine import Access, Kind, Latch, Operation, Space, Wait
+from emu.engine import Access, Kind, Operation, Wait
 from emu.iommus.iotlb import DFN_MAX
 from emu.iommus.requests import Request
 from emu.iommus.vtd.contexts import sources_covered
 from emu.iommus.vtd.formats import (
     ContextInvalidation,
-    Descriptor,
     Granularity,
     IotlbInvalidation,
     WaitDescriptor,
-    decode_descriptor,
 )
-from emu.memory import TABLE_WORDS, WORDS, Memory, Store, word_number
-from emu.units import WORD_BYTES, Dfn, Maddr
+from emu.iommus.vtd.queue import Fetch
+from emu.memory import TABLE_WORDS, WORDS, Store
+from emu.units import Dfn
 
 if TYPE_CHECKING:
     from emu.iommus.vtd.unit import VtdUnit
-
-ENTRIES = 256
-"""Descriptors in a ring of one page, 16 bytes each (IQA_REG.QS = 0)."""
-
-DESCRIPTOR_BYTES = 16
-TAIL, FIRST_SLOT = 0, 1
-
-
-@attrs.define(eq=False)
-class InvalidationQueue:
-    """The ring in memory and its registers IQA and IQT.
-
-    Attributes:
-        base: where the ring lies.
-        tail: IQT as an index: the slot that software fills next.
-        count: how many slots were ever posted.
-        fetched: how many of them hardware has taken.
-        posted: latches "slot n is posted", n counted from the start and never wrapped.
-        error: FSTS.IQE: hardware has met a descriptor that it cannot execute, and has stopped.
-    """
-
-    unit: str
-    base: Maddr
-    tail: int = 0
-    count: int = 0
-    fetched: int = 0
-    posted: dict[int, Latch] = attrs.field(factory=dict)
-    error: bool = False
-
-    @property
-    def space(self) -> Space:
-        """Objects: the tail register, then every slot ever posted."""
-        return ("queue", self.unit)
-
-    @property
-    def is_full(self) -> bool:
-        """Whether no slot is free: hardware has yet to fetch all but one of them."""
-        return self.count - self.fetched >= ENTRIES - 1
-
-    def slot_access(self, slot: int, kind: Kind) -> Access:
-        """Return the access to the slot posted as number `slot`."""
-        return Access.to(self.space, FIRST_SLOT + slot, kind)
-
-    def slot_address(self, slot: int) -> Maddr:
-        """Return where the descriptor of a slot lies; slots wrap round."""
-        return Maddr(self.base + DESCRIPTOR_BYTES * (slot % ENTRIES))
-
-    def latch(self, slot: int) -> Latch:
-        """Return the latch that is set when slot number `slot` is posted."""
-        if slot not in self.posted:
-            touch = self.slot_access(slot, Kind.READ)
-            self.posted[slot] = Latch(f"descriptor {slot} of {self.unit}'s invalidation queue", touch)
-        return self.posted[slot]
-
-
-class ReadTail(Operation[int]):
-    """Read IQT: the index of the slot to fill."""
-
-    __slots__ = ("queue", "value")
-
-    event = "queue.tail"
-
-    def __init__(self, queue: InvalidationQueue) -> None:
-        self.queue = queue
-        self.value = 0
-
-    def accesses(self) -> Iterable[Access]:
-        return (Access.to(self.queue.space, TAIL, Kind.READ),)
-
-    def perform(self, step: int) -> int:
-        self.value = self.queue.tail
-        return self.value
-
-    def describe(self) -> tuple[str, Mapping[str, Any]]:
-        return self.event, {"iommu": self.queue.unit, "slot": self.value}
-
-
-class WriteTail(Operation[None]):
-    """Write IQT: hand every slot up to the new tail to the hardware."""
-
-    __slots__ = ("queue", "slot", "value")
-
-    event = "queue.post"
-
-    def __init__(self, queue: InvalidationQueue, value: int) -> None:
-        self.queue = queue
-        self.value = value
-        self.slot = queue.count
-
-    def accesses(self) -> Iterable[Access]:
-        first = FIRST_SLOT + self.queue.count
-        posted = (self.value - self.queue.tail) % ENTRIES
-        yield Access.to(self.queue.space, TAIL, Kind.WRITE)
-        yield Access(self.queue.space, first, first + posted - 1, Kind.WRITE)
-
-    def perform(self, step: int) -> None:
-        queue = self.queue
-        self.slot = queue.count
-        while queue.tail != self.value:
-            queue.latch(queue.count).set()
-            queue.tail = (queue.tail + 1) % ENTRIES
-            queue.count += 1
-
-    def describe(self) -> tuple[str, Mapping[str, Any]]:
-        return self.event, {"iommu": self.queue.unit, "slot": self.slot}
-
-
-class Fetch(Wait):
-    """Fetch the next descriptor once it is posted."""
-
-    __slots__ = ("descriptor", "memory", "queue", "slot")
-
-    event = "queue.fetch"
-
-    def __init__(self, queue: InvalidationQueue, slot: int, memory: Memory) -> None:
-        super().__init__(queue.latch(slot))
-        self.queue = queue
-        self.slot = slot
-        self.memory = memory
-        self.descriptor: Descriptor | None = None
-
-    def accesses(self) -> Iterable[Access]:
-        first = word_number(self.queue.slot_address(self.slot))
-        yield from super().accesses()
-        yield Access(WORDS, first, first + 1, Kind.READ)
-
-    def perform(self, step: int) -> None:
-        address = self.queue.slot_address(self.slot)
-        low, high = self.memory.peek(address), self.memory.peek(address + WORD_BYTES)
-        self.descriptor = decode_descriptor(low | high << 64)
-        self.queue.fetched += 1
-        self.queue.error = self.descriptor is None
-
-    def describe(self) -> tuple[str, Mapping[str, Any]]:
-        keys: dict[str, Any] = {"iommu": self.queue.unit, "slot": self.slot}
-        about: dict[str, Any]
-        match self.descriptor:
-            case IotlbInvalidation(granularity, did, dfn, mask, leaf_only):
-                about = {"granularity": granularity.name.lower(), "tag": did}
-                if granularity is Granularity.NARROW:
-                    about |= {"granularity": "page", "dfn": dfn, "page_order": mask, "leaf_only": leaf_only}
-                return self.event, {**keys, "descriptor": "iotlb", **about}
-            case ContextInvalidation(granularity, did, source_id):
-                about = {"granularity": granularity.name.lower(), "tag": did}
-                if granularity is Granularity.NARROW:
-                    about |= {"granularity": "device", "source_id": source_id}
-                return self.event, {**keys, "descriptor": "context", **about}
-            case WaitDescriptor(address):
-                return self.event, {**keys, "descriptor": "wait", "address": address}
-        return "queue.error", keys
 
 
 @attrs.frozen

@@ -9,7 +9,8 @@ from emu.iommus.ledger import Ledger, Tables
 from emu.iommus.requests import Request, Requests
 from emu.iommus.vtd.contexts import ContextCache
 from emu.iommus.vtd.formats import decode_pte
-from emu.iommus.vtd.invalidation import InvalidationQueue, engine
+from emu.iommus.vtd.invalidation import engine
+from emu.iommus.vtd.queue import InvalidationQueue
 from emu.iommus.vtd.walk import walk
 from emu.memory import Memory
 from emu.units import frame_address

@@ -16,7 +16,7 @@ from emu.iommus.vtd.formats import (
     WaitDescriptor,
     encode_descriptor,
 )
-from emu.iommus.vtd.invalidation import WriteTail
+from emu.iommus.vtd.queue import WriteTail
 from emu.iommus.vtd.unit import VtdSettings
 from emu.machine import Description, Machine
 from emu.units import Dfn, Maddr, offset

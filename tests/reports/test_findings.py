@@ -1,0 +1,115 @@
+"""Findings in words and as data."""
+
+from collections.abc import Awaitable, Callable
+
+import attrs
+import orjson
+import pytest
+
+from emu.checks.findings import Illegal, LostError, Stuck
+from emu.cpus import Cpu
+from emu.engine.hosts import direct
+from emu.engine.strategies.round_robin import RoundRobinStrategy
+from emu.hypervisor.domain import Domain
+from emu.hypervisor.ops import ENOMEM
+from emu.hypervisor.records import HookFailure
+from emu.hypervisor.revisions import V1
+from emu.machine import Description, Machine
+from emu.reports.findings import data, sentence
+from emu.units import Dfn
+
+G = Dfn(0x10)
+
+
+async def unmap_without_flush(cpu: Cpu, domain: Domain, dfn: Dfn, page_order: int) -> int:
+    return await domain.ops.unmap_page(cpu, domain, dfn)
+
+
+def ran(body: Callable[[Machine, Cpu, Domain], Awaitable[object]]) -> Machine:
+    """Return a machine after one CPU has run `body` with an unmap that never flushes."""
+    machine = Machine(Description(sources=True))
+    machine.hypervisor = attrs.evolve(machine.hypervisor, revision=attrs.evolve(V1, unmap=unmap_without_flush))
+    domain = machine.domain(1, devices=("00:1f.0",))
+    machine.premap(domain, G, machine.allocate())
+
+    @machine.cpu(0)
+    async def worker(cpu: Cpu) -> None:
+        await body(machine, cpu, domain)
+
+    execution = machine.execution(RoundRobinStrategy())
+    direct.run(execution)
+    machine.conclude(execution)
+    return machine
+
+
+async def unmap(machine: Machine, cpu: Cpu, domain: Domain) -> None:
+    await machine.hypervisor.unmap(cpu, domain, G)
+
+
+async def unmap_and_flush_later(machine: Machine, cpu: Cpu, domain: Domain) -> None:
+    await unmap(machine, cpu, domain)
+    await machine.hypervisor.flush_all(cpu, domain)
+
+
+def test_a_flush_that_never_came_is_named_with_the_call_that_lacked_it() -> None:
+    machine = ran(unmap)
+    (finding,) = machine.findings
+    words = sentence(finding, machine.trace)
+    assert words.startswith("stale translation (possible): when cpu0's unmap of domain 1 dfn 0x10 returned at step 9")
+    assert "vtd0 could still translate it to mfn 0x180002: cpu0 had replaced that entry at step 7" in words
+    assert (
+        "no flush of it followed: cpu0's unmap returned without one at step 9 (tests/reports/test_findings.py:" in words
+    )
+    assert words.endswith("the window was 2 steps")
+
+
+def test_a_flush_that_came_late_is_named_with_its_steps() -> None:
+    machine = ran(unmap_and_flush_later)
+    (finding,) = machine.findings
+    facts = data(finding, machine.trace)
+    assert (facts["changed_by"], facts["changed"], facts["step"]) == ("cpu0", 7, 9)
+    assert facts["flush"]["submitted"] > 9
+    assert facts["window"] == facts["flush"]["completed"] - 7
+    assert "the flush came late: cpu0 submitted it at step" in facts["message"]
+    orjson.dumps(facts)
+
+
+def test_a_deadlock_names_who_waits_for_what_and_who_holds_it() -> None:
+    machine = Machine(Description())
+    domain = machine.domain(1)
+    never = machine.signal("never")
+
+    @machine.cpu(0)
+    async def holder(cpu: Cpu) -> None:
+        async with domain.mapping_lock.held(cpu):
+            await never.wait()
+
+    @machine.cpu(1)
+    async def waiter(cpu: Cpu) -> None:
+        async with domain.mapping_lock.held(cpu):
+            pass
+
+    execution = machine.execution(RoundRobinStrategy())
+    direct.run(execution)
+    (finding,) = machine.conclude(execution)
+    assert isinstance(finding, Stuck)
+    words = sentence(finding, machine.trace)
+    assert "cpu0 waits for the signal 'never' since step 3" in words
+    assert "cpu1 waits for the lock d1.mapping_lock since step 2, held by cpu0 since step 3" in words
+    assert data(finding, machine.trace)["deadlock"]["waiters"][1]["holder"] == "cpu0"
+
+
+@pytest.mark.parametrize(
+    ("finding", "part"),
+    [
+        (
+            LostError("cpu0", "map", 40, 0, G, 4, HookFailure("map_page", Dfn(0x12), ENOMEM, 20)),
+            "dfn 0x10, 4 pages returned success at step 40, although hook map_page had failed with -ENOMEM on dfn 0x12",
+        ),
+        (Illegal("00:1f.0", 7, "vtd0", G, 0x1003), "used leaf 0x1003 of dfn 0x10 at vtd0, which the ledger forbids"),
+    ],
+)
+def test_other_findings_are_one_sentence_and_json(finding: LostError | Illegal, part: str) -> None:
+    trace = Machine(Description()).trace
+    assert part in sentence(finding, trace)
+    assert orjson.loads(orjson.dumps(data(finding, trace)))["kind"] == finding.kind.value
