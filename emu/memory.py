@@ -84,14 +84,18 @@ class Memory:
         """Return the present value of a word without a step. For what is not an agent: set-up, checks, reports."""
         return self.history(address)[-1].value
 
-    def put(self, address: int, value: int, *, step: int = 0) -> None:
-        """Make `value` the newest version of a word; step 0 is before the first step of an execution."""
+    def put(self, address: int, value: int, *, step: int = 0, bits: int = 64) -> None:
+        """Make `value` the newest version of a word, or of 32 bits of it; step 0 is before the first step."""
+        word, shift = address & ~7, 8 * (address & 4)
+        if bits == 32:
+            whole = self.peek(word)
+            value = (whole & ~(HALF_MASK << shift)) | value << shift
         if step == 0:
-            self.versions[address] = [Version(0, 0, value)]
+            self.versions[word] = [Version(0, 0, value)]
         else:
-            self.versions.setdefault(address, [ZEROED]).append(Version(step, step, value))
-        for shift, awaited, latch in self.latches.get(address, ()):
-            if (value >> shift) & HALF_MASK == awaited:
+            self.versions.setdefault(word, [ZEROED]).append(Version(step, step, value))
+        for half, awaited, latch in self.latches.get(word, ()):
+            if address <= half < address + bits // 8 and (value >> 8 * (half & 4)) & HALF_MASK == awaited:
                 latch.set()
 
     def latch(self, address: Maddr, awaited: int) -> Latch:
@@ -99,7 +103,8 @@ class Memory:
         check_alignment(address, HALF_BYTES)
         name = f"the 32-bit word at {address:#x} to become {awaited:#x}"
         latch = Latch(name, Access.to(WORDS, word_number(address), Kind.READ))
-        self.latches.setdefault(address & ~7, []).append((8 * (address & 4), awaited, latch))
+        waiting = [(half, awaited, one) for half, awaited, one in self.latches.get(address & ~7, ()) if not one.is_set]
+        self.latches[address & ~7] = [*waiting, (address, awaited, latch)]
         return latch
 
 
@@ -178,10 +183,8 @@ class Store(Operation[int]):
             memory.put(address, self.value & WORD_MASK, step=step)
             memory.put(address + WORD_BYTES, self.value >> 64, step=step)
         elif self.bits == 32:
-            word, shift = address & ~7, 8 * (address & 4)
-            whole = memory.peek(word)
-            self.old = (whole >> shift) & HALF_MASK
-            memory.put(word, (whole & ~(HALF_MASK << shift)) | self.value << shift, step=step)
+            self.old = (memory.peek(address & ~7) >> 8 * (address & 4)) & HALF_MASK
+            memory.put(address, self.value, step=step, bits=32)
         else:
             raise InternalError(f"a store of {self.bits} bits")
         return self.old

@@ -23,7 +23,8 @@ def reach(bound: BoundScenario, prefix: tuple[int, ...]) -> tuple[Machine, Execu
     """Return an execution in which these agents, by number, have taken the first steps."""
     machine = bound.build()
     execution = machine.execution(RoundRobinStrategy())
-    execution.start()
+    for agent in execution.agents:
+        execution.start(agent)
     for number in prefix:
         execution.step(execution.agents[number])
     return machine, execution

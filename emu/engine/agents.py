@@ -10,6 +10,13 @@ from emu.engine.operations import Operation
 Body = Callable[[], Coroutine[Any, Any, None]]
 
 
+@attrs.frozen
+class Foreign:
+    """Something awaited that is no operation: what it yielded to whoever drives the coroutine."""
+
+    awaited: object
+
+
 @attrs.define(eq=False)
 class Agent:
     """One thread of control.
@@ -32,7 +39,7 @@ class Agent:
     coroutine: Coroutine[Any, Any, None] | None = attrs.field(default=None, repr=False)
     pending: Operation[Any] | None = None
     announced: int = 0
-    foreign: object = None
+    foreign: Foreign | None = None
     is_done: bool = False
     is_cleaning: bool = False
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 
-from emu.engine.agents import Agent
+from emu.engine.agents import Agent, Foreign
 from emu.engine.latches import Wait
 from emu.engine.operations import Access, Choose, Operation
 from emu.engine.strategies import Strategy
@@ -44,6 +44,11 @@ class Deadlock:
 
     step: int
     waiters: tuple[Waiter, ...]
+
+
+CONTROLLED = (
+    "under a controlled strategy agents await operations only: use the free strategy, or leave Trio's primitives out"
+)
 
 
 class ExecutionEnded(BaseException):
@@ -81,17 +86,15 @@ class Execution:
     deadlock: Deadlock | None = None
     has_ended: bool = False
 
-    def start(self) -> None:
-        """Bring every agent to its first operation, in order; nothing shared is touched before it."""
-        for agent in self.agents:
-            self.start_agent(agent)
-            if agent.foreign is not None:
-                raise foreign_await(agent)
-
-    def start_agent(self, agent: Agent) -> None:
-        """Make the agent's coroutine and run it up to its first await."""
-        agent.coroutine = agent.body()
+    def start(self, agent: Agent, *, may_await_trio: bool = False) -> None:
+        """Bring an agent to its first operation. To be called for every agent in order; none touches shared state."""
+        try:
+            agent.coroutine = agent.body()
+        except Exception as error:
+            raise agent_raised(agent, error) from error
         self.resume(agent, None)
+        if not may_await_trio:
+            refuse_foreign(agent)
 
     def pick(self) -> Agent | None:
         """Return the agent that goes next; None when the execution is over, well or in a deadlock."""
@@ -115,14 +118,12 @@ class Execution:
                 "either an agent loops for ever, or raise the limit"
             )
 
-    def step(self, agent: Agent) -> None:
-        """Perform the agent's pending operation and bring it to its next one, or to its end."""
-        self.perform_and_resume(agent)
-        if agent.foreign is not None:
-            raise foreign_await(agent)
+    def step(self, agent: Agent, *, may_await_trio: bool = False) -> None:
+        """Perform the agent's pending operation and bring it to its next one, or to its end.
 
-    def perform_and_resume(self, agent: Agent) -> None:
-        """As `step`, but leaves a foreign await to the host."""
+        Args:
+            may_await_trio: leave it to the host if the agent then awaits something else than an operation.
+        """
         operation = agent.pending
         if operation is None:
             raise InternalError(f"{agent.name} was chosen without an operation to perform")
@@ -132,6 +133,8 @@ class Execution:
         self.trace.record(operation)
         result = self.perform_checked(operation, step) if self.is_checking else operation.perform(step)
         self.resume(agent, result)
+        if not may_await_trio:
+            refuse_foreign(agent)
 
     def perform_checked(self, operation: Operation[Any], step: int) -> Any:
         """Perform an operation; whatever it reads of checked state must have been declared."""
@@ -178,7 +181,7 @@ class Execution:
             if isinstance(awaited, Operation):
                 agent.pending = awaited
             else:
-                agent.foreign = awaited
+                agent.foreign = Foreign(awaited)
 
     def find_deadlock(self) -> Deadlock:
         """Say who waits for what, and who could end it."""
@@ -226,12 +229,16 @@ def agent_raised(agent: Agent, error: Exception) -> ModelError:
     """Return the error for an agent whose own code raised."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
     where = f"{PurePath(frame.filename).name}:{frame.lineno}"
+    if isinstance(error, RuntimeError) and "async context" in str(error):
+        return ModelError(f"{agent.name} used Trio at {where}, outside of Trio; {CONTROLLED}")
     return ModelError(f"{agent.name} raised {type(error).__name__} at {where}: {error}")
 
 
-def foreign_await(agent: Agent) -> ModelError:
-    """Return the error for an agent that awaited what only Trio itself could serve."""
-    return ModelError(
-        f"{agent.name} awaited {agent.foreign!r}, which is not an operation; under a controlled strategy agents await "
-        "operations only: use the free strategy, or leave Trio's own primitives out"
-    )
+def refuse_foreign(agent: Agent) -> None:
+    """Refuse what only Trio itself could serve.
+
+    Raises:
+        ModelError: naming the agent, what it awaited, and the mend.
+    """
+    if agent.foreign is not None:
+        raise ModelError(f"{agent.name} awaited {agent.foreign.awaited!r}, which is not an operation; {CONTROLLED}")

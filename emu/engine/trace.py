@@ -59,6 +59,3 @@ class Trace:
         """Render the events in order."""
         for step, agent, record in self._records:
             yield record if isinstance(record, Event) else Event(step, agent, *record.describe())
-
-    def __len__(self) -> int:
-        return len(self._records)

@@ -12,9 +12,10 @@ def run(execution: Execution) -> None:
         EmuError: what ended the execution before its agents did.
     """
     try:
-        execution.start()
-        while (agent := execution.pick()) is not None:
-            execution.step(agent)
+        for agent in execution.agents:
+            execution.start(agent)
+        while (chosen := execution.pick()) is not None:
+            execution.step(chosen)
     finally:
         execution.end()
 

@@ -12,7 +12,7 @@ from typing import Any
 import attrs
 import trio
 
-from emu.engine.agents import Agent
+from emu.engine.agents import Agent, Foreign
 from emu.engine.execution import Execution
 from emu.engine.hosts.trio import live_together
 
@@ -25,8 +25,9 @@ async def run(execution: Execution, generator: random.Random) -> None:
     Raises:
         EmuError: what ended the execution before its agents did.
     """
+    tasks = FreeTasks(execution, generator, trio.current_effective_deadline())
     try:
-        await live_together(execution, FreeTasks(execution, generator).live)
+        await live_together(execution, tasks.live)
     finally:
         execution.end()
 
@@ -37,62 +38,92 @@ def hand_to_trio(awaited: object) -> Generator[object, Any, Any]:
     return (yield awaited)
 
 
+@attrs.frozen
+class Parked:
+    """An agent that waits for its operation to be enabled; `has_timeout` if a deadline of its own can end that."""
+
+    agent: Agent
+    task: trio.lowlevel.Task
+    has_timeout: bool
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether only another agent can make it go on."""
+        return not (self.has_timeout or self.agent.can_step())
+
+
 @attrs.define(eq=False)
 class FreeTasks:
-    """Steps whenever they are enabled; the rest parks until a step of another enables it."""
+    """Steps whenever they are enabled; the rest parks until a step of another enables it.
+
+    Attributes:
+        deadline: when the whole execution is cancelled from outside.
+        parked: by name of the agent.
+    """
 
     execution: Execution
     generator: random.Random
-    parked: dict[str, tuple[Agent, trio.lowlevel.Task]] = attrs.field(factory=dict)
+    deadline: float
+    parked: dict[str, Parked] = attrs.field(factory=dict)
 
     async def live(self, agent: Agent) -> bool:
         """Take the agent's steps; return whether the execution is over."""
-        self.execution.start_agent(agent)
-        while not agent.is_done:
+        self.execution.start(agent, may_await_trio=True)
+        while not (agent.is_done or self.execution.has_ended):
             if agent.foreign is not None:
-                await self.serve_foreign(agent)
+                await self.serve_foreign(agent, agent.foreign)
             elif agent.can_step():
                 await self.step(agent)
-            elif self.others_are_stuck(agent):
+            elif not await self.park(agent):
                 return True
-            else:
-                await self.park(agent)
-        return self.others_are_stuck(agent)
+        return self.is_over()
 
     async def step(self, agent: Agent) -> None:
         """Take one step, wake whom it enabled, and give way for a while."""
         self.execution.check_limits()
-        self.execution.perform_and_resume(agent)
-        for name, (other, task) in tuple(self.parked.items()):
-            if other.can_step():
+        self.execution.step(agent, may_await_trio=True)
+        for name, other in tuple(self.parked.items()):
+            if other.agent.can_step():
                 del self.parked[name]
-                trio.lowlevel.reschedule(task)
+                trio.lowlevel.reschedule(other.task)
         while self.generator.random() < CHANCE_OF_ANOTHER_CHECKPOINT:
             # Shielded: a lock that has been taken would be lost with a result that is not delivered.
             await trio.lowlevel.cancel_shielded_checkpoint()
 
-    async def park(self, agent: Agent) -> None:
-        """Wait until the agent's operation is enabled; a cancellation is thrown into the agent."""
-        self.parked[agent.name] = (agent, trio.lowlevel.current_task())
-        try:
-            await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.SUCCEEDED)
-        except trio.Cancelled as cancelled:
-            self.parked.pop(agent.name, None)
-            self.execution.throw(agent, cancelled)
+    async def park(self, agent: Agent) -> bool:
+        """Wait until the agent's operation is enabled; return False at once if that can never be.
 
-    async def serve_foreign(self, agent: Agent) -> None:
+        A cancellation is thrown into the agent, unless it ends the whole execution.
+        """
+        has_timeout = trio.current_effective_deadline() < self.deadline
+        self.parked[agent.name] = Parked(agent, trio.lowlevel.current_task(), has_timeout)
+        if self.is_over():
+            del self.parked[agent.name]
+            return False
+
+        def abort(_: Any) -> trio.lowlevel.Abort:
+            del self.parked[agent.name]
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        try:
+            await trio.lowlevel.wait_task_rescheduled(abort)
+        except trio.Cancelled as cancelled:
+            if self.execution.has_ended:
+                raise
+            self.execution.throw(agent, cancelled)
+        return True
+
+    async def serve_foreign(self, agent: Agent, foreign: Foreign) -> None:
         """Let Trio serve what the agent awaited, and give the agent what Trio answers."""
         try:
-            answer = await hand_to_trio(agent.foreign)
+            answer = await hand_to_trio(foreign.awaited)
         except BaseException as error:  # noqa: BLE001 - it belongs to the agent, whatever it is
             self.execution.throw(agent, error)
         else:
             self.execution.resume(agent, answer)
 
-    def others_are_stuck(self, agent: Agent) -> bool:
-        """Whether the execution is over, well or in a deadlock: nobody else can go on either."""
-        stuck = all(
-            other is agent or other.is_done or (other.name in self.parked and not other.can_step())
-            for other in self.execution.agents
-        )
+    def is_over(self) -> bool:
+        """Whether nobody can go on, well or in a deadlock."""
+        agents = self.execution.agents
+        stuck = all(one.is_done or (one.name in self.parked and self.parked[one.name].is_stuck) for one in agents)
         return stuck and self.execution.pick() is None

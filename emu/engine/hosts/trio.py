@@ -5,14 +5,16 @@ In free.py Trio itself decides.
 """
 
 from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
 
 import attrs
 import trio
 
 from emu.engine.agents import Agent
 from emu.engine.execution import Execution
+from emu.errors import ModelError
 
-STEPS_BETWEEN_CANCELLATION_CHECKS = 1_000
+STEPS_BETWEEN_CHECKPOINTS = 1_000
 
 Run = Callable[[Execution], Awaitable[None]]
 
@@ -37,18 +39,23 @@ async def run(execution: Execution) -> None:
     Raises:
         EmuError: what ended the execution before its agents did.
     """
+    turns = Turns(execution)
     try:
-        execution.start()
-        turns = Turns(execution)
         await live_together(execution, turns.live)
     finally:
         execution.end()
+    if not turns.is_complete:
+        raise ModelError(
+            "an agent was cancelled by a Trio scope of its own; under a controlled strategy no time passes: "
+            "leave Trio's scopes out, or use the free strategy"
+        )
 
 
 async def live_together(execution: Execution, live: Callable[[Agent], Awaitable[bool]]) -> None:
     """Run `live` for each agent, as a task of its own, until one says that the execution is over.
 
-    The first exception ends the execution and is raised as it is, outside of any group.
+    The first exception ends the execution and is raised as it is, outside of any group. Once the tasks are being
+    cancelled, for whatever reason, `execution.has_ended`.
     """
     failures: list[BaseException] = []
 
@@ -61,11 +68,19 @@ async def live_together(execution: Execution, live: Callable[[Agent], Awaitable[
             failures.append(error)
             is_over = True
         if is_over:
+            execution.has_ended = True
             nursery.cancel_scope.cancel()
 
-    async with trio.open_nursery() as nursery:
-        for agent in execution.agents:
-            nursery.start_soon(task, agent, name=agent.name)
+    def note_cancellation(_: Any) -> trio.lowlevel.Abort:
+        execution.has_ended = True
+        return trio.lowlevel.Abort.SUCCEEDED
+
+    async with trio.open_nursery() as watch:
+        watch.start_soon(trio.lowlevel.wait_task_rescheduled, note_cancellation)
+        async with trio.open_nursery() as nursery:
+            for agent in execution.agents:
+                nursery.start_soon(task, agent, name=agent.name)
+        watch.cancel_scope.cancel()
     if failures:
         raise failures[0]
 
@@ -75,37 +90,62 @@ class Turns:
     """Hands the turn from task to task.
 
     Attributes:
-        turn: the agent that may take a step; every other task is parked or about to park.
-        tasks: the tasks that have started, by agent.
+        turn: the agent that may go on; every other task is parked or about to park.
+        tasks: the tasks that have come to life, by agent.
+        is_complete: the execution has come to its own end.
     """
 
     execution: Execution
     turn: Agent | None = None
     tasks: dict[str, trio.lowlevel.Task] = attrs.field(factory=dict)
+    is_complete: bool = False
 
     async def live(self, agent: Agent) -> bool:
-        """Take the agent's steps, each in its turn; return whether the execution is over."""
+        """Start the agent and take its steps, each in its turn; return whether the execution is over."""
+        agents = self.execution.agents
         self.tasks[agent.name] = trio.lowlevel.current_task()
-        if len(self.tasks) == len(self.execution.agents) and not self.pass_turn(agent):
-            return True
+        if len(self.tasks) == len(agents):
+            self.give_turn(agents[0], by=agent)
+        await self.wait_for_turn(agent)
+        self.execution.start(agent)
+        number = agents.index(agent) + 1
+        is_over = not (self.give_turn(agents[number], by=agent) if number < len(agents) else self.pass_turn(agent))
         steps_in_a_row = 0
-        while not agent.is_done:
-            if self.turn is not agent:
+        while not (agent.is_done or is_over):
+            if await self.wait_for_turn(agent):
                 steps_in_a_row = 0
-                await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.SUCCEEDED)
             self.execution.step(agent)
-            if not self.pass_turn(agent):
-                return True
+            is_over = not self.pass_turn(agent)
             steps_in_a_row += 1
-            if steps_in_a_row % STEPS_BETWEEN_CANCELLATION_CHECKS == 0:
-                await trio.lowlevel.checkpoint_if_cancelled()
-        return False
+            if steps_in_a_row % STEPS_BETWEEN_CHECKPOINTS == 0:
+                await trio.lowlevel.checkpoint()
+        return is_over
+
+    async def wait_for_turn(self, agent: Agent) -> bool:
+        """Park until it is the agent's turn; return whether it was another one's."""
+        if self.turn is agent:
+            return False
+        await trio.lowlevel.wait_task_rescheduled(self.abort)
+        return True
+
+    def abort(self, _: Any) -> trio.lowlevel.Abort:
+        """Let a cancellation through: it ends the execution, so nobody is given a turn any more."""
+        self.execution.has_ended = True
+        return trio.lowlevel.Abort.SUCCEEDED
+
+    def give_turn(self, agent: Agent, *, by: Agent) -> bool:
+        """Let an agent go on; return False where the execution has ended."""
+        if self.execution.has_ended:
+            return False
+        self.turn = agent
+        if agent is not by:
+            trio.lowlevel.reschedule(self.tasks[agent.name])
+        return True
 
     def pass_turn(self, agent: Agent) -> bool:
-        """Pick who goes next and wake it, unless it is this agent; return False when the execution is over."""
-        self.turn = self.execution.pick()
-        if self.turn is None:
+        """Pick who goes next and let it go on; return False where the execution is over."""
+        if self.execution.has_ended:
             return False
-        if self.turn is not agent:
-            trio.lowlevel.reschedule(self.tasks[self.turn.name])
-        return True
+        chosen = self.execution.pick()
+        self.is_complete = chosen is None
+        return chosen is not None and self.give_turn(chosen, by=agent)
