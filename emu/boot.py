@@ -5,6 +5,7 @@ from emu.hypervisor.domain import Domain
 from emu.hypervisor.ops import MapFlags
 from emu.hypervisor.vtd import VtdDriver, VtdIommu
 from emu.iommus.iotlb import IotlbEntry
+from emu.iommus.requests import TableRead
 from emu.iommus.translation import Translation, entry_address
 from emu.iommus.vtd.contexts import context_entry_address, root_entry_address
 from emu.iommus.vtd.formats import (
@@ -17,7 +18,7 @@ from emu.iommus.vtd.formats import (
     encode_table,
 )
 from emu.memory import WORD_MASK, Memory
-from emu.units import WORD_BYTES, Dfn, Maddr, Mfn, frame_address
+from emu.units import WORD_BYTES, Dfn, Mfn, frame_address
 
 FIRST_DID = 1
 """Domain id 0 is kept free: a unit in caching mode tags non-present context entries with it (section 6.2.2.1)."""
@@ -39,13 +40,13 @@ def assign(device: Device, domain: Domain, iommu: VtdIommu) -> None:
     domain.devices.append(device)
 
 
-def enter_leaf(memory: Memory, domain: Domain, dfn: Dfn, leaf: int) -> list[Maddr]:
-    """Enter a 4 KiB leaf, with the tables that lead to it; return the words that a walk to it reads."""
-    path: list[Maddr] = []
+def enter_leaf(memory: Memory, domain: Domain, dfn: Dfn, leaf: int) -> tuple[TableRead, ...]:
+    """Enter a 4 KiB leaf, with the tables that lead to it; return what a walk to it reads."""
+    path: list[TableRead] = []
     table = domain.pgd
     for level in range(domain.levels, 1, -1):
         address = entry_address(table, dfn, level)
-        path.append(address)
+        path.append(TableRead(level, address, 0, is_leaf=False))
         entry = decode_pte(memory.peek(address), level)
         if entry is None:
             table = frame_address(memory.allocate_table())
@@ -55,7 +56,7 @@ def enter_leaf(memory: Memory, domain: Domain, dfn: Dfn, leaf: int) -> list[Madd
     address = entry_address(table, dfn, 1)
     memory.put(address, leaf)
     domain.known_dfns.add(dfn)
-    return [*path, address]
+    return (*path, TableRead(1, address, 0, is_leaf=True))
 
 
 def premap(
@@ -64,7 +65,7 @@ def premap(
     """Map one page, and let every device of the domain have used it already if it is to be cached."""
     read, write = MapFlags.READABLE in flags, MapFlags.WRITABLE in flags
     leaf = encode_leaf(frame_address(mfn), read=read, write=write, snoop=driver.snoop_control)
-    reads = tuple((address, 0) for address in enter_leaf(memory, domain, dfn, leaf))
+    reads = enter_leaf(memory, domain, dfn, leaf)
     for device in domain.devices if cached else ():
         did = next(iommu.domids[domain.number] for iommu in driver.iommus if iommu.unit is device.unit)
         translation = Translation(leaf, 1, read, write)

@@ -22,7 +22,6 @@ from emu.hypervisor.ops import OK
 from emu.hypervisor.records import CallRecord, Update
 from emu.iommus.ledger import Tables
 from emu.iommus.vtd.unit import VtdUnit
-from emu.memory import WORDS
 from emu.units import Dfn
 
 PROMISES = {"map": "mapped", "unmap": "unmapped", "flush": "flushed", "flush_all": "flushed"}
@@ -74,7 +73,7 @@ class PromiseJudge:
     findings: list[Finding] = attrs.field(factory=list)
 
     def reads(self, record: CallRecord) -> Iterable[Access]:
-        """Return the ledger's objects of the pages, the promises about them, and words behind replaced entries."""
+        """Return the promises about the pages, the ledger's objects of them, and what replaced table entries add."""
         asked = list(questions(record))
         ranges = list(runs(dfn for dfn, _, _ in asked))
         for unit, tables in translators(record.domain):
@@ -82,8 +81,9 @@ class PromiseJudge:
                 yield unit.ledger.access(tables.tag, first, last, Kind.READ)
                 yield Access(promise_space(unit), first, last, Kind.WRITE)
             for dfn, changed, _ in asked:
-                for word in unit.ledger.words_read(tables, dfn, changed):
-                    yield Access.to(WORDS, word, Kind.READ)
+                for space, number in unit.ledger.objects_read(tables, dfn, changed):
+                    if space != unit.ledger.space:
+                        yield Access.to(space, number, Kind.READ)
 
     def judge(self, record: CallRecord, step: int) -> None:
         """Judge a call at the step of its return."""

@@ -46,6 +46,6 @@ def takes(unit: VtdUnit, request: Request, entry: IotlbEntry, finding: Stale) ->
         return False
     replaced = finding.replaced
     return any(
-        address == replaced.address and replaced.overwritten is not None and read < replaced.overwritten
-        for address, read in entry.reads
+        read.address == replaced.address and replaced.overwritten is not None and read.step < replaced.overwritten
+        for read in entry.reads
     )

@@ -13,7 +13,7 @@ import attrs
 from sortedcontainers import SortedDict
 
 from emu.engine import Access, Kind, Operation, Space
-from emu.iommus.requests import Request
+from emu.iommus.requests import Request, TableRead
 from emu.iommus.translation import Translation, level_base, level_order
 from emu.units import Dfn, Mfn
 
@@ -30,7 +30,7 @@ class IotlbEntry(NamedTuple):
 
     Attributes:
         mfn: the frame that it gives for `dfn`, the page that it was walked for.
-        reads: the words that the walk read, with the step of each.
+        reads: what the walk read.
     """
 
     source_id: int
@@ -38,7 +38,7 @@ class IotlbEntry(NamedTuple):
     dfn: Dfn
     mfn: Mfn
     translation: Translation
-    reads: tuple[tuple[int, int], ...]
+    reads: tuple[TableRead, ...]
 
     @property
     def key(self) -> Key:

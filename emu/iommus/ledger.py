@@ -28,6 +28,8 @@ from emu.memory import WORDS, Memory, Version, word_number
 from emu.units import Dfn, Maddr
 
 TAG_SHIFT = 52
+TAG_MAX = 0xFFFF
+TABLE_LEVELS = (2, 3, 4)
 
 
 class Tables(NamedTuple):
@@ -80,8 +82,12 @@ class Ledger:
 
     @property
     def space(self) -> Space:
-        """The ledger's objects: one for each tag and dfn."""
+        """The ledger's objects for leaves: one for each tag and dfn."""
         return ("ledger", self.unit)
+
+    def drop_space(self, level: int) -> Space:
+        """The ledger's objects for cached table entries of a level: one for each tag and number of an entry."""
+        return ("ledger", self.unit, f"level {level}")
 
     def number(self, tag: int, dfn: int) -> int:
         """Return the number of the object of a tag and dfn."""
@@ -90,8 +96,16 @@ class Ledger:
     def access(self, tag: int | None, first: int, last: int, kind: Kind) -> Access:
         """Return the access to the objects of a range of dfns under a tag; under every tag if it is None."""
         if tag is None:
-            return Access(self.space, 0, self.number(0xFFFF, (1 << TAG_SHIFT) - 1), kind)
+            return Access(self.space, 0, self.number(TAG_MAX, (1 << TAG_SHIFT) - 1), kind)
         return Access(self.space, self.number(tag, first), self.number(tag, last), kind)
+
+    def drop_accesses(self, tag: int | None, first: Dfn, last: Dfn) -> Iterator[Access]:
+        """Yield the accesses that drop the cached table entries which stand for one of the dfns first..last."""
+        for level in TABLE_LEVELS:
+            order = level_order(level)
+            low = 0 if tag is None else self.number(tag, first >> order)
+            high = self.number(TAG_MAX if tag is None else tag, last >> order)
+            yield Access(self.drop_space(level), low, high, Kind.COMMUTE)
 
     def complete(self, start: int, tag: int | None, dfn: Dfn, order: int | None, *, leaf_only: bool = False) -> None:
         """Note that an invalidation has completed.
@@ -108,6 +122,7 @@ class Ledger:
         elif order is None:
             self.tag_since[tag] = max(self.tag_since.get(tag, 0), start)
         else:
+            dfn = Dfn(dfn >> order << order)
             key = (tag, order, dfn >> order)
             self.range_since[key] = max(self.range_since.get(key, 0), start)
             if order not in self.orders.setdefault(tag, []):
@@ -141,7 +156,8 @@ class Ledger:
         """Yield every legal path to a present translation of a dfn, newest values first.
 
         Args:
-            changed: note as read the words to which only an entry leads that was replaced at or before this step.
+            changed: note as read what depends on an entry that was replaced at or before this step: when it was
+                dropped, and the words that it leads to.
         """
         since = self.since(tables.tag, dfn)
 
@@ -157,6 +173,9 @@ class Ledger:
                 if earliest < latest and (entry := self.decode(version.value, level)) is not None:
                     entries = (*above, PathEntry(level, address, version, overwritten))
                     if not entry.is_leaf:
+                        if overwritten is not None and overwritten <= changed:
+                            number = self.number(tables.tag, dfn >> level_order(level))
+                            self.recorder.read(self.drop_space(level), number)
                         limit = inf if latest == inf else self.next_drop(tables.tag, dfn, level, latest)
                         yield from descend(level - 1, entry.address, earliest, limit, entries)
                     elif latest > since:
@@ -182,21 +201,21 @@ class Ledger:
     def old_paths(self, tables: Tables, dfn: Dfn, changed: int) -> Iterator[Path]:
         """Yield the legal paths of which the CPUs had replaced a word at or before step `changed`.
 
-        Reads the ledger's object of the tag and dfn, and the words that only a replaced table entry leads to: what
-        lies before `changed` elsewhere can change no more.
+        Reads the ledger's object of the tag and dfn; of each replaced table entry the object of its being dropped,
+        and the words that it leads to. What lies before `changed` elsewhere can change no more.
         """
         self.recorder.read(self.space, self.number(tables.tag, dfn))
         for path in self.paths(tables, dfn, changed):
             if path.overwritten_by(changed) is not None:
                 yield path
 
-    def words_read(self, tables: Tables, dfn: Dfn, changed: int) -> list[int]:
-        """Return the words that `old_paths` reads, as numbers of shared objects: a store there could add a path."""
+    def objects_read(self, tables: Tables, dfn: Dfn, changed: int) -> list[tuple[Space, int]]:
+        """Return the objects that `old_paths` reads."""
         probe = ReadRecorder()
         probe.is_on = True
         for _ in attrs.evolve(self, recorder=probe).old_paths(tables, dfn, changed):
             pass
-        return [number for space, number in probe.reads if space == WORDS]
+        return probe.reads
 
     def leaf_at(self, tables: Tables, dfn: Dfn, step: int) -> int | None:
         """Return the leaf that a walk of the tables as the CPUs had stored them at a step finds; None if none."""

@@ -5,13 +5,33 @@ replaced before the invalidation began must not fill a cache with it any more, a
 drains, a request that was translated before its entry was dropped must be committed before the invalidation completes.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import attrs
 
 from emu.engine import Access, Kind, Latch
+from emu.iommus.translation import level_base, level_order
 from emu.memory import Memory
 from emu.units import Dfn
+
+
+class TableRead(NamedTuple):
+    """One word of a page table that a walk has read, at a level of the tables and a step of the execution."""
+
+    level: int
+    address: int
+    step: int
+    is_leaf: bool
+
+    def spans(self, dfn: Dfn, first: Dfn, last: Dfn) -> bool:
+        """Whether the word, read for a dfn, stands for one of the dfns first..last."""
+        base = level_base(dfn, self.level)
+        return base <= last and first < base + (1 << level_order(self.level))
+
+    def was_replaced(self, memory: Memory, step: int) -> bool:
+        """Whether the word was given a newer value, after it was read and before a step."""
+        return was_replaced(memory, self.address, self.step, step)
 
 
 @attrs.define(eq=False)
@@ -22,7 +42,7 @@ class Request:
         number: counts the requests of a unit.
         is_write: what the access is to do.
         tag: the domain tag under which the page tables are being walked, or the request was translated.
-        reads: words of page tables that the present walk has read, with the step of each.
+        reads: what the present walk has read of page tables.
         is_void: the present walk may not fill a cache any more.
         is_translated: the translation is known and the access is not yet committed.
         committed: set when the access has been made.
@@ -34,7 +54,7 @@ class Request:
     is_write: bool
     committed: Latch
     tag: int | None = None
-    reads: list[tuple[int, int]] = attrs.field(factory=list)
+    reads: list[TableRead] = attrs.field(factory=list)
     is_void: bool = False
     is_translated: bool = False
 
@@ -73,25 +93,32 @@ class Requests:
         del self.in_flight[request.number]
         request.committed.set()
 
-    def matching(self, tag: int | None, first: Dfn, last: Dfn) -> Iterator[Request]:
-        """Yield the requests under a tag (None: under any) for a range of dfns."""
-        for request in self.in_flight.values():
-            if request.tag is not None and tag in (None, request.tag) and first <= request.dfn <= last:
-                yield request
+    def under(self, tag: int | None) -> Iterator[Request]:
+        """Yield the requests whose walk or translation is under a tag; under any if it is None."""
+        return (one for one in self.in_flight.values() if one.tag is not None and tag in {None, one.tag})
 
-    def void_walks(self, tag: int | None, first: Dfn, last: Dfn, start: int, memory: Memory) -> int:
-        """Void the walks in a range that have read a word which was replaced before step `start`; return how many.
+    def translated(self, tag: int | None, first: Dfn, last: Dfn) -> list[Request]:
+        """Return the requests for dfns first..last that have their translation and are not yet committed."""
+        return [one for one in self.under(tag) if one.is_translated and first <= one.dfn <= last]
 
-        A walk that read only what was still in force then may go on: beginning again it would find the same.
+    def void_walks(self, memory: Memory, tag: int | None, first: Dfn, last: Dfn, start: int, *, leaf_only: bool) -> int:
+        """Void the walks that have read an entry in a range which was replaced before step `start`; return how many.
+
+        A table entry stands for every dfn below it, so it is in the range if one of them is; it counts unless the
+        invalidation is for leaves only. A walk that read only what was still in force may go on: beginning again it
+        would find the same.
         """
         voided = 0
-        for request in self.matching(tag, first, last):
-            if not (request.is_translated or request.is_void) and was_replaced(memory, request.reads, start):
+        for request in self.under(tag):
+            held = (one for one in request.reads if one.is_leaf or not leaf_only)
+            if not (request.is_translated or request.is_void) and any(
+                one.spans(request.dfn, first, last) and one.was_replaced(memory, start) for one in held
+            ):
                 request.is_void = True
                 voided += 1
         return voided
 
 
-def was_replaced(memory: Memory, reads: Iterable[tuple[int, int]], start: int) -> bool:
-    """Whether one of the words, each read at its step, was given a newer value before step `start`."""
-    return any(read < version.visible < start for address, read in reads for version in memory.history(address))
+def was_replaced(memory: Memory, address: int, read: int, step: int) -> bool:
+    """Whether a word was given a newer value after step `read` and before another step."""
+    return any(read < version.visible < step for version in memory.history(address))

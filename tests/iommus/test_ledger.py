@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import pytest
 
-from emu.engine import Kind
+from emu.engine import Kind, Space
 from emu.engine.execution import ReadRecorder
 from emu.iommus.ledger import Ledger, Tables
 from emu.iommus.vtd.formats import READ, WRITE, decode_pte, encode_leaf, encode_table
@@ -248,19 +248,23 @@ def test_the_question_for_old_paths_reads_the_words_below_a_replaced_table_entry
     assert [number for space, number in unit.ledger.recorder.reads if space == WORDS] == [word_number(LEAF_WORD)]
 
 
+def words(reads: list[tuple[Space, int]]) -> list[int]:
+    return [number for space, number in reads if space == WORDS]
+
+
 def test_the_words_read_are_those_below_a_replaced_table_entry(unit: Unit) -> None:
     unit.memory.put(MIDDLE, encode_table(SPARE), step=1)
-    assert unit.ledger.words_read(TABLES, PAGE, 1) == [word_number(LEAF_WORD)]
+    assert words(unit.ledger.objects_read(TABLES, PAGE, 1)) == [word_number(LEAF_WORD)]
 
 
 def test_the_words_read_below_a_replaced_top_entry_are_those_of_every_lower_level(unit: Unit) -> None:
     unit.memory.put(TOP, encode_table(SPARE), step=1)
-    assert unit.ledger.words_read(TABLES, PAGE, 1) == [word_number(MIDDLE), word_number(LEAF_WORD)]
+    assert words(unit.ledger.objects_read(TABLES, PAGE, 1)) == [word_number(MIDDLE), word_number(LEAF_WORD)]
 
 
 def test_asking_for_the_words_read_records_nothing(unit: Unit) -> None:
     unit.ledger.recorder.is_on = True
-    unit.ledger.words_read(TABLES, PAGE, 0)
+    unit.ledger.objects_read(TABLES, PAGE, 0)
     assert unit.ledger.recorder.reads == []
 
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from emu.iommus.ledger import Ledger, PathEntry, Tables
 from emu.iommus.translation import Translation
 from emu.iommus.vtd.formats import WRITE, decode_pte, encode_leaf, encode_table
-from emu.memory import Memory, word_number
+from emu.memory import WORDS, Memory, word_number
 from emu.units import Dfn, Maddr
 
 TOP = Maddr(0x1000)
@@ -187,7 +187,7 @@ class History:
     def unaffected(self, store: Store, changed: int) -> list[tuple[Tables, Dfn]]:
         """Return the pages whose old paths, by their own account, do not depend on a word."""
         word = word_number(store.address)
-        return [page for page in QUESTIONS if word not in self.ledger.words_read(*page, changed)]
+        return [page for page in QUESTIONS if (WORDS, word) not in self.ledger.objects_read(*page, changed)]
 
 
 def old_paths(ledger: Ledger, tables: Tables, dfn: Dfn, changed: int) -> list[tuple[Translation, PathEntry | None]]:

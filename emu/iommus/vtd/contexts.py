@@ -71,7 +71,7 @@ class ContextCache:
         """Return the context entries that the unit may use for a device now, newest first."""
         found: list[ContextEntry] = []
         roots = wide_history(self.memory, root_entry_address(self.root_table, source_id))
-        for root, _ in roots:
+        for root, root_until in roots:
             table = decode_root_entry(root.value)
             if table is None:
                 continue
@@ -79,7 +79,7 @@ class ContextCache:
                 entry = decode_context_entry(version.value)
                 if entry is None or entry in found:
                     continue
-                if until > max(self.since(source_id, entry.did), root.visible):
+                if min(until, root_until) > max(self.since(source_id, entry.did), root.visible):
                     found.append(entry)
         return found
 

@@ -44,8 +44,10 @@ def encode_leaf(address: Maddr, *, read: bool, write: bool, snoop: bool = False,
     """Return a leaf that maps 4 KiB (level 1), 2 MiB (2) or 1 GiB (3) from an address.
 
     Raises:
-        ScenarioError: if the address is not aligned to the size.
+        ScenarioError: if there is no leaf at the level, or the address is not aligned to the size.
     """
+    if level not in {1, *SUPERPAGE_LEVELS}:
+        raise ScenarioError(f"no leaf can stand at level {level}: use 1, 2 or 3")
     size = 1 << (12 + level_order(level))
     if address % size or not 0 <= address < 1 << 52:
         raise ScenarioError(f"a level-{level} leaf cannot map {address:#x}: align it to {size:#x} below 2^52")
@@ -170,16 +172,33 @@ Descriptor = ContextInvalidation | IotlbInvalidation | WaitDescriptor
 
 
 def encode_descriptor(descriptor: Descriptor) -> int:
-    """Return the 128 bits of a descriptor."""
+    """Return the 128 bits of a descriptor.
+
+    Raises:
+        ScenarioError: naming the field that is too wide for its place.
+    """
     match descriptor:
         case ContextInvalidation(granularity, did, source_id, function_mask):
-            return DescriptorType.CONTEXT | granularity << 4 | did << 16 | source_id << 32 | function_mask << 48
+            kind, mask = DescriptorType.CONTEXT | granularity << 4, field("function_mask", function_mask, 48, 2)
+            return kind | field("did", did, 16, 16) | field("source_id", source_id, 32, 16) | mask
         case IotlbInvalidation(granularity, did, dfn, address_mask, leaf_only, reads, writes):
-            low = DescriptorType.IOTLB | granularity << 4 | writes << 6 | reads << 7 | did << 16
-            return low | (address_mask | leaf_only << 6 | dfn << 12) << 64
+            low = DescriptorType.IOTLB | granularity << 4 | writes << 6 | reads << 7 | field("did", did, 16, 16)
+            high = field("address_mask", address_mask, 0, 6) | leaf_only << 6 | field("dfn", dfn, 12, 52)
+            return low | high << 64
         case WaitDescriptor(address, data, status_write, fence, interrupt):
-            low = DescriptorType.WAIT | interrupt << 4 | status_write << 5 | fence << 6 | data << 32
-            return low | address << 64
+            low = DescriptorType.WAIT | interrupt << 4 | status_write << 5 | fence << 6
+            return low | field("status_data", data, 32, 32) | field("status_address", address, 0, 64) << 64
+
+
+def field(name: str, value: int, shift: int, width: int) -> int:
+    """Return a value in its place.
+
+    Raises:
+        ScenarioError: if it is wider than its place.
+    """
+    if not 0 <= value < 1 << width:
+        raise ScenarioError(f"{name} {value:#x} does not fit into the {width} bits that a descriptor has for it")
+    return value << shift
 
 
 def decode_descriptor(entry: int) -> Descriptor | None:

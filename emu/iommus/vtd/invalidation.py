@@ -30,12 +30,18 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class Range:
-    """What an invalidation covers: 2^order dfns of a tag, all of them, or those of every tag; and its slot."""
+    """What an invalidation covers: 2^order dfns of a tag, all of them, or those of every tag.
+
+    Attributes:
+        slot: number of its descriptor.
+        leaf_only: cached table entries may stay.
+    """
 
     slot: int
     tag: int | None
     dfn: Dfn
     order: int | None
+    leaf_only: bool
 
     @property
     def last(self) -> Dfn:
@@ -43,7 +49,7 @@ class Range:
         return Dfn(DFN_MAX) if self.order is None else Dfn(self.dfn + (1 << self.order) - 1)
 
     def keys(self) -> dict[str, Any]:
-        """Return how an event names the range."""
+        """Return how an event names it."""
         keys: dict[str, Any] = {"slot": self.slot, "tag": "all" if self.tag is None else self.tag}
         return keys if self.order is None else {**keys, "dfn": self.dfn, "page_order": self.order}
 
@@ -87,10 +93,11 @@ class Remove(Operation[list[Request]]):
         return (self.unit.iotlb.access(self.range.dfn, self.range.last, Kind.COMMUTE),)
 
     def perform(self, step: int) -> list[Request]:
-        unit, tag, first, last = self.unit, self.range.tag, self.range.dfn, self.range.last
-        self.removed = unit.iotlb.invalidate(tag, first, last)
-        self.voided = unit.requests.void_walks(tag, first, last, self.start, unit.memory)
-        translated = [request for request in unit.requests.matching(tag, first, last) if request.is_translated]
+        unit, covered = self.unit, self.range
+        dfns = (covered.tag, covered.dfn, covered.last)
+        self.removed = unit.iotlb.invalidate(*dfns)
+        self.voided = unit.requests.void_walks(unit.memory, *dfns, self.start, leaf_only=covered.leaf_only)
+        translated = unit.requests.translated(*dfns)
         self.draining = len(translated)
         return translated
 
@@ -102,22 +109,24 @@ class Remove(Operation[list[Request]]):
 class Complete(Operation[None]):
     """Complete an IOTLB invalidation: from here on the ledger counts it, from its start."""
 
-    __slots__ = ("leaf_only", "range", "start", "unit")
+    __slots__ = ("range", "start", "unit")
 
     event = "invalidate.complete"
 
-    def __init__(self, unit: "VtdUnit", covered: Range, start: int, *, leaf_only: bool) -> None:
+    def __init__(self, unit: "VtdUnit", covered: Range, start: int) -> None:
         self.unit = unit
         self.range = covered
         self.start = start
-        self.leaf_only = leaf_only
 
     def accesses(self) -> Iterable[Access]:
-        return (self.unit.ledger.access(self.range.tag, self.range.dfn, self.range.last, Kind.COMMUTE),)
+        ledger, covered = self.unit.ledger, self.range
+        yield ledger.access(covered.tag, covered.dfn, covered.last, Kind.COMMUTE)
+        if not covered.leaf_only:
+            yield from ledger.drop_accesses(covered.tag, covered.dfn, covered.last)
 
     def perform(self, step: int) -> None:
         covered = self.range
-        self.unit.ledger.complete(self.start, covered.tag, covered.dfn, covered.order, leaf_only=self.leaf_only)
+        self.unit.ledger.complete(self.start, covered.tag, covered.dfn, covered.order, leaf_only=covered.leaf_only)
 
     def describe(self) -> tuple[str, Mapping[str, Any]]:
         return self.event, {"iommu": self.unit.name, **self.range.keys(), "began": self.start}
@@ -171,17 +180,17 @@ async def invalidate_iotlb(unit: "VtdUnit", slot: int, descriptor: IotlbInvalida
     start = await Begin({"iommu": unit.name, **covered.keys()})
     for request in await Remove(unit, covered, start):
         await Wait(request.committed)
-    await Complete(unit, covered, start, leaf_only=descriptor.leaf_only)
+    await Complete(unit, covered, start)
 
 
 def covered_range(unit: "VtdUnit", slot: int, descriptor: IotlbInvalidation) -> Range:
     """Return what an invalidation covers. Wider than a page where the unit is not page-selective: that is legal."""
     if descriptor.granularity is Granularity.GLOBAL:
-        return Range(slot, None, Dfn(0), None)
+        return Range(slot, None, Dfn(0), None, descriptor.leaf_only)
     if descriptor.granularity is Granularity.DOMAIN or descriptor.address_mask > unit.settings.mamv:
-        return Range(slot, descriptor.did, Dfn(0), None)
+        return Range(slot, descriptor.did, Dfn(0), None, descriptor.leaf_only)
     order = descriptor.address_mask
-    return Range(slot, descriptor.did, Dfn(descriptor.dfn >> order << order), order)
+    return Range(slot, descriptor.did, Dfn(descriptor.dfn >> order << order), order, descriptor.leaf_only)
 
 
 async def complete_wait(unit: "VtdUnit", descriptor: WaitDescriptor) -> None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from emu.engine import Access, Kind, Operation
 from emu.iommus.iotlb import IotlbEntry
-from emu.iommus.requests import Request, was_replaced
+from emu.iommus.requests import Request, TableRead, was_replaced
 from emu.iommus.translation import Translation, entry_address, translated_frame
 from emu.iommus.vtd.contexts import context_entry_address, root_entry_address
 from emu.iommus.vtd.formats import ContextEntry, decode_context_entry, decode_pte, decode_root_entry
@@ -58,7 +58,9 @@ class ReadTable(Operation[int]):
 
     def perform(self, step: int) -> int:
         self.value = self.memory.peek(self.address)
-        self.request.reads.append((self.address, step))
+        entry = decode_pte(self.value, self.level)
+        is_leaf = entry is not None and entry.is_leaf
+        self.request.reads.append(TableRead(self.level, self.address, step, is_leaf))
         return self.value
 
     def describe(self) -> tuple[str, Mapping[str, Any]]:
@@ -107,7 +109,7 @@ class ContextFill(Operation[None]):
 
     def perform(self, step: int) -> None:
         since = self.unit.contexts.since(self.source_id, self.entry.did)
-        self.was_filled = not was_replaced(self.unit.memory, self.reads, since)
+        self.was_filled = not any(was_replaced(self.unit.memory, word, read, since) for word, read in self.reads)
         if self.was_filled:
             self.unit.contexts.entries[self.source_id] = self.entry
 
