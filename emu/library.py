@@ -4,7 +4,7 @@ import importlib.util
 from pathlib import Path
 
 import emu
-from emu.errors import ScenarioError
+from emu.errors import EmuError, ScenarioError
 from emu.scenario import Scenario, did_you_mean
 
 
@@ -49,6 +49,8 @@ def load(path: Path) -> Scenario:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
+    except EmuError as error:
+        raise ScenarioError(f"{path} cannot be loaded: {error}") from error
     except Exception as error:
         raise ScenarioError(f"{path} cannot be loaded: {type(error).__name__}: {error}") from error
     found = [value for value in vars(module).values() if isinstance(value, Scenario)]

@@ -20,7 +20,7 @@ from emu.engine.execution import ReadRecorder
 from emu.errors import ScenarioError
 from emu.hypervisor.calls import Calls, check_order, check_range
 from emu.hypervisor.domain import Domain
-from emu.hypervisor.hooks import HookFault, Hooks
+from emu.hypervisor.hooks import HOOKS_THAT_CAN_FAIL, HookFault, Hooks
 from emu.hypervisor.ops import READ_WRITE, MapFlags
 from emu.hypervisor.revisions import REVISIONS
 from emu.hypervisor.vtd import VtdDriver, VtdIommu
@@ -113,13 +113,15 @@ class Machine:
         Raises:
             ScenarioError: if the domain or a device is in use already.
         """
+        if number < 0:
+            raise ScenarioError(f"there is no domain {number}: number domains from 0, the hardware domain")
         if number in self.domains:
             raise ScenarioError(f"domain {number} exists already: give each domain a number of its own")
         pgd = frame_address(self.memory.allocate_table())
         domain = Domain(number, pgd, self.description.levels, self.hooks)
         self.domains[number] = domain
         for bdf in devices:
-            if bdf in self.devices:
+            if parse_source_id(bdf) in self.watch.names:
                 raise ScenarioError(f"device {bdf} is assigned already: assign each device to one domain")
             device = self.devices[bdf] = Device(bdf, self.unit, (self.watch,))
             self.watch.names[parse_source_id(bdf)] = bdf
@@ -176,7 +178,15 @@ class Machine:
         return Signal(name)
 
     def fail_hook(self, hook: str, dfn: Dfn, result: int) -> None:
-        """Have a hook ("map_page" or "unmap_page") fail whenever it is called for a page."""
+        """Have a hook, "map_page" or "unmap_page", fail whenever it is called for a page.
+
+        Raises:
+            ScenarioError: if there is no such hook, or the result is no error.
+        """
+        if hook not in HOOKS_THAT_CAN_FAIL or result >= 0:
+            raise ScenarioError(
+                f"{hook!r} cannot fail with {result}: name one of {', '.join(HOOKS_THAT_CAN_FAIL)} and -ENOMEM"
+            )
         self.hooks.faults.append(HookFault(hook, dfn, result))
 
     def add_agent(self, agent: Agent) -> None:

@@ -1,7 +1,7 @@
 """Running a scenario: one execution a seed, until the declared finding shows."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from enum import Enum
 
 import attrs
@@ -13,9 +13,9 @@ from emu.engine.hosts import direct, free
 from emu.engine.hosts import trio as controlled
 from emu.engine.strategies.random import RandomStrategy
 from emu.engine.strategies.round_robin import RoundRobinStrategy
-from emu.errors import LimitReached, ScenarioError
+from emu.errors import LimitReached, ModelError, ScenarioError
 from emu.machine import Machine
-from emu.scenario import BoundScenario
+from emu.scenario import BoundScenario, Expectation
 
 STRATEGIES = ("random", "round-robin", "free")
 HOSTS = ("trio", "direct")
@@ -27,7 +27,29 @@ class Verdict(Enum):
     SHOWN = "shown"  # the declared finding shows
     CONSISTENT = "not contradicted"  # nothing speaks against it
     CONTRADICTED = "contradicted"  # there is a finding that was not declared
-    UNDECIDED = "undecided"  # a limit was reached first
+    UNDECIDED = "undecided"  # it ended before there was a verdict
+
+
+@attrs.frozen
+class Ended:
+    """An execution that has ended.
+
+    Attributes:
+        seed: of its strategy.
+        verdict: what it tells by itself.
+    """
+
+    seed: int
+    machine: Machine
+    findings: list[Finding]
+    verdict: Verdict
+
+
+def judge(expectation: Expectation, findings: list[Finding]) -> Verdict:
+    """Return what the findings of one execution tell."""
+    if any(finding.kind is not expectation.kind for finding in findings):
+        return Verdict.CONTRADICTED
+    return Verdict.SHOWN if any(map(expectation.is_shown_by, findings)) else Verdict.CONSISTENT
 
 
 @attrs.define
@@ -39,9 +61,12 @@ class Run:
         executions: how many at most.
         sources: keep source lines, for logs and findings.
         done: how many have ended.
-        machine: that of the execution to show: the last one.
-        limit: the named limit that stopped the run.
+        with_findings: how many of them had findings.
+        matters: the execution to show: the one that decides, else the first with findings, else the last.
+        limit: what stopped the run before its time.
+        failure: a scenario's own mistake that stopped it.
         is_stopping: end after the present execution.
+        on_progress: called whenever an execution has ended.
     """
 
     bound: BoundScenario
@@ -50,16 +75,18 @@ class Run:
     executions: int
     sources: bool = True
     done: int = 0
-    machine: Machine | None = None
-    findings: list[Finding] = attrs.field(factory=list)
+    with_findings: int = 0
+    matters: Ended | None = None
     limit: str | None = None
+    failure: ModelError | None = None
     is_stopping: bool = False
+    on_progress: Callable[[], None] = attrs.field(default=lambda: None)
 
     def on(self, host: str) -> None:
         """Run on a host: "trio" or "direct".
 
         Raises:
-            ScenarioError: if the strategy cannot be had there.
+            ScenarioError: if the strategy cannot be had there, or the scenario cannot be set up.
         """
         if self.strategy == "free" and host != "trio":
             raise ScenarioError("the free strategy runs on Trio only: leave --host out, or choose another strategy")
@@ -72,33 +99,40 @@ class Run:
                 controlled.run_each(self.each())
         except LimitReached as limit:
             self.limit = str(limit)
+        except ModelError as failure:
+            self.failure = failure
 
     async def run_freely(self, execution: Execution) -> None:
         """Run one execution as Trio schedules it, with checkpoints drawn from its seed."""
-        await free.run(execution, random.Random(self.shown_seed))
-
-    @property
-    def shown_seed(self) -> int:
-        """The seed of the latest execution."""
-        return self.seed + max(self.done - 1, 0)
+        await free.run(execution, random.Random(self.seed + self.done))
 
     def each(self) -> Iterator[Execution]:
         """Yield executions to be run, and look at each once it has ended."""
-        for seed in range(self.seed, self.seed + self.executions):
-            self.machine = self.bound.build(sources=self.sources, is_checking=True)
-            execution = self.machine.execution(self.make_strategy(seed))
-            self.done += 1
+        count = 1 if self.strategy == "round-robin" else self.executions
+        for seed in range(self.seed, self.seed + count):
+            machine = self.bound.build(sources=self.sources, is_checking=True)
+            execution = machine.execution(self.make_strategy(seed))
+            has_findings = self.matters is not None and bool(self.matters.findings)
+            if not has_findings:
+                self.matters = Ended(seed, machine, [], Verdict.UNDECIDED)
             yield execution
-            self.findings = self.machine.conclude(execution)
-            self.check_concurrency(execution)
-            if self.is_stopping or self.verdict in {Verdict.SHOWN, Verdict.CONTRADICTED}:
+            self.done += 1
+            findings = machine.conclude(execution)
+            self.check_concurrency(execution, findings)
+            ended = Ended(seed, machine, findings, judge(self.bound.expectation, findings))
+            decides = ended.verdict in {Verdict.SHOWN, Verdict.CONTRADICTED}
+            if decides or not has_findings:
+                self.matters = ended
+            self.with_findings += bool(findings)
+            self.on_progress()
+            if self.is_stopping or decides:
                 return
 
     def make_strategy(self, seed: int) -> Strategy:
         """Return the strategy for one execution; a free-running one makes its choices at random."""
         return RoundRobinStrategy() if self.strategy == "round-robin" else RandomStrategy.seeded(seed)
 
-    def check_concurrency(self, execution: Execution) -> None:
+    def check_concurrency(self, execution: Execution, findings: list[Finding]) -> None:
         """Refuse a scenario in which nothing ran concurrently, found nothing, and was not meant to.
 
         Raises:
@@ -106,25 +140,26 @@ class Run:
         """
         scenario = self.bound.scenario
         actors = [agent for agent in execution.agents if not agent.is_daemon]
-        if len(actors) < 2 and not (self.findings or scenario.is_sequential):
+        if len(actors) < 2 and not (findings or scenario.is_sequential):
             raise ScenarioError(
                 f"in {scenario.name} nothing runs concurrently: give a second CPU or a device something to do, or "
                 "declare it with @scenario(sequential=True)"
             )
 
     @property
+    def was_cut_short(self) -> bool:
+        """Whether it ended before all its executions, without a finding that decides."""
+        return self.limit is not None or (self.is_stopping and self.done < self.executions)
+
+    @property
     def verdict(self) -> Verdict:
-        """What the executions so far tell."""
-        expectation = self.bound.expectation
-        if any(finding.kind is not expectation.kind for finding in self.findings):
-            return Verdict.CONTRADICTED
-        if any(expectation.is_shown_by(finding) for finding in self.findings):
-            return Verdict.SHOWN
-        if self.limit or (expectation.kind and self.executions > 1 and self.done):
-            return Verdict.UNDECIDED
-        return Verdict.CONSISTENT
+        """What the executions tell together."""
+        if self.matters is not None and self.matters.verdict in {Verdict.SHOWN, Verdict.CONTRADICTED}:
+            return self.matters.verdict
+        is_search = self.bound.expectation.kind is not None and self.executions > 1
+        return Verdict.UNDECIDED if self.was_cut_short or is_search else Verdict.CONSISTENT
 
     @property
     def has_emulator_bug(self) -> bool:
         """Whether the emulator's check of itself has failed."""
-        return any(isinstance(finding, Illegal) for finding in self.findings)
+        return self.matters is not None and any(isinstance(finding, Illegal) for finding in self.matters.findings)

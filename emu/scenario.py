@@ -10,6 +10,7 @@ import attrs
 
 from emu.checks.findings import Evidence, Finding, FindingKind, Stale
 from emu.engine import Limits
+from emu.engine.sources import raised_at
 from emu.errors import EmuError, ScenarioError
 from emu.hypervisor.revisions import REVISIONS
 from emu.iommus.vtd.unit import VtdSettings
@@ -54,6 +55,7 @@ CLEAN = Expectation(None)
 STALE = Expectation(FindingKind.STALE)
 STALE_OBSERVED = Expectation(FindingKind.STALE, Evidence.OBSERVED)
 LOST_ERROR = Expectation(FindingKind.LOST_ERROR)
+DEADLOCK = Expectation(FindingKind.DEADLOCK)
 
 Expect = Callable[..., Expectation]
 Build = Callable[..., None]
@@ -165,8 +167,21 @@ class BoundScenario:
 
     @property
     def expectation(self) -> Expectation:
-        """What the scenario declares for these values."""
-        return self.scenario.expect(**self.values)
+        """What the scenario declares for these values.
+
+        Raises:
+            ScenarioError: if its `expect` cannot say.
+        """
+        name = self.scenario.name
+        try:
+            expected = self.scenario.expect(**self.values)
+        except Exception as error:
+            raise ScenarioError(
+                f"the expect function of {name} raised {type(error).__name__}: {error}; let it take **_ for the rest"
+            ) from error
+        if not isinstance(expected, Expectation):
+            raise ScenarioError(f"the expect function of {name} returned {expected!r}: return STALE, CLEAN or the like")
+        return expected
 
     def build(self, *, sources: bool = False, is_checking: bool = False) -> Machine:
         """Return a fresh machine with the scenario's cast on it.
@@ -190,7 +205,9 @@ class BoundScenario:
         except EmuError:
             raise
         except Exception as error:
-            raise ScenarioError(f"{self.scenario.name} raised {type(error).__name__}: {error}") from error
+            raise ScenarioError(
+                f"{self.scenario.name}, at {raised_at(error)}, raised {type(error).__name__}: {error}"
+            ) from error
         return machine
 
     def changed(self) -> list[str]:
@@ -206,8 +223,14 @@ def scenario(*, expect: Expect | Expectation, sequential: bool = False) -> Calla
         expect: the declared verdict, or a function from the parameters (by keyword, the machine's among them) to it.
         sequential: the scenario means to run nothing concurrently.
     """
+    if not (isinstance(expect, Expectation) or callable(expect)):
+        raise ScenarioError(
+            f"expect={expect!r} is no verdict: use STALE, CLEAN or the like, or a function that returns one"
+        )
 
     def decorate(build: Build) -> Scenario:
+        if inspect.iscoroutinefunction(build):
+            raise ScenarioError(f"{build.__name__} is async: write a plain def that gives async functions to CPUs")
         expected = (lambda **_: expect) if isinstance(expect, Expectation) else expect
         story = (inspect.getdoc(build) or "").split("\n\n")[0].replace("\n", " ")
         return Scenario(build.__name__, story, build, expected, parameters_of(build), sequential)
@@ -230,6 +253,8 @@ def parameters_of(build: Build) -> tuple[Parameter, ...]:
             bounds = next((extra for extra in extras if isinstance(extra, Bounds)), None)
         if parameter.default is parameter.empty or not isinstance(hint, type):
             raise ScenarioError(f"{build.__name__}: give parameter {name} a plain type and a default")
+        if any(name == common.name for common in MACHINE_PARAMETERS):
+            raise ScenarioError(f"{build.__name__}: every machine has a parameter {name}: give yours another name")
         parameters.append(Parameter(name, hint, parameter.default, bounds))
     return tuple(parameters)
 

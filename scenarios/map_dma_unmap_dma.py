@@ -6,7 +6,7 @@ from emu.machine import Machine
 from emu.scenario import CLEAN, PageOrder, scenario
 from emu.units import Dfn, offset, page_count
 
-G = Dfn(0x400)
+G = Dfn(0x1000)
 
 
 @scenario(expect=CLEAN)

@@ -9,7 +9,7 @@ from emu.machine import Machine
 from emu.scenario import CLEAN, STALE, STALE_OBSERVED, Bounds, Expectation, PageOrder, scenario
 from emu.units import Dfn
 
-G = Dfn(0x200)
+G = Dfn(0x1000)
 
 
 def unless_covered(*, order: int, outer_lock: OuterLock, dma: int, repaired: bool, **_: object) -> Expectation:

@@ -5,7 +5,7 @@ from emu.machine import Machine
 from emu.scenario import CLEAN, PageOrder, scenario
 from emu.units import Dfn, Mfn, offset, page_count
 
-G = Dfn(0x800)
+G = Dfn(0x1000)
 
 
 @scenario(expect=CLEAN)

@@ -8,7 +8,7 @@ very leaf that the call stored or found does no harm, and later changes by other
 
 *told*: a hook that failed is reported as a failure. That the domain was crashed does not excuse it.
 
-A call that returns with its CPU's iommu_dont_flush_iotlb set has promised nothing yet.
+A map or an unmap that returns with its CPU's iommu_dont_flush_iotlb set has promised nothing yet.
 """
 
 from collections.abc import Iterable, Iterator

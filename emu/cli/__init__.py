@@ -3,6 +3,7 @@
 import os
 import sys
 import traceback
+from typing import Any
 
 import click
 
@@ -13,8 +14,23 @@ from emu.errors import EmuError, InternalError
 USAGE, EMULATOR_BUG, INTERRUPTED, BROKEN_PIPE = 2, 70, 130, 141
 
 
+class Verbs(click.Group):
+    """The verbs. Where nobody reads the output any more they end quietly, with a status that means nothing else."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a verb and see its output out."""
+        try:
+            status = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return BROKEN_PIPE
+        return status
+
+
 @click.group(
-    context_settings={"auto_envvar_prefix": "EMU", "help_option_names": ["-h", "--help"], "max_content_width": 80}
+    cls=Verbs,
+    context_settings={"auto_envvar_prefix": "EMU", "help_option_names": ["-h", "--help"], "max_content_width": 80},
 )
 @click.version_option(package_name="emu-iommu", prog_name="emu")
 def cli() -> None:
@@ -47,9 +63,8 @@ def run_cli() -> int:
         status, message = USAGE, str(error)
     except click.exceptions.Abort:
         status, message = INTERRUPTED, "stopped"
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return BROKEN_PIPE
+    except OSError as error:
+        status, message = USAGE, f"cannot write: {error.strerror}"
     except Exception as error:  # noqa: BLE001 - whatever it is, it is ours; the traceback is for the report
         traceback.print_exc()
         status, message = EMULATOR_BUG, str(InternalError(f"{type(error).__name__}: {error}"))

@@ -1,5 +1,6 @@
 """`emu run`: executions of a scenario, and the log of the one that matters."""
 
+import shutil
 import signal
 import sys
 import textwrap
@@ -7,9 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
+
+from emu.cli.terminal import show_progress, wants_colors
 
 if TYPE_CHECKING:
     from emu.reports.run import RunReport
@@ -51,17 +54,21 @@ def run_command(
     Prints the log of the execution that shows it, or of the last one.
     Execution n runs with seed + n.
     """
+    from emu.errors import ScenarioError
     from emu.library import find
     from emu.reports.run import RunReport
     from emu.runs import Run
 
     bound = find(scenario).bind(parse_parameters(parameters))
     run = Run(bound, strategy, seed, executions)
-    with stop_on_interrupt(run), open_log(log_path) as log:
+    with stop_on_interrupt(run), open_log(log_path) as log, show_progress(run):
         run.on(host)
         report = RunReport(run, scenario)
         if log is not None:
             report.write_log(log)
+    if run.failure is not None:
+        sys.unraisablehook = lambda _: None  # an agent that broke Trio leaves parts of it to the garbage collector
+        raise ScenarioError(f"{run.failure}{again(report)}")
     if as_json:
         show_json(report)
     else:
@@ -97,7 +104,7 @@ def open_log(path: str | None) -> Iterator[BinaryIO | None]:
     try:
         file = Path(path).open("wb")  # noqa: SIM115 - closed below; only opening is the user's mistake
     except OSError as error:
-        raise click.UsageError(f"the log {path} cannot be written: {error.strerror}") from None
+        raise click.UsageError(f"the log {path!r} cannot be written: {error.strerror}") from None
     with file:
         yield file
 
@@ -118,6 +125,12 @@ def stop_on_interrupt(run: "Run") -> Iterator[None]:
         signal.signal(signal.SIGINT, previous)
 
 
+def again(report: "RunReport") -> str:
+    """Return how to see it again, where that is possible."""
+    command = report.command()
+    return f"; again: {command}" if command else ""
+
+
 def show_json(report: "RunReport") -> None:
     """Print the report as JSON."""
     import orjson
@@ -127,21 +140,20 @@ def show_json(report: "RunReport") -> None:
 
 def show_text(report: "RunReport") -> None:
     """Print the log, the findings, the verdict and the command that shows it again."""
-    from rich.console import Console
+    width = shutil.get_terminal_size().columns
+    colors = wants_colors(sys.stdout)
 
-    console = Console(highlight=False)
-    report.write_text(sys.stdout, colors=console.is_terminal and not console.no_color)
+    def show(text: str, **style: Any) -> None:
+        filled = textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)
+        click.secho(filled, color=colors, **(style if colors else {}))
 
-    def show(text: str, style: str | None = None) -> None:
-        filled = textwrap.fill(text, console.width, break_long_words=False, break_on_hyphens=False)
-        console.print(filled, style=style, markup=False, soft_wrap=True)
-
+    report.write_text(sys.stdout, colors=colors)
     for sentence in report.sentences():
-        console.print()
-        show(sentence, "bold red")
-    console.print()
+        click.echo()
+        show(sentence, fg="red", bold=True)
+    click.echo()
     if report.run.limit is not None:
         show(report.run.limit)
     show(report.verdict())
     command = report.command() or "free-running executions are not repeatable: use another strategy for that"
-    console.print(f"again: {command}", markup=False, soft_wrap=True)
+    click.echo(f"again: {command}")

@@ -11,7 +11,6 @@ import attrs
 
 from emu.cpus.cpu import Cpu
 from emu.engine import Access, Kind, Latch, Operation, Space, Wait
-from emu.errors import ScenarioError
 
 
 class SpinLock:
@@ -20,7 +19,7 @@ class SpinLock:
     Attributes:
         name: unique in its machine.
         tickets: how many were taken.
-        holder: the CPU that holds the lock, since step `held_since`.
+        holder: the CPU whose ticket is served, since step `held_since`; it goes on when it next takes a step.
     """
 
     def __init__(self, name: str) -> None:
@@ -39,6 +38,13 @@ class SpinLock:
         """Return a context in which the CPU holds the lock."""
         return Held(self, cpu)
 
+    def serve_next(self, step: int) -> None:
+        """Let whoever is first in the queue hold the lock from this step on."""
+        self.holder = self.queue[0][0] if self.queue else None
+        self.held_since = step
+        if self.queue:
+            self.queue[0][1].set()
+
     def describe_holder(self) -> tuple[str, int] | None:
         """Return who holds the lock and since which step."""
         return None if self.holder is None else (self.holder.name, self.held_since)
@@ -54,8 +60,6 @@ class TakeTicket(Operation[Latch]):
     __slots__ = ("contended", "cpu", "lock", "ticket")
 
     def __init__(self, lock: SpinLock, cpu: Cpu) -> None:
-        if lock.holder is cpu:
-            raise ScenarioError(f"{cpu.name} already holds {lock.name}: a spinlock cannot be taken twice")
         self.lock = lock
         self.cpu = cpu
         self.ticket = 0
@@ -70,10 +74,9 @@ class TakeTicket(Operation[Latch]):
         served = Access.to(lock.space, self.ticket + 1, Kind.READ)
         latch = Latch(f"the lock {lock.name}", served, lock.describe_holder)
         lock.queue.append((self.cpu, latch))
-        if len(lock.queue) == 1:
-            latch.set()
-        else:
-            self.contended = lock.describe_holder() or (lock.queue[0][0].name, step)
+        self.contended = lock.describe_holder()
+        if self.contended is None:
+            lock.serve_next(step)
         return latch
 
     def describe(self) -> tuple[str, Mapping[str, Any]]:
@@ -99,8 +102,6 @@ class Acquire(Wait):
 
     def perform(self, step: int) -> None:
         self.step = step
-        self.ticket.lock.holder = self.ticket.cpu
-        self.ticket.lock.held_since = step
 
     def describe(self) -> tuple[str, Mapping[str, Any]]:
         if self.ticket.contended is None:
@@ -128,10 +129,8 @@ class Release(Operation[None]):
     def perform(self, step: int) -> None:
         lock = self.lock
         self.held = step - lock.held_since
-        lock.holder = None
         lock.queue.pop(0)
-        if lock.queue:
-            lock.queue[0][1].set()
+        lock.serve_next(step)
 
     def describe(self) -> tuple[str, Mapping[str, Any]]:
         return self.event, {"lock": self.lock.name, "held": self.held}

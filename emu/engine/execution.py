@@ -4,9 +4,7 @@ Hosts (hosts/) decide on whose stack the agents run; everything that can be seen
 that the same schedule leaves the same trace on every host.
 """
 
-import traceback
 from collections.abc import Callable, Coroutine, Sequence
-from pathlib import PurePath
 from typing import Any
 
 import attrs
@@ -14,9 +12,10 @@ import attrs
 from emu.engine.agents import Agent, Foreign
 from emu.engine.latches import Wait
 from emu.engine.operations import Access, Choose, Operation
+from emu.engine.sources import raised_at, suspended_at
 from emu.engine.strategies import Strategy
 from emu.engine.trace import Trace
-from emu.errors import EmuError, InternalError, LimitReached, ModelError
+from emu.errors import EmuError, InternalError, LimitReached, ModelError, ScenarioError
 
 
 @attrs.frozen
@@ -115,7 +114,7 @@ class Execution:
         if self.trace.step >= self.limits.steps:
             raise LimitReached(
                 f"an execution took {self.limits.steps} steps without ending (limit 'steps'); "
-                "either an agent loops for ever, or raise the limit"
+                "either an agent loops for ever, or raise the limit (-p steps=N)"
             )
 
     def step(self, agent: Agent, *, may_await_trio: bool = False) -> None:
@@ -145,10 +144,11 @@ class Execution:
         finally:
             self.recorder.is_on = False
             reads, self.recorder.reads = self.recorder.reads, []
-            name = operation.describe()[0]
+            single = {(access.space, access.first) for access in declared if access.first == access.last}
+            wide = [access for access in declared if access.first != access.last]
             for space, number in reads:
-                if not any(access.covers(space, number) for access in declared):
-                    raise UndeclaredReadError(name, space, number, declared)
+                if (space, number) not in single and not any(access.covers(space, number) for access in wide):
+                    raise UndeclaredReadError(operation.describe()[0], space, number, declared)
 
     def resume(self, agent: Agent, value: Any) -> None:
         """Send a value into the agent's coroutine and keep what it announces next."""
@@ -167,11 +167,10 @@ class Execution:
             awaited = resume(agent.coroutine)
         except StopIteration:
             agent.is_done = True
-        except EmuError:
+        except (Exception, SystemExit) as error:
             agent.is_done = True
-            raise
-        except Exception as error:
-            agent.is_done = True
+            if isinstance(error, EmuError) and not isinstance(error, ScenarioError):
+                raise
             raise agent_raised(agent, error) from error
         except BaseException:
             agent.is_done = True
@@ -225,20 +224,23 @@ class UndeclaredReadError(InternalError):
         )
 
 
-def agent_raised(agent: Agent, error: Exception) -> ModelError:
-    """Return the error for an agent whose own code raised."""
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    where = f"{PurePath(frame.filename).name}:{frame.lineno}"
+def agent_raised(agent: Agent, error: BaseException) -> ModelError:
+    """Return the error for an agent whose own code raised, or asked for what cannot be done."""
+    where = f"{agent.name}, at {raised_at(error)}"
+    if isinstance(error, ScenarioError):
+        return ModelError(f"{error} ({where})")
     if isinstance(error, RuntimeError) and "async context" in str(error):
-        return ModelError(f"{agent.name} used Trio at {where}, outside of Trio; {CONTROLLED}")
-    return ModelError(f"{agent.name} raised {type(error).__name__} at {where}: {error}")
+        return ModelError(f"{where}, used Trio outside of Trio; {CONTROLLED}")
+    said = f": {error}" if str(error) else ""
+    return ModelError(f"{where}, raised {type(error).__name__}{said}")
 
 
 def refuse_foreign(agent: Agent) -> None:
     """Refuse what only Trio itself could serve.
 
     Raises:
-        ModelError: naming the agent, what it awaited, and the mend.
+        ModelError: naming the agent, where it awaits, and the mend.
     """
-    if agent.foreign is not None:
-        raise ModelError(f"{agent.name} awaited {agent.foreign.awaited!r}, which is not an operation; {CONTROLLED}")
+    if agent.foreign is not None and agent.coroutine is not None:
+        where = suspended_at(agent.coroutine)
+        raise ModelError(f"{agent.name}, at {where}, awaited something that is not an operation; {CONTROLLED}")

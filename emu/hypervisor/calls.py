@@ -18,6 +18,9 @@ from emu.hypervisor.records import CallRecord, open_call
 from emu.hypervisor.revisions import Revision
 from emu.units import Dfn, Mfn, page_count
 
+DEFERRABLE = ("map", "unmap")
+"""Calls whose promise the caller may take over; an explicit flush is what redeems it."""
+
 
 class Return(Operation[int]):
     """Return from a call: what it promised is judged now."""
@@ -35,9 +38,10 @@ class Return(Operation[int]):
         yield from self.judge.reads(self.record)
 
     def perform(self, step: int) -> int:
-        self.record.is_deferred = self.record.cpu.peek(iommu_dont_flush_iotlb)
-        self.judge.judge(self.record, step)
-        return self.record.result
+        record = self.record
+        record.is_deferred = record.call in DEFERRABLE and record.cpu.peek(iommu_dont_flush_iotlb)
+        self.judge.judge(record, step)
+        return record.result
 
     def describe(self) -> tuple[str, Mapping[str, Any]]:
         record = self.record

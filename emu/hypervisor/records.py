@@ -37,7 +37,7 @@ class CallRecord:
         called: the last step before the call.
         updates: the last update of each dfn, in the order of the first ones.
         result: what the caller was told; meaningful once the call has returned.
-        is_deferred: the CPU's iommu_dont_flush_iotlb was set when the call returned.
+        is_deferred: a map or an unmap returned with its CPU's iommu_dont_flush_iotlb set.
     """
 
     call: str

@@ -54,7 +54,12 @@ class Explanation:
     @property
     def window(self) -> int:
         """Steps during which the translation could be used after it was replaced, to the end if nothing removed it."""
-        return (self.flush.completed if self.flush else self.last_step) - self.changed
+        return self.closed - self.changed
+
+    @property
+    def closed(self) -> int:
+        """The step at which it could be used no more; the last one if nothing removed it."""
+        return self.flush.completed if self.flush else self.last_step
 
 
 def explain(finding: Stale, trace: Trace) -> Explanation:

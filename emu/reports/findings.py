@@ -53,7 +53,8 @@ def stale_sentence(finding: Stale, why: Explanation) -> str:
         f"{finding.domain} dfn {finding.dfn:#x} returned at step {finding.step}{at(why.promise_source)}, "
         f"{finding.unit} could still translate it to mfn {old_frame(finding):#x}{use}: {why.changed_by} had replaced "
         f"that entry at step {why.changed}{at(why.change_source)}, and {flush_words(why)}; the window was "
-        f"{why.window} steps"
+        f"{why.window} steps{'' if why.flush else ' and never closed'}, {why.closed - finding.step} of them after the "
+        f"{finding.call} had returned"
     )
 
 
@@ -114,4 +115,5 @@ def stale_data(finding: Stale, trace: Trace) -> dict[str, Any]:
         "use": cattrs.unstructure(finding.use),
         **cattrs.unstructure(why),
         "window": why.window,
+        "window_after_promise": why.closed - finding.step,
     }

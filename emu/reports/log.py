@@ -14,38 +14,33 @@ from structlog.typing import EventDict, WrappedLogger
 
 from emu.checks.findings import Finding
 from emu.engine import Trace
-from emu.reports.findings import sentence
+from emu.reports.findings import data
 from emu.reports.sources import line_of_change
 from emu.reports.vocabulary import HEXADECIMAL, KEYS
 
 ORDER = {key: number for number, key in enumerate(KEYS)}
-HIDDEN_ON_CONSOLE = frozenset({"level", "execution", "cpu", "device", "address", "source"})
+HIDDEN_ON_CONSOLE = frozenset({"level", "execution", "cpu", "device", "source"})
+HIDDEN_BESIDE_DFN = frozenset({"address"})
 
 Record = dict[str, Any]
 
 
-def records(trace: Trace, findings: Iterable[Finding], header: Mapping[str, Any], number: int) -> Iterator[Record]:
+def records(trace: Trace, findings: Iterable[Finding], header: Mapping[str, Any]) -> Iterator[Record]:
     """Yield an execution's log records in order, `event` and `level` in each.
 
     Args:
-        header: what was executed: scenario, parameters, strategy, seed.
-        number: of the execution in its run.
+        header: what was executed: scenario, parameters, strategy, seed. The seed is the execution's number.
     """
     found = list(findings)
-    common = {"level": "info", "execution": number}
+    common = {"level": "info", "execution": header["seed"]}
     yield {"event": "execution.begin", **common, **header}
     for event in trace.events():
         record = {"event": event.name, **common, "step": event.step, **event.agent.labels, **event.fields}
         source = line_of_change(trace, event.step)
         yield {**record, "source": source} if source else record
     for finding in found:
-        yield {
-            "event": "finding",
-            "level": "warning",
-            "execution": number,
-            "kind": finding.kind.value,
-            "message": sentence(finding, trace),
-        }
+        facts = {key: value for key, value in data(finding, trace).items() if key in KEYS}
+        yield {"event": "finding", **common, "level": "warning", **facts}
     yield {"event": "execution.end", **common, "steps": trace.step, "findings": len(found)}
 
 
@@ -105,6 +100,8 @@ def for_people(logger: WrappedLogger, method: str, record: EventDict) -> EventDi
     """Name the agent in one column, write addresses in hexadecimal, and leave out what only machines read."""
     shown: EventDict = {"step": record.get("step", ""), "agent": agent_name(record), "event": record["event"]}
     hidden = HIDDEN_ON_CONSOLE | ({"table_level"} if record.get("table_level") == 1 else set())
+    if "dfn" in record or "descriptor" in record or record["event"] == "queue.write":
+        hidden |= HIDDEN_BESIDE_DFN
     for key, value in record.items():
         if key not in hidden and key not in shown and not (key == "iommu" and value == shown["agent"]):
             is_address = key in HEXADECIMAL and isinstance(value, int) and not isinstance(value, bool)

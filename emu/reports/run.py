@@ -1,7 +1,8 @@
 """What `emu run` reports: the log of one execution, its findings, the verdict, and how to see it again."""
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from itertools import islice
 from typing import Any, BinaryIO, TextIO
 
 import attrs
@@ -9,6 +10,9 @@ import attrs
 from emu.reports.findings import data, sentence
 from emu.reports.log import Record, records, write_console, write_json
 from emu.runs import Run, Verdict
+
+RECORDS_AFTER_LIMIT = 40
+"""How much of an execution's end is shown on a terminal if a limit stopped it."""
 
 
 @attrs.frozen
@@ -22,23 +26,18 @@ class RunReport:
     run: Run
     named: str
 
-    @property
-    def parameters(self) -> list[str]:
-        """The parameters that were set, as `name=value`."""
-        return self.run.bound.changed()
-
     def records(self) -> Iterator[Record]:
         """Yield the log of the execution that matters."""
-        run = self.run
-        if run.machine is None:
+        run, shown = self.run, self.run.matters
+        if shown is None:
             return iter(())
-        header: Mapping[str, Any] = {
+        header = {
             "scenario": run.bound.scenario.name,
-            "parameters": self.parameters,
+            "parameters": run.bound.changed(),
             "strategy": run.strategy,
-            "seed": run.shown_seed,
+            "seed": shown.seed,
         }
-        return records(run.machine.trace, run.findings, header, run.done - 1)
+        return records(shown.machine.trace, shown.findings, header)
 
     def write_log(self, file: BinaryIO) -> None:
         """Write the log as JSON lines."""
@@ -46,62 +45,68 @@ class RunReport:
 
     def write_text(self, file: TextIO, *, colors: bool) -> None:
         """Write the log for people, without the findings: those follow it."""
-        write_console((line for line in self.records() if line["event"] != "finding"), file, colors=colors)
+        lines = [line for line in self.records() if line["event"] != "finding"]
+        skipped = max(0, len(lines) - RECORDS_AFTER_LIMIT) if self.run.limit else 0
+        if skipped:
+            file.write(f"... {skipped} earlier events; --log FILE writes them all\n")
+        write_console(islice(lines, skipped, None), file, colors=colors)
 
     def sentences(self) -> list[str]:
         """Return each finding as a sentence; of those that one call gives for neighbouring pages only the first."""
-        if self.run.machine is None:
-            return []
-        shown: dict[tuple[Any, ...], list[str]] = {}
-        for finding in self.run.findings:
+        shown = self.run.matters
+        by_cause: dict[tuple[Any, ...], list[str]] = {}
+        for finding in shown.findings if shown else ():
             cause = (finding.kind, getattr(finding, "agent", None), getattr(finding, "step", None))
-            shown.setdefault(cause, []).append(sentence(finding, self.run.machine.trace))
-        return [first if not rest else f"{first} (and likewise {len(rest)} more)" for first, *rest in shown.values()]
+            by_cause.setdefault(cause, []).append(sentence(finding, shown.machine.trace) if shown else "")
+        return [first if not rest else f"{first} (and likewise {len(rest)} more)" for first, *rest in by_cause.values()]
 
     def verdict(self) -> str:
         """Return the verdict as a sentence."""
         run = self.run
-        declared = str(run.bound.expectation)
-        name, count = run.bound.scenario.name, f"{run.done} execution{'s' if run.done != 1 else ''}"
+        about = f"{run.bound.scenario.name} declares {run.bound.expectation}"
+        seed = run.matters.seed if run.matters else run.seed
+        count = f"{run.done} execution{'' if run.done == 1 else 's'}"
+        stopped = " (stopped)" if run.is_stopping else ""
         match run.verdict:
             case Verdict.SHOWN:
-                return f"{name} declares {declared}: shown by execution {run.done} (seed {run.shown_seed})"
+                return f"{about}: shown by execution {run.done} (seed {seed})"
             case Verdict.CONTRADICTED:
-                return f"{name} declares {declared}: contradicted by execution {run.done} (seed {run.shown_seed})"
+                return f"{about}: contradicted by execution {run.done} (seed {seed})"
+            case Verdict.UNDECIDED if run.with_findings:
+                close = f"{run.with_findings} come close, the first with seed {seed}"
+                return f"{about}: not shown in {count}{stopped}; {close}"
             case Verdict.UNDECIDED:
-                return f"{name} declares {declared}: not shown in {count} (seeds {run.seed} to {run.shown_seed})"
+                return f"{about}: no verdict after {count}{stopped}"
             case Verdict.CONSISTENT:
-                hint = (
-                    "" if run.bound.expectation.kind is None or run.limit else "; to search for it: --executions 1000"
-                )
-                return f"{name} declares {declared}: not contradicted by {count}{hint}"
+                hint = "; to search for it: --executions 1000" if run.bound.expectation.kind else ""
+                return f"{about}: not contradicted by {count}{hint}"
 
     def command(self) -> str | None:
         """Return the command that shows the same execution again; None where Trio decided the order."""
         run = self.run
-        if run.strategy == "free":
+        if run.strategy == "free" or run.matters is None:
             return None
         words = ["emu", "run", self.named]
-        for parameter in self.parameters:
+        for parameter in run.bound.changed():
             words += ["-p", parameter]
-        if run.strategy != "random":
-            words += ["--strategy", run.strategy]
-        return shlex.join([*words, "--seed", str(run.shown_seed)])
+        words += ["--seed", str(run.matters.seed)] if run.strategy == "random" else ["--strategy", run.strategy]
+        return shlex.join(words)
 
     def data(self) -> dict[str, Any]:
         """Return the report as what JSON can hold."""
-        run = self.run
-        trace = run.machine.trace if run.machine else None
+        run, shown = self.run, self.run.matters
         return {
             "scenario": run.bound.scenario.name,
-            "parameters": self.parameters,
+            "parameters": run.bound.changed(),
             "strategy": run.strategy,
             "declared": str(run.bound.expectation),
             "verdict": run.verdict.value,
             "executions": run.done,
-            "seed": run.shown_seed,
-            "steps": trace.step if trace else 0,
+            "with_findings": run.with_findings,
+            "was_stopped": run.is_stopping,
             "limit": run.limit,
-            "findings": [data(finding, trace) for finding in run.findings] if trace else [],
+            "seed": shown.seed if shown else run.seed,
+            "steps": shown.machine.trace.step if shown else 0,
+            "findings": [data(finding, shown.machine.trace) for finding in shown.findings] if shown else [],
             "reproduce": self.command(),
         }

@@ -2,12 +2,10 @@
 
 from pathlib import Path
 
-import emu
 from emu.engine import Trace
-from emu.engine.sources import Location
+from emu.engine.sources import PACKAGE, Location, is_users
 from emu.hypervisor.revisions import REVISIONS
 
-PACKAGE = Path(emu.__file__).parent
 REVISION_FOLDERS = tuple(PACKAGE / "hypervisor" / name for name in REVISIONS)
 
 
@@ -37,8 +35,8 @@ def line_of_call(trace: Trace, step: int) -> str | None:
 
 def line_of_caller(trace: Trace, step: int) -> str | None:
     """Return the line of the scenario in which a step was taken."""
-    outside = [line for line in trace.lines.get(step, ()) if not Path(line.file).is_relative_to(PACKAGE / "hypervisor")]
-    return show(outside[0]) if outside else None
+    outside = [line for line in trace.lines.get(step, ()) if is_users(line)]
+    return show(outside[-1]) if outside else None
 
 
 def choose(trace: Trace, step: int, *, innermost: bool) -> str | None:

@@ -1,6 +1,7 @@
 """`emu run`: what it prints, what it writes, and with which status it ends."""
 
 import json
+import re
 import shlex
 import signal
 import subprocess
@@ -21,7 +22,7 @@ def test_the_race_is_shown_with_its_log_its_explanation_and_the_command_that_rep
     assert (status, err) == (0, "")
     text = " ".join(out.split())
     for part in (
-        "stale translation (observed): when cpu1's map of domain 1 dfn 0x200 returned at step",
+        "stale translation (observed): when cpu1's map of domain 1 dfn 0x1000 returned at step",
         "vtd0 could still translate it to mfn 0x180002, and device 00:1f.0 did at step",
         "cpu0 had replaced that entry at step",
         "(emu/hypervisor/v1/vtd.py:",
@@ -61,7 +62,7 @@ def test_json_reports_the_finding_with_its_steps_and_sources(emu: Emu) -> None:
     assert (finding["kind"], finding["evidence"], finding["dfn"], finding["mfn"]) == (
         "stale",
         "observed",
-        512,
+        0x1000,
         0x180002,
     )
     assert finding["use"]["device"] == "00:1f.0"
@@ -75,11 +76,12 @@ def test_the_log_file_holds_one_json_line_an_event_with_the_finding_as_a_warning
     emu(*RACE, "--log", str(path))
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     assert [lines[0]["event"], lines[-1]["event"]] == ["execution.begin", "execution.end"]
-    assert lines[0]["seed"] == lines[0]["execution"]
+    assert {line["execution"] for line in lines} == {lines[0]["seed"]}
     (warning,) = [line for line in lines if line["level"] == "warning"]
-    assert (warning["event"], warning["kind"]) == ("finding", "stale")
+    assert (warning["event"], warning["kind"], warning["evidence"]) == ("finding", "stale", "observed")
+    assert (warning["domain"], warning["dfn"], warning["iommu"], warning["agent"]) == (1, 0x1000, "vtd0", "cpu1")
     cleared = next(line for line in lines if line["event"] == "pte.clear")
-    assert (cleared["cpu"], cleared["domain"], cleared["dfn"]) == (0, 1, 512)
+    assert (cleared["cpu"], cleared["domain"], cleared["dfn"]) == (0, 1, 0x1000)
     assert cleared["source"].startswith("emu/hypervisor/v1/vtd.py:")
 
 
@@ -92,7 +94,7 @@ def test_one_execution_that_does_not_show_the_finding_contradicts_nothing(emu: E
 def test_many_executions_that_do_not_show_it_end_without_a_verdict(emu: Emu) -> None:
     status, out, _ = emu("run", "remap_before_flush", "--strategy", "round-robin", "--executions", "5")
     assert status == 3
-    assert "not shown in 5 executions" in out
+    assert "no verdict after 1 execution" in " ".join(out.split())
 
 
 def test_a_limit_that_is_reached_is_named_and_ends_without_a_verdict(emu: Emu) -> None:
@@ -136,8 +138,8 @@ def test_free_running_ends_with_the_remark_that_it_does_not_repeat(emu: Emu) -> 
         (["remap_before_flush", "-p", "order=one"], "order takes a whole number from 0 to 12, not 'one'"),
         (["remap_before_flush", "-p", "order"], "-p takes NAME=VALUE, not 'order'"),
         (["remap_before_flush", "-p", "repaired=perhaps"], "repaired takes true or false"),
-        (["remap_before_flush", "--log", "/nowhere/at/all"], "the log /nowhere/at/all cannot be written"),
-        (["remap_before_flush", "--log", "/"], "the log / cannot be written"),
+        (["remap_before_flush", "--log", "/nowhere/at/all"], "the log '/nowhere/at/all' cannot be written"),
+        (["remap_before_flush", "--log", "/"], "the log '/' cannot be written"),
         (["remap_before_flush", "--strategy", "free", "--host", "direct"], "runs on Trio only"),
         (["remap_before_flush", "--seed", "x"], "'x' is not a valid integer"),
         (["map_fails_halfway", "-p", "order=0"], "set failing_page below its size"),
@@ -152,10 +154,97 @@ def test_bad_input_is_one_sentence_on_stderr_and_status_2(emu: Emu, arguments: l
     assert complaint in err
 
 
-def test_output_that_nobody_reads_ends_quietly() -> None:
-    command = f"{sys.executable} -m emu run map_fails_halfway | head -n 1"
+@pytest.mark.parametrize("verb", ["run map_fails_halfway", "list"])
+def test_output_that_nobody_reads_ends_quietly_with_a_status_of_its_own(verb: str) -> None:
+    command = f"set -o pipefail; {sys.executable} -m emu {verb} | true"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_a_full_disk_is_one_sentence() -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "emu", "list"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (2, "emu: cannot write: No space left on device\n")
+
+
+def test_findings_that_come_close_are_counted_and_the_first_is_shown(emu: Emu) -> None:
+    status, out, _ = emu("run", "remap_before_flush", "-p", "dma=1", "--executions", "50")
+    assert status == 3
+    assert "stale translation (possible)" in out
+    assert re.search(r"not shown in 50 executions; \d+ come close, the first with seed \d+", " ".join(out.split()))
+
+
+def test_the_repeated_execution_writes_the_same_log(emu: Emu, tmp_path: Path) -> None:
+    _, out, _ = emu(*RACE, "--log", str(tmp_path / "first"))
+    command = out.rstrip().splitlines()[-1].removeprefix("again: emu ")
+    emu(*shlex.split(command), "--log", str(tmp_path / "second"))
+    assert (tmp_path / "first").read_bytes() == (tmp_path / "second").read_bytes()
+
+
+BROKEN = '''
+from emu.machine import Machine
+from emu.scenario import CLEAN, scenario
+import trio
+
+@scenario(expect=CLEAN, sequential=True)
+def broken(m: Machine) -> None:
+    """Go wrong."""
+    domain = m.domain(1)
+
+    @m.cpu(0)
+    async def culprit(cpu):
+        await cpu.load64(0)
+        {mistake}
+'''
+
+
+@pytest.mark.parametrize(
+    ("mistake", "complaint"),
+    [
+        ("raise KeyError('x')", "cpu0, at broken.py:14, raised KeyError: 'x'"),
+        ("raise SystemExit(3)", "cpu0, at broken.py:14, raised SystemExit: 3"),
+        ("await m.hypervisor.map(cpu, domain, -1, 0)", "dfn -0x1 of order 0 lies outside"),
+        (
+            "await cpu.load64(3)",
+            "align it and keep it below 2^52 (cpu0, at broken.py:14)",
+        ),
+        (
+            "await trio.sleep(1)",
+            "cpu0, at broken.py:14, awaited something that is not an operation",
+        ),
+    ],
+)
+def test_a_mistake_in_a_scenario_names_the_agent_the_line_and_the_command_and_keeps_the_log(
+    emu: Emu, tmp_path: Path, mistake: str, complaint: str
+) -> None:
+    path, log = tmp_path / "broken.py", tmp_path / "log"
+    path.write_text(BROKEN.format(mistake=mistake))
+    status, out, err = emu("run", str(path), "--seed", "5", "--log", str(log))
+    assert (status, out) == (2, "")
+    assert err.count("\n") == 1
+    assert complaint in err
+    assert err.endswith(f"again: emu run {path} --seed 5\n")
+    assert '"event":"memory.load"' in log.read_text()
+
+
+def test_a_nursery_under_a_controlled_strategy_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "broken.py"
+    path.write_text(BROKEN.format(mistake="async with trio.open_nursery() as n: n.start_soon(trio.sleep, 1)"))
+    command = [sys.executable, "-m", "emu", "run", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "under a controlled strategy agents await operations only" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_taking_a_lock_twice_is_a_deadlock(emu: Emu, tmp_path: Path) -> None:
+    path = tmp_path / "broken.py"
+    lock = "domain.mapping_lock.held(cpu)"
+    path.write_text(BROKEN.format(mistake=f"async with {lock}, {lock}: pass"))
+    status, out, _ = emu("run", str(path))
+    assert status == 1
+    assert "cpu0 waits for the lock d1.mapping_lock since step 4, held by cpu0 since step 2" in " ".join(out.split())
 
 
 def test_no_colour_is_printed_where_nobody_asked_for_it(emu: Emu) -> None:
@@ -175,6 +264,6 @@ def test_ctrl_c_ends_after_the_present_execution_with_the_report(tmp_path: Path)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate()
     assert "stopping after this execution" in err
-    assert "map_dma_unmap_dma declares clean: not contradicted by" in " ".join(out.split())
-    assert process.returncode == 0
+    assert "map_dma_unmap_dma declares clean: no verdict after" in " ".join(out.split())
+    assert process.returncode == 3
     assert log.read_text().splitlines()[-1].startswith('{"event":"execution.end"')

@@ -13,7 +13,7 @@ from emu.cpus import Cpu, Signal, SpinLock
 from emu.engine import Agent, Choose, Execution, Strategy, Trace, Waiter
 from emu.engine.hosts import direct
 from emu.engine.strategies.random import RandomStrategy
-from emu.errors import ModelError, ScenarioError
+from emu.errors import ModelError
 from emu.memory import Memory
 
 Body = Callable[[Cpu], Coroutine[Any, Any, None]]
@@ -132,7 +132,7 @@ def test_a_lock_in_use_makes_another_cpu_wait() -> None:
 
 def test_contention_names_the_holder_and_since_when() -> None:
     assert events(contended(), "lock.contend") == [
-        (3, "cpu1", {"lock": "lock", "ticket": 1, "holder": "cpu0", "held_since": 2})
+        (3, "cpu1", {"lock": "lock", "ticket": 1, "holder": "cpu0", "held_since": 1})
     ]
 
 
@@ -156,19 +156,20 @@ def test_a_cpu_that_has_asked_and_is_about_to_hold_a_lock_is_named_as_its_holder
 def test_a_release_tells_how_long_the_lock_was_held() -> None:
     lock = SpinLock("lock")
     execution = run(RandomStrategy.seeded(1), locking(lock, work=4))
-    assert events(execution, "lock.release") == [(7, "cpu0", {"lock": "lock", "held": 5})]
+    assert events(execution, "lock.release") == [(7, "cpu0", {"lock": "lock", "held": 6})]
 
 
-def test_taking_a_lock_twice_is_a_mistake_of_the_scenario() -> None:
+def test_taking_a_lock_twice_is_a_deadlock_with_oneself() -> None:
     lock = SpinLock("the lock")
 
     async def body(cpu: Cpu) -> None:
         async with lock.held(cpu), lock.held(cpu):
             await step()
 
-    with pytest.raises(ScenarioError, match="cpu0 already holds the lock: a spinlock cannot be taken twice") as caught:
-        run(RandomStrategy.seeded(1), body)
-    assert type(caught.value) is ScenarioError
+    execution = run(RandomStrategy.seeded(1), body)
+    assert execution.deadlock is not None
+    (waiter,) = execution.deadlock.waiters
+    assert (waiter.agent, waiter.waits_for, waiter.holder) == ("cpu0", "the lock the lock", "cpu0")
 
 
 def test_a_lock_may_be_taken_again_once_it_was_released() -> None:
@@ -195,7 +196,7 @@ def test_a_body_that_raises_releases_the_lock() -> None:
         with pytest.raises(ValueError, match="within"):
             async with lock.held(cpu):
                 raise ValueError("within")
-        assert lock.holder is None
+        assert lock.holder is not cpu
 
     execution = run(Script([0, 0, 1]), body, locking(lock))
     assert len(events(execution, "lock.release")) == 2
@@ -231,8 +232,8 @@ def test_a_deadlock_over_two_locks_names_their_holders_and_since_when() -> None:
     execution = run(Script([0, 0, 1, 1, 0, 1]), taking(one, other), taking(other, one))
     assert execution.deadlock is not None
     assert execution.deadlock.waiters == (
-        Waiter("cpu0", "the lock other", since=5, holder="cpu1", held_since=4),
-        Waiter("cpu1", "the lock one", since=6, holder="cpu0", held_since=2),
+        Waiter("cpu0", "the lock other", since=5, holder="cpu1", held_since=3),
+        Waiter("cpu1", "the lock one", since=6, holder="cpu0", held_since=1),
     )
 
 

@@ -11,7 +11,7 @@ import attrs
 import trio
 
 from emu.engine.agents import Agent
-from emu.engine.execution import Execution
+from emu.engine.execution import CONTROLLED, Execution
 from emu.errors import ModelError
 
 STEPS_BETWEEN_CHECKPOINTS = 1_000
@@ -23,8 +23,14 @@ def run_each(executions: Iterable[Execution]) -> None:
     """Run executions one after the other under a single `trio.run`, which costs more than a short execution.
 
     Each execution is asked for when the one before it has ended.
+
+    Raises:
+        ModelError: if an agent has used Trio in a way that breaks Trio itself.
     """
-    trio.run(run_each_by, run, executions)
+    try:
+        trio.run(run_each_by, run, executions)
+    except trio.TrioInternalError as error:
+        raise ModelError(f"an agent has left a Trio nursery or scope open; {CONTROLLED}") from error
 
 
 async def run_each_by(run_one: Run, executions: Iterable[Execution]) -> None:

@@ -1,0 +1,49 @@
+"""What a terminal gets that a pipe does not: colour, and progress on stderr."""
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TextIO
+
+import click
+
+if TYPE_CHECKING:
+    from emu.runs import Run
+
+SECONDS_BETWEEN_LINES = 10
+
+
+def wants_colors(file: TextIO) -> bool:
+    """Whether to print in colour: NO_COLOR and FORCE_COLOR decide, else whether it is a terminal."""
+    if os.environ.get("NO_COLOR"):
+        return False
+    return bool(os.environ.get("FORCE_COLOR")) or file.isatty()
+
+
+@contextmanager
+def show_progress(run: "Run") -> Iterator[None]:
+    """Show how many executions have ended: a bar on a terminal, elsewhere a line now and then."""
+    if run.executions == 1:
+        yield
+    elif sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+        columns = (TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn())
+        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+            task = progress.add_task("executions", total=run.executions)
+            run.on_progress = lambda: progress.update(task, completed=run.done)
+            yield
+    else:
+        last = time.monotonic()
+
+        def tell() -> None:
+            nonlocal last
+            if time.monotonic() - last >= SECONDS_BETWEEN_LINES:
+                last = time.monotonic()
+                click.echo(f"emu: {run.done} of {run.executions} executions", err=True)
+
+        run.on_progress = tell
+        yield
