@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import attrs
 
 from emu.engine import Access, Choose, Kind, Operation
-from emu.iommus.iotlb import DFN_MAX, Fill, IotlbEntry, Key, Lookup
+from emu.iommus.iotlb import DFN_MAX, Fill, FindRoom, IotlbEntry, Key, Lookup
 from emu.iommus.requests import Request
 from emu.iommus.vtd.unit import VtdUnit
 from emu.memory import WORDS, word_number
@@ -25,7 +25,7 @@ class Watcher(Protocol):
         """Return the objects that `committed` depends on."""
 
     def committed(self, unit: VtdUnit, request: Request, entry: IotlbEntry, step: int) -> None:
-        """Learn that an access was made through an entry."""
+        """Learn that an access was made, or refused, through an entry."""
 
 
 class Commit(Operation[int]):
@@ -43,6 +43,7 @@ class Commit(Operation[int]):
     def accesses(self) -> Iterable[Access]:
         kind = Kind.WRITE if self.request.is_write else Kind.READ
         yield Access.to(WORDS, word_number(frame_address(self.mfn)), kind)
+        yield self.device.in_flight(self.request)
         yield self.request.committed.touch
         for watcher in self.device.watchers:
             yield from watcher.reads(self.device.unit, self.request)
@@ -64,6 +65,36 @@ class Commit(Operation[int]):
         return event, keys
 
 
+class Fault(Operation[None]):
+    """Refuse an access: there is no translation, or none that permits it."""
+
+    __slots__ = ("device", "entry", "request")
+
+    event = "dma.fault"
+
+    def __init__(self, device: "Device", request: Request, entry: IotlbEntry | None) -> None:
+        self.device = device
+        self.request = request
+        self.entry = entry
+
+    def accesses(self) -> Iterable[Access]:
+        yield self.device.in_flight(self.request)
+        yield self.request.committed.touch
+        for watcher in self.device.watchers:
+            yield from watcher.reads(self.device.unit, self.request)
+
+    def perform(self, step: int) -> None:
+        unit = self.device.unit
+        if self.entry is not None:
+            for watcher in self.device.watchers:
+                watcher.committed(unit, self.request, self.entry, step)
+        unit.requests.close(self.request)
+
+    def describe(self) -> tuple[str, Mapping[str, Any]]:
+        access = "write" if self.request.is_write else "read"
+        return self.event, {"iommu": self.device.unit.name, "dfn": self.request.dfn, "access": access}
+
+
 @attrs.define(eq=False)
 class Device:
     """A PCI function behind a unit.
@@ -82,6 +113,10 @@ class Device:
         """The requester id that its requests carry."""
         return parse_source_id(self.bdf)
 
+    def in_flight(self, request: Request) -> Access:
+        """Return the access by which the end of a request is ordered with invalidations that would wait for it."""
+        return self.unit.iotlb.access(request.dfn, request.dfn, Kind.READ, request.source_id)
+
     async def read(self, dfn: Dfn) -> int | None:
         """Read the first word of a page; None if the IOMMU faults the access."""
         return await self.access(dfn, is_write=False, value=0)
@@ -97,8 +132,7 @@ class Device:
         entry = await self.translate(request)
         permitted = entry is not None and (entry.translation.write if is_write else entry.translation.read)
         if entry is None or not permitted:
-            unit.requests.close(request)
-            unit.trace.note("dma.fault", iommu=unit.name, dfn=dfn, access="write" if is_write else "read")
+            await Fault(self, request, entry)
             return None
         return await Commit(self, request, entry, value)
 
@@ -109,15 +143,15 @@ class Device:
             if entry is not None:
                 return entry
             entry = await self.unit.walk(request)
-            if entry is None:
+            if entry is None and not request.is_void:
                 return None
-            if await Fill(self.unit.iotlb, request, entry, await self.choose_victim()):
+            if entry is not None and await Fill(self.unit.iotlb, request, entry, await self.choose_victim()):
                 return entry
 
     async def choose_victim(self) -> Key | None:
         """Return the entry to evict for the next fill; None while there is room."""
         iotlb = self.unit.iotlb
-        if len(iotlb) < iotlb.capacity:
+        if iotlb.capacity is None:
             return None
-        keys: list[Key] = list(iotlb.entries)
-        return keys[await Choose("evict", len(keys), (iotlb.access(0, DFN_MAX, Kind.WRITE),))]
+        keys = await FindRoom(iotlb)
+        return keys[await Choose("evict", len(keys), (iotlb.access(0, DFN_MAX, Kind.WRITE),))] if keys else None

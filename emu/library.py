@@ -22,6 +22,11 @@ def bundled() -> dict[str, Scenario]:
     return {one.name: one for one in found}
 
 
+def bundled_names() -> list[str]:
+    """Return the names of the scenarios that come with emu, in order, without loading any."""
+    return sorted(path.stem for path in bundled_folder().glob("*.py"))
+
+
 def find(name: str) -> Scenario:
     """Return a scenario by its name, or from a file that the user names.
 
@@ -33,8 +38,8 @@ def find(name: str) -> Scenario:
     path = bundled_folder() / f"{name}.py"
     if name.isidentifier() and path.is_file():
         return load(path)
-    known = {path.stem: path for path in sorted(bundled_folder().glob("*.py"))}
-    raise ScenarioError(f"there is no scenario {name!r}{did_you_mean(name, known)}; `emu list` shows them")
+    hint = did_you_mean(name, dict.fromkeys(bundled_names()))
+    raise ScenarioError(f"there is no scenario {name!r}{hint}; `emu list` shows them")
 
 
 def load(path: Path) -> Scenario:

@@ -4,7 +4,7 @@ A scenario receives a fresh machine for each execution and fills in the cast.
 """
 
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Generic, TypeVar
 
 import attrs
@@ -22,7 +22,7 @@ from emu.hypervisor.calls import Calls, check_order, check_range
 from emu.hypervisor.domain import Domain
 from emu.hypervisor.hooks import HOOKS_THAT_CAN_FAIL, HookFault, Hooks
 from emu.hypervisor.ops import READ_WRITE, MapFlags
-from emu.hypervisor.revisions import REVISIONS
+from emu.hypervisor.revisions import Revision, load_revision
 from emu.hypervisor.vtd import VtdDriver, VtdIommu
 from emu.iommus.vtd.unit import VtdSettings, VtdUnit
 from emu.memory import Memory
@@ -46,7 +46,7 @@ class Description:
         is_checking: every read of a check must have been declared.
     """
 
-    revision: str = attrs.field(default="v1", validator=attrs.validators.in_(tuple(REVISIONS)))
+    revision: Revision = attrs.field(factory=lambda: load_revision("v1"))
     levels: int = attrs.field(default=4, validator=attrs.validators.in_((3, 4)))
     vtd: VtdSettings = attrs.field(factory=VtdSettings)
     limits: Limits = attrs.field(factory=Limits)
@@ -93,12 +93,13 @@ class Machine:
         self.description = description
         self.trace = Trace(sources=description.sources)
         self.recorder = ReadRecorder()
-        self.memory = Memory()
-        self.unit = VtdUnit("vtd0", description.vtd, self.memory, self.trace, self.recorder)
+        vtd = description.vtd
+        self.memory = Memory(is_coherent=vtd.coherent, has_write_buffer=vtd.write_buffer)
+        self.unit = VtdUnit("vtd0", vtd, self.memory, self.trace, self.recorder)
         self.driver = VtdDriver((VtdIommu(self.unit),), frame_address(self.memory.allocate_data()))
         self.findings: list[Finding] = []
         self.watch = UsageWatch(self.findings)
-        revision = REVISIONS[description.revision]
+        revision = description.revision
         self.hypervisor = Calls(revision, PromiseJudge(self.findings))
         self.hooks = Hooks(revision.vtd_ops(self.driver))
         self.cpus: dict[int, Cpu] = {}
@@ -107,12 +108,14 @@ class Machine:
         self.agents: list[Agent] = []
         self.add_agent(Agent(self.unit.name, self.unit.run, {"iommu": self.unit.name}, is_daemon=True))
 
-    def domain(self, number: int, *, devices: tuple[str, ...] = ()) -> Domain:
+    def domain(self, number: int, *, devices: Sequence[str] = ()) -> Domain:
         """Return a new domain with empty page tables, to which devices are assigned.
 
         Raises:
             ScenarioError: if the domain or a device is in use already.
         """
+        if isinstance(devices, str):
+            raise ScenarioError(f"devices={devices!r} is one text: write a tuple of names, ({devices!r},)")
         if number < 0:
             raise ScenarioError(f"there is no domain {number}: number domains from 0, the hardware domain")
         if number in self.domains:
@@ -172,6 +175,17 @@ class Machine:
         if bdf not in self.devices:
             raise ScenarioError(f"device {bdf} belongs to no domain: name it among the devices of one")
         return Role(self, self.devices[bdf], bdf, {"device": bdf})
+
+    def add_witness(self, bdf: str, dfn: Dfn) -> str:
+        """Have a device read one page once more, besides what it does; return the name of the agent that does it."""
+
+        async def witness() -> None:
+            await device.read(dfn)
+
+        device = self.device(bdf).actor
+        name = f"{bdf} (witness)"
+        self.add_agent(Agent(name, witness, {"device": bdf}))
+        return name
 
     def signal(self, name: str) -> Signal:
         """Return something that one CPU can tell others once."""

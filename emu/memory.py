@@ -1,13 +1,19 @@
 """Host memory: 64-bit words in frames, and everything that each word has ever held.
 
 The history of a word is what a page-table walker could have read and when: the ledger (iommus/ledger.py) answers
-from it which translations hardware may still use. The walk is coherent: a store is visible to walkers at once.
+from it which translations hardware may still use. A store to a table is visible to walkers at once, or, where they
+do not snoop the CPUs' caches, when its line is written back; and where the chipset has a write buffer, when that is
+drained. Until then they read what was there before.
+
+Not architectural: a line is written back, and the buffer drained, only when software asks for it. Real hardware may do
+so earlier, which shows a walker the new value sooner; it is the old value that does harm.
 
 Not architectural: frames are handed out from two fixed regions, tables below data, so that "every table word" is
 one range of objects.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from math import inf
 from typing import Any, NamedTuple
 
 from emu.engine import Access, Kind, Latch, Operation, Space
@@ -24,6 +30,7 @@ FRAMES_MAX = FIRST_DATA_FRAME - FIRST_TABLE_FRAME
 WORD_MASK = (1 << 64) - 1
 HALF_MASK = (1 << 32) - 1
 HALF_BYTES = 4
+LINE_BYTES = 64
 
 
 class Version(NamedTuple):
@@ -31,11 +38,11 @@ class Version(NamedTuple):
 
     Attributes:
         stored: the step of the store; 0 for what was there before the first step.
-        visible: the step from which a walker could read it.
+        visible: the step from which a walker could read it; infinite until then.
     """
 
     stored: int
-    visible: int
+    visible: float
     value: int
 
 
@@ -52,9 +59,22 @@ TABLE_WORDS = (word_number(frame_address(FIRST_TABLE_FRAME)), word_number(frame_
 
 
 class Memory:
-    """Words by address, with their histories."""
+    """Words by address, with their histories.
 
-    def __init__(self) -> None:
+    Args:
+        is_coherent: walkers see what the CPUs' caches hold.
+        has_write_buffer: stores on their way to memory wait in the chipset.
+
+    Attributes:
+        dirty: table words that the CPUs' caches hold and memory does not.
+        buffered: table words in the write buffer, with the index of the version.
+    """
+
+    def __init__(self, *, is_coherent: bool = True, has_write_buffer: bool = False) -> None:
+        self.is_coherent = is_coherent
+        self.has_write_buffer = has_write_buffer
+        self.dirty: dict[int, int] = {}
+        self.buffered: dict[int, int] = {}
         self.versions: dict[int, list[Version]] = {}
         self.next_table = FIRST_TABLE_FRAME
         self.next_data = FIRST_DATA_FRAME
@@ -93,10 +113,43 @@ class Memory:
         if step == 0:
             self.versions[word] = [Version(0, 0, value)]
         else:
-            self.versions.setdefault(word, [ZEROED]).append(Version(step, step, value))
+            self.store(word, value, step)
         for half, awaited, latch in self.latches.get(word, ()):
             if address <= half < address + bits // 8 and (value >> 8 * (half & 4)) & HALF_MASK == awaited:
                 latch.set()
+
+    def store(self, word: int, value: int, step: int) -> None:
+        """Append a version, visible at once or when it reaches memory."""
+        history = self.versions.setdefault(word, [ZEROED])
+        is_table = TABLE_WORDS[0] <= word_number(word) <= TABLE_WORDS[1]
+        if not is_table or (self.is_coherent and not self.has_write_buffer):
+            history.append(Version(step, step, value))
+            return
+        history.append(Version(step, inf, value))
+        (self.buffered if self.is_coherent else self.dirty)[word] = len(history) - 1
+
+    def write_back(self, line: int, step: int) -> None:
+        """Write a line of the CPUs' caches back: to memory, or into the write buffer."""
+        for word in range(line, line + LINE_BYTES, WORD_BYTES):
+            index = self.dirty.pop(word, None)
+            if index is not None and self.has_write_buffer:
+                self.buffered[word] = index
+            elif index is not None:
+                self.show(word, index, step)
+
+    def drain(self, step: int) -> None:
+        """Drain the write buffer into memory."""
+        for word, index in self.buffered.items():
+            self.show(word, index, step)
+        self.buffered.clear()
+
+    def show(self, word: int, index: int, step: int) -> None:
+        """Let walkers read a version from now on."""
+        self.versions[word][index] = self.versions[word][index]._replace(visible=step)
+
+    def seen(self, address: int) -> int:
+        """Return what a walker reads of a word now, without a step."""
+        return next(version.value for version in reversed(self.history(address)) if version.visible != inf)
 
     def latch(self, address: Maddr, awaited: int) -> Latch:
         """Return a latch that is set when the 32 bits at an address next become `awaited`."""
@@ -116,6 +169,45 @@ def check_alignment(address: int, size: int) -> None:
     """
     if address % size or not 0 <= address < 1 << 52:
         raise ScenarioError(f"address {address:#x} cannot be accessed as {size} bytes: align it and keep it below 2^52")
+
+
+class WriteBack(Operation[None]):
+    """Write the cache line of an address back (clflush)."""
+
+    __slots__ = ("line", "memory")
+
+    event = "line.write_back"
+
+    def __init__(self, memory: Memory, address: int) -> None:
+        self.memory = memory
+        self.line = address & -LINE_BYTES
+
+    def accesses(self) -> Iterable[Access]:
+        first = word_number(self.line)
+        return (Access(WORDS, first, first + LINE_BYTES // WORD_BYTES - 1, Kind.WRITE),)
+
+    def perform(self, step: int) -> None:
+        self.memory.write_back(self.line, step)
+
+    def describe(self) -> tuple[str, Mapping[str, Any]]:
+        return self.event, {"address": self.line}
+
+
+class DrainWriteBuffer(Operation[None]):
+    """Drain the chipset's write buffer (GCMD.WBF)."""
+
+    __slots__ = ("memory",)
+
+    event = "buffer.drain"
+
+    def __init__(self, memory: Memory) -> None:
+        self.memory = memory
+
+    def accesses(self) -> Iterable[Access]:
+        return (Access(WORDS, *TABLE_WORDS, Kind.WRITE),)
+
+    def perform(self, step: int) -> None:
+        self.memory.drain(step)
 
 
 class Load(Operation[int]):

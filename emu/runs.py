@@ -8,17 +8,16 @@ import attrs
 import trio
 
 from emu.checks.findings import Finding, Illegal
-from emu.engine import Execution, Strategy
+from emu.engine import Execution, Schedule, Strategy
 from emu.engine.hosts import direct, free
 from emu.engine.hosts import trio as controlled
 from emu.engine.strategies.random import RandomStrategy
+from emu.engine.strategies.replay import ReplayStrategy
 from emu.engine.strategies.round_robin import RoundRobinStrategy
 from emu.errors import LimitReached, ModelError, ScenarioError
 from emu.machine import Machine
 from emu.scenario import BoundScenario, Expectation
-
-STRATEGIES = ("random", "round-robin", "free")
-HOSTS = ("trio", "direct")
+from emu.units import Dfn
 
 
 class Verdict(Enum):
@@ -67,6 +66,8 @@ class Run:
         failure: a scenario's own mistake that stopped it.
         is_stopping: end after the present execution.
         on_progress: called whenever an execution has ended.
+        replay: a schedule to follow instead of the strategy; `strategy` and `seed` then say how it was found.
+        witness: device and page of an access that is appended to the schedule.
     """
 
     bound: BoundScenario
@@ -81,6 +82,8 @@ class Run:
     failure: ModelError | None = None
     is_stopping: bool = False
     on_progress: Callable[[], None] = attrs.field(default=lambda: None)
+    replay: Schedule | None = None
+    witness: tuple[str, Dfn] | None = None
 
     def on(self, host: str) -> None:
         """Run on a host: "trio" or "direct".
@@ -88,19 +91,28 @@ class Run:
         Raises:
             ScenarioError: if the strategy cannot be had there, or the scenario cannot be set up.
         """
-        if self.strategy == "free" and host != "trio":
+        if self.is_free and host != "trio":
             raise ScenarioError("the free strategy runs on Trio only: leave --host out, or choose another strategy")
         try:
             if host == "direct":
                 direct.run_each(self.each())
-            elif self.strategy == "free":
+            elif self.is_free:
                 trio.run(controlled.run_each_by, self.run_freely, self.each())
             else:
                 controlled.run_each(self.each())
         except LimitReached as limit:
             self.limit = str(limit)
+            self.look_at_unfinished()
         except ModelError as failure:
             self.failure = failure
+
+    def look_at_unfinished(self) -> None:
+        """Judge what was found in an execution before a limit stopped it."""
+        shown = self.matters
+        if shown is not None and shown.verdict is Verdict.UNDECIDED and shown.machine.findings:
+            verdict = judge(self.bound.expectation, shown.machine.findings)
+            self.matters = attrs.evolve(shown, findings=shown.machine.findings, verdict=verdict)
+            self.with_findings += 1
 
     async def run_freely(self, execution: Execution) -> None:
         """Run one execution as Trio schedules it, with checkpoints drawn from its seed."""
@@ -108,10 +120,11 @@ class Run:
 
     def each(self) -> Iterator[Execution]:
         """Yield executions to be run, and look at each once it has ended."""
-        count = 1 if self.strategy == "round-robin" else self.executions
+        count = 1 if self.strategy == "round-robin" or self.replay else self.executions
         for seed in range(self.seed, self.seed + count):
             machine = self.bound.build(sources=self.sources, is_checking=True)
-            execution = machine.execution(self.make_strategy(seed))
+            witness = machine.add_witness(*self.witness) if self.witness else None
+            execution = machine.execution(self.make_strategy(seed, witness))
             has_findings = self.matters is not None and bool(self.matters.findings)
             if not has_findings:
                 self.matters = Ended(seed, machine, [], Verdict.UNDECIDED)
@@ -128,8 +141,15 @@ class Run:
             if self.is_stopping or decides:
                 return
 
-    def make_strategy(self, seed: int) -> Strategy:
+    @property
+    def is_free(self) -> bool:
+        """Whether Trio decides who goes next."""
+        return self.strategy == "free" and self.replay is None
+
+    def make_strategy(self, seed: int, witness: str | None = None) -> Strategy:
         """Return the strategy for one execution; a free-running one makes its choices at random."""
+        if self.replay is not None:
+            return ReplayStrategy(self.replay, witness)
         return RoundRobinStrategy() if self.strategy == "round-robin" else RandomStrategy.seeded(seed)
 
     def check_concurrency(self, execution: Execution, findings: list[Finding]) -> None:

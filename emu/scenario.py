@@ -12,7 +12,7 @@ from emu.checks.findings import Evidence, Finding, FindingKind, Stale
 from emu.engine import Limits
 from emu.engine.sources import raised_at
 from emu.errors import EmuError, ScenarioError
-from emu.hypervisor.revisions import REVISIONS
+from emu.hypervisor.revisions import BUNDLED, load_revision
 from emu.iommus.vtd.unit import VtdSettings
 from emu.machine import Description, Machine
 
@@ -54,6 +54,8 @@ class Expectation:
 CLEAN = Expectation(None)
 STALE = Expectation(FindingKind.STALE)
 STALE_OBSERVED = Expectation(FindingKind.STALE, Evidence.OBSERVED)
+STALE_FAULT = Expectation(FindingKind.STALE_FAULT)
+OWED = Expectation(FindingKind.OWED)
 LOST_ERROR = Expectation(FindingKind.LOST_ERROR)
 DEADLOCK = Expectation(FindingKind.DEADLOCK)
 
@@ -87,8 +89,6 @@ class Parameter:
             raise ScenarioError(f"parameter {self.name} takes {self.takes()}, not {text!r}") from None
         if self.bounds is not None and not self.bounds.least <= value <= self.bounds.greatest:
             raise ScenarioError(f"parameter {self.name} takes {self.takes()}, not {text!r}")
-        if self.choices and value not in self.choices:
-            raise ScenarioError(f"parameter {self.name} takes {self.takes()}, not {text!r}")
         return value
 
     def convert(self, text: str) -> Any:
@@ -99,12 +99,12 @@ class Parameter:
 
     def takes(self) -> str:
         """Say what values there are."""
+        if self.choices:
+            return "one of " + ", ".join(self.choices)
         if self.kind is bool:
             return "true or false"
         if issubclass(self.kind, Enum):
             return "one of " + ", ".join(str(member.value) for member in self.kind)
-        if self.choices:
-            return "one of " + ", ".join(self.choices)
         if self.bounds is not None:
             return f"a whole number from {self.bounds.least} to {self.bounds.greatest}"
         return "a whole number" if self.kind is int else "a text"
@@ -117,12 +117,15 @@ class Parameter:
 
 
 MACHINE_PARAMETERS = (
-    Parameter("revision", str, "v1", choices=tuple(REVISIONS)),
+    Parameter("revision", str, "v1", choices=(*BUNDLED, "a folder")),
     Parameter("levels", int, 4, bounds=Bounds(3, 4)),
-    Parameter("iotlb_entries", int, 64, bounds=Bounds(1, 4096)),
+    Parameter("coherent", bool, VtdSettings().coherent),
+    Parameter("caching_mode", bool, VtdSettings().caching_mode),
+    Parameter("write_buffer", bool, VtdSettings().write_buffer),
+    Parameter("iotlb_entries", int, 0, bounds=Bounds(0, 4096)),
     Parameter("steps", int, Limits().steps, bounds=Bounds(1, 100_000_000)),
 )
-"""What can be set of every machine, whatever the scenario. `steps` is the limit of that name."""
+"""What can be set of every machine. `steps` is the limit of that name; 0 `iotlb_entries` mean no limit."""
 
 
 @attrs.frozen
@@ -155,6 +158,7 @@ class Scenario:
             name: parameter.parse(texts[name]) if name in texts else parameter.default
             for name, parameter in known.items()
         }
+        load_revision(values["revision"])
         return BoundScenario(self, values)
 
 
@@ -192,9 +196,14 @@ class BoundScenario:
         values = self.values
         machine = Machine(
             Description(
-                revision=values["revision"],
+                revision=load_revision(values["revision"]),
                 levels=values["levels"],
-                vtd=VtdSettings(iotlb_entries=values["iotlb_entries"]),
+                vtd=VtdSettings(
+                    caching_mode=values["caching_mode"],
+                    coherent=values["coherent"],
+                    write_buffer=values["write_buffer"],
+                    iotlb_entries=values["iotlb_entries"] or None,
+                ),
                 limits=Limits(steps=values["steps"]),
                 sources=sources,
                 is_checking=is_checking,

@@ -3,13 +3,20 @@
 from emu.cpus import Cpu
 from emu.devices import Device
 from emu.machine import Machine
-from emu.scenario import CLEAN, PageOrder, scenario
+from emu.scenario import CLEAN, STALE_FAULT, Expectation, PageOrder, scenario
 from emu.units import Dfn, offset, page_count
 
 G = Dfn(0x1000)
 
 
-@scenario(expect=CLEAN)
+def unless_faults_are_cached(*, order: int, caching_mode: bool, revision: str, **_: object) -> Expectation:
+    """In caching mode a page is flushed under the wrong domain id; the flush of a whole domain names the right one."""
+    if caching_mode and (order == 0 or revision == "implicit"):
+        return STALE_FAULT
+    return CLEAN
+
+
+@scenario(expect=unless_faults_are_cached)
 def map_dma_unmap_dma(m: Machine, *, order: PageOrder = 0) -> None:
     """A CPU maps pages, a device uses them, the CPU unmaps them, and the device tries again."""
     domain = m.domain(1, devices=("00:1f.0",))

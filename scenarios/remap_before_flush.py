@@ -12,9 +12,11 @@ from emu.units import Dfn
 G = Dfn(0x1000)
 
 
-def unless_covered(*, order: int, outer_lock: OuterLock, dma: int, repaired: bool, **_: object) -> Expectation:
-    """Clean where the mapper cannot come before the flush, or flushes the whole domain itself (order 1 and more)."""
-    if order or repaired or outer_lock is not OuterLock.NONE:
+def unless_covered(
+    *, order: int, outer_lock: OuterLock, dma: int, repaired: bool, revision: str, **_: object
+) -> Expectation:
+    """Clean where the mapper cannot come before the flush, or flushes the domain itself (order > 0, not implicit)."""
+    if repaired or outer_lock is not OuterLock.NONE or (order and revision != "implicit"):
         return CLEAN
     return STALE_OBSERVED if dma else STALE
 

@@ -32,7 +32,7 @@ def run(execute: Execute, machine: Machine, *accesses: tuple[str, Dfn]) -> list[
     return results
 
 
-def mapped(flags: MapFlags = READ_WRITE, levels: int = 4, iotlb_entries: int = 64) -> Machine:
+def mapped(flags: MapFlags = READ_WRITE, levels: int = 4, iotlb_entries: int | None = None) -> Machine:
     machine = Machine(Description(levels=levels, vtd=VtdSettings(iotlb_entries=iotlb_entries)))
     domain = machine.domain(1, devices=("00:1f.0",))
     machine.premap(domain, G, machine.allocate(page_order=2), page_order=2, flags=flags)

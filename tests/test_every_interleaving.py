@@ -69,13 +69,14 @@ def traces(bound: BoundScenario) -> Counter[int]:
 @pytest.mark.parametrize(
     ("name", "parameters", "expected"),
     [
-        ("remap_before_flush", {}, {0: 25, 1: 2}),
-        ("remap_before_flush", {"levels": "3"}, {0: 25, 1: 2}),
+        ("remap_before_flush", {}, {0: 14, 1: 2}),
+        ("remap_before_flush", {"levels": "3"}, {0: 14, 1: 2}),
         ("remap_before_flush", {"outer_lock": "across-flush"}, {0: 2}),
         ("remap_before_flush", {"repaired": "true"}, {0: 1}),
         ("two_wait_for_mapping_lock", {}, {0: 6}),
         ("map_dma_unmap_dma", {}, {0: 1}),
         ("map_fails_halfway", {}, {1: 1}),
+        ("unmap_twice_before_flush", {"coherent": "false", "levels": "3"}, {0: 38, 1: 2}),
     ],
 )
 def test_every_trace_of_a_small_scenario_is_judged_as_declared(

@@ -17,7 +17,7 @@ LAYERS = (
     ("devices",),
     ("hypervisor",),
     ("checks",),
-    ("boot", "machine", "scenario", "library", "runs"),
+    ("boot", "machine", "scenario", "library", "runs", "saved", "replays"),
     ("reports",),
     ("cli", "__main__"),
 )

@@ -21,10 +21,11 @@ def blocks(language: str) -> Iterator[str]:
 
 
 def test_the_first_command_ends_with_the_output_that_is_shown(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     command = next(blocks("sh")).split("&&")[-1]
     monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["emu", *shlex.split(command)[1:]])
     assert run_cli() == 0
     shown = next(block for block in blocks("") if "stale translation" in block)

@@ -7,6 +7,7 @@ import attrs
 from emu.engine import Deadlock
 from emu.hypervisor.records import HookFailure, Update
 from emu.iommus.ledger import Path, PathEntry
+from emu.iommus.translation import FAULT
 from emu.units import Dfn
 
 
@@ -14,6 +15,8 @@ class FindingKind(Enum):
     """What a finding is about."""
 
     STALE = "stale"  # a translation that a call promised to be gone may still be used
+    STALE_FAULT = "stale-fault"  # an access that a call promised to be possible may still be refused
+    OWED = "owed"  # a deferred flush was not paid when the hypercall ended
     LOST_ERROR = "lost-error"  # a failure was reported as success
     DEADLOCK = "deadlock"  # nobody can go on
     ILLEGAL = "illegal-translation"  # hardware used what the ledger forbids: a bug of emu
@@ -39,7 +42,7 @@ class Stale:
     """A promise that an old translation is gone, made while a unit could still use it.
 
     Attributes:
-        promise: "mapped", "unmapped" or "flushed".
+        promise: "mapped", "unmapped" or "flushed"; "owed" where the call was deferred and its hypercall has ended.
         agent, call, step: who returned from which call when.
         update: what the call stored or found; None for a flush.
         path: the old way to the old leaf.
@@ -58,8 +61,14 @@ class Stale:
     replaced: PathEntry
     update: Update | None
     use: Use | None = None
+    flag_is_left_set: bool = False
 
-    kind = FindingKind.STALE
+    @property
+    def kind(self) -> FindingKind:
+        """What is broken: a debt, or a promise; and whether the old path leads to a translation or to a fault."""
+        if self.promise == "owed":
+            return FindingKind.OWED
+        return FindingKind.STALE_FAULT if self.path.translation == FAULT else FindingKind.STALE
 
     @property
     def evidence(self) -> Evidence:

@@ -8,7 +8,9 @@ very leaf that the call stored or found does no harm, and later changes by other
 
 *told*: a hook that failed is reported as a failure. That the domain was crashed does not excuse it.
 
-A map or an unmap that returns with its CPU's iommu_dont_flush_iotlb set has promised nothing yet.
+*owed*: a map or an unmap that returns with its CPU's iommu_dont_flush_iotlb set has promised nothing yet. What it
+would have promised must hold when the hypercall ends that made it, whoever's flush has paid. Where nothing was
+overwritten nothing is owed.
 """
 
 from collections.abc import Iterable, Iterator
@@ -21,6 +23,7 @@ from emu.hypervisor.domain import Domain
 from emu.hypervisor.ops import OK
 from emu.hypervisor.records import CallRecord, Update
 from emu.iommus.ledger import Tables
+from emu.iommus.translation import FAULT
 from emu.iommus.vtd.unit import VtdUnit
 from emu.units import Dfn
 
@@ -79,7 +82,7 @@ class PromiseJudge:
         for unit, tables in translators(record.domain):
             for first, last in ranges:
                 yield unit.ledger.access(tables.tag, first, last, Kind.READ)
-                yield Access(promise_space(unit), first, last, Kind.WRITE)
+                yield Access(promise_space(unit), first, last, Kind.COMMUTE)
             for dfn, changed, _ in asked:
                 for space, number in unit.ledger.objects_read(tables, dfn, changed):
                     if space != unit.ledger.space:
@@ -94,19 +97,26 @@ class PromiseJudge:
             lost = LostError(agent, record.call, step, record.domain.number, record.dfn, record.page_count, failure)
             self.findings.append(lost)
         if not record.is_deferred:
-            self.findings.extend(stale_translations(record, step))
+            self.findings.extend(stale_translations(record, step, PROMISES[record.call]))
+
+    def settle(self, record: CallRecord, step: int) -> None:
+        """Judge a deferred call at the end of its hypercall."""
+        if record.result == OK:
+            self.findings.extend(stale_translations(record, step, "owed"))
 
 
-def stale_translations(record: CallRecord, step: int) -> Iterator[Stale]:
-    """Yield what a unit may still use although the call has promised otherwise; one for each unit and page."""
+def stale_translations(record: CallRecord, step: int, promise: str) -> Iterator[Stale]:
+    """Yield what a unit may still use although the call has promised otherwise, once a unit, page and translation."""
     for unit, tables in translators(record.domain):
         for dfn, changed, update in questions(record):
+            known = {kept_leaf(unit, tables, dfn, changed, update)}
             for path in unit.ledger.old_paths(tables, dfn, changed):
                 replaced = path.overwritten_by(changed)
-                if replaced is None or path.translation.leaf == kept_leaf(unit, tables, dfn, changed, update):
+                if replaced is None or path.translation.leaf in known:
                     continue
+                known.add(path.translation.leaf)
                 yield Stale(
-                    promise=PROMISES[record.call],
+                    promise=promise,
                     agent=record.cpu.name,
                     call=record.call,
                     step=step,
@@ -117,12 +127,11 @@ def stale_translations(record: CallRecord, step: int) -> Iterator[Stale]:
                     path=path,
                     replaced=replaced,
                     update=update,
+                    flag_is_left_set=record.flag_is_left_set,
                 )
-                break
 
 
-def kept_leaf(unit: VtdUnit, tables: Tables, dfn: Dfn, changed: int, update: Update | None) -> int | None:
-    """Return the leaf that does no harm: what the call stored or found; for a flush, what stood there when it began."""
-    if update is not None:
-        return update.new
-    return unit.ledger.leaf_at(tables, dfn, changed)
+def kept_leaf(unit: VtdUnit, tables: Tables, dfn: Dfn, changed: int, update: Update | None) -> int:
+    """Return the leaf that does no harm, 0 for a fault: what the call left; for a flush, what stood when it began."""
+    word = unit.ledger.leaf_at(tables, dfn, changed) if update is None else update.new
+    return FAULT.leaf if unit.ledger.decode(word, 1) is None else word

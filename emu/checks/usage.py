@@ -34,7 +34,8 @@ class UsageWatch:
         for index, finding in enumerate(self.findings):
             if isinstance(finding, Stale) and finding.use is None and takes(unit, request, entry, finding):
                 self.findings[index] = attrs.evolve(finding, use=Use(device, step))
-        legal = (unit.ledger.legal(tables, request.dfn) for tables in unit.legal_tables(request.source_id))
+        tables_of_tag = unit.tables_ever(request.source_id, entry.tag)
+        legal = (unit.ledger.legal(tables, request.dfn) for tables in tables_of_tag)
         if not any(entry.translation in translations for translations in legal):
             leaf = entry.translation.leaf
             self.findings.append(Illegal(device, step, unit.name, request.dfn, leaf))
@@ -42,7 +43,8 @@ class UsageWatch:
 
 def takes(unit: VtdUnit, request: Request, entry: IotlbEntry, finding: Stale) -> bool:
     """Whether an access went by the old path that a finding is about: it read the word before it was replaced."""
-    if (unit.name, request.dfn, entry.tag) != (finding.unit, finding.dfn, finding.tag):
+    used = (unit.name, request.dfn, entry.tag, entry.translation)
+    if used != (finding.unit, finding.dfn, finding.tag, finding.path.translation):
         return False
     replaced = finding.replaced
     return any(

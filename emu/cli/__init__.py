@@ -8,6 +8,8 @@ from typing import Any
 import click
 
 from emu.cli.list import list_command
+from emu.cli.log import log_command
+from emu.cli.replay import replay_command
 from emu.cli.run import run_command
 from emu.errors import EmuError, InternalError
 
@@ -43,6 +45,8 @@ def cli() -> None:
 
 
 cli.add_command(list_command)
+cli.add_command(log_command)
+cli.add_command(replay_command)
 cli.add_command(run_command)
 
 

@@ -17,6 +17,7 @@ from emu.cli.terminal import show_progress, wants_colors
 if TYPE_CHECKING:
     from emu.reports.run import RunReport
     from emu.runs import Run
+    from emu.saved import SavedSchedule
 
 STRATEGIES = ("random", "round-robin", "free")
 STATUS = {"shown": 0, "not contradicted": 0, "contradicted": 1, "undecided": 3}
@@ -36,6 +37,13 @@ EMULATOR_BUG = 70
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the first execution.")
 @click.option("--strategy", type=click.Choice(STRATEGIES), default="random", show_default=True, help="What chooses.")
 @click.option("--host", type=click.Choice(("trio", "direct")), default="trio", show_default=True, help="What drives.")
+@click.option(
+    "--schedules",
+    type=click.Path(),
+    default=".",
+    show_default="here",
+    help="Folder for the schedule of a finding.",
+)
 @click.option("--log", "log_path", type=click.Path(), help="Write the log as JSON lines to a file.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON instead of the log.")
 def run_command(
@@ -46,6 +54,7 @@ def run_command(
     seed: int,
     strategy: str,
     host: str,
+    schedules: str,
     log_path: str | None,
     as_json: bool,
 ) -> int:
@@ -69,10 +78,11 @@ def run_command(
     if run.failure is not None:
         sys.unraisablehook = lambda _: None  # an agent that broke Trio leaves parts of it to the garbage collector
         raise ScenarioError(f"{run.failure}{again(report)}")
+    replay = save_schedule(run, scenario, Path(schedules))
     if as_json:
-        show_json(report)
+        show_json(report, replay=replay)
     else:
-        show_text(report)
+        show_text(report, replay=replay)
     return EMULATOR_BUG if run.has_emulator_bug else STATUS[run.verdict.value]
 
 
@@ -131,15 +141,37 @@ def again(report: "RunReport") -> str:
     return f"; again: {command}" if command else ""
 
 
-def show_json(report: "RunReport") -> None:
+def save_schedule(run: "Run", named: str, folder: Path) -> str | None:
+    """Save the schedule of a finding to a new file; return the command that replays it, None without a finding."""
+    from emu.replays import Replay
+    from emu.saved import save
+
+    saved = save(run, named)
+    if saved is None or run.matters is None or not run.matters.findings:
+        return None
+    text = write_schedule(saved, folder)
+    revision = run.bound.values["revision"]
+    return Replay(saved, named, revision, run.bound).command(text)
+
+
+def write_schedule(saved: "SavedSchedule", folder: Path) -> str:
+    """Write a schedule to a new file and return its path; where that cannot be, return its token."""
+    try:
+        return str(saved.write(folder))
+    except OSError as error:
+        click.echo(f"emu: the schedule cannot be saved in {str(folder)!r}: {error.strerror}", err=True)
+        return saved.token()
+
+
+def show_json(report: "RunReport", replay: str | None = None) -> None:
     """Print the report as JSON."""
     import orjson
 
-    click.echo(orjson.dumps(report.data(), option=orjson.OPT_INDENT_2).decode())
+    click.echo(orjson.dumps({**report.data(), "replay": replay}, option=orjson.OPT_INDENT_2).decode())
 
 
-def show_text(report: "RunReport") -> None:
-    """Print the log, the findings, the verdict and the command that shows it again."""
+def show_text(report: "RunReport", replay: str | None = None) -> None:
+    """Print the log, the findings, the verdict and the commands that show it again."""
     width = shutil.get_terminal_size().columns
     colors = wants_colors(sys.stdout)
 
@@ -155,5 +187,7 @@ def show_text(report: "RunReport") -> None:
     if report.run.limit is not None:
         show(report.run.limit)
     show(report.verdict())
-    command = report.command() or "free-running executions are not repeatable: use another strategy for that"
-    click.echo(f"again: {command}")
+    if command := report.command():
+        click.echo(f"again: {command}")
+    if replay:
+        click.echo(f"replay: {replay}")

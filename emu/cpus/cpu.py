@@ -23,6 +23,8 @@ class Cpu:
     Attributes:
         values: its per-CPU variables, as far as they were written.
         softirqs: raised and not yet processed, oldest first.
+        hypercalls: those being served, innermost last.
+        before_exit: what has to happen at the end of the hypercall being served, before softirqs.
     """
 
     number: int
@@ -30,6 +32,8 @@ class Cpu:
     trace: Trace
     values: dict[str, Any] = attrs.field(factory=dict)
     softirqs: deque[Softirq] = attrs.field(factory=deque)
+    hypercalls: list[str] = attrs.field(factory=list)
+    before_exit: list[Callable[[], Awaitable[None]]] = attrs.field(factory=list)
 
     @property
     def name(self) -> str:
@@ -99,11 +103,17 @@ class Hypercall:
 
     async def __aenter__(self) -> Cpu:
         self.cpu.note("hypercall.enter", hypercall=self.name)
+        self.cpu.hypercalls.append(self.name)
         return self.cpu
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.cpu.note("hypercall.exit", hypercall=self.name)
+        cpu = self.cpu
+        due, cpu.before_exit = cpu.before_exit, []
+        for task in due if error is None else ():
+            await task()
+        cpu.hypercalls.pop()
+        cpu.note("hypercall.exit", hypercall=self.name)
         if error is None:
-            await self.cpu.process_pending_softirqs()
+            await cpu.process_pending_softirqs()

@@ -7,6 +7,7 @@ execution.py    one run: who is enabled, one step, deadlock, limits
 hosts/          what drives an execution: a plain loop, or one Trio task for each agent
 strategies/     who goes next
 trace.py        what happened, step by step
+schedules.py    the decisions of an execution, from which it can be repeated
 sources.py      the source lines at which an agent is suspended
 """
 
@@ -14,6 +15,7 @@ from emu.engine.agents import Agent
 from emu.engine.execution import Deadlock, Execution, Limits, Waiter
 from emu.engine.latches import Latch, Wait
 from emu.engine.operations import Access, Choose, Kind, Operation, Space
+from emu.engine.schedules import Schedule
 from emu.engine.strategies import Strategy
 from emu.engine.trace import Event, Trace
 
@@ -28,6 +30,7 @@ __all__ = [
     "Latch",
     "Limits",
     "Operation",
+    "Schedule",
     "Space",
     "Strategy",
     "Trace",

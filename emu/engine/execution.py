@@ -12,6 +12,7 @@ import attrs
 from emu.engine.agents import Agent, Foreign
 from emu.engine.latches import Wait
 from emu.engine.operations import Access, Choose, Operation
+from emu.engine.schedules import describe_announced
 from emu.engine.sources import raised_at, suspended_at
 from emu.engine.strategies import Strategy
 from emu.engine.trace import Trace
@@ -96,11 +97,11 @@ class Execution:
             refuse_foreign(agent)
 
     def pick(self) -> Agent | None:
-        """Return the agent that goes next; None when the execution is over, well or in a deadlock."""
+        """Return the agent that goes next; None when the execution is over: well, cut short, or in a deadlock."""
         enabled = [agent for agent in self.agents if agent.can_step()]
         if enabled:
             self.check_limits()
-            return enabled[0] if len(enabled) == 1 else self.strategy.pick(enabled)
+            return self.strategy.pick(enabled)
         if any(not (agent.is_done or agent.is_daemon) for agent in self.agents):
             self.deadlock = self.find_deadlock()
         return None
@@ -127,6 +128,8 @@ class Execution:
         if operation is None:
             raise InternalError(f"{agent.name} was chosen without an operation to perform")
         step = self.trace.begin(agent)
+        if self.trace.sources:
+            self.trace.announced.append(describe_announced(operation))
         if isinstance(operation, Choose):
             operation.chosen = self.strategy.choose(operation)
         self.trace.record(operation)

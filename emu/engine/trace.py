@@ -24,17 +24,18 @@ class Trace:
     """The events of one execution in order, and the number of the current step: the only clock there is.
 
     Args:
-        sources: keep, for every step, the source lines at which its agent was suspended. Costs several
-            microseconds a step; for executions that are shown to someone.
+        sources: keep, for every step, the source lines at which its agent was suspended, and the name of the operation
+            as it was announced. Costs more than the step itself; for executions that are shown to someone.
     """
 
-    __slots__ = ("_records", "agent", "lines", "sources", "step")
+    __slots__ = ("_records", "agent", "announced", "lines", "sources", "step")
 
     def __init__(self, *, sources: bool = False) -> None:
         self.step = 0
         self.agent: Agent | None = None
         self.sources = sources
         self.lines: dict[int, tuple[Location, ...]] = {}
+        self.announced: list[str] = []
         self._records: list[tuple[int, Agent, Operation[Any] | Event]] = []
 
     def begin(self, agent: Agent) -> int:
@@ -54,6 +55,12 @@ class Trace:
         """Keep a remark of the agent that runs now; one made while no agent runs is dropped."""
         if self.agent is not None:
             self._records.append((self.step, self.agent, Event(self.step, self.agent, name, fields)))
+
+    def performed(self) -> Iterator[tuple[Agent, Operation[Any]]]:
+        """Yield who performed which operation, step by step."""
+        for _, agent, record in self._records:
+            if not isinstance(record, Event):
+                yield agent, record
 
     def events(self) -> Iterator[Event]:
         """Render the events in order."""

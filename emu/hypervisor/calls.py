@@ -5,6 +5,7 @@ nothing of it, so no revision can silence a check.
 """
 
 from collections.abc import Awaitable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import attrs
@@ -14,7 +15,7 @@ from emu.engine import Access, Kind, Operation
 from emu.errors import ScenarioError
 from emu.hypervisor.domain import Domain
 from emu.hypervisor.ops import READ_WRITE, RESULT_NAMES, Judge, MapFlags, iommu_dont_flush_iotlb
-from emu.hypervisor.records import CallRecord, open_call
+from emu.hypervisor.records import CallRecord, deferred_calls, open_call
 from emu.hypervisor.revisions import Revision
 from emu.units import Dfn, Mfn, page_count
 
@@ -50,6 +51,36 @@ class Return(Operation[int]):
             keys |= {"dfn": record.dfn, "page_count": record.page_count}
         keys["result"] = RESULT_NAMES.get(record.result, record.result)
         return self.event, {**keys, "deferred": True} if record.is_deferred else keys
+
+
+class Settle(Operation[None]):
+    """End a hypercall that has deferred calls: what they owed is judged now, whoever's flush paid it."""
+
+    __slots__ = ("cpu", "debts", "flag", "hypercall", "judge")
+
+    event = "hypercall.settle"
+
+    def __init__(self, cpu: Cpu, debts: list[CallRecord], judge: Judge) -> None:
+        self.cpu = cpu
+        self.debts = debts
+        self.judge = judge
+        self.hypercall = cpu.hypercalls[-1]
+        self.flag = False
+
+    def accesses(self) -> Iterable[Access]:
+        yield Access.to(iommu_dont_flush_iotlb.space, self.cpu.number, Kind.READ)
+        for record in self.debts:
+            yield from self.judge.reads(record)
+
+    def perform(self, step: int) -> None:
+        self.flag = self.cpu.peek(iommu_dont_flush_iotlb)
+        for record in self.debts:
+            record.flag_is_left_set = self.flag
+            self.judge.settle(record, step)
+
+    def describe(self) -> tuple[str, Mapping[str, Any]]:
+        keys: dict[str, Any] = {"hypercall": self.hypercall, "owed": len(self.debts)}
+        return self.event, {**keys, "flag_left_set": True} if self.flag else keys
 
 
 @attrs.frozen
@@ -90,6 +121,7 @@ class Calls:
         """
         if pages < 1:
             raise ScenarioError(f"a flush of {pages} pages: name at least one, or flush the whole domain")
+        check_range(domain, dfn, 0)
         check_range(domain, Dfn(dfn + pages - 1), 0)
         record = self.open(cpu, "flush", domain, dfn, pages)
         return await self.close(record, self.revision.flush(cpu, domain, dfn, pages))
@@ -100,18 +132,41 @@ class Calls:
         return await self.close(record, self.revision.flush_all(cpu, domain))
 
     def open(self, cpu: Cpu, call: str, domain: Domain, dfn: Dfn, pages: int) -> CallRecord:
-        """Begin the record of a call. A caller's entry point does not call another one."""
-        record = CallRecord(call, cpu, domain, dfn, pages, called=cpu.trace.step)
+        """Begin the record of a call; one that interrupts another, in a softirq, keeps a record of its own."""
+        outer = cpu.peek(open_call)
+        record = CallRecord(call, cpu, domain, dfn, pages, called=cpu.trace.step, outer=outer)
         keys = {"dfn": dfn, "page_count": pages} if pages else {}
         cpu.note("call.enter", call=call, domain=domain.number, **keys)
         cpu.poke(open_call, record)
         return record
 
     async def close(self, record: CallRecord, call: Awaitable[int]) -> int:
-        """Make the call and have its return judged."""
+        """Make the call and have its return judged; a deferred one again when its hypercall ends.
+
+        Raises:
+            ScenarioError: if it is deferred outside of a hypercall: nobody could say when its flush is due.
+        """
+        cpu = record.cpu
         record.result = await call
-        record.cpu.poke(open_call, None)
-        return await Return(record, self.judge)
+        cpu.poke(open_call, record.outer)
+        result = await Return(record, self.judge)
+        if record.is_deferred:
+            if not cpu.hypercalls:
+                raise ScenarioError(
+                    f"a {record.call} with iommu_dont_flush_iotlb set belongs into a hypercall, at whose end its flush "
+                    'is due: write `async with cpu.hypercall("name"):`'
+                )
+            debts = cpu.peek(deferred_calls)
+            if not debts:
+                cpu.before_exit.append(partial(self.settle, cpu))
+            cpu.poke(deferred_calls, (*debts, record))
+        return result
+
+    async def settle(self, cpu: Cpu) -> None:
+        """Judge the calls that a hypercall has deferred."""
+        debts = cpu.peek(deferred_calls)
+        cpu.poke(deferred_calls, ())
+        await Settle(cpu, list(debts), self.judge)
 
 
 def check_order(name: str, frame: int, page_order: int) -> None:

@@ -1,13 +1,12 @@
 """Domains, as far as their IOMMU mappings are concerned."""
 
+from contextlib import AbstractAsyncContextManager, nullcontext
 from enum import Enum
-from types import TracebackType
 
 import attrs
 from sortedcontainers import SortedSet
 
 from emu.cpus import Cpu, SpinLock
-from emu.cpus.spinlock import Held
 from emu.devices import Device
 from emu.hypervisor.ops import IommuOps
 from emu.units import Dfn, Maddr
@@ -61,18 +60,6 @@ class Domain:
             self.is_crashed = True
             cpu.note("domain.crash", domain=self.number)
 
-    def outer_lock(self, cpu: Cpu, reach: OuterLock) -> "Held | NoLock":
+    def outer_lock(self, cpu: Cpu, reach: OuterLock) -> AbstractAsyncContextManager[None]:
         """Return a context in which the caller holds its lock, or nothing where there is none."""
-        return NoLock() if reach is OuterLock.NONE else self.p2m_lock.held(cpu)
-
-
-class NoLock:
-    """A caller that holds no lock."""
-
-    async def __aenter__(self) -> None:
-        return None
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        return None
+        return nullcontext() if reach is OuterLock.NONE else self.p2m_lock.held(cpu)

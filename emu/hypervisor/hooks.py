@@ -45,10 +45,12 @@ class Hooks:
             result, flush_type = await self.driver.map_page(cpu, domain, dfn, mfn, flags)
         return noted(cpu, "map_page", dfn, result), flush_type
 
-    async def unmap_page(self, cpu: Cpu, domain: Domain, dfn: Dfn) -> int:
+    async def unmap_page(self, cpu: Cpu, domain: Domain, dfn: Dfn) -> tuple[int, FlushType]:
         """Clear an entry."""
-        result = self.injected(cpu, "unmap_page", dfn) or await self.driver.unmap_page(cpu, domain, dfn)
-        return noted(cpu, "unmap_page", dfn, result)
+        result, flush_type = self.injected(cpu, "unmap_page", dfn), FlushType.NONE
+        if result == OK:
+            result, flush_type = await self.driver.unmap_page(cpu, domain, dfn)
+        return noted(cpu, "unmap_page", dfn, result), flush_type
 
     async def iotlb_flush(self, cpu: Cpu, domain: Domain, dfn: Dfn, page_count: int, flush_type: FlushType) -> int:
         """Flush a range."""

@@ -28,7 +28,11 @@ iommu_dont_flush_iotlb = PerCpu("iommu_dont_flush_iotlb", initial=False)
 
 
 class FlushType(IntEnum):
-    """What a change of an entry requires (seed patch: enum iommu_flush_type). The larger covers the smaller."""
+    """What a change of an entry requires (seed patch: enum iommu_flush_type). The larger covers the smaller.
+
+    Xen's flags of later revisions, `added` and `modified`, are or-ed; `modified` always comes with what `added` asks
+    for, so the maximum says the same.
+    """
 
     NONE = 0
     ADDED = 1
@@ -51,8 +55,8 @@ class IommuOps(Protocol):
     async def map_page(self, cpu: Cpu, domain: "Domain", dfn: Dfn, mfn: Mfn, flags: MapFlags) -> tuple[int, FlushType]:
         """Make an entry; return the result and what it requires."""
 
-    async def unmap_page(self, cpu: Cpu, domain: "Domain", dfn: Dfn) -> int:
-        """Clear an entry; return the result."""
+    async def unmap_page(self, cpu: Cpu, domain: "Domain", dfn: Dfn) -> tuple[int, FlushType]:
+        """Clear an entry; return the result and what it requires, which is NONE in revisions that do not report it."""
 
     async def iotlb_flush(self, cpu: Cpu, domain: "Domain", dfn: Dfn, page_count: int, flush_type: FlushType) -> int:
         """Flush a range as far as the type requires; return the result."""
@@ -69,3 +73,6 @@ class Judge(Protocol):
 
     def judge(self, record: "CallRecord", step: int) -> None:
         """Judge a call at the step of its return."""
+
+    def settle(self, record: "CallRecord", step: int) -> None:
+        """Judge a deferred call at the end of the hypercall that made it: what it owed must have been paid."""

@@ -35,8 +35,10 @@ class CallRecord:
     Attributes:
         page_count: how many pages the call was for; 0 for the whole domain.
         called: the last step before the call.
+        outer: the call that this one has interrupted on its CPU.
         updates: the last update of each dfn, in the order of the first ones.
         result: what the caller was told; meaningful once the call has returned.
+        flag_is_left_set: the flag was still set when the hypercall ended.
         is_deferred: a map or an unmap returned with its CPU's iommu_dont_flush_iotlb set.
     """
 
@@ -46,14 +48,20 @@ class CallRecord:
     dfn: Dfn
     page_count: int
     called: int
+    outer: "CallRecord | None" = attrs.field(default=None, repr=False)
     updates: dict[Dfn, Update] = attrs.field(factory=dict)
     failures: list[HookFailure] = attrs.field(factory=list)
     result: int = 0
     is_deferred: bool = False
+    flag_is_left_set: bool = False
 
 
 open_call: PerCpu[CallRecord | None] = PerCpu("open_call", initial=None)
 """The record of the wrapper that is running on a CPU; bookkeeping of the emulator, so it takes no steps."""
+
+
+deferred_calls: PerCpu[tuple[CallRecord, ...]] = PerCpu("deferred_calls", initial=())
+"""The calls that the hypercall on a CPU has deferred; bookkeeping of the emulator, so it takes no steps."""
 
 
 def record_update(cpu: Cpu, domain: Domain, dfn: Dfn, old: int, new: int) -> None:

@@ -27,6 +27,7 @@ from emu.iommus.vtd.formats import (
 )
 from emu.iommus.vtd.queue import ENTRIES, ReadTail, WriteTail
 from emu.iommus.vtd.unit import VtdUnit
+from emu.memory import DrainWriteBuffer, WriteBack
 from emu.units import WORD_BYTES, Dfn, Maddr, frame_address
 
 QINVAL_STAT_INIT = 0
@@ -61,6 +62,11 @@ class VtdDriver:
     poll_slots: Maddr
 
     @property
+    def is_coherent(self) -> bool:
+        """Whether the walks of every unit snoop the CPUs' caches."""
+        return all(iommu.unit.settings.coherent for iommu in self.iommus)
+
+    @property
     def snoop_control(self) -> bool:
         """Whether leaves carry SNP: every unit must support it (Xen: iommu_snoop)."""
         return all(iommu.unit.settings.snoop_control for iommu in self.iommus)
@@ -85,7 +91,13 @@ class AwaitStatus(Wait):
         return self.event, {"iommu": self.iommu}
 
 
-async def addr_to_dma_page_maddr(cpu: Cpu, domain: Domain, dfn: Dfn, *, alloc: bool) -> Maddr | None:
+async def iommu_flush_cache_entry(cpu: Cpu, driver: VtdDriver, address: Maddr) -> None:
+    """Write an entry's cache line back, where the walk of some unit does not snoop the CPUs' caches."""
+    if not driver.is_coherent:
+        await WriteBack(cpu.memory, address)
+
+
+async def addr_to_dma_page_maddr(cpu: Cpu, driver: VtdDriver, domain: Domain, dfn: Dfn, *, alloc: bool) -> Maddr | None:
     """Return the address of the leaf of a dfn; None where a table is missing and `alloc` is not set.
 
     A new table is entered in three stores, as Xen does it: address, then R, then W, on an entry that is in use.
@@ -102,6 +114,7 @@ async def addr_to_dma_page_maddr(cpu: Cpu, domain: Domain, dfn: Dfn, *, alloc: b
             table = frame_address(cpu.memory.allocate_table())
             for word in (table, table | READ, table | READ | WRITE):
                 await cpu.store64(address, word, "pte.write", domain=domain.number, dfn=dfn, table_level=level)
+            await iommu_flush_cache_entry(cpu, driver, address)
         else:
             table = entry.address
     return entry_address(table, dfn, 1)
@@ -197,5 +210,12 @@ async def iommu_flush_iotlb(
         else:
             result = await iommu_flush_iotlb_psi(cpu, driver, iommu, did, dfn, 0, non_present=not old_present)
         if result == NOT_ISSUED:
-            result = OK  # where Xen would flush the write buffer; there is none here
+            await iommu_flush_write_buffer(cpu, iommu)
+            result = OK
     return result
+
+
+async def iommu_flush_write_buffer(cpu: Cpu, iommu: VtdIommu) -> None:
+    """Have the chipset drain its write buffer, if it has one; an invalidation would have done it."""
+    if iommu.unit.settings.write_buffer:
+        await DrainWriteBuffer(cpu.memory)

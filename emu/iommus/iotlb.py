@@ -18,6 +18,7 @@ from emu.iommus.translation import Translation, level_base, level_order
 from emu.units import Dfn, Mfn
 
 LEVELS = (1, 2, 3)
+TABLE_LEVELS = (2, 3, 4)
 DFN_MAX = (1 << 52) - 1
 SOURCE_BITS = 16
 
@@ -56,12 +57,13 @@ class Iotlb:
     """The entries of one unit.
 
     Attributes:
+        capacity: how many entries there is room for; None for as many as come.
         entries: in the order of `Key`, so that a range is dropped without touching the rest.
         by_source: the same, by (source-id, level, first dfn).
     """
 
     unit: str
-    capacity: int
+    capacity: int | None
     entries: Any = attrs.field(factory=SortedDict)
     by_source: dict[tuple[int, int, Dfn], Key] = attrs.field(factory=dict)
 
@@ -75,6 +77,26 @@ class Iotlb:
         low, high = (0, (1 << SOURCE_BITS) - 1) if source_id is None else (source_id, source_id)
         return Access(self.space, first << SOURCE_BITS | low, last << SOURCE_BITS | high, kind)
 
+    def table_accesses(self, first: Dfn, last: Dfn) -> Iterator[Access]:
+        """Yield the accesses that void walks by the table entries which stand for one of the dfns first..last."""
+        for level in TABLE_LEVELS:
+            order = level_order(level)
+            yield Access(self.table_space(level), first >> order, last >> order, Kind.COMMUTE)
+
+    def table_space(self, level: int) -> Space:
+        """The table entries of a level that walks in flight hold, as shared objects."""
+        return ("walks", self.unit, f"level {level}")
+
+    def room_access(self, kind: Kind) -> Iterator[Access]:
+        """Yield the access to how much room there is, where it is limited."""
+        if self.capacity is not None:
+            yield Access.to(("room", self.unit), 0, kind)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there is no room for another entry."""
+        return self.capacity is not None and len(self.entries) >= self.capacity
+
     def __len__(self) -> int:
         return len(self.entries)
 
@@ -87,16 +109,17 @@ class Iotlb:
                 return found
         return None
 
-    def insert(self, entry: IotlbEntry) -> None:
-        """Cache an entry in place of what the device had for the same page; not where there is no room."""
+    def insert(self, entry: IotlbEntry) -> bool:
+        """Cache an entry in place of what the device had for the same page; return whether there was room for it."""
         tag, level, first, source_id = entry.key
         old = self.by_source.get((source_id, level, first))
         if old is not None:
             self.remove(old)
-        if len(self.entries) >= self.capacity:
-            return
+        if self.is_full:
+            return False
         self.entries[(tag, level, first, source_id)] = entry
         self.by_source[(source_id, level, first)] = entry.key
+        return True
 
     def remove(self, key: Key) -> None:
         """Drop one entry."""
@@ -147,23 +170,50 @@ class Lookup(Operation[IotlbEntry | None]):
         return "iotlb.hit", {**keys, "leaf": self.entry.translation.leaf, "tag": self.entry.tag}
 
 
+class FindRoom(Operation[list[Key]]):
+    """See whether a limited cache is full: return what could be evicted, nothing where there is room."""
+
+    __slots__ = ("count", "iotlb")
+
+    event = "iotlb.room"
+
+    def __init__(self, iotlb: Iotlb) -> None:
+        self.iotlb = iotlb
+        self.count = 0
+
+    def accesses(self) -> Iterable[Access]:
+        return self.iotlb.room_access(Kind.READ)
+
+    def perform(self, step: int) -> list[Key]:
+        self.count = len(self.iotlb)
+        return list(self.iotlb.entries) if self.iotlb.is_full else []
+
+    def describe(self) -> tuple[str, Mapping[str, Any]]:
+        return self.event, {"iommu": self.iotlb.unit, "entries": self.count}
+
+
 class Fill(Operation[bool]):
     """Cache what a walk found, unless an invalidation voided the walk; return whether the request is translated."""
 
-    __slots__ = ("entry", "iotlb", "request", "victim", "was_filled")
+    __slots__ = ("entry", "iotlb", "request", "victim", "was_cached", "was_filled")
 
     def __init__(self, iotlb: Iotlb, request: Request, entry: IotlbEntry, victim: Key | None) -> None:
         self.iotlb = iotlb
         self.request = request
         self.entry = entry
         self.victim = victim
-        self.was_filled = False
+        self.was_cached = self.was_filled = False
 
     def accesses(self) -> Iterable[Access]:
         level = self.entry.translation.level
         first = level_base(self.entry.dfn, level)
         last = first + (1 << level_order(level)) - 1
         yield self.iotlb.access(first, last, Kind.WRITE)
+        yield from self.iotlb.room_access(Kind.WRITE)
+        for read in self.entry.reads:
+            if read.level in TABLE_LEVELS and not read.is_leaf:
+                number = self.entry.dfn >> level_order(read.level)
+                yield Access.to(self.iotlb.table_space(read.level), number, Kind.READ)
         if self.victim is not None:
             yield self.iotlb.access(0, DFN_MAX, Kind.WRITE)
 
@@ -173,7 +223,7 @@ class Fill(Operation[bool]):
             return False
         if self.victim is not None and self.victim in self.iotlb.entries:
             self.iotlb.remove(self.victim)
-        self.iotlb.insert(self.entry)
+        self.was_cached = self.iotlb.insert(self.entry)
         self.request.translate(self.entry.tag)
         self.was_filled = True
         return True
@@ -185,4 +235,4 @@ class Fill(Operation[bool]):
         keys |= {"leaf": self.entry.translation.leaf, "tag": self.entry.tag}
         if self.victim is not None:
             keys["evicted_dfn"] = self.victim[2]
-        return "iotlb.fill", keys
+        return "iotlb.fill" if self.was_cached else "iotlb.bypass", keys

@@ -23,7 +23,7 @@ import attrs
 
 from emu.engine import Access, Kind, Space
 from emu.engine.execution import ReadRecorder
-from emu.iommus.translation import Decode, Entry, Translation, entry_address, level_base, level_order
+from emu.iommus.translation import FAULT, Decode, Entry, Translation, entry_address, level_base, level_order
 from emu.memory import WORDS, Memory, Version, word_number
 from emu.units import Dfn, Maddr
 
@@ -50,7 +50,7 @@ class PathEntry(NamedTuple):
 
 
 class Path(NamedTuple):
-    """A legal way to a translation, from the root table to the leaf."""
+    """A legal way to a translation, from the root table to the leaf, or to a word that is not present: to a fault."""
 
     translation: Translation
     entries: tuple[PathEntry, ...]
@@ -67,12 +67,14 @@ class Ledger:
 
     Attributes:
         unit: name of the unit.
+        caches_non_present: it may cache that a page has no translation (VT-d: caching mode).
         recorder: told which objects a question depended on.
     """
 
     unit: str
     memory: Memory
     decode: Decode
+    caches_non_present: bool = False
     recorder: ReadRecorder = attrs.field(factory=ReadRecorder)
     all_since: int = 0
     tag_since: dict[int, int] = attrs.field(factory=dict)
@@ -153,7 +155,10 @@ class Ledger:
         return earliest
 
     def paths(self, tables: Tables, dfn: Dfn, changed: float = -1) -> Iterator[Path]:
-        """Yield every legal path to a present translation of a dfn, newest values first.
+        """Yield every legal path of a dfn, newest values first.
+
+        A path to a fault is legal if the walker can read the word that is not present now, or if the unit caches
+        non-present entries and has not had to drop that one.
 
         Args:
             changed: note as read what depends on an entry that was replaced at or before this step: when it was
@@ -167,12 +172,18 @@ class Ledger:
             address = entry_address(table, dfn, level)
             if any(entry.overwritten is not None and entry.overwritten <= changed for entry in above):
                 self.recorder.read(WORDS, word_number(address))
-            until, overwritten = inf, None
+            until, overwritten, newer = inf, None, None
             for version in reversed(self.memory.history(address)):
+                if newer is not None and not self.is_widened(version, newer, level):
+                    overwritten = newer.stored
                 earliest, latest = max(version.visible, low), min(until, high)
-                if earliest < latest and (entry := self.decode(version.value, level)) is not None:
+                if earliest < latest:
+                    entry = self.decode(version.value, level)
                     entries = (*above, PathEntry(level, address, version, overwritten))
-                    if not entry.is_leaf:
+                    if entry is None:
+                        if latest == inf or (self.caches_non_present and latest > since):
+                            yield Path(FAULT, entries)
+                    elif not entry.is_leaf:
                         if overwritten is not None and overwritten <= changed:
                             number = self.number(tables.tag, dfn >> level_order(level))
                             self.recorder.read(self.drop_space(level), number)
@@ -182,9 +193,19 @@ class Ledger:
                         yield Path(self.translation(entry, version.value, level, entries), entries)
                 if version.visible <= low:
                     break
-                until, overwritten = version.visible, version.stored
+                until, newer = min(until, version.visible), version
 
         yield from descend(tables.levels, tables.root, 0, inf, ())
+
+    def is_widened(self, old: Version, new: Version, level: int) -> bool:
+        """Whether a table entry was only given more permissions: what was cached of it still leads where it should.
+
+        A driver that enters a new table in several stores does so.
+        """
+        before, after = self.decode(old.value, level), self.decode(new.value, level)
+        if before is None or after is None or before.is_leaf or after.is_leaf or before.address != after.address:
+            return False
+        return before.read <= after.read and before.write <= after.write
 
     def translation(self, leaf: Entry, word: int, level: int, entries: tuple[PathEntry, ...]) -> Translation:
         """Return what a path gives: the permissions are those that all its entries grant."""
@@ -195,7 +216,7 @@ class Ledger:
         return Translation(word, level, read, write)
 
     def legal(self, tables: Tables, dfn: Dfn) -> set[Translation]:
-        """Return the translations of a dfn that the unit may use now."""
+        """Return what the unit may use for a dfn now: translations, and `FAULT` where it may refuse an access."""
         return {path.translation for path in self.paths(tables, dfn)}
 
     def old_paths(self, tables: Tables, dfn: Dfn, changed: int) -> Iterator[Path]:
@@ -217,16 +238,16 @@ class Ledger:
             pass
         return probe.reads
 
-    def leaf_at(self, tables: Tables, dfn: Dfn, step: int) -> int | None:
-        """Return the leaf that a walk of the tables as the CPUs had stored them at a step finds; None if none."""
+    def leaf_at(self, tables: Tables, dfn: Dfn, step: int) -> int:
+        """Return the leaf that a walk of the tables as the CPUs had stored them at a step finds; 0 if none."""
         table = tables.root
         for level in range(tables.levels, 0, -1):
             history = self.memory.history(entry_address(table, dfn, level))
             word = next((version.value for version in reversed(history) if version.stored <= step), 0)
             entry = self.decode(word, level)
             if entry is None:
-                return None
+                return 0
             if entry.is_leaf:
                 return word
             table = entry.address
-        return None
+        return 0

@@ -15,9 +15,12 @@ from emu.iommus.translation import level_base, level_order
 from emu.memory import Memory
 from emu.units import Dfn
 
+CONTEXT_LEVEL = 6
+"""Where context entries stand as if they were tables: above every page table, so that each stands for every dfn."""
+
 
 class TableRead(NamedTuple):
-    """One word of a page table that a walk has read, at a level of the tables and a step of the execution."""
+    """One word that a walk has read, of a context entry or a page table, with its level and the step."""
 
     level: int
     address: int
@@ -31,7 +34,7 @@ class TableRead(NamedTuple):
 
     def was_replaced(self, memory: Memory, step: int) -> bool:
         """Whether the word was given a newer value, after it was read and before a step."""
-        return was_replaced(memory, self.address, self.step, step)
+        return any(self.step < version.visible < step for version in memory.history(self.address))
 
 
 @attrs.define(eq=False)
@@ -117,8 +120,3 @@ class Requests:
                 request.is_void = True
                 voided += 1
         return voided
-
-
-def was_replaced(memory: Memory, address: int, read: int, step: int) -> bool:
-    """Whether a word was given a newer value after step `read` and before another step."""
-    return any(read < version.visible < step for version in memory.history(address))

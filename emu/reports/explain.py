@@ -4,6 +4,8 @@ import attrs
 
 from emu.checks.findings import Stale
 from emu.engine import Event, Trace
+from emu.hypervisor.ops import iommu_dont_flush_iotlb
+from emu.memory import LINE_BYTES
 from emu.reports.sources import line_of_call, line_of_caller, line_of_change
 
 
@@ -40,6 +42,7 @@ class Explanation:
         promise_source: the line of the scenario whose call returned.
         flush: None where none followed at all.
         omission: where it would have been due, if there was none; None where the call did not return.
+        flag_set: the step and the line that had set iommu_dont_flush_iotlb, where it was left set.
         last_step: of the execution.
     """
 
@@ -49,6 +52,7 @@ class Explanation:
     promise_source: str | None
     flush: Flush | None
     omission: Omission | None
+    flag_set: tuple[int, str | None] | None
     last_step: int
 
     @property
@@ -66,8 +70,11 @@ def explain(finding: Stale, trace: Trace) -> Explanation:
     """Explain a finding by the trace of its execution."""
     changed = finding.replaced.overwritten or 0
     events = list(trace.events())
+    line = finding.replaced.address & -LINE_BYTES
+    written_back = (one.step for one in events if one.name == "line.write_back" and one.fields["address"] == line)
+    visible = next((step for step in written_back if step > changed), changed)
     changed_by = next(event.agent.name for event in events if event.step == changed)
-    flush = covering_flush(finding, changed, events, trace)
+    flush = covering_flush(finding, visible, events, trace)
     return Explanation(
         changed_by=changed_by,
         changed=changed,
@@ -75,14 +82,15 @@ def explain(finding: Stale, trace: Trace) -> Explanation:
         promise_source=line_of_caller(trace, finding.step),
         flush=flush,
         omission=None if flush else omission(changed_by, changed, events, trace),
+        flag_set=flag_set(finding, events, trace) if finding.flag_is_left_set else None,
         last_step=trace.step,
     )
 
 
-def covering_flush(finding: Stale, changed: int, events: list[Event], trace: Trace) -> Flush | None:
-    """Return the first flush that began after the change, covered the page, and completed."""
+def covering_flush(finding: Stale, visible: int, events: list[Event], trace: Trace) -> Flush | None:
+    """Return the first flush that began after walkers could see the change, covered the page, and completed."""
     for event in events:
-        if event.name == "invalidate.complete" and covers(event, finding) and event.fields["began"] > changed:
+        if event.name == "invalidate.complete" and covers(event, finding) and event.fields["began"] > visible:
             slot = event.fields["slot"]
             posted = next(
                 other
@@ -99,6 +107,18 @@ def omission(agent: str, changed: int, events: list[Event], trace: Trace) -> Omi
         if event.name == "call.return" and event.agent.name == agent and event.step > changed:
             return Omission(event.fields["call"], event.step, line_of_caller(trace, event.step))
     return None
+
+
+def flag_set(finding: Stale, events: list[Event], trace: Trace) -> tuple[int, str | None] | None:
+    """Return the step and the line that last set the flag on the CPU of a finding, before the finding."""
+    name = iommu_dont_flush_iotlb.name
+    writes = [
+        event.step
+        for event in events
+        if event.name == "percpu.write" and event.agent.name == finding.agent and event.step < finding.step
+        if event.fields["variable"] == name and event.fields["value"]
+    ]
+    return (writes[-1], line_of_caller(trace, writes[-1])) if writes else None
 
 
 def covers(event: Event, finding: Stale) -> bool:

@@ -7,9 +7,10 @@ import cattrs
 from emu.checks.findings import Finding, Illegal, LostError, Stale, Stuck
 from emu.engine import Trace
 from emu.hypervisor.ops import RESULT_NAMES
+from emu.iommus.translation import FAULT, translated_frame
 from emu.iommus.vtd.formats import decode_pte
 from emu.reports.explain import Explanation, explain
-from emu.units import Dfn, Mfn, address_frame
+from emu.units import Mfn
 
 
 def sentence(finding: Finding, trace: Trace) -> str:
@@ -47,15 +48,34 @@ def pages(finding: LostError) -> str:
 
 def stale_sentence(finding: Stale, why: Explanation) -> str:
     """Say what is stale, since when, who promised otherwise, and which flush was late or missing."""
-    use = f", and device {finding.use.device} did at step {finding.use.step}" if finding.use else ""
-    return (
-        f"stale translation ({finding.evidence.value}): when {finding.agent}'s {finding.call} of domain "
-        f"{finding.domain} dfn {finding.dfn:#x} returned at step {finding.step}{at(why.promise_source)}, "
-        f"{finding.unit} could still translate it to mfn {old_frame(finding):#x}{use}: {why.changed_by} had replaced "
-        f"that entry at step {why.changed}{at(why.change_source)}, and {flush_words(why)}; the window was "
-        f"{why.window} steps{'' if why.flush else ' and never closed'}, {why.closed - finding.step} of them after the "
-        f"{finding.call} had returned"
+    use = f", and did for device {finding.use.device} at step {finding.use.step}" if finding.use else ""
+    is_fault = finding.path.translation == FAULT
+    harm = "refuse access to it" if is_fault else f"translate it to mfn {old_frame(finding):#x}"
+    page = f"domain {finding.domain} dfn {finding.dfn:#x}"
+    if finding.promise == "owed":
+        what, moment = (
+            "flush owed",
+            f"the hypercall of {finding.agent} that had deferred its {finding.call} of {page} ended",
+        )
+    else:
+        what, moment = "stale translation", f"{finding.agent}'s {finding.call} of {page} returned"
+    what = "stale fault" if is_fault else what
+    after = (
+        f"{why.window} steps{'' if why.flush else ' and never closed'}, {why.closed - finding.step} of them after that"
     )
+    return (
+        f"{what} ({finding.evidence.value}): when {moment} at step {finding.step}{at(why.promise_source)}, "
+        f"{finding.unit} could still {harm}{use}: {why.changed_by} had replaced that entry at step "
+        f"{why.changed}{at(why.change_source)}, and {flush_words(why)}{left_set(why)}; the window was {after}"
+    )
+
+
+def left_set(why: Explanation) -> str:
+    """Say that the flag was still set, and where it had been set."""
+    if why.flag_set is None:
+        return ""
+    step, source = why.flag_set
+    return f"; iommu_dont_flush_iotlb was still set, since step {step}{at(source)}"
 
 
 def flush_words(why: Explanation) -> str:
@@ -66,7 +86,7 @@ def flush_words(why: Explanation) -> str:
             f"{at(why.flush.source)}, and it completed at step {why.flush.completed}"
         )
     if why.omission is None:
-        return "no flush of it followed"
+        return "no flush of it had completed when the execution ended"
     missing = why.omission
     return (
         f"no flush of it followed: {why.changed_by}'s {missing.call} returned without one at step {missing.step}"
@@ -81,15 +101,9 @@ def at(source: str | None) -> str:
 
 def old_frame(finding: Stale) -> Mfn:
     """Return the frame to which the old path leads."""
-    leaf = finding.path.translation
-    return leaf_frame(leaf.leaf, leaf.level, finding.dfn)
-
-
-def leaf_frame(leaf: int, level: int, dfn: Dfn) -> Mfn:
-    """Return the frame that a leaf gives for a dfn."""
+    leaf, level, *_ = finding.path.translation
     entry = decode_pte(leaf, level)
-    size = 1 << 9 * (level - 1)
-    return Mfn(address_frame(entry.address) + dfn % size) if entry else Mfn(0)
+    return translated_frame(entry, finding.dfn, level) if entry else Mfn(0)
 
 
 def data(finding: Finding, trace: Trace) -> dict[str, Any]:

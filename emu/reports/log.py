@@ -88,12 +88,12 @@ class Sink:
 
 def json_line(record: Any, **_: Any) -> bytes:
     """Serialize a record as one line."""
-    return orjson.dumps(record) + b"\n"
+    return orjson.dumps(record, default=str) + b"\n"
 
 
 def in_order(logger: WrappedLogger, method: str, record: EventDict) -> EventDict:
-    """Put the keys of a record into the order of the vocabulary."""
-    return {key: record[key] for key in sorted(record, key=lambda key: ORDER[key])}
+    """Put the keys of a record into the order of the vocabulary; a scenario's own come last."""
+    return {key: record[key] for key in sorted(record, key=lambda key: (ORDER.get(key, len(ORDER)), key))}
 
 
 def for_people(logger: WrappedLogger, method: str, record: EventDict) -> EventDict:

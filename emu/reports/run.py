@@ -21,10 +21,12 @@ class RunReport:
 
     Attributes:
         named: the scenario as the user named it.
+        again: the command that repeats it, where it is not another run.
     """
 
     run: Run
     named: str
+    again: str | None = None
 
     def records(self) -> Iterator[Record]:
         """Yield the log of the execution that matters."""
@@ -84,7 +86,9 @@ class RunReport:
     def command(self) -> str | None:
         """Return the command that shows the same execution again; None where Trio decided the order."""
         run = self.run
-        if run.strategy == "free" or run.matters is None:
+        if self.again is not None:
+            return self.again
+        if run.is_free or run.matters is None:
             return None
         words = ["emu", "run", self.named]
         for parameter in run.bound.changed():

@@ -4,9 +4,9 @@ from pathlib import Path
 
 from emu.engine import Trace
 from emu.engine.sources import PACKAGE, Location, is_users
-from emu.hypervisor.revisions import REVISIONS
+from emu.hypervisor.revisions import FILES as REVISION_FILES
 
-REVISION_FOLDERS = tuple(PACKAGE / "hypervisor" / name for name in REVISIONS)
+HYPERVISOR = PACKAGE / "hypervisor"
 
 
 def show(location: Location) -> str:
@@ -19,8 +19,11 @@ def show(location: Location) -> str:
 
 
 def is_in_revision(location: Location) -> bool:
-    """Whether a line belongs to a revision of the wrappers."""
-    return any(Path(location.file).is_relative_to(folder) for folder in REVISION_FOLDERS)
+    """Whether a line belongs to a revision of the wrappers, a bundled one or a folder of the user's."""
+    path = Path(location.file)
+    if path.is_relative_to(PACKAGE):
+        return path.parent.parent == HYPERVISOR
+    return path.name in REVISION_FILES
 
 
 def line_of_change(trace: Trace, step: int) -> str | None:

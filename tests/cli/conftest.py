@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -18,9 +19,12 @@ class Outcome(NamedTuple):
 
 
 @pytest.fixture
-def emu(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
-    """Run `emu` with arguments."""
+def emu(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., Outcome]:
+    """Run `emu` with arguments, in a folder of its own."""
     monkeypatch.setenv("COLUMNS", "80")
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
 
     def run(*arguments: str) -> Outcome:
         monkeypatch.setattr(sys, "argv", ["emu", *arguments])

@@ -65,8 +65,9 @@ def test_the_last_dfn_that_the_tables_reach_can_be_mapped(execute: Execute) -> N
 @pytest.mark.parametrize("flag", [False, True])
 def test_a_return_says_whether_the_promise_was_deferred(execute: Execute, flag: bool) -> None:
     async def call(machine: Machine, cpu: Cpu) -> int:
-        await cpu.write(iommu_dont_flush_iotlb, flag)
-        return await machine.hypervisor.map(cpu, machine.domains[1], Dfn(0), machine.allocate())
+        async with cpu.hypercall("batch"):
+            await cpu.write(iommu_dont_flush_iotlb, flag)
+            return await machine.hypervisor.map(cpu, machine.domains[1], Dfn(0), machine.allocate())
 
     (returned,) = [event for event in run(execute, call).trace.events() if event.name == "call.return"]
     assert returned.fields.get("deferred", False) is flag

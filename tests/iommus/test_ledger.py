@@ -1,5 +1,6 @@
 """What the ledger calls legal, one rule at a time. Three levels of tables; page 3 is mapped before the first step."""
 
+from math import inf
 from typing import NamedTuple
 
 import pytest
@@ -7,8 +8,9 @@ import pytest
 from emu.engine import Kind, Space
 from emu.engine.execution import ReadRecorder
 from emu.iommus.ledger import Ledger, Tables
+from emu.iommus.translation import FAULT
 from emu.iommus.vtd.formats import READ, WRITE, decode_pte, encode_leaf, encode_table
-from emu.memory import WORDS, Memory, word_number
+from emu.memory import WORDS, Memory, Version, word_number
 from emu.units import Dfn, Maddr
 
 TOP, MIDDLE, BOTTOM, SPARE = Maddr(0x1000), Maddr(0x2000), Maddr(0x3000), Maddr(0x4000)
@@ -21,6 +23,7 @@ NEW = encode_leaf(Maddr(0xB000), read=True, write=True)
 NEWEST = encode_leaf(Maddr(0xC000), read=True, write=True)
 LARGE = encode_leaf(Maddr(0x20_0000), read=True, write=True, level=2)
 ABSENT = 0
+FAULTS = FAULT.leaf
 
 LEAF_WORD = BOTTOM + 8 * PAGE
 SPARE_WORD = SPARE + 8 * PAGE
@@ -43,15 +46,15 @@ def unit() -> Unit:
     memory.put(TOP, encode_table(MIDDLE))
     memory.put(MIDDLE, encode_table(BOTTOM))
     memory.put(LEAF_WORD, OLD)
-    return Unit(memory, Ledger("vtd0", memory, decode_pte, ReadRecorder()))
+    return Unit(memory, Ledger("vtd0", memory, decode_pte, recorder=ReadRecorder()))
 
 
 def test_what_the_tables_hold_is_legal(unit: Unit) -> None:
     assert unit.leaves() == {OLD}
 
 
-def test_a_page_that_was_never_mapped_has_no_legal_translation(unit: Unit) -> None:
-    assert unit.leaves(FAR) == set()
+def test_a_page_that_was_never_mapped_may_only_fault(unit: Unit) -> None:
+    assert unit.leaves(FAR) == {FAULTS}
 
 
 def test_a_new_leaf_is_legal_at_once_and_the_old_one_still(unit: Unit) -> None:
@@ -61,9 +64,9 @@ def test_a_new_leaf_is_legal_at_once_and_the_old_one_still(unit: Unit) -> None:
 
 def test_a_removed_leaf_stays_legal_until_an_invalidation(unit: Unit) -> None:
     unit.memory.put(LEAF_WORD, ABSENT, step=1)
-    assert unit.leaves() == {OLD}
+    assert unit.leaves() == {OLD, FAULTS}
     unit.ledger.complete(2, TAG, PAGE, 0)
-    assert unit.leaves() == set()
+    assert unit.leaves() == {FAULTS}
 
 
 def test_an_old_leaf_stays_legal_until_an_invalidation_that_began_after_its_replacement_completes(unit: Unit) -> None:
@@ -131,45 +134,46 @@ def test_a_leaf_only_invalidation_drops_the_leaf(unit: Unit) -> None:
 def test_a_leaf_stored_into_an_unlinked_table_is_legal_through_the_cached_table_entry(unit: Unit) -> None:
     unit.memory.put(MIDDLE, encode_table(SPARE), step=1)
     unit.memory.put(LEAF_WORD, NEW, step=2)
-    assert unit.leaves() == {OLD, NEW}
+    assert unit.leaves() == {OLD, NEW, FAULTS}
 
 
 def test_a_cached_table_entry_keeps_an_unlinked_tables_leaf_legal_after_a_leaf_only_invalidation(unit: Unit) -> None:
     unit.memory.put(MIDDLE, encode_table(SPARE), step=1)
     unit.ledger.complete(2, TAG, PAGE, 0, leaf_only=True)
-    assert unit.leaves() == {OLD}
+    assert unit.leaves() == {OLD, FAULTS}
 
 
 def test_an_invalidation_that_is_not_leaf_only_ends_an_unlinked_tables_leaf(unit: Unit) -> None:
     unit.memory.put(MIDDLE, encode_table(SPARE), step=1)
     unit.ledger.complete(2, TAG, PAGE, 0, leaf_only=True)
     unit.ledger.complete(3, TAG, PAGE, 0)
-    assert unit.leaves() == set()
+    assert unit.leaves() == {FAULTS}
 
 
 def test_the_invalidation_of_a_neighbour_drops_the_table_entry_that_the_pages_share(unit: Unit) -> None:
     unit.memory.put(MIDDLE, encode_table(SPARE), step=1)
     unit.ledger.complete(2, TAG, NEIGHBOUR, 0)
     unit.memory.put(LEAF_WORD, NEW, step=3)
-    assert unit.leaves() == {OLD}
+    assert unit.leaves() == {OLD, FAULTS}
 
 
 def test_the_invalidation_of_a_far_page_leaves_the_table_entry(unit: Unit) -> None:
     unit.memory.put(MIDDLE, encode_table(SPARE), step=1)
     unit.ledger.complete(2, TAG, FAR, 0)
     unit.memory.put(LEAF_WORD, NEW, step=3)
-    assert unit.leaves() == {OLD, NEW}
+    assert unit.leaves() == {OLD, NEW, FAULTS}
 
 
 def test_a_table_that_was_linked_after_its_leaf_was_removed_never_gave_that_leaf(unit: Unit) -> None:
     unit.memory.put(SPARE_WORD, NEW, step=1)
     unit.memory.put(SPARE_WORD, ABSENT, step=2)
     unit.memory.put(MIDDLE, encode_table(SPARE), step=3)
-    assert unit.leaves() == {OLD}
+    assert unit.leaves() == {OLD, FAULTS}
 
 
 def test_a_superpage_translates_every_page_that_it_spans(unit: Unit) -> None:
     unit.memory.put(MIDDLE, LARGE, step=1)
+    unit.ledger.complete(2, TAG, Dfn(511), 0)
     assert unit.leaves(Dfn(511)) == {LARGE}
 
 
@@ -182,7 +186,7 @@ def test_the_invalidation_of_one_page_of_a_superpage_leaves_the_others(unit: Uni
     unit.memory.put(MIDDLE, LARGE, step=1)
     unit.memory.put(MIDDLE, ABSENT, step=2)
     unit.ledger.complete(3, TAG, PAGE, 0)
-    assert (unit.leaves(PAGE), unit.leaves(NEIGHBOUR)) == (set(), {LARGE})
+    assert (unit.leaves(PAGE), unit.leaves(NEIGHBOUR)) == ({FAULTS}, {LARGE, FAULTS})
 
 
 def test_a_translation_permits_what_every_level_grants(unit: Unit) -> None:
@@ -284,9 +288,56 @@ def test_leaf_at_finds_a_superpage(unit: Unit) -> None:
     assert unit.ledger.leaf_at(TABLES, PAGE, 1) == LARGE
 
 
-def test_leaf_at_is_none_where_a_level_is_not_present(unit: Unit) -> None:
+def test_leaf_at_is_zero_where_a_level_is_not_present(unit: Unit) -> None:
     unit.memory.put(MIDDLE, ABSENT, step=1)
-    assert unit.ledger.leaf_at(TABLES, PAGE, 1) is None
+    assert unit.ledger.leaf_at(TABLES, PAGE, 1) == 0
+
+
+def test_a_page_that_is_mapped_may_fault_no_more(unit: Unit) -> None:
+    unit.memory.put(LEAF_WORD, ABSENT, step=1)
+    unit.memory.put(LEAF_WORD, NEW, step=2)
+    assert unit.leaves() == {OLD, NEW}
+
+
+@pytest.fixture
+def caching(unit: Unit) -> Unit:
+    """Return a unit that caches non-present entries."""
+    return Unit(unit.memory, Ledger("vtd0", unit.memory, decode_pte, caches_non_present=True))
+
+
+def test_a_cached_fault_stays_legal_after_the_page_is_mapped(caching: Unit) -> None:
+    caching.memory.put(LEAF_WORD, ABSENT, step=1)
+    caching.memory.put(LEAF_WORD, NEW, step=2)
+    assert caching.leaves() == {OLD, NEW, FAULTS}
+
+
+@pytest.mark.parametrize("leaf_only", [False, True])
+def test_an_invalidation_ends_a_cached_fault(caching: Unit, leaf_only: bool) -> None:
+    caching.memory.put(LEAF_WORD, ABSENT, step=1)
+    caching.memory.put(LEAF_WORD, NEW, step=2)
+    caching.ledger.complete(3, TAG, PAGE, 0, leaf_only=leaf_only)
+    assert caching.leaves() == {NEW}
+
+
+@pytest.mark.parametrize(("tag", "dfn"), [(OTHER_TAG, PAGE), (TAG, NEIGHBOUR)])
+def test_an_invalidation_of_something_else_leaves_a_cached_fault(caching: Unit, tag: int, dfn: Dfn) -> None:
+    caching.memory.put(LEAF_WORD, ABSENT, step=1)
+    caching.memory.put(LEAF_WORD, NEW, step=2)
+    caching.ledger.complete(3, tag, dfn, 0)
+    assert FAULTS in caching.leaves()
+
+
+def test_a_missing_table_may_be_cached_as_a_fault_of_each_of_its_pages(caching: Unit) -> None:
+    caching.memory.put(MIDDLE + 8, encode_table(BOTTOM), step=1)
+    caching.memory.put(BOTTOM, NEW, step=2)
+    assert caching.leaves(FAR) == {NEW, FAULTS}
+
+
+def test_a_word_that_walkers_cannot_see_yet_leads_to_a_fault_by_what_was_there_before(unit: Unit) -> None:
+    unit.memory.put(LEAF_WORD, ABSENT, step=1)
+    unit.ledger.complete(2, TAG, PAGE, 0)
+    unit.memory.versions[LEAF_WORD].append(Version(3, inf, NEW))
+    assert unit.leaves() == {FAULTS}
 
 
 @pytest.mark.parametrize("tag", [TAG, OTHER_TAG])

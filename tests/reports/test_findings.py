@@ -13,16 +13,19 @@ from emu.engine.strategies.round_robin import RoundRobinStrategy
 from emu.hypervisor.domain import Domain
 from emu.hypervisor.ops import ENOMEM
 from emu.hypervisor.records import HookFailure
-from emu.hypervisor.revisions import V1
+from emu.hypervisor.revisions import load_revision
 from emu.machine import Description, Machine
 from emu.reports.findings import data, sentence
 from emu.units import Dfn
+
+V1 = load_revision("v1")
 
 G = Dfn(0x10)
 
 
 async def unmap_without_flush(cpu: Cpu, domain: Domain, dfn: Dfn, page_order: int) -> int:
-    return await domain.ops.unmap_page(cpu, domain, dfn)
+    result, _ = await domain.ops.unmap_page(cpu, domain, dfn)
+    return result
 
 
 def ran(body: Callable[[Machine, Cpu, Domain], Awaitable[object]]) -> Machine:
@@ -60,7 +63,7 @@ def test_a_flush_that_never_came_is_named_with_the_call_that_lacked_it() -> None
     assert (
         "no flush of it followed: cpu0's unmap returned without one at step 9 (tests/reports/test_findings.py:" in words
     )
-    assert words.endswith("the window was 2 steps and never closed, 0 of them after the unmap had returned")
+    assert words.endswith("the window was 2 steps and never closed, 0 of them after that")
 
 
 def test_a_flush_that_came_late_is_named_with_its_steps() -> None:

@@ -10,8 +10,11 @@ from emu.engine.operations import Choose
 class Strategy(Protocol):
     """What chooses."""
 
-    def pick(self, enabled: Sequence[Agent]) -> Agent:
-        """Return the agent that takes the next step. `enabled` is not empty, in order of creation."""
+    def pick(self, enabled: Sequence[Agent]) -> Agent | None:
+        """Return the agent that takes the next step; None ends the execution.
+
+        `enabled` is not empty, in order of creation.
+        """
 
     def choose(self, choice: Choose) -> int:
         """Return a number below `choice.count`."""

@@ -24,7 +24,7 @@ class RandomStrategy:
         return cls(random.Random(seed))
 
     def pick(self, enabled: Sequence[Agent]) -> Agent:
-        return enabled[int(self.generator.random() * len(enabled))]
+        return enabled[0] if len(enabled) == 1 else enabled[int(self.generator.random() * len(enabled))]
 
     def choose(self, choice: Choose) -> int:
         return int(self.generator.random() * choice.count)

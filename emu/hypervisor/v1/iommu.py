@@ -31,7 +31,7 @@ async def iommu_unmap(cpu: Cpu, domain: Domain, dfn: Dfn, page_order: int) -> in
     """Unmap 2^page_order pages. Flushes once, whatever was there and whatever failed."""
     result = OK
     for i in range(page_count(page_order)):
-        error = await domain.ops.unmap_page(cpu, domain, offset(dfn, i))
+        error, _ = await domain.ops.unmap_page(cpu, domain, offset(dfn, i))
         if error == OK:
             continue
         if result == OK:

@@ -10,6 +10,7 @@ from math import inf
 import attrs
 
 from emu.engine import Access, Kind
+from emu.iommus.requests import TableRead
 from emu.iommus.vtd.formats import (
     ContextEntry,
     ContextInvalidation,
@@ -42,13 +43,14 @@ class ContextCache:
     """Cached context entries by source-id, and the invalidations that have completed.
 
     Attributes:
+        entries: each with what was read to find it.
         completed: each with the step of its start.
     """
 
     unit: str
     memory: Memory
     root_table: Maddr
-    entries: dict[int, ContextEntry] = attrs.field(factory=dict)
+    entries: dict[int, tuple[ContextEntry, tuple[TableRead, ...]]] = attrs.field(factory=dict)
     completed: list[tuple[int, ContextInvalidation]] = attrs.field(factory=list)
 
     def access(self, kind: Kind, first: int, last: int) -> Access:
@@ -61,7 +63,7 @@ class ContextCache:
 
     def invalidate(self, invalidation: ContextInvalidation, start: int) -> int:
         """Drop what an invalidation covers and count it as completed; return how many entries went."""
-        covered = [source for source, entry in self.entries.items() if covers(invalidation, source, entry.did)]
+        covered = [source for source, (entry, _) in self.entries.items() if covers(invalidation, source, entry.did)]
         for source_id in covered:
             del self.entries[source_id]
         self.completed.append((start, invalidation))
@@ -69,6 +71,14 @@ class ContextCache:
 
     def legal(self, source_id: int) -> list[ContextEntry]:
         """Return the context entries that the unit may use for a device now, newest first."""
+        return self.visible(source_id, only_legal=True)
+
+    def ever(self, source_id: int) -> list[ContextEntry]:
+        """Return every context entry that a device has ever had, newest first."""
+        return self.visible(source_id, only_legal=False)
+
+    def visible(self, source_id: int, *, only_legal: bool) -> list[ContextEntry]:
+        """Return the context entries of a device that could be read at some time, or those that still may be used."""
         found: list[ContextEntry] = []
         roots = wide_history(self.memory, root_entry_address(self.root_table, source_id))
         for root, root_until in roots:
@@ -79,7 +89,8 @@ class ContextCache:
                 entry = decode_context_entry(version.value)
                 if entry is None or entry in found:
                     continue
-                if min(until, root_until) > max(self.since(source_id, entry.did), root.visible):
+                since = self.since(source_id, entry.did) if only_legal else 0
+                if min(until, root_until) > max(since, root.visible):
                     found.append(entry)
         return found
 
@@ -106,8 +117,8 @@ def wide_history(memory: Memory, address: Maddr) -> Sequence[tuple[Version, floa
     low, high = memory.history(address), memory.history(address + WORD_BYTES)
     versions: list[tuple[Version, float]] = []
     until = inf
-    for step in sorted({version.visible for version in (*low, *high)}, reverse=True):
+    for step in sorted({version.visible for version in (*low, *high)} - {inf}, reverse=True):
         halves = [next(v.value for v in reversed(history) if v.visible <= step) for history in (low, high)]
-        versions.append((Version(step, step, halves[0] | halves[1] << 64), until))
+        versions.append((Version(int(step), step, halves[0] | halves[1] << 64), until))
         until = step
     return versions

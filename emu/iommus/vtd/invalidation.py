@@ -21,7 +21,7 @@ from emu.iommus.vtd.formats import (
     WaitDescriptor,
 )
 from emu.iommus.vtd.queue import Fetch
-from emu.memory import TABLE_WORDS, WORDS, Store
+from emu.memory import TABLE_WORDS, WORDS, Memory, Store
 from emu.units import Dfn
 
 if TYPE_CHECKING:
@@ -55,21 +55,24 @@ class Range:
 
 
 class Begin(Operation[int]):
-    """Begin an invalidation; its order with the stores to table words decides what it removes."""
+    """Begin an invalidation; its order with what makes stores to table words visible decides what it removes.
 
-    __slots__ = ("keys", "step")
+    It drains the write buffer, as every invalidation does (section 6.8).
+    """
+
+    __slots__ = ("keys", "memory")
 
     event = "invalidate.begin"
 
-    def __init__(self, keys: Mapping[str, Any]) -> None:
+    def __init__(self, memory: Memory, keys: Mapping[str, Any]) -> None:
+        self.memory = memory
         self.keys = keys
-        self.step = 0
 
     def accesses(self) -> Iterable[Access]:
-        return (Access(WORDS, *TABLE_WORDS, Kind.READ),)
+        return (Access(WORDS, *TABLE_WORDS, Kind.WRITE if self.memory.has_write_buffer else Kind.READ),)
 
     def perform(self, step: int) -> int:
-        self.step = step
+        self.memory.drain(step)
         return step
 
     def describe(self) -> tuple[str, Mapping[str, Any]]:
@@ -90,7 +93,11 @@ class Remove(Operation[list[Request]]):
         self.removed = self.voided = self.draining = 0
 
     def accesses(self) -> Iterable[Access]:
-        return (self.unit.iotlb.access(self.range.dfn, self.range.last, Kind.COMMUTE),)
+        iotlb, covered = self.unit.iotlb, self.range
+        yield iotlb.access(covered.dfn, covered.last, Kind.COMMUTE)
+        yield from iotlb.room_access(Kind.COMMUTE)
+        if not covered.leaf_only:
+            yield from iotlb.table_accesses(covered.dfn, covered.last)
 
     def perform(self, step: int) -> list[Request]:
         unit, covered = self.unit, self.range
@@ -165,7 +172,7 @@ async def engine(unit: "VtdUnit") -> None:
             case IotlbInvalidation() as descriptor:
                 await invalidate_iotlb(unit, slot, descriptor)
             case ContextInvalidation() as descriptor:
-                start = await Begin({"iommu": unit.name, "slot": slot, "descriptor": "context"})
+                start = await Begin(unit.memory, {"iommu": unit.name, "slot": slot, "descriptor": "context"})
                 await RemoveContexts(unit, descriptor, start)
             case WaitDescriptor() as descriptor:
                 await complete_wait(unit, descriptor)
@@ -177,7 +184,7 @@ async def engine(unit: "VtdUnit") -> None:
 async def invalidate_iotlb(unit: "VtdUnit", slot: int, descriptor: IotlbInvalidation) -> None:
     """Execute one IOTLB invalidation: begin, remove, drain, complete (sections 6.5.3.3 and 6.5.4)."""
     covered = covered_range(unit, slot, descriptor)
-    start = await Begin({"iommu": unit.name, **covered.keys()})
+    start = await Begin(unit.memory, {"iommu": unit.name, **covered.keys()})
     for request in await Remove(unit, covered, start):
         await Wait(request.committed)
     await Complete(unit, covered, start)

@@ -18,21 +18,25 @@ from emu.units import frame_address
 
 @attrs.frozen
 class VtdSettings:
-    """What the capability registers of a unit say. Walks are coherent, and requests are drained.
+    """What the capability registers of a unit say. Requests are drained.
 
     Attributes:
-        caching_mode: CAP.CM: software must invalidate after making an entry present, too.
+        caching_mode: CAP.CM: non-present entries are cached, so software must invalidate after making one present.
+        coherent: ECAP.C: walks snoop the CPUs' caches.
+        write_buffer: CAP.RWBF: stores to tables may wait in the chipset until software asks for a flush.
         mamv: CAP.MAMV: the largest address mask of a page-selective invalidation.
         page_selective: CAP.PSI: page-selective invalidation is supported.
         snoop_control: ECAP.SC: leaves may carry SNP.
-        iotlb_entries: size of the concrete IOTLB.
+        iotlb_entries: size of the concrete IOTLB; None for as many as come.
     """
 
     caching_mode: bool = False
+    coherent: bool = True
+    write_buffer: bool = False
     mamv: int = attrs.field(default=18, validator=[attrs.validators.ge(0), attrs.validators.le(52)])
     page_selective: bool = True
     snoop_control: bool = True
-    iotlb_entries: int = attrs.field(default=64, validator=attrs.validators.ge(1))
+    iotlb_entries: int | None = attrs.field(default=None, validator=attrs.validators.optional(attrs.validators.ge(1)))
 
 
 class VtdUnit:
@@ -43,7 +47,7 @@ class VtdUnit:
         self.settings = settings
         self.memory = memory
         self.trace = trace
-        self.ledger = Ledger(name, memory, decode_pte, recorder)
+        self.ledger = Ledger(name, memory, decode_pte, settings.caching_mode, recorder)
         self.contexts = ContextCache(name, memory, frame_address(memory.allocate_table()))
         self.iotlb = Iotlb(name, settings.iotlb_entries)
         self.requests = Requests(name)
@@ -56,6 +60,11 @@ class VtdUnit:
     async def run(self) -> None:
         """Be the engine of the invalidation queue."""
         await engine(self)
+
+    def tables_ever(self, source_id: int, tag: int) -> list[Tables]:
+        """Return the tables that have ever translated for a device under a tag, newest first."""
+        entries = self.contexts.ever(source_id)
+        return [Tables(entry.did, entry.root, entry.levels) for entry in entries if entry.did == tag]
 
     def legal_tables(self, source_id: int) -> list[Tables]:
         """Return the tables that may translate for a device now, with their tags, newest first."""

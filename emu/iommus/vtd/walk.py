@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 from emu.engine import Access, Kind, Operation
 from emu.iommus.iotlb import IotlbEntry
-from emu.iommus.requests import Request, TableRead, was_replaced
-from emu.iommus.translation import Translation, entry_address, translated_frame
+from emu.iommus.requests import CONTEXT_LEVEL, Request, TableRead
+from emu.iommus.translation import FAULT, LEVEL_BITS, Translation, entry_address, translated_frame
 from emu.iommus.vtd.contexts import context_entry_address, root_entry_address
 from emu.iommus.vtd.formats import ContextEntry, decode_context_entry, decode_pte, decode_root_entry
 from emu.memory import WORDS, Memory, word_number
-from emu.units import WORD_BYTES, Maddr
+from emu.units import WORD_BYTES, Maddr, Mfn
 
 if TYPE_CHECKING:
     from emu.iommus.vtd.unit import VtdUnit
@@ -33,7 +33,7 @@ class ReadEntry(Operation[int]):
         return (Access(WORDS, first, first + 1, Kind.READ),)
 
     def perform(self, step: int) -> int:
-        low, high = self.memory.peek(self.address), self.memory.peek(self.address + WORD_BYTES)
+        low, high = self.memory.seen(self.address), self.memory.seen(self.address + WORD_BYTES)
         self.value = low | high << 64
         return self.value
 
@@ -57,9 +57,9 @@ class ReadTable(Operation[int]):
         return (Access.to(WORDS, word_number(self.address), Kind.READ),)
 
     def perform(self, step: int) -> int:
-        self.value = self.memory.peek(self.address)
+        self.value = self.memory.seen(self.address)
         entry = decode_pte(self.value, self.level)
-        is_leaf = entry is not None and entry.is_leaf
+        is_leaf = entry is None or entry.is_leaf
         self.request.reads.append(TableRead(self.level, self.address, step, is_leaf))
         return self.value
 
@@ -68,7 +68,7 @@ class ReadTable(Operation[int]):
         return "walk.read", keys
 
 
-class ContextLookup(Operation[ContextEntry | None]):
+class ContextLookup(Operation[tuple[ContextEntry, tuple[TableRead, ...]] | None]):
     """Look the device up in the context cache."""
 
     __slots__ = ("found", "source_id", "unit")
@@ -76,12 +76,12 @@ class ContextLookup(Operation[ContextEntry | None]):
     def __init__(self, unit: "VtdUnit", source_id: int) -> None:
         self.unit = unit
         self.source_id = source_id
-        self.found: ContextEntry | None = None
+        self.found: tuple[ContextEntry, tuple[TableRead, ...]] | None = None
 
     def accesses(self) -> Iterable[Access]:
         return (self.unit.contexts.access(Kind.READ, self.source_id, self.source_id),)
 
-    def perform(self, step: int) -> ContextEntry | None:
+    def perform(self, step: int) -> tuple[ContextEntry, tuple[TableRead, ...]] | None:
         self.found = self.unit.contexts.entries.get(self.source_id)
         return self.found
 
@@ -90,14 +90,12 @@ class ContextLookup(Operation[ContextEntry | None]):
         return hit, {"iommu": self.unit.name, "source_id": self.source_id}
 
 
-class ContextFill(Operation[None]):
+class ContextFill(Operation[bool]):
     """Cache a context entry, unless it was replaced before a context invalidation that has completed since."""
 
     __slots__ = ("entry", "reads", "source_id", "unit", "was_filled")
 
-    def __init__(
-        self, unit: "VtdUnit", source_id: int, entry: ContextEntry, reads: tuple[tuple[int, int], ...]
-    ) -> None:
+    def __init__(self, unit: "VtdUnit", source_id: int, entry: ContextEntry, reads: tuple[TableRead, ...]) -> None:
         self.unit = unit
         self.source_id = source_id
         self.entry = entry
@@ -107,54 +105,65 @@ class ContextFill(Operation[None]):
     def accesses(self) -> Iterable[Access]:
         return (self.unit.contexts.access(Kind.WRITE, self.source_id, self.source_id),)
 
-    def perform(self, step: int) -> None:
+    def perform(self, step: int) -> bool:
         since = self.unit.contexts.since(self.source_id, self.entry.did)
-        self.was_filled = not any(was_replaced(self.unit.memory, word, read, since) for word, read in self.reads)
+        self.was_filled = not any(read.was_replaced(self.unit.memory, since) for read in self.reads)
         if self.was_filled:
-            self.unit.contexts.entries[self.source_id] = self.entry
+            self.unit.contexts.entries[self.source_id] = (self.entry, self.reads)
+        return self.was_filled
 
     def describe(self) -> tuple[str, Mapping[str, Any]]:
         keys = {"iommu": self.unit.name, "source_id": self.source_id, "tag": self.entry.did}
         return "context.fill" if self.was_filled else "context.void", keys
 
 
-async def walk_context(unit: "VtdUnit", source_id: int) -> ContextEntry | None:
-    """Return the context entry of a device, from the cache or the tables; None where the device has none."""
-    entry = await ContextLookup(unit, source_id)
-    if entry is not None:
-        return entry
-    address = root_entry_address(unit.contexts.root_table, source_id)
-    root = ReadEntry(unit.memory, address, "walk.root", source_id)
-    table = decode_root_entry(await root)
-    reads: list[tuple[int, int]] = [(address, unit.trace.step)]
-    if table is None:
-        return None
-    address = context_entry_address(table, source_id)
-    entry = decode_context_entry(await ReadEntry(unit.memory, address, "walk.context", source_id))
-    if entry is not None:
-        reads += [(address, unit.trace.step), (address + WORD_BYTES, unit.trace.step)]
-        await ContextFill(unit, source_id, entry, tuple(reads))
-    return entry
+async def walk_context(unit: "VtdUnit", request: Request) -> ContextEntry | None:
+    """Return the context entry of a request's device, from the cache or the tables; None where it has none."""
+    source_id = request.source_id
+    while True:
+        cached = await ContextLookup(unit, source_id)
+        if cached is not None:
+            entry, reads = cached
+            request.reads.extend(reads)
+            return entry
+        address = root_entry_address(unit.contexts.root_table, source_id)
+        table = decode_root_entry(await ReadEntry(unit.memory, address, "walk.root", source_id))
+        found = [TableRead(CONTEXT_LEVEL, address, unit.trace.step, is_leaf=False)]
+        if table is None:
+            return None
+        address = context_entry_address(table, source_id)
+        decoded = decode_context_entry(await ReadEntry(unit.memory, address, "walk.context", source_id))
+        if decoded is None:
+            return None
+        words = (address, address + WORD_BYTES)
+        found += [TableRead(CONTEXT_LEVEL, word, unit.trace.step, is_leaf=False) for word in words]
+        if await ContextFill(unit, source_id, decoded, tuple(found)):
+            request.reads.extend(found)
+            return decoded
 
 
 async def walk(unit: "VtdUnit", request: Request) -> IotlbEntry | None:
-    """Walk the tables for a request; return the entry that may be cached, None where the request faults."""
+    """Walk the tables for a request; return the entry that may be cached, None where it faults and that may not be."""
     request.begin_walk()
-    context = await walk_context(unit, request.source_id)
+    context = await walk_context(unit, request)
     if context is None:
         return None
+    if not 0 <= request.dfn < 1 << LEVEL_BITS * context.levels:
+        return None  # beyond what the tables reach (section 3.6)
     request.tag = context.did
     table, read, write = context.root, True, True
     for level in range(context.levels, 0, -1):
         word = await ReadTable(unit.memory, request, entry_address(table, request.dfn, level), level)
         entry = decode_pte(word, level)
+        reads = tuple(request.reads)
         if entry is None:
-            return None
+            if not unit.settings.caching_mode:
+                return None
+            return IotlbEntry(request.source_id, context.did, request.dfn, Mfn(0), FAULT, reads)
         read, write = read and entry.read, write and entry.write
         if entry.is_leaf:
             translation = Translation(word, level, read, write)
             mfn = translated_frame(entry, request.dfn, level)
-            reads = tuple(request.reads)
             return IotlbEntry(request.source_id, context.did, request.dfn, mfn, translation, reads)
         table = entry.address
     return None

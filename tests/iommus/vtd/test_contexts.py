@@ -103,9 +103,9 @@ def test_what_an_invalidation_covers_lies_in_the_range_that_it_declares(
 
 
 def test_an_invalidation_drops_what_it_covers_and_says_how_many(contexts: ContextCache) -> None:
-    contexts.entries = {DEVICE: OLD, DEVICE + 1: NEW, DEVICE + 2: OLD}
+    contexts.entries = {DEVICE: (OLD, ()), DEVICE + 1: (NEW, ()), DEVICE + 2: (OLD, ())}
     assert contexts.invalidate(domain(OLD.did), 1) == 2
-    assert contexts.entries == {DEVICE + 1: NEW}
+    assert contexts.entries == {DEVICE + 1: (NEW, ())}
 
 
 def test_what_the_tables_hold_is_legal(contexts: ContextCache) -> None:

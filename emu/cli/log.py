@@ -1,0 +1,61 @@
+"""`emu log`: look inside a log."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import click
+
+from emu.cli.terminal import wants_colors
+
+
+@click.command("log")
+@click.argument("file")
+@click.option("--agent", "agents", multiple=True, help="Who acted: cpu0, 00:1f.0, vtd0.")
+@click.option("--domain", type=int, help="Number of a domain.")
+@click.option("--dfn", help="A device frame number, 0x1000 or 4096.")
+@click.option("--event", "events", multiple=True, help="Name of an event, or its beginning: pte, iotlb.fill.")
+@click.option("--steps", metavar="FIRST:LAST", help="A range of steps; either end may be left out.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON lines.")
+def log_command(
+    *,
+    file: str,
+    agents: tuple[str, ...],
+    domain: int | None,
+    dfn: str | None,
+    events: tuple[str, ...],
+    steps: str | None,
+    as_json: bool,
+) -> None:
+    """Print the events of a log FILE that pass every filter; - reads standard input."""
+    from emu.reports.log import write_console, write_json
+    from emu.reports.reading import Filter, read_records
+
+    wanted = Filter.parse(agents=agents, domain=domain, dfn=dfn, events=events, steps=steps)
+    with open_input(file) as lines:
+        records = (record for record in read_records(lines, file) if wanted.passes(record))
+        if as_json:
+            write_json(records, sys.stdout.buffer)
+        else:
+            write_console(records, sys.stdout, colors=wants_colors(sys.stdout))
+
+
+@contextmanager
+def open_input(path: str) -> Iterator[BinaryIO]:
+    """Open a file, or standard input for "-".
+
+    Raises:
+        click.UsageError: naming the file and why it cannot be read.
+    """
+    if path == "-":
+        yield sys.stdin.buffer
+        return
+    try:
+        file = Path(path).open("rb")  # noqa: SIM115 - closed below; only opening is the user's mistake
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise click.UsageError(f"the log {path!r} cannot be read: {reason}") from None
+    with file:
+        yield file

@@ -1,0 +1,53 @@
+"""Schedules: who took each step and what each choice gave. Values; replaying one repeats its execution."""
+
+from typing import Any
+
+import attrs
+
+from emu.engine.operations import Access, Operation
+from emu.engine.trace import Trace
+
+ACCESSES_SHOWN = 4
+
+
+@attrs.frozen
+class Schedule:
+    """The decisions of one execution.
+
+    Attributes:
+        agents: who took each step.
+        operations: what each step performed, as `describe_announced` names it; empty where that was not kept.
+        choices: what each choice gave, in order.
+    """
+
+    agents: tuple[str, ...]
+    operations: tuple[str, ...] = ()
+    choices: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, trace: Trace) -> "Schedule":
+        """Return the schedule of an execution."""
+        performed = list(trace.performed())
+        return cls(
+            tuple(agent.name for agent, _ in performed),
+            tuple(trace.announced),
+            tuple(operation.chosen for _, operation in performed if hasattr(operation, "chosen")),
+        )
+
+    def cut(self, steps: int) -> "Schedule":
+        """Return the schedule of the first steps. Choices that come later are not used."""
+        return attrs.evolve(self, agents=self.agents[:steps], operations=self.operations[:steps])
+
+
+def describe_announced(operation: Operation[Any]) -> str:
+    """Name an operation before it is performed: what it is, and which objects it touches how."""
+    accesses = list(operation.accesses())
+    shown = [describe_access(access) for access in accesses[:ACCESSES_SHOWN]]
+    more = [f"and {len(accesses) - ACCESSES_SHOWN} more"] if len(accesses) > ACCESSES_SHOWN else []
+    return " ".join([type(operation).__name__, *shown, *more])
+
+
+def describe_access(access: Access) -> str:
+    """Name an access: kind, space and number, or range of numbers."""
+    last = "" if access.first == access.last else f"..{access.last:#x}"
+    return f"{access.kind.value}:{'/'.join(access.space)}:{access.first:#x}{last}"

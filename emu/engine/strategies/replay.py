@@ -1,0 +1,67 @@
+"""Replays a schedule, and says where an execution first differs from it."""
+
+from collections.abc import Sequence
+
+import attrs
+
+from emu.engine.agents import Agent
+from emu.engine.latches import Wait
+from emu.engine.operations import Choose
+from emu.engine.schedules import Schedule, describe_announced
+from emu.errors import ScenarioError
+
+
+class ScheduleDoesNotFitError(ScenarioError):
+    """The execution differs from the schedule: scenario, revision or parameters have changed."""
+
+
+@attrs.define
+class ReplayStrategy:
+    """Pick and choose as a schedule says; after its end let the witness go on alone, if there is one.
+
+    Attributes:
+        witness: name of the agent that is appended to the schedule.
+    """
+
+    schedule: Schedule
+    witness: str | None = None
+    step: int = 0
+    choice: int = 0
+
+    def pick(self, enabled: Sequence[Agent]) -> Agent | None:
+        if self.step == len(self.schedule.agents):
+            return next((agent for agent in enabled if agent.name == self.witness), None)
+        name = self.schedule.agents[self.step]
+        recorded = self.schedule.operations[self.step] if self.schedule.operations else None
+        self.step += 1
+        agent = next((agent for agent in enabled if agent.name == name), None)
+        if agent is None or agent.pending is None:
+            others = ", ".join(f"{other.name} ({pending(other)})" for other in enabled)
+            raise self.differs(f"{name}{f' did {recorded}' if recorded else ''}", f"only these can go on: {others}")
+        if recorded is not None and pending(agent) != recorded:
+            raise self.differs(f"{name} did {recorded}", f"{name} is about to do {pending(agent)}")
+        return agent
+
+    def choose(self, choice: Choose) -> int:
+        if self.choice == len(self.schedule.choices):
+            raise self.differs("nothing was chosen", f"{choice.about} is to be chosen")
+        chosen = self.schedule.choices[self.choice]
+        self.choice += 1
+        if not 0 <= chosen < choice.count:
+            raise self.differs(f"number {chosen} was chosen", f"{choice.about} has {choice.count} possibilities")
+        return chosen
+
+    def differs(self, then: str, now: str) -> ScheduleDoesNotFitError:
+        """Return the error for the present step."""
+        return ScheduleDoesNotFitError(
+            f"the schedule no longer fits, from step {self.step} on: then {then}; now {now}; replay it with the "
+            "scenario, revision and parameters that it was made with"
+        )
+
+
+def pending(agent: Agent) -> str:
+    """Name what an agent is about to do."""
+    if agent.pending is None:
+        return "nothing"
+    waits = isinstance(agent.pending, Wait) and not agent.pending.is_enabled()
+    return f"{'a wait, ' if waits else ''}{describe_announced(agent.pending)}"

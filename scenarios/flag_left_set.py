@@ -1,0 +1,56 @@
+"""XSA-80: an error exit leaves iommu_dont_flush_iotlb set, and a later call on that CPU is not flushed."""
+
+from enum import Enum
+
+from emu.cpus import Cpu
+from emu.hypervisor.ops import ENOMEM, OK, iommu_dont_flush_iotlb
+from emu.machine import Machine
+from emu.scenario import CLEAN, OWED, Expectation, scenario
+from emu.units import Dfn, offset
+
+G = Dfn(0x1000)
+
+
+class Later(Enum):
+    """The call that comes after the error exit."""
+
+    UNMAP = "unmap"
+    REPLACE = "replace"
+
+
+def unless_the_flag_is_ignored(*, later: Later, repaired: bool, revision: str, **_: object) -> Expectation:
+    """An unmap of v1 does not read the flag."""
+    if repaired:
+        return CLEAN
+    return OWED if later is Later.REPLACE or revision in {"implicit", "merged"} else CLEAN
+
+
+@scenario(expect=unless_the_flag_is_ignored, sequential=True)
+def flag_left_set(m: Machine, *, later: Later = Later.REPLACE, repaired: bool = False) -> None:
+    """A batch fails and leaves iommu_dont_flush_iotlb set; the next hypercall on that CPU flushes nothing.
+
+    later: what the next hypercall does.
+    repaired: the error exit clears the flag as well.
+    """
+    domain = m.domain(0, devices=("00:1f.0",))
+    old, new = m.allocate(), m.allocate()
+    m.premap(domain, G, old, cached=True)
+    failing = offset(G, 1)
+    m.fail_hook("map_page", failing, ENOMEM)
+
+    async def batch(cpu: Cpu) -> None:
+        await cpu.write(iommu_dont_flush_iotlb, True)
+        if await m.hypervisor.map(cpu, domain, failing, new) != OK and not repaired:
+            return
+        await cpu.write(iommu_dont_flush_iotlb, False)
+        await m.hypervisor.flush(cpu, domain, failing, pages=1)
+
+    @m.cpu(0)
+    async def guest(cpu: Cpu) -> None:
+        async with cpu.hypercall("add_to_physmap_range"):
+            await batch(cpu)
+        async with cpu.hypercall("memory_op"):
+            if later is Later.UNMAP:
+                await m.hypervisor.unmap(cpu, domain, G)
+            else:
+                await m.hypervisor.map(cpu, domain, G, new)

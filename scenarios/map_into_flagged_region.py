@@ -1,0 +1,59 @@
+"""A region in which iommu_dont_flush_iotlb is set, while another CPU maps a page of it."""
+
+from enum import Enum
+
+from emu.cpus import Cpu
+from emu.hypervisor.domain import OuterLock
+from emu.hypervisor.ops import iommu_dont_flush_iotlb
+from emu.machine import Machine
+from emu.scenario import CLEAN, STALE, Expectation, scenario
+from emu.units import Dfn
+
+G = Dfn(0x1000)
+
+
+class Change(Enum):
+    """What the flagged region does to the page."""
+
+    UNMAP = "unmap"
+    REPLACE = "replace"
+
+
+def unless_covered(*, change: Change, outer_lock: OuterLock, revision: str, **_: object) -> Expectation:
+    """A lock across the flush helps; so does an unmap that ignores the flag, as v1's does."""
+    if outer_lock is OuterLock.ACROSS_FLUSH:
+        return CLEAN
+    return STALE if change is Change.REPLACE or revision in {"implicit", "merged"} else CLEAN
+
+
+@scenario(expect=unless_covered)
+def map_into_flagged_region(
+    m: Machine, *, change: Change = Change.UNMAP, outer_lock: OuterLock = OuterLock.PER_CALL
+) -> None:
+    """CPU 0 changes a page with its flush put off to the end of a region; CPU 1 maps the page before that.
+
+    change: what CPU 0 does; if it replaces the page, CPU 1 maps it to the same new frame.
+    outer_lock: per-call is dropped before the flush of the region.
+    """
+    domain = m.domain(1, devices=("00:1f.0",))
+    old, new = m.allocate(), m.allocate()
+    m.premap(domain, G, old, cached=True)
+    whole = outer_lock if outer_lock is OuterLock.ACROSS_FLUSH else OuterLock.NONE
+    each = outer_lock if outer_lock is OuterLock.PER_CALL else OuterLock.NONE
+
+    @m.cpu(0)
+    async def region(cpu: Cpu) -> None:
+        async with cpu.hypercall("add_to_physmap_range"), domain.outer_lock(cpu, whole):
+            await cpu.write(iommu_dont_flush_iotlb, True)
+            async with domain.outer_lock(cpu, each):
+                if change is Change.UNMAP:
+                    await m.hypervisor.unmap(cpu, domain, G)
+                else:
+                    await m.hypervisor.map(cpu, domain, G, new)
+            await cpu.write(iommu_dont_flush_iotlb, False)
+            await m.hypervisor.flush(cpu, domain, G, pages=1)
+
+    @m.cpu(1)
+    async def mapper(cpu: Cpu) -> None:
+        async with cpu.hypercall("add_to_physmap"), domain.outer_lock(cpu, outer_lock):
+            await m.hypervisor.map(cpu, domain, G, new)

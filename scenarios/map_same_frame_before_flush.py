@@ -1,0 +1,29 @@
+"""D5b: a CPU finds what it was to map mapped already, and returns before the one that mapped it has flushed."""
+
+from emu.cpus import Cpu
+from emu.hypervisor.domain import OuterLock
+from emu.machine import Machine
+from emu.scenario import CLEAN, STALE, Expectation, PageOrder, scenario
+from emu.units import Dfn
+
+G = Dfn(0x1000)
+
+
+def unless_locked(*, outer_lock: OuterLock, **_: object) -> Expectation:
+    """The outer lock keeps the second CPU out until the first has flushed."""
+    return STALE if outer_lock is OuterLock.NONE else CLEAN
+
+
+@scenario(expect=unless_locked)
+def map_same_frame_before_flush(m: Machine, *, order: PageOrder = 0, outer_lock: OuterLock = OuterLock.NONE) -> None:
+    """CPU 0 replaces pages; CPU 1 maps the first of them to the same new frame and finds that nothing is to be done."""
+    domain = m.domain(1, devices=("00:1f.0",))
+    old, new = m.allocate(page_order=order), m.allocate(page_order=order)
+    m.premap(domain, G, old, page_order=order, cached=True)
+
+    async def mapper(cpu: Cpu, page_order: int) -> None:
+        async with cpu.hypercall("add_to_physmap"), domain.outer_lock(cpu, outer_lock):
+            await m.hypervisor.map(cpu, domain, G, new, page_order=page_order)
+
+    m.cpu(0).runs(mapper, order)
+    m.cpu(1).runs(mapper, 0)

@@ -1,0 +1,45 @@
+"""D7: iommu_dont_flush_iotlb belongs to a CPU, not to a domain, so it also silences whoever interrupts the loop."""
+
+from emu.cpus import Cpu
+from emu.hypervisor.ops import iommu_dont_flush_iotlb
+from emu.machine import Machine
+from emu.scenario import CLEAN, OWED, Expectation, scenario
+from emu.units import Dfn, Mfn, offset
+
+G = Dfn(0x1000)
+PAGES = 2
+
+
+def unless_repaired(*, repaired: bool, **_: object) -> Expectation:
+    """Clean if the softirq runs with the flag cleared."""
+    return CLEAN if repaired else OWED
+
+
+@scenario(expect=unless_repaired, sequential=True)
+def softirq_in_flagged_loop(m: Machine, *, repaired: bool = False) -> None:
+    """A softirq inside a flagged loop replaces a page of another domain, which nobody flushes afterwards.
+
+    repaired: the loop clears the flag while it processes softirqs.
+    """
+    hardware_domain = m.domain(0, devices=("00:1f.0",))
+    guest = m.domain(1, devices=("00:02.0",))
+    m.premap(guest, G, m.allocate(), cached=True)
+    new, identity = m.allocate(), m.allocate(page_order=1)
+
+    async def replace_guest_page(cpu: Cpu) -> None:
+        await m.hypervisor.map(cpu, guest, G, new)
+
+    @m.cpu(0)
+    async def builder(cpu: Cpu) -> None:
+        async with cpu.hypercall("hwdom_init"):
+            cpu.raise_softirq(replace_guest_page)
+            await cpu.write(iommu_dont_flush_iotlb, True)
+            for page in range(PAGES):
+                await m.hypervisor.map(cpu, hardware_domain, offset(G, page), Mfn(identity + page))
+                if repaired:
+                    await cpu.write(iommu_dont_flush_iotlb, False)
+                await cpu.process_pending_softirqs()
+                if repaired:
+                    await cpu.write(iommu_dont_flush_iotlb, True)
+            await cpu.write(iommu_dont_flush_iotlb, False)
+            await m.hypervisor.flush_all(cpu, hardware_domain)
