@@ -49,7 +49,7 @@ def enter_leaf(memory: Memory, domain: Domain, dfn: Dfn, leaf: int) -> tuple[Tab
         path.append(TableRead(level, address, 0, is_leaf=False))
         entry = decode_pte(memory.peek(address), level)
         if entry is None:
-            table = frame_address(memory.allocate_table())
+            table = frame_address(memory.allocate_table(domain.owner))
             memory.put(address, encode_table(table))
         else:
             table = entry.address

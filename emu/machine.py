@@ -101,7 +101,7 @@ class Machine:
         self.watch = UsageWatch(self.findings)
         revision = description.revision
         self.hypervisor = Calls(revision, PromiseJudge(self.findings))
-        self.hooks = Hooks(revision.vtd_ops(self.driver))
+        self.hooks = Hooks(revision.make_ops(self.driver))
         self.cpus: dict[int, Cpu] = {}
         self.devices: dict[str, Device] = {}
         self.domains: dict[int, Domain] = {}
@@ -120,8 +120,9 @@ class Machine:
             raise ScenarioError(f"there is no domain {number}: number domains from 0, the hardware domain")
         if number in self.domains:
             raise ScenarioError(f"domain {number} exists already: give each domain a number of its own")
-        pgd = frame_address(self.memory.allocate_table())
-        domain = Domain(number, pgd, self.description.levels, self.hooks)
+        owner = 1 + len(self.domains)
+        pgd = frame_address(self.memory.allocate_table(owner))
+        domain = Domain(number, owner, pgd, self.description.levels, self.hooks)
         self.domains[number] = domain
         for bdf in devices:
             if parse_source_id(bdf) in self.watch.names:

@@ -26,6 +26,7 @@ WORDS: Space = ("memory",)
 FIRST_TABLE_FRAME = Mfn(0x100000)  # 4 GiB
 FIRST_DATA_FRAME = Mfn(0x180000)  # 6 GiB
 FRAMES_MAX = FIRST_DATA_FRAME - FIRST_TABLE_FRAME
+TABLES_PER_OWNER = 1 << 12
 
 WORD_MASK = (1 << 64) - 1
 HALF_MASK = (1 << 32) - 1
@@ -76,16 +77,19 @@ class Memory:
         self.dirty: dict[int, int] = {}
         self.buffered: dict[int, int] = {}
         self.versions: dict[int, list[Version]] = {}
-        self.next_table = FIRST_TABLE_FRAME
+        self.tables: dict[int, int] = {}
         self.next_data = FIRST_DATA_FRAME
         self.latches: dict[int, list[tuple[int, int, Latch]]] = {}
 
-    def allocate_table(self) -> Mfn:
-        """Return a zeroed frame for a table that hardware walks."""
-        frame, self.next_table = self.next_table, Mfn(self.next_table + 1)
-        if frame >= FIRST_DATA_FRAME:
-            raise LimitReached(f"all {FRAMES_MAX} table frames are in use (limit 'frames'): use fewer tables")
-        return frame
+    def allocate_table(self, owner: int = 0) -> Mfn:
+        """Return a zeroed frame for a table that hardware walks.
+
+        Each owner has frames of its own, so that which frame one of them gets does not depend on the others.
+        """
+        number = self.tables[owner] = self.tables.get(owner, -1) + 1
+        if number >= TABLES_PER_OWNER or owner >= FRAMES_MAX // TABLES_PER_OWNER:
+            raise LimitReached(f"all {TABLES_PER_OWNER} table frames of a domain are in use (limit 'frames')")
+        return Mfn(FIRST_TABLE_FRAME + owner * TABLES_PER_OWNER + number)
 
     def allocate_data(self, page_order: int = 0) -> Mfn:
         """Return the first of 2^page_order zeroed frames, naturally aligned."""

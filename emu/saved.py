@@ -103,9 +103,12 @@ class SavedSchedule:
 
     def token(self) -> str:
         """Return the schedule as a short text, without the operations."""
-        bare = attrs.evolve(self, operations=[])
-        packed = zlib.compress(orjson.dumps(cattrs.unstructure(bare)), 9)
+        packed = zlib.compress(self.token_content(), 9)
         return TOKEN_PREFIX + base64.urlsafe_b64encode(packed).decode().rstrip("=")
+
+    def token_content(self) -> bytes:
+        """Return what a token packs: all but the operations."""
+        return orjson.dumps(cattrs.unstructure(attrs.evolve(self, operations=[])))
 
     def write(self, folder: Path) -> Path:
         """Write a new file into a folder and return its path.

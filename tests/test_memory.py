@@ -9,6 +9,7 @@ from emu.memory import (
     FIRST_TABLE_FRAME,
     FRAMES_MAX,
     TABLE_WORDS,
+    TABLES_PER_OWNER,
     WORDS,
     Load,
     Memory,
@@ -336,8 +337,9 @@ def test_data_frames_are_naturally_aligned(page_order: int) -> None:
 
 def test_tables_and_data_come_from_disjoint_regions() -> None:
     memory = Memory()
-    memory.next_table = Mfn(FIRST_DATA_FRAME - 1)
-    tables = [FIRST_TABLE_FRAME, memory.allocate_table()]
+    last_owner = FRAMES_MAX // TABLES_PER_OWNER - 1
+    tables = [memory.allocate_table(), *(memory.allocate_table(last_owner) for _ in range(TABLES_PER_OWNER))]
+    assert min(tables) == FIRST_TABLE_FRAME
     data = [memory.allocate_data(), memory.allocate_data(9)]
     assert max(tables) < min(data)
 
@@ -356,10 +358,21 @@ def test_the_range_of_table_words_holds_no_data() -> None:
 
 def test_too_many_tables_reach_the_limit_named_frames() -> None:
     memory = Memory()
-    memory.next_table = Mfn(FIRST_TABLE_FRAME + FRAMES_MAX - 1)
-    memory.allocate_table()
-    with pytest.raises(LimitReached, match=rf"all {FRAMES_MAX} table frames are in use \(limit 'frames'\)"):
-        memory.allocate_table()
+    for _ in range(TABLES_PER_OWNER):
+        memory.allocate_table(3)
+    with pytest.raises(LimitReached, match=rf"all {TABLES_PER_OWNER} table frames .* are in use \(limit 'frames'\)"):
+        memory.allocate_table(3)
+
+
+def test_too_many_owners_of_tables_reach_the_limit_named_frames() -> None:
+    with pytest.raises(LimitReached, match=r"limit 'frames'"):
+        Memory().allocate_table(FRAMES_MAX // TABLES_PER_OWNER)
+
+
+def test_which_table_frame_an_owner_gets_does_not_depend_on_others() -> None:
+    alone, crowded = Memory(), Memory()
+    crowded.allocate_table(1)
+    assert alone.allocate_table(2) == crowded.allocate_table(2)
 
 
 def test_too_many_data_frames_reach_the_limit_named_frames() -> None:

@@ -196,6 +196,13 @@ def test_a_value_that_was_overwritten_in_the_buffer_is_never_seen(buffered: Memo
     assert list(buffered.history(TABLE)) == [Version(0, 0, OLD), Version(1, inf, NEW), Version(2, 3, NEWEST)]
 
 
+def test_a_second_drain_changes_nothing(buffered: Memory) -> None:
+    store(buffered, TABLE, NEW, 1)
+    drain(buffered, 2)
+    drain(buffered, 3)
+    assert buffered.history(TABLE)[-1] == Version(1, 2, NEW)
+
+
 def test_a_store_after_the_drain_is_held_back_again(buffered: Memory) -> None:
     store(buffered, TABLE, NEW, 1)
     drain(buffered, 2)

@@ -44,6 +44,7 @@ class Stale:
     Attributes:
         promise: "mapped", "unmapped" or "flushed"; "owed" where the call was deferred and its hypercall has ended.
         agent, call, step: who returned from which call when.
+        changed: the step up to which words count as replaced: that of the call's own change.
         update: what the call stored or found; None for a flush.
         path: the old way to the old leaf.
         replaced: the entry of the path that was overwritten first.
@@ -59,6 +60,7 @@ class Stale:
     tag: int
     path: Path
     replaced: PathEntry
+    changed: int
     update: Update | None
     use: Use | None = None
     flag_is_left_set: bool = False

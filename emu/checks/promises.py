@@ -126,6 +126,7 @@ def stale_translations(record: CallRecord, step: int, promise: str) -> Iterator[
                     tag=tables.tag,
                     path=path,
                     replaced=replaced,
+                    changed=changed,
                     update=update,
                     flag_is_left_set=record.flag_is_left_set,
                 )

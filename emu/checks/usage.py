@@ -42,12 +42,12 @@ class UsageWatch:
 
 
 def takes(unit: VtdUnit, request: Request, entry: IotlbEntry, finding: Stale) -> bool:
-    """Whether an access went by the old path that a finding is about: it read the word before it was replaced."""
+    """Whether an access went by an old path to what a finding is about: it read a word before that was replaced."""
     used = (unit.name, request.dfn, entry.tag, entry.translation)
     if used != (finding.unit, finding.dfn, finding.tag, finding.path.translation):
         return False
-    replaced = finding.replaced
     return any(
-        read.address == replaced.address and replaced.overwritten is not None and read.step < replaced.overwritten
+        read.step < version.stored <= finding.changed
         for read in entry.reads
+        for version in unit.memory.history(read.address)
     )

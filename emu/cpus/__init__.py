@@ -1,8 +1,8 @@
 """Physical CPUs: per-CPU variables, spinlocks, signals, softirqs and hypercalls."""
 
-from emu.cpus.cpu import Cpu
+from emu.cpus.cpu import Cpu, Hypercall
 from emu.cpus.percpu import PerCpu
 from emu.cpus.signal import Signal
 from emu.cpus.spinlock import SpinLock
 
-__all__ = ["Cpu", "PerCpu", "Signal", "SpinLock"]
+__all__ = ["Cpu", "Hypercall", "PerCpu", "Signal", "SpinLock"]

@@ -24,7 +24,6 @@ class Cpu:
         values: its per-CPU variables, as far as they were written.
         softirqs: raised and not yet processed, oldest first.
         hypercalls: those being served, innermost last.
-        before_exit: what has to happen at the end of the hypercall being served, before softirqs.
     """
 
     number: int
@@ -32,8 +31,7 @@ class Cpu:
     trace: Trace
     values: dict[str, Any] = attrs.field(factory=dict)
     softirqs: deque[Softirq] = attrs.field(factory=deque)
-    hypercalls: list[str] = attrs.field(factory=list)
-    before_exit: list[Callable[[], Awaitable[None]]] = attrs.field(factory=list)
+    hypercalls: "list[Hypercall]" = attrs.field(factory=list)
 
     @property
     def name(self) -> str:
@@ -94,26 +92,33 @@ class Cpu:
         return Hypercall(self, name)
 
 
-@attrs.frozen
+@attrs.define(eq=False)
 class Hypercall:
-    """The time in which a CPU serves one hypercall."""
+    """The time in which a CPU serves one hypercall.
+
+    Attributes:
+        deferred: what was put off to its end, as whoever put it off keeps it.
+        before_return: settles that, last of all, when softirqs have run.
+    """
 
     cpu: Cpu
     name: str
+    deferred: list[Any] = attrs.field(factory=list)
+    before_return: "Callable[[Hypercall], Awaitable[None]] | None" = None
 
     async def __aenter__(self) -> Cpu:
         self.cpu.note("hypercall.enter", hypercall=self.name)
-        self.cpu.hypercalls.append(self.name)
+        self.cpu.hypercalls.append(self)
         return self.cpu
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        cpu = self.cpu
-        due, cpu.before_exit = cpu.before_exit, []
-        for task in due if error is None else ():
-            await task()
-        cpu.hypercalls.pop()
-        cpu.note("hypercall.exit", hypercall=self.name)
-        if error is None:
-            await cpu.process_pending_softirqs()
+        self.cpu.note("hypercall.exit", hypercall=self.name)
+        try:
+            if error is None:
+                await self.cpu.process_pending_softirqs()
+                if self.before_return is not None:
+                    await self.before_return(self)
+        finally:
+            self.cpu.hypercalls.remove(self)

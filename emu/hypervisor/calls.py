@@ -5,17 +5,16 @@ nothing of it, so no revision can silence a check.
 """
 
 from collections.abc import Awaitable, Iterable, Mapping
-from functools import partial
 from typing import Any
 
 import attrs
 
-from emu.cpus import Cpu
+from emu.cpus import Cpu, Hypercall
 from emu.engine import Access, Kind, Operation
 from emu.errors import ScenarioError
 from emu.hypervisor.domain import Domain
 from emu.hypervisor.ops import READ_WRITE, RESULT_NAMES, Judge, MapFlags, iommu_dont_flush_iotlb
-from emu.hypervisor.records import CallRecord, deferred_calls, open_call
+from emu.hypervisor.records import CallRecord, open_call
 from emu.hypervisor.revisions import Revision
 from emu.units import Dfn, Mfn, page_count
 
@@ -23,7 +22,7 @@ DEFERRABLE = ("map", "unmap")
 """Calls whose promise the caller may take over; an explicit flush is what redeems it."""
 
 
-class Return(Operation[int]):
+class Return(Operation[None]):
     """Return from a call: what it promised is judged now."""
 
     __slots__ = ("judge", "record")
@@ -38,11 +37,10 @@ class Return(Operation[int]):
         yield Access.to(iommu_dont_flush_iotlb.space, self.record.cpu.number, Kind.READ)
         yield from self.judge.reads(self.record)
 
-    def perform(self, step: int) -> int:
+    def perform(self, step: int) -> None:
         record = self.record
         record.is_deferred = record.call in DEFERRABLE and record.cpu.peek(iommu_dont_flush_iotlb)
         self.judge.judge(record, step)
-        return record.result
 
     def describe(self) -> tuple[str, Mapping[str, Any]]:
         record = self.record
@@ -60,11 +58,11 @@ class Settle(Operation[None]):
 
     event = "hypercall.settle"
 
-    def __init__(self, cpu: Cpu, debts: list[CallRecord], judge: Judge) -> None:
-        self.cpu = cpu
+    def __init__(self, hypercall: Hypercall, debts: list[CallRecord], judge: Judge) -> None:
+        self.cpu = hypercall.cpu
         self.debts = debts
         self.judge = judge
-        self.hypercall = cpu.hypercalls[-1]
+        self.hypercall = hypercall.name
         self.flag = False
 
     def accesses(self) -> Iterable[Access]:
@@ -147,26 +145,27 @@ class Calls:
             ScenarioError: if it is deferred outside of a hypercall: nobody could say when its flush is due.
         """
         cpu = record.cpu
-        record.result = await call
+        result: object = await call
+        if not isinstance(result, int) or result > 0:
+            name = self.revision.name
+            raise ScenarioError(f"{record.call} of revision {name} returned {result!r}: return 0 or a negative errno")
+        record.result = result
         cpu.poke(open_call, record.outer)
-        result = await Return(record, self.judge)
+        await Return(record, self.judge)
         if record.is_deferred:
             if not cpu.hypercalls:
                 raise ScenarioError(
-                    f"a {record.call} with iommu_dont_flush_iotlb set belongs into a hypercall, at whose end its flush "
+                    f"{record.call} with iommu_dont_flush_iotlb set belongs into a hypercall, at whose end its flush "
                     'is due: write `async with cpu.hypercall("name"):`'
                 )
-            debts = cpu.peek(deferred_calls)
-            if not debts:
-                cpu.before_exit.append(partial(self.settle, cpu))
-            cpu.poke(deferred_calls, (*debts, record))
-        return result
+            hypercall = cpu.hypercalls[-1]
+            hypercall.deferred.append(record)
+            hypercall.before_return = self.settle
+        return record.result
 
-    async def settle(self, cpu: Cpu) -> None:
+    async def settle(self, hypercall: Hypercall) -> None:
         """Judge the calls that a hypercall has deferred."""
-        debts = cpu.peek(deferred_calls)
-        cpu.poke(deferred_calls, ())
-        await Settle(cpu, list(debts), self.judge)
+        await Settle(hypercall, hypercall.deferred, self.judge)
 
 
 def check_order(name: str, frame: int, page_order: int) -> None:

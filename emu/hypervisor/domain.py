@@ -27,6 +27,7 @@ class Domain:
     """A guest, or the hardware domain (number 0).
 
     Attributes:
+        owner: under which number it has page-table frames of its own.
         pgd: its highest page table.
         levels: how many levels of tables it has.
         devices: assigned to it.
@@ -36,6 +37,7 @@ class Domain:
     """
 
     number: int
+    owner: int
     pgd: Maddr
     levels: int
     ops: IommuOps

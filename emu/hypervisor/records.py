@@ -60,10 +60,6 @@ open_call: PerCpu[CallRecord | None] = PerCpu("open_call", initial=None)
 """The record of the wrapper that is running on a CPU; bookkeeping of the emulator, so it takes no steps."""
 
 
-deferred_calls: PerCpu[tuple[CallRecord, ...]] = PerCpu("deferred_calls", initial=())
-"""The calls that the hypercall on a CPU has deferred; bookkeeping of the emulator, so it takes no steps."""
-
-
 def record_update(cpu: Cpu, domain: Domain, dfn: Dfn, old: int, new: int) -> None:
     """Note that the current step stored or found a leaf."""
     domain.known_dfns.add(dfn)

@@ -54,6 +54,17 @@ class Revision:
     flush_all: Callable[[Cpu, Domain], Awaitable[int]]
     vtd_ops: Callable[[VtdDriver], IommuOps]
 
+    def make_ops(self, driver: VtdDriver) -> IommuOps:
+        """Return the hooks for a machine's units.
+
+        Raises:
+            ScenarioError: if they cannot be made of a driver alone.
+        """
+        try:
+            return self.vtd_ops(driver)
+        except TypeError as error:
+            raise ScenarioError(f"{self.folder / 'vtd.py'}: IntelIommuOps(driver) fails: {error}") from None
+
 
 @lru_cache(maxsize=16)
 def load_revision(name: str) -> Revision:
@@ -84,8 +95,8 @@ def load_file(path: Path) -> ModuleType:
     try:
         spec.loader.exec_module(module)
     except SyntaxError as error:
-        raise ScenarioError(f"{error.filename}:{error.lineno}: {error.msg}") from error
-    except Exception as error:
+        raise ScenarioError(f"{error.filename or path}:{error.lineno or 1}: {error.msg}") from error
+    except (Exception, SystemExit) as error:
         frame = traceback.extract_tb(error.__traceback__)[-1]
         raise ScenarioError(f"{frame.filename}:{frame.lineno}: {type(error).__name__}: {error}") from error
     return module
@@ -130,9 +141,9 @@ def function(owner: Any, name: str, takes: tuple[str, ...], file: str | None = N
         ScenarioError: if there is none.
     """
     found: Any = getattr(owner, name, None)
-    if not callable(found):
+    if not inspect.isfunction(found):
         raise ScenarioError(f"{file or owner.__file__}:1: there is no {name}: define or import it")
-    where = f"{found.__code__.co_filename}:{found.__code__.co_firstlineno}" if hasattr(found, "__code__") else file
+    where = f"{found.__code__.co_filename}:{found.__code__.co_firstlineno}"
     has = tuple(inspect.signature(found).parameters)
     if has != takes:
         raise ScenarioError(f"{where}: {name} takes ({', '.join(has)}); let it take ({', '.join(takes)})")

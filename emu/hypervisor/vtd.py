@@ -111,7 +111,7 @@ async def addr_to_dma_page_maddr(cpu: Cpu, driver: VtdDriver, domain: Domain, df
             if not alloc:
                 record_update(cpu, domain, dfn, 0, 0)
                 return None
-            table = frame_address(cpu.memory.allocate_table())
+            table = frame_address(cpu.memory.allocate_table(domain.owner))
             for word in (table, table | READ, table | READ | WRITE):
                 await cpu.store64(address, word, "pte.write", domain=domain.number, dfn=dfn, table_level=level)
             await iommu_flush_cache_entry(cpu, driver, address)

@@ -15,6 +15,7 @@ from emu.iommus.translation import level_base, level_order
 from emu.memory import Memory
 from emu.units import Dfn
 
+REQUEST_BITS = 32
 CONTEXT_LEVEL = 6
 """Where context entries stand as if they were tables: above every page table, so that each stands for every dfn."""
 
@@ -33,8 +34,8 @@ class TableRead(NamedTuple):
         return base <= last and first < base + (1 << level_order(self.level))
 
     def was_replaced(self, memory: Memory, step: int) -> bool:
-        """Whether the word was given a newer value, after it was read and before a step."""
-        return any(self.step < version.visible < step for version in memory.history(self.address))
+        """Whether a walker could see a newer value of the word, after it was read and up to a step."""
+        return any(self.step < version.visible <= step for version in memory.history(self.address))
 
 
 @attrs.define(eq=False)
@@ -42,7 +43,7 @@ class Request:
     """One access that a device wants to make.
 
     Attributes:
-        number: counts the requests of a unit.
+        number: the source-id, and a count of its requests.
         is_write: what the access is to do.
         tag: the domain tag under which the page tables are being walked, or the request was translated.
         reads: what the present walk has read of page tables.
@@ -78,14 +79,15 @@ class Requests:
     """The requests of one unit that are in flight, in the order in which they were made."""
 
     unit: str
-    count: int = 0
+    counts: dict[int, int] = attrs.field(factory=dict)
     in_flight: dict[int, Request] = attrs.field(factory=dict)
 
     def open(self, source_id: int, dfn: Dfn, *, is_write: bool) -> Request:
         """Return a new request."""
-        number, self.count = self.count, self.count + 1
+        count = self.counts[source_id] = self.counts.get(source_id, -1) + 1
+        number = source_id << REQUEST_BITS | count
         touch = Access.to(("request", self.unit), number, Kind.WRITE)
-        latch = Latch(f"the access of request {number} to dfn {dfn:#x} at {self.unit}", touch)
+        latch = Latch(f"access {count} of source-id {source_id:#x}, to dfn {dfn:#x} at {self.unit}", touch)
         request = Request(number, source_id, dfn, is_write, latch)
         self.in_flight[number] = request
         return request
@@ -102,7 +104,8 @@ class Requests:
 
     def translated(self, tag: int | None, first: Dfn, last: Dfn) -> list[Request]:
         """Return the requests for dfns first..last that have their translation and are not yet committed."""
-        return [one for one in self.under(tag) if one.is_translated and first <= one.dfn <= last]
+        found = [one for one in self.under(tag) if one.is_translated and first <= one.dfn <= last]
+        return sorted(found, key=lambda one: one.number)
 
     def void_walks(self, memory: Memory, tag: int | None, first: Dfn, last: Dfn, start: int, *, leaf_only: bool) -> int:
         """Void the walks that have read an entry in a range which was replaced before step `start`; return how many.

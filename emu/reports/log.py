@@ -13,10 +13,11 @@ from structlog.dev import Column, ConsoleRenderer, KeyValueColumnFormatter
 from structlog.typing import EventDict, WrappedLogger
 
 from emu.checks.findings import Finding
-from emu.engine import Trace
+from emu.machine import Machine
 from emu.reports.findings import data
 from emu.reports.sources import line_of_change
 from emu.reports.vocabulary import HEXADECIMAL, KEYS
+from emu.reports.windows import windows
 
 ORDER = {key: number for number, key in enumerate(KEYS)}
 HIDDEN_ON_CONSOLE = frozenset({"level", "execution", "cpu", "device", "source"})
@@ -25,13 +26,13 @@ HIDDEN_BESIDE_DFN = frozenset({"address"})
 Record = dict[str, Any]
 
 
-def records(trace: Trace, findings: Iterable[Finding], header: Mapping[str, Any]) -> Iterator[Record]:
+def records(machine: Machine, findings: Iterable[Finding], header: Mapping[str, Any]) -> Iterator[Record]:
     """Yield an execution's log records in order, `event` and `level` in each.
 
     Args:
         header: what was executed: scenario, parameters, strategy, seed. The seed is the execution's number.
     """
-    found = list(findings)
+    trace, found = machine.trace, list(findings)
     common = {"level": "info", "execution": header["seed"]}
     yield {"event": "execution.begin", **common, **header}
     for event in trace.events():
@@ -41,7 +42,9 @@ def records(trace: Trace, findings: Iterable[Finding], header: Mapping[str, Any]
     for finding in found:
         facts = {key: value for key, value in data(finding, trace).items() if key in KEYS}
         yield {"event": "finding", **common, "level": "warning", **facts}
-    yield {"event": "execution.end", **common, "steps": trace.step, "findings": len(found)}
+    longest = max((window.steps for window in windows(machine)), default=0)
+    totals = {"steps": trace.step, "findings": len(found), "longest_window": longest}
+    yield {"event": "execution.end", **common, **totals}
 
 
 def write_json(lines: Iterable[Record], file: BinaryIO) -> None:

@@ -39,7 +39,7 @@ class RunReport:
             "strategy": run.strategy,
             "seed": shown.seed,
         }
-        return records(shown.machine.trace, shown.findings, header)
+        return records(shown.machine, shown.findings, header)
 
     def write_log(self, file: BinaryIO) -> None:
         """Write the log as JSON lines."""

@@ -75,6 +75,7 @@ KEYS = {
     "seed": "of the strategy",
     "steps": "how many steps an execution took",
     "findings": "how many findings it has",
+    "longest_window": "steps for which a replaced entry could still be used, at most",
     "kind": "of a finding",
     "evidence": "of a stale translation: possible or observed",
     "promise": "mapped, unmapped, flushed or owed: what was broken",

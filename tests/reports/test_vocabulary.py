@@ -19,7 +19,7 @@ def test_only_registered_events_and_keys_occur(name: str) -> None:
         execution = machine.execution(RandomStrategy.seeded(seed))
         direct.run(execution)
         header = {"scenario": name, "parameters": [], "strategy": "random", "seed": seed}
-        for record in records(machine.trace, machine.conclude(execution), header):
+        for record in records(machine, machine.conclude(execution), header):
             assert record["event"] in EVENTS
             assert set(record) <= set(KEYS)
 

@@ -8,10 +8,10 @@ from emu.engine.agents import Agent
 from emu.engine.latches import Wait
 from emu.engine.operations import Choose
 from emu.engine.schedules import Schedule, describe_announced
-from emu.errors import ScenarioError
+from emu.errors import ModelError
 
 
-class ScheduleDoesNotFitError(ScenarioError):
+class ScheduleDoesNotFitError(ModelError):
     """The execution differs from the schedule: scenario, revision or parameters have changed."""
 
 

@@ -1,0 +1,115 @@
+"""`emu log`: filters, both forms, and files that are no logs."""
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from emu.errors import ScenarioError
+from emu.reports.reading import LINE_BYTES_MAX, read_records
+
+Emu = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def log(emu: Emu) -> str:
+    """A log of the race."""
+    emu("run", "remap_before_flush", "-p", "dma=8", "--executions", "1000", "--log", "race.log")
+    return "race.log"
+
+
+def chosen(emu: Emu, log: str, *filters: str) -> list[dict[str, object]]:
+    status, out, _ = emu("log", log, *filters, "--json")
+    assert status == 0
+    return [json.loads(line) for line in out.splitlines()]
+
+
+def test_without_filters_the_whole_log_is_printed(emu: Emu, log: str) -> None:
+    assert emu("log", log, "--json")[1] == Path(log).read_text()
+
+
+@pytest.mark.parametrize(
+    ("filters", "holds"),
+    [
+        (["--agent", "cpu1"], lambda record: record["cpu"] == 1),
+        (["--agent", "00:1f.0", "--agent", "vtd0"], lambda record: "cpu" not in record),
+        (["--domain", "1"], lambda record: record["domain"] == 1),
+        (["--event", "pte"], lambda record: record["event"].startswith("pte.")),
+        (["--event", "pte.clear"], lambda record: record["event"] == "pte.clear"),
+        (["--steps", "10:20"], lambda record: 10 <= record["step"] <= 20),
+        (["--steps", "60:"], lambda record: record["step"] >= 60),
+        (["--steps", "5"], lambda record: record["step"] == 5),
+        (["--dfn", "0x1000"], lambda record: record["dfn"] == 0x1000),
+    ],
+)
+def test_a_filter_passes_what_it_names_and_nothing_else(
+    emu: Emu, log: str, filters: list[str], holds: Callable[[dict[str, object]], bool]
+) -> None:
+    records = chosen(emu, log, *filters)
+    assert records
+    assert all(map(holds, records))
+    everything = chosen(emu, log)
+    assert 0 < len(records) < len(everything)
+
+
+def test_filters_together_pass_what_each_of_them_passes(emu: Emu, log: str) -> None:
+    (record,) = chosen(emu, log, "--agent", "cpu0", "--event", "pte.clear", "--dfn", "4096")
+    assert record["value"] == 0
+
+
+def test_a_range_of_pages_is_about_each_page_of_it(emu: Emu) -> None:
+    emu("run", "replace_while_device_reads", "-p", "order=2", "--log", "range.log")
+    returned = [one for one in chosen(emu, "range.log", "--dfn", "0x1003") if one["event"] == "call.return"]
+    assert len(returned) == 1
+
+
+def test_standard_input_is_read_for_a_dash(emu: Emu, log: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(Path(log).read_bytes())))
+    assert "pte.clear" in emu("log", "-", "--event", "pte")[1]
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"not json\n", "line 1 of 'x.log' is not JSON"),
+        (b'{"event":"x","level":"info"}\n{"event":', "line 2 of 'x.log' is not JSON"),
+        (b"[]\n", "has no event and level"),
+        (b'{"event":1,"level":"info"}\n', "has no event and level"),
+        (b'{"event":"x","level":"shout"}\n', "has no event and level"),
+    ],
+)
+def test_a_file_that_is_no_log_is_refused_with_the_line(emu: Emu, content: bytes, complaint: str) -> None:
+    Path("x.log").write_bytes(content)
+    status, _, err = emu("log", "x.log")
+    assert status == 2
+    assert complaint in err
+    assert err.count("\n") == 1
+
+
+def test_a_line_without_end_is_refused_before_it_fills_the_memory() -> None:
+    with pytest.raises(ScenarioError, match="is longer than 1 MiB"):
+        list(read_records(io.BytesIO(b"x" * (LINE_BYTES_MAX + 2)), "x"))
+
+
+@pytest.mark.parametrize("arguments", [["nowhere.log"], ["/"], ["--steps", "a:b", "x.log"], ["--dfn", "zz", "x.log"]])
+def test_bad_arguments_are_one_line(emu: Emu, arguments: list[str]) -> None:
+    Path("x.log").write_bytes(b"")
+    status, _, err = emu("log", *arguments)
+    assert (status, err.count("\n")) == (2, 1)
+
+
+@settings(max_examples=500, deadline=None, derandomize=True, database=None)
+@given(st.lists(st.binary(max_size=40) | st.just(b'{"event":"x","level":"info","step":1}'), max_size=5))
+def test_whatever_a_log_holds_it_is_read_or_refused_in_a_sentence(lines: list[bytes]) -> None:
+    try:
+        list(read_records(io.BytesIO(b"\n".join(lines)), "x"))
+    except ScenarioError as error:
+        said = str(error)
+    else:
+        said = ""
+    assert "\n" not in said

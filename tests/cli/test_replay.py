@@ -1,0 +1,104 @@
+"""`emu replay`: the same bytes again, and code only where it was named."""
+
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Emu = Callable[..., tuple[int, str, str]]
+
+REVISION = {
+    "iommu.py": (
+        "from emu.hypervisor.v1.iommu import iommu_iotlb_flush, iommu_iotlb_flush_all, iommu_map\n"
+        "from emu.units import offset, page_count\n\n\n"
+        "async def iommu_unmap(cpu, domain, dfn, page_order):\n"
+        "    for i in range(page_count(page_order)):\n"
+        "        await domain.ops.unmap_page(cpu, domain, offset(dfn, i))\n"
+        "    return 0\n"
+    ),
+    "vtd.py": "from emu.hypervisor.v1.vtd import IntelIommuOps\n",
+}
+
+
+def saved(emu: Emu, *arguments: str) -> list[str]:
+    """Run a scenario with a log, and return the words of the command that replays it."""
+    _, out, _ = emu("run", *arguments, "--executions", "1000", "--log", "first.log")
+    line = next(line for line in out.splitlines() if line.startswith("replay: "))
+    return shlex.split(line)[2:]
+
+
+@pytest.mark.parametrize("host", ["direct", "trio"])
+@pytest.mark.parametrize("scenario", ["remap_before_flush -p dma=8", "flag_left_set", "map_into_flagged_region"])
+def test_a_replay_writes_the_same_log_on_both_hosts(emu: Emu, scenario: str, host: str) -> None:
+    name, *parameters = scenario.split()
+    command = saved(emu, name, *parameters, *(["-p", "revision=merged"] if name.startswith("map") else []))
+    status, out, err = emu(*command, "--host", host, "--log", "second.log")
+    assert (status, err) == (0, "")
+    assert "shown by execution 1" in " ".join(out.split())
+    assert Path("second.log").read_bytes() == Path("first.log").read_bytes()
+
+
+def test_a_replay_with_a_witness_shows_a_device_and_saves_a_schedule_that_does(emu: Emu) -> None:
+    command = saved(emu, "unmap_twice_before_flush", "-p", "revision=implicit")
+    status, out, _ = emu(*command, "--witness")
+    assert status == 0
+    assert "stale translation (observed)" in out
+    again = next(line for line in out.splitlines() if line.startswith("again: emu replay "))
+    assert "stale translation (observed)" in emu(*shlex.split(again)[2:])[1]
+
+
+def test_a_revision_of_the_users_own_is_loaded_only_where_it_is_named(emu: Emu) -> None:
+    folder = Path("mine")
+    folder.mkdir()
+    for file, text in REVISION.items():
+        (folder / file).write_text(text)
+    command = saved(emu, "unmap_twice_before_flush", "-p", "revision=mine")
+    assert command[-2:] == ["-p", "revision=mine"]
+    assert emu(*command)[0] == 1
+    status, _, err = emu(*command[:-2])
+    assert status == 2
+    assert err.endswith("add its folder, `-p revision=PATH`\n")
+
+
+def test_a_scenario_of_the_users_own_is_loaded_only_where_it_is_named(emu: Emu) -> None:
+    path = Path("mine.py")
+    path.write_text(
+        "from emu.scenario import DEADLOCK, scenario\n"
+        "@scenario(expect=DEADLOCK)\n"
+        "def mine(m):\n"
+        "    '''Wait for what never comes.'''\n"
+        "    never = m.signal('never')\n"
+        "    @m.cpu(0)\n"
+        "    async def waiter(cpu):\n"
+        "        await cpu.load64(0)\n"
+        "        await never.wait()\n"
+    )
+    command = saved(emu, "mine.py")
+    assert emu(*command)[0] == 0
+    status, _, err = emu(*command[:-1])
+    assert status == 2
+    assert "add the path of its file" in err
+
+
+def test_what_has_changed_since_is_remarked_and_the_first_step_that_differs_is_named(emu: Emu) -> None:
+    command = saved(emu, "remap_before_flush")
+    status, out, err = emu(*command, "-p", "revision=implicit")
+    assert (status, out) == (2, "")
+    assert "emu: the revision is another one than v1 as it was when saved\n" in err
+    assert "the schedule no longer fits, from step" in err
+
+
+@pytest.mark.parametrize("file", ["nowhere.json", "/", "emu1:xyz", ""])
+def test_what_is_no_schedule_is_refused_in_one_line(emu: Emu, file: str) -> None:
+    status, out, err = emu("replay", file)
+    assert (status, out) == (2, "")
+    assert err.count("\n") == 1
+
+
+def test_where_the_schedule_cannot_be_saved_its_token_is_printed(emu: Emu) -> None:
+    status, out, err = emu("run", "flag_left_set", "--schedules", "/nowhere")
+    assert status == 0
+    assert "the schedule cannot be saved in '/nowhere'" in err
+    token = next(line for line in out.splitlines() if line.startswith("replay: emu replay emu1:"))
+    assert emu(*shlex.split(token)[2:])[0] == 0
