@@ -282,3 +282,30 @@ def test_a_table_entered_in_several_stores_is_no_old_path(execute: Execute, seed
     for number in range(2):
         machine.cpu(number).runs(mapper, machine.allocate())
     assert execute(machine, seed) == []
+
+
+@pytest.mark.parametrize("back", [True, False])
+def test_a_flush_need_not_remove_an_old_path_to_what_stood_there_when_it_began(execute: Execute, back: bool) -> None:
+    machine = machine_of(attrs.evolve(V1, flush=flush_nothing), pages=0)
+    domain = machine.domains[1]
+    frame, other = machine.allocate(), machine.allocate()
+    machine.premap(domain, G, frame)
+    judged: list[Finding] = []
+
+    @machine.cpu(0)
+    async def batch(cpu: Cpu) -> None:
+        async with cpu.hypercall("batch"):
+            await cpu.write(iommu_dont_flush_iotlb, True)
+            await machine.hypervisor.unmap(cpu, domain, G)
+            await machine.hypervisor.map(cpu, domain, G, frame if back else other)
+            await cpu.write(iommu_dont_flush_iotlb, False)
+            await machine.hypervisor.flush(cpu, domain, G, pages=1)
+            judged.extend(machine.findings)
+            await machine.hypervisor.flush_all(cpu, domain)
+
+    # v1's unmap flushes whatever the flag says; here it must not
+    machine.hypervisor = attrs.evolve(
+        machine.hypervisor, revision=attrs.evolve(machine.hypervisor.revision, unmap=unmap_without_flush)
+    )
+    execute(machine)
+    assert [finding.kind for finding in judged] == ([] if back else [FindingKind.STALE])

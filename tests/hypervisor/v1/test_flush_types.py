@@ -110,3 +110,20 @@ def test_a_unit_that_cannot_select_pages_is_asked_for_the_domain(execute: Execut
 
 def test_flush_types_are_ordered_by_what_they_require() -> None:
     assert FlushType.NONE < FlushType.ADDED < FlushType.MODIFIED
+
+
+def test_one_modified_page_decides_for_the_whole_range_wherever_it_stands(execute: Execute) -> None:
+    for modified in (0, 1):
+        machine = Machine(Description())
+        domain = machine.domain(5, devices=("00:1f.0",))
+        frames = machine.allocate(page_order=1)
+        for page in range(2):
+            frame = machine.allocate() if page == modified else Mfn(frames + page)
+            machine.premap(domain, Dfn(G + page), frame)
+
+        @machine.cpu(0)
+        async def mapper(cpu: Cpu, machine: Machine = machine, frames: Mfn = frames) -> None:
+            await machine.hypervisor.map(cpu, machine.domains[5], G, frames, page_order=1)
+
+        execute(machine)
+        assert submitted(machine)[0] == DOMAIN
