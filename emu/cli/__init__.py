@@ -10,10 +10,10 @@ import click
 from emu.cli.list import list_command
 from emu.cli.log import log_command
 from emu.cli.replay import replay_command
-from emu.cli.run import run_command
+from emu.cli.run import EMULATOR_BUG, run_command
 from emu.errors import EmuError, InternalError
 
-USAGE, EMULATOR_BUG, INTERRUPTED, BROKEN_PIPE = 2, 70, 130, 141
+USAGE, INTERRUPTED, BROKEN_PIPE = 2, 130, 141
 
 
 class Verbs(click.Group):
