@@ -25,7 +25,7 @@ class Verbs(click.Group):
             status = super().invoke(ctx)
             sys.stdout.flush()
         except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            abandon_output()
             return BROKEN_PIPE
         return status
 
@@ -50,6 +50,11 @@ cli.add_command(replay_command)
 cli.add_command(run_command)
 
 
+def abandon_output() -> None:
+    """Send what is still to be printed nowhere, so that the interpreter does not fail on it once more when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def main() -> None:
     """Run the command line; a user's mistake is one sentence on stderr and exit status 2."""
     sys.exit(run_cli())
@@ -68,6 +73,7 @@ def run_cli() -> int:
     except click.exceptions.Abort:
         status, message = INTERRUPTED, "stopped"
     except OSError as error:
+        abandon_output()
         status, message = USAGE, f"cannot write: {error.strerror}"
     except Exception as error:  # noqa: BLE001 - whatever it is, it is ours; the traceback is for the report
         traceback.print_exc()
