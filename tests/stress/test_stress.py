@@ -9,10 +9,11 @@ from emu.checks.findings import FindingKind
 from emu.cpus import Cpu
 from emu.devices import Device
 from emu.engine import Limits
-from emu.engine.hosts import free
+from emu.engine.hosts import direct, free
 from emu.engine.strategies.random import RandomStrategy
 from emu.hypervisor.domain import Domain, OuterLock
 from emu.hypervisor.ops import READ_WRITE, MapFlags
+from emu.hypervisor.revisions import load_revision
 from emu.iommus.vtd.unit import VtdSettings
 from emu.machine import Description, Machine
 from emu.units import Dfn, Mfn
@@ -64,9 +65,15 @@ class Crowd:
             await (device.read(dfn) if self.draw(2) else device.write(dfn, count))
 
 
-def crowd(generator: random.Random, outer_lock: OuterLock) -> Machine:
+def crowd(
+    generator: random.Random,
+    outer_lock: OuterLock,
+    vtd: VtdSettings = VtdSettings(iotlb_entries=3),
+    revision: str = "v1",
+) -> Machine:
     """Return a machine with everybody on it."""
-    machine = Machine(Description(vtd=VtdSettings(iotlb_entries=3), limits=Limits(steps=500_000), is_checking=True))
+    limits = Limits(steps=500_000)
+    machine = Machine(Description(load_revision(revision), vtd=vtd, limits=limits, is_checking=True))
     domains = [machine.domain(number, devices=devices) for number, devices in enumerate(DEVICES)]
     frames = [machine.allocate(page_order=2) for _ in range(6)]
     everybody = Crowd(machine, domains, frames, generator, outer_lock)
@@ -101,3 +108,18 @@ async def test_naked_wrappers_are_stale_at_worst_and_cpus_wait_for_the_mapping_l
     assert all(keys["waited_for"].startswith("cpu") and keys["waited"] > 0 for keys in for_mapping)
     seen = {event.name for event in events}
     assert {"softirq.run", "choice", "iotlb.hit", "iotlb.fill", "dma.fault", "invalidate.complete"} <= seen
+
+
+@pytest.mark.parametrize("revision", ["implicit", "v1", "merged"])
+@pytest.mark.parametrize("coherent", [True, False])
+@pytest.mark.parametrize("write_buffer", [True, False])
+@pytest.mark.parametrize("caching_mode", [True, False])
+def test_under_every_setting_of_the_hardware_callers_with_locks_meet_at_most_cached_faults(
+    revision: str, coherent: bool, write_buffer: bool, caching_mode: bool
+) -> None:
+    vtd = VtdSettings(caching_mode=caching_mode, coherent=coherent, write_buffer=write_buffer)
+    machine = crowd(random.Random(7), OuterLock.ACROSS_FLUSH, vtd, revision)
+    execution = machine.execution(RandomStrategy.seeded(7))
+    direct.run(execution)
+    kinds = {finding.kind for finding in machine.conclude(execution)}
+    assert kinds == ({FindingKind.STALE_FAULT} if caching_mode else set())
