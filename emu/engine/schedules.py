@@ -4,7 +4,7 @@ from typing import Any
 
 import attrs
 
-from emu.engine.operations import Access, Operation
+from emu.engine.operations import Access, Choose, Operation
 from emu.engine.trace import Trace
 
 ACCESSES_SHOWN = 4
@@ -31,7 +31,7 @@ class Schedule:
         return cls(
             tuple(agent.name for agent, _ in performed),
             tuple(trace.announced),
-            tuple(operation.chosen for _, operation in performed if hasattr(operation, "chosen")),
+            tuple(operation.chosen for _, operation in performed if isinstance(operation, Choose)),
         )
 
     def cut(self, steps: int) -> "Schedule":
