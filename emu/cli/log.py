@@ -3,11 +3,11 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import BinaryIO
 
 import click
 
+from emu.cli.files import open_log_file
 from emu.cli.terminal import wants_colors
 
 
@@ -52,10 +52,5 @@ def open_input(path: str) -> Iterator[BinaryIO]:
     if path == "-":
         yield sys.stdin.buffer
         return
-    try:
-        file = Path(path).open("rb")  # noqa: SIM115 - closed below; only opening is the user's mistake
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise click.UsageError(f"the log {path!r} cannot be read: {reason}") from None
-    with file:
+    with open_log_file(path, "rb") as file:
         yield file

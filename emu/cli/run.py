@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
+from emu.cli.files import open_log_file
 from emu.cli.terminal import show_progress, wants_colors
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def parse_parameters(pairs: tuple[str, ...]) -> dict[str, str]:
     """Split `name=value` pairs.
 
     Raises:
-        click.BadParameter: for what is no such pair.
+        click.UsageError: for what is no such pair.
     """
     values: dict[str, str] = {}
     for pair in pairs:
@@ -111,11 +112,7 @@ def open_log(path: str | None) -> Iterator[BinaryIO | None]:
     if path is None:
         yield None
         return
-    try:
-        file = Path(path).open("wb")  # noqa: SIM115 - closed below; only opening is the user's mistake
-    except OSError as error:
-        raise click.UsageError(f"the log {path!r} cannot be written: {error.strerror}") from None
-    with file:
+    with open_log_file(path, "wb") as file:
         yield file
 
 

@@ -128,19 +128,19 @@ class Execution:
         if operation is None:
             raise InternalError(f"{agent.name} was chosen without an operation to perform")
         step = self.trace.begin(agent)
+        declared = tuple(operation.accesses()) if self.is_checking or self.trace.sources else ()
         if self.trace.sources:
-            self.trace.announced.append(describe_announced(operation))
+            self.trace.announced.append(describe_announced(operation, declared))
         if isinstance(operation, Choose):
             operation.chosen = self.strategy.choose(operation)
         self.trace.record(operation)
-        result = self.perform_checked(operation, step) if self.is_checking else operation.perform(step)
+        result = self.perform_checked(operation, step, declared) if self.is_checking else operation.perform(step)
         self.resume(agent, result)
         if not may_await_trio:
             refuse_foreign(agent)
 
-    def perform_checked(self, operation: Operation[Any], step: int) -> Any:
+    def perform_checked(self, operation: Operation[Any], step: int, declared: Sequence[Access]) -> Any:
         """Perform an operation; whatever it reads of checked state must have been declared."""
-        declared = tuple(operation.accesses())
         self.recorder.is_on = True
         try:
             return operation.perform(step)

@@ -1,5 +1,6 @@
 """Schedules: who took each step and what each choice gave. Values; replaying one repeats its execution."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import attrs
@@ -39,9 +40,8 @@ class Schedule:
         return attrs.evolve(self, agents=self.agents[:steps], operations=self.operations[:steps])
 
 
-def describe_announced(operation: Operation[Any]) -> str:
+def describe_announced(operation: Operation[Any], accesses: Sequence[Access]) -> str:
     """Name an operation before it is performed: what it is, and which objects it touches how."""
-    accesses = list(operation.accesses())
     shown = [describe_access(access) for access in accesses[:ACCESSES_SHOWN]]
     more = [f"and {len(accesses) - ACCESSES_SHOWN} more"] if len(accesses) > ACCESSES_SHOWN else []
     return " ".join([type(operation).__name__, *shown, *more])

@@ -14,11 +14,10 @@ from sortedcontainers import SortedDict
 
 from emu.engine import Access, Kind, Operation, Space
 from emu.iommus.requests import Request, TableRead
-from emu.iommus.translation import Translation, level_base, level_order
+from emu.iommus.translation import TABLE_LEVELS, Translation, level_base, level_order
 from emu.units import Dfn, Mfn
 
 LEVELS = (1, 2, 3)
-TABLE_LEVELS = (2, 3, 4)
 DFN_MAX = (1 << 52) - 1
 SOURCE_BITS = 16
 

@@ -41,6 +41,10 @@ FAULT = Translation(0, 1, read=False, write=False)
 """No translation: what a walk yields where a word is not present, and a unit may cache if it caches such."""
 
 
+TABLE_LEVELS = (2, 3, 4)
+"""Levels at which an entry may point to a table."""
+
+
 def level_order(level: int) -> int:
     """Return the page order that one entry of a level spans: 0, 9, 18, ..."""
     return LEVEL_BITS * (level - 1)

@@ -7,6 +7,7 @@ from emu.engine import Event, Trace
 from emu.hypervisor.ops import iommu_dont_flush_iotlb
 from emu.memory import LINE_BYTES
 from emu.reports.sources import line_of_call, line_of_caller, line_of_change
+from emu.reports.windows import covers
 
 
 @attrs.frozen
@@ -90,7 +91,9 @@ def explain(finding: Stale, trace: Trace) -> Explanation:
 def covering_flush(finding: Stale, visible: int, events: list[Event], trace: Trace) -> Flush | None:
     """Return the first flush that began after walkers could see the change, covered the page, and completed."""
     for event in events:
-        if event.name == "invalidate.complete" and covers(event, finding) and event.fields["began"] > visible:
+        if event.name != "invalidate.complete" or event.fields["began"] <= visible:
+            continue
+        if covers(event, finding.unit, finding.tag, finding.dfn):
             slot = event.fields["slot"]
             posted = next(
                 other
@@ -119,11 +122,3 @@ def flag_set(finding: Stale, events: list[Event], trace: Trace) -> tuple[int, st
         if event.fields["variable"] == name and event.fields["value"]
     ]
     return (writes[-1], line_of_caller(trace, writes[-1])) if writes else None
-
-
-def covers(event: Event, finding: Stale) -> bool:
-    """Whether a completed invalidation covers the page of a finding."""
-    keys = event.fields
-    if keys["iommu"] != finding.unit or keys["tag"] not in {"all", finding.tag}:
-        return False
-    return "dfn" not in keys or keys["dfn"] <= finding.dfn < keys["dfn"] + (1 << keys["page_order"])

@@ -108,13 +108,16 @@ def old_frame(finding: Stale) -> Mfn:
 
 def data(finding: Finding, trace: Trace) -> dict[str, Any]:
     """Return a finding as what JSON can hold, its sentence included."""
-    facts = stale_data(finding, trace) if isinstance(finding, Stale) else cattrs.unstructure(finding)
-    return {"kind": finding.kind.value, "message": sentence(finding, trace), **facts}
+    if isinstance(finding, Stale):
+        why = explain(finding, trace)
+        message, facts = stale_sentence(finding, why), stale_data(finding, why)
+    else:
+        message, facts = sentence(finding, trace), cattrs.unstructure(finding)
+    return {"kind": finding.kind.value, "message": message, **facts}
 
 
-def stale_data(finding: Stale, trace: Trace) -> dict[str, Any]:
+def stale_data(finding: Stale, why: Explanation) -> dict[str, Any]:
     """Return what is known of a stale translation."""
-    why = explain(finding, trace)
     return {
         "evidence": finding.evidence.value,
         "promise": finding.promise,

@@ -7,6 +7,7 @@ from typing import Any, BinaryIO, TextIO
 
 import attrs
 
+from emu.checks.findings import Finding
 from emu.reports.findings import data, sentence
 from emu.reports.log import Record, records, write_console, write_json
 from emu.runs import Run, Verdict
@@ -56,11 +57,16 @@ class RunReport:
     def sentences(self) -> list[str]:
         """Return each finding as a sentence; of those that one call gives for neighbouring pages only the first."""
         shown = self.run.matters
-        by_cause: dict[tuple[Any, ...], list[str]] = {}
-        for finding in shown.findings if shown else ():
+        if shown is None:
+            return []
+        by_cause: dict[tuple[Any, ...], list[Finding]] = {}
+        for finding in shown.findings:
             cause = (finding.kind, getattr(finding, "agent", None), getattr(finding, "step", None))
-            by_cause.setdefault(cause, []).append(sentence(finding, shown.machine.trace) if shown else "")
-        return [first if not rest else f"{first} (and likewise {len(rest)} more)" for first, *rest in by_cause.values()]
+            by_cause.setdefault(cause, []).append(finding)
+        return [
+            sentence(first, shown.machine.trace) + (f" (and likewise {len(rest)} more)" if rest else "")
+            for first, *rest in by_cause.values()
+        ]
 
     def verdict(self) -> str:
         """Return the verdict as a sentence."""

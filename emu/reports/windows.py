@@ -38,16 +38,22 @@ def windows(machine: Machine) -> Iterator[Window]:
             if decode_pte(event.fields["old"], 1) is not None:
                 still_open.append((event.fields["domain"], event.fields["dfn"], event.step))
         elif event.name == "invalidate.complete":
-            closed = [window for window in still_open if covers(event, *window, machine.driver)]
+            closed = [window for window in still_open if closes(event, *window, machine.driver)]
             still_open = [window for window in still_open if window not in closed]
             yield from (Window(*window, event.step) for window in closed)
     yield from (Window(*window, machine.trace.step) for window in still_open)
 
 
-def covers(event: Event, domain: int, dfn: int, opened: int, driver: VtdDriver) -> bool:
-    """Whether an invalidation that has completed closes a window."""
+def covers(event: Event, unit: str, tag: int | None, dfn: int) -> bool:
+    """Whether an `invalidate.complete` event is about a page of a tag at a unit."""
     keys = event.fields
-    tag = next(iommu.domids.get(domain) for iommu in driver.iommus if iommu.unit.name == keys["iommu"])
-    if keys["began"] < opened or keys["tag"] not in {"all", tag}:
+    if keys["iommu"] != unit or keys["tag"] not in {"all", tag}:
         return False
     return "dfn" not in keys or keys["dfn"] <= dfn < keys["dfn"] + (1 << keys["page_order"])
+
+
+def closes(event: Event, domain: int, dfn: int, opened: int, driver: VtdDriver) -> bool:
+    """Whether an invalidation that has completed closes a window."""
+    unit = event.fields["iommu"]
+    tag = next(iommu.domids.get(domain) for iommu in driver.iommus if iommu.unit.name == unit)
+    return event.fields["began"] >= opened and covers(event, unit, tag, dfn)

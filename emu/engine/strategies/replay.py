@@ -64,4 +64,4 @@ def pending(agent: Agent) -> str:
     if agent.pending is None:
         return "nothing"
     waits = isinstance(agent.pending, Wait) and not agent.pending.is_enabled()
-    return f"{'a wait, ' if waits else ''}{describe_announced(agent.pending)}"
+    return f"{'a wait, ' if waits else ''}{describe_announced(agent.pending, tuple(agent.pending.accesses()))}"
