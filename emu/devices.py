@@ -56,7 +56,7 @@ class Commit(Operation[int]):
             self.value = unit.memory.peek(address)
         for watcher in self.device.watchers:
             watcher.committed(unit, self.request, self.entry, step)
-        unit.requests.close(self.request)
+        unit.requests.close(self.request, step)
         return self.value
 
     def describe(self) -> tuple[str, Mapping[str, Any]]:
@@ -88,7 +88,7 @@ class Fault(Operation[None]):
         if self.entry is not None:
             for watcher in self.device.watchers:
                 watcher.committed(unit, self.request, self.entry, step)
-        unit.requests.close(self.request)
+        unit.requests.close(self.request, step)
 
     def describe(self) -> tuple[str, Mapping[str, Any]]:
         access = "write" if self.request.is_write else "read"

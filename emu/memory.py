@@ -120,7 +120,7 @@ class Memory:
             self.store(word, value, step)
         for half, awaited, latch in self.latches.get(word, ()):
             if address <= half < address + bits // 8 and (value >> 8 * (half & 4)) & HALF_MASK == awaited:
-                latch.set()
+                latch.set(step)
 
     def store(self, word: int, value: int, step: int) -> None:
         """Append a version, visible at once or when it reaches memory."""

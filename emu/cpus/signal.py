@@ -36,7 +36,7 @@ class Send(Operation[None]):
         return (self.signal.latch.touch,)
 
     def perform(self, step: int) -> None:
-        self.signal.latch.set()
+        self.signal.latch.set(step)
 
     def describe(self) -> tuple[str, Mapping[str, Any]]:
         return self.event, {"signal": self.signal.name}

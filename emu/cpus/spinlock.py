@@ -19,7 +19,9 @@ class SpinLock:
     Attributes:
         name: unique in its machine.
         tickets: how many were taken.
+        queue: the CPU that holds the lock, then those that wait for it.
         holder: the CPU whose ticket is served, since step `held_since`; it goes on when it next takes a step.
+        latches: "ticket n is served", as far as anyone has asked.
     """
 
     def __init__(self, name: str) -> None:
@@ -27,7 +29,9 @@ class SpinLock:
         self.tickets = 0
         self.holder: Cpu | None = None
         self.held_since = 0
-        self.queue: list[tuple[Cpu, Latch]] = []
+        self.queue: list[Cpu] = []
+        self.latches: dict[int, Latch] = {}
+        self.latch(0).set(0)
 
     @property
     def space(self) -> Space:
@@ -38,12 +42,17 @@ class SpinLock:
         """Return a context in which the CPU holds the lock."""
         return Held(self, cpu)
 
-    def serve_next(self, step: int) -> None:
+    def latch(self, ticket: int) -> Latch:
+        """Return the latch that is set when a ticket is served: by the release of the one before it."""
+        if ticket not in self.latches:
+            touch = Access.to(self.space, ticket + 1, Kind.READ)
+            self.latches[ticket] = Latch(f"the lock {self.name}", touch, self.describe_holder)
+        return self.latches[ticket]
+
+    def serve(self, step: int) -> None:
         """Let whoever is first in the queue hold the lock from this step on."""
-        self.holder = self.queue[0][0] if self.queue else None
+        self.holder = self.queue[0] if self.queue else None
         self.held_since = step
-        if self.queue:
-            self.queue[0][1].set()
 
     def describe_holder(self) -> tuple[str, int] | None:
         """Return who holds the lock and since which step."""
@@ -71,13 +80,11 @@ class TakeTicket(Operation[Latch]):
     def perform(self, step: int) -> Latch:
         lock = self.lock
         self.ticket, lock.tickets = lock.tickets, lock.tickets + 1
-        served = Access.to(lock.space, self.ticket + 1, Kind.READ)
-        latch = Latch(f"the lock {lock.name}", served, lock.describe_holder)
-        lock.queue.append((self.cpu, latch))
+        lock.queue.append(self.cpu)
         self.contended = lock.describe_holder()
         if self.contended is None:
-            lock.serve_next(step)
-        return latch
+            lock.serve(step)
+        return lock.latch(self.ticket)
 
     def describe(self) -> tuple[str, Mapping[str, Any]]:
         if self.contended is None:
@@ -130,7 +137,8 @@ class Release(Operation[None]):
         lock = self.lock
         self.held = step - lock.held_since
         lock.queue.pop(0)
-        lock.serve_next(step)
+        lock.serve(step)
+        lock.latch(self.ticket + 1).set(step)
 
     def describe(self) -> tuple[str, Mapping[str, Any]]:
         return self.event, {"lock": self.lock.name, "held": self.held}

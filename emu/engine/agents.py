@@ -30,6 +30,8 @@ class Agent:
         announced: the step after which `pending` was announced.
         foreign: what the agent awaited that is no operation; only a free-running execution can serve it.
         is_cleaning: the execution has ended and the agent was told so.
+        number: its place among the agents of its execution.
+        is_enabled: it is known to its execution as one that can go on.
     """
 
     name: str
@@ -42,7 +44,10 @@ class Agent:
     foreign: Foreign | None = None
     is_done: bool = False
     is_cleaning: bool = False
+    number: int = 0
+    is_enabled: bool = False
 
     def can_step(self) -> bool:
         """Whether the agent has announced an operation that can be performed now."""
-        return self.pending is not None and self.pending.is_enabled()
+        pending = self.pending
+        return pending is not None and (pending.waits_for is None or pending.waits_for.is_set)

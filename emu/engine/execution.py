@@ -4,7 +4,9 @@ Hosts (hosts/) decide on whose stack the agents run; everything that can be seen
 that the same schedule leaves the same trace on every host.
 """
 
-from collections.abc import Callable, Coroutine, Sequence
+from bisect import insort
+from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any
 
 import attrs
@@ -73,6 +75,8 @@ class Execution:
     """One run of a set of agents under one strategy.
 
     Attributes:
+        enabled: the agents that can go on, in order of creation.
+        blocked: those that wait for a latch that is not set.
         recorder: where checked state notes that it was read; checking mode compares it with what was declared.
         deadlock: set when no agent could go on.
     """
@@ -85,6 +89,12 @@ class Execution:
     is_checking: bool = False
     deadlock: Deadlock | None = None
     has_ended: bool = False
+    enabled: list[Agent] = attrs.field(factory=list)
+    blocked: list[Agent] = attrs.field(factory=list)
+
+    def __attrs_post_init__(self) -> None:
+        for number, agent in enumerate(self.agents):
+            agent.number = number
 
     def start(self, agent: Agent, *, may_await_trio: bool = False) -> None:
         """Bring an agent to its first operation. To be called for every agent in order; none touches shared state."""
@@ -93,15 +103,15 @@ class Execution:
         except Exception as error:
             raise agent_raised(agent, error) from error
         self.resume(agent, None)
-        if not may_await_trio:
+        if agent.foreign is not None and not may_await_trio:
             refuse_foreign(agent)
 
     def pick(self) -> Agent | None:
         """Return the agent that goes next; None when the execution is over: well, cut short, or in a deadlock."""
-        enabled = [agent for agent in self.agents if agent.can_step()]
-        if enabled:
-            self.check_limits()
-            return self.strategy.pick(enabled)
+        if self.enabled:
+            if self.trace.step >= self.limits.steps:
+                self.check_limits()
+            return self.strategy.pick(self.enabled)
         if any(not (agent.is_done or agent.is_daemon) for agent in self.agents):
             self.deadlock = self.find_deadlock()
         return None
@@ -127,16 +137,21 @@ class Execution:
         operation = agent.pending
         if operation is None:
             raise InternalError(f"{agent.name} was chosen without an operation to perform")
-        step = self.trace.begin(agent)
-        declared = tuple(operation.accesses()) if self.is_checking or self.trace.sources else ()
-        if self.trace.sources:
-            self.trace.announced.append(describe_announced(operation, declared))
+        trace = self.trace
+        step = trace.begin(agent)
+        declared: Sequence[Access] = ()
+        if self.is_checking or trace.sources:
+            declared = tuple(operation.accesses())
+            if trace.sources:
+                trace.announced.append(describe_announced(operation, declared))
         if isinstance(operation, Choose):
             operation.chosen = self.strategy.choose(operation)
-        self.trace.record(operation)
+        trace.record(operation)
         result = self.perform_checked(operation, step, declared) if self.is_checking else operation.perform(step)
         self.resume(agent, result)
-        if not may_await_trio:
+        if self.blocked:
+            self.wake()
+        if agent.foreign is not None and not may_await_trio:
             refuse_foreign(agent)
 
     def perform_checked(self, operation: Operation[Any], step: int, declared: Sequence[Access]) -> Any:
@@ -155,43 +170,81 @@ class Execution:
 
     def resume(self, agent: Agent, value: Any) -> None:
         """Send a value into the agent's coroutine and keep what it announces next."""
-        self._advance(agent, lambda coroutine: coroutine.send(value))
-
-    def throw(self, agent: Agent, error: BaseException) -> None:
-        """Throw into the agent's coroutine and keep what it announces next."""
-        self._advance(agent, lambda coroutine: coroutine.throw(error))
-
-    def _advance(self, agent: Agent, resume: Callable[[Coroutine[Any, Any, None]], Any]) -> None:
-        agent.pending = agent.foreign = None
-        self.trace.agent = None if self.has_ended else agent
         if agent.coroutine is None:
             raise InternalError(f"{agent.name} was resumed before its start")
+        self.trace.agent = None if self.has_ended else agent
         try:
-            awaited = resume(agent.coroutine)
-        except StopIteration:
-            agent.is_done = True
-        except (Exception, SystemExit) as error:
-            agent.is_done = True
-            if isinstance(error, EmuError) and not isinstance(error, ScenarioError):
-                raise
-            raise agent_raised(agent, error) from error
-        except BaseException:
-            agent.is_done = True
-            raise
+            awaited = agent.coroutine.send(value)
+        except BaseException as error:  # noqa: BLE001 - looked at there
+            self.leave(agent, error)
         else:
-            agent.announced = self.trace.step
-            if isinstance(awaited, Operation):
-                agent.pending = awaited
-            else:
-                agent.foreign = Foreign(awaited)
+            self.announce(agent, awaited)
+
+    def throw(self, agent: Agent, thrown: BaseException) -> None:
+        """Throw into the agent's coroutine and keep what it announces next."""
+        if agent.coroutine is None:
+            raise InternalError(f"{agent.name} was resumed before its start")
+        self.trace.agent = None if self.has_ended else agent
+        try:
+            awaited = agent.coroutine.throw(thrown)
+        except BaseException as error:  # noqa: BLE001 - looked at there
+            self.leave(agent, error)
+        else:
+            self.announce(agent, awaited)
+
+    def announce(self, agent: Agent, awaited: object) -> None:
+        """Keep what an agent awaits, and whether it can go on."""
+        agent.announced = self.trace.step
+        if isinstance(awaited, Operation):
+            agent.pending = awaited
+            agent.foreign = None
+            if not agent.is_enabled or awaited.waits_for is not None:
+                self.place(agent)
+        else:
+            agent.pending = None
+            agent.foreign = Foreign(awaited)
+            self.place(agent)
+
+    def leave(self, agent: Agent, error: BaseException) -> None:
+        """Note that an agent has ended, and raise what ended it unless it has come to its own end."""
+        agent.pending = agent.foreign = None
+        agent.is_done = True
+        self.place(agent)
+        if isinstance(error, StopIteration):
+            return
+        if isinstance(error, Exception | SystemExit) and (
+            not isinstance(error, EmuError) or isinstance(error, ScenarioError)
+        ):
+            raise agent_raised(agent, error) from error
+        raise error
+
+    def place(self, agent: Agent) -> None:
+        """Enter an agent among the enabled or the blocked ones, in order of creation, or take it out."""
+        can_step = agent.can_step()
+        if agent.is_enabled and not can_step:
+            self.enabled.remove(agent)
+        elif can_step and not agent.is_enabled:
+            insort(self.enabled, agent, key=attrgetter("number"))
+        agent.is_enabled = can_step
+        if agent in self.blocked:
+            if can_step or agent.pending is None:
+                self.blocked.remove(agent)
+        elif agent.pending is not None and not can_step:
+            self.blocked.append(agent)
+
+    def wake(self) -> None:
+        """Enable the blocked agents whose latch has been set."""
+        for agent in tuple(self.blocked):
+            if agent.can_step():
+                self.place(agent)
 
     def find_deadlock(self) -> Deadlock:
         """Say who waits for what, and who could end it."""
         waiters = []
         for agent in self.agents:
             if isinstance(agent.pending, Wait) and not agent.is_daemon:
-                holder = agent.pending.latch.holder() or (None, None)
-                waiters.append(Waiter(agent.name, agent.pending.latch.name, agent.announced, *holder))
+                holder = agent.pending.waits_for.holder() or (None, None)
+                waiters.append(Waiter(agent.name, agent.pending.waits_for.name, agent.announced, *holder))
         return Deadlock(self.trace.step, tuple(waiters))
 
     def end(self) -> None:
@@ -207,7 +260,7 @@ class Execution:
             if agent.is_done or agent.coroutine is None:
                 return
             try:
-                if agent.is_cleaning and agent.pending is not None and agent.pending.is_enabled():
+                if agent.is_cleaning and agent.pending is not None and agent.can_step():
                     self.resume(agent, agent.pending.perform(self.trace.step))
                 else:
                     agent.is_cleaning = True

@@ -13,19 +13,25 @@ class Latch:
         name: what is waited for, as a deadlock report shows it.
         touch: the shared object that setting the latch writes and waiting for it reads.
         holder: who could set it and since which step it could, as far as that is known.
+
+    Attributes:
+        set_at: the step that has set it.
     """
 
-    __slots__ = ("holder", "is_set", "name", "touch")
+    __slots__ = ("holder", "is_set", "name", "set_at", "touch")
 
     def __init__(self, name: str, touch: Access, holder: Callable[[], tuple[str, int] | None] = lambda: None) -> None:
         self.name = name
         self.touch = touch
         self.holder = holder
         self.is_set = False
+        self.set_at = 0
 
-    def set(self) -> None:
-        """Make the condition true; a second time changes nothing."""
-        self.is_set = True
+    def set(self, step: int) -> None:
+        """Make the condition true at a step; a second time changes nothing."""
+        if not self.is_set:
+            self.is_set = True
+            self.set_at = step
 
     def __repr__(self) -> str:
         return f"<Latch {self.name}: {'set' if self.is_set else 'not set'}>"
@@ -34,21 +40,20 @@ class Latch:
 class Wait(Operation[None]):
     """Wait for a latch. Disabled, never spinning, until it is set."""
 
-    __slots__ = ("latch",)
+    __slots__ = ("waits_for",)
 
     event = "wait"
 
+    waits_for: Latch
+
     def __init__(self, latch: Latch) -> None:
-        self.latch = latch
+        self.waits_for = latch
 
     def accesses(self) -> Iterable[Access]:
-        return (self.latch.touch._replace(kind=Kind.READ),)
-
-    def is_enabled(self) -> bool:
-        return self.latch.is_set
+        return (self.waits_for.touch._replace(kind=Kind.READ),)
 
     def perform(self, step: int) -> None:
         return None
 
     def describe(self) -> tuple[str, Mapping[str, Any]]:
-        return self.event, {"for": self.latch.name}
+        return self.event, {"for": self.waits_for.name}

@@ -7,7 +7,10 @@ an access names one object or a range of them, so that an invalidation of a whol
 
 from collections.abc import Generator, Iterable, Mapping
 from enum import Enum
-from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, TypeVar
+
+if TYPE_CHECKING:
+    from emu.engine.latches import Latch
 
 Result = TypeVar("Result")
 
@@ -58,13 +61,22 @@ class Operation(Generic[Result]):
 
     event: ClassVar[str] = "operation"
 
+    waits_for: "Latch | None" = None
+    """What must be set before the operation can be performed; None if it always can."""
+
     def accesses(self) -> Iterable[Access]:
-        """Return every shared object that performing the operation reads or changes."""
+        """Return every shared object that performing the operation may read or change.
+
+        It must not depend on what other agents may change meanwhile without touching one of these objects.
+        """
         return ()
 
-    def is_enabled(self) -> bool:
-        """Whether the operation can be performed now."""
-        return True
+    def touched(self) -> Iterable[Access] | None:
+        """Return what it did touch, once performed, where that is less than announced; None if it is the same.
+
+        For an operation such as compare-and-swap, that writes only if it succeeds.
+        """
+        return None
 
     def perform(self, step: int) -> Result:
         """Do it, as step number `step` of the execution, and return what the agent receives."""

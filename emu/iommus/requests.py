@@ -92,11 +92,11 @@ class Requests:
         self.in_flight[number] = request
         return request
 
-    def close(self, request: Request) -> None:
-        """Take a request out of flight: its access was made, or it faulted."""
+    def close(self, request: Request, step: int) -> None:
+        """Take a request out of flight: its access was made at this step, or it faulted."""
         request.is_translated = False
         del self.in_flight[request.number]
-        request.committed.set()
+        request.committed.set(step)
 
     def under(self, tag: int | None) -> Iterator[Request]:
         """Yield the requests whose walk or translation is under a tag; under any if it is None."""

@@ -293,9 +293,9 @@ def test_all_cpus_see_one_memory() -> None:
 def test_waiting_for_a_signal_is_disabled_until_it_is_sent() -> None:
     signal = Signal("done")
     wait = signal.wait()
-    assert not wait.is_enabled()
+    assert not wait.waits_for.is_set
     signal.send().perform(1)
-    assert wait.is_enabled()
+    assert wait.waits_for.is_set
 
 
 def test_a_signal_wakes_everyone_who_waits() -> None:

@@ -212,7 +212,7 @@ def test_a_latch_that_another_agent_sets_ends_a_wait(run: Run) -> None:
 
     async def ring() -> None:
         await step()
-        bell.set()
+        bell.set(1)
 
     execution = execution_of(waiting(bell), ring)
     run(execution)

@@ -49,7 +49,7 @@ class Ring(Operation[None]):
     event = "ring"
 
     def perform(self, step: int) -> None:
-        self.latch.set()
+        self.latch.set(step)
 
 
 def latch(name: str = "the bell", holder: tuple[str, int] | None = None) -> Latch:

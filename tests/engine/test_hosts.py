@@ -67,7 +67,7 @@ class Ring(Operation[None]):
     event = "ring"
 
     def perform(self, step: int) -> None:
-        self.latch.set()
+        self.latch.set(step)
 
 
 class World:

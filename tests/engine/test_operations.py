@@ -98,7 +98,7 @@ def test_an_access_to_one_object_is_a_range_of_one() -> None:
 
 def test_an_operation_is_enabled_and_touches_nothing_unless_it_says_so() -> None:
     operation = Operation[None]()
-    assert operation.is_enabled()
+    assert operation.waits_for is None
     assert tuple(operation.accesses()) == ()
 
 
@@ -127,15 +127,15 @@ def test_a_choice_touches_what_it_is_given() -> None:
 def test_a_wait_is_disabled_until_its_latch_is_set() -> None:
     latch = some_latch()
     wait = Wait(latch)
-    assert not wait.is_enabled()
-    latch.set()
-    assert wait.is_enabled()
+    assert not wait.waits_for.is_set
+    latch.set(3)
+    assert wait.waits_for.is_set
 
 
 def test_a_latch_that_is_set_twice_stays_set() -> None:
     latch = some_latch()
-    latch.set()
-    latch.set()
+    latch.set(3)
+    latch.set(3)
     assert latch.is_set
 
 

@@ -74,7 +74,7 @@ def test_under_round_robin_who_has_waited_longest_goes_first() -> None:
     async def ring() -> None:
         for _ in range(3):
             await Choose("a number", 1)
-        bell.set()
+        bell.set(1)
         await Choose("a number", 1)
 
     assert turns(RoundRobinStrategy(), steps(5), ring, wait_twice) == "abcababcabca"
@@ -136,7 +136,7 @@ def test_random_never_picks_an_agent_that_waits() -> None:
 
     async def ring() -> None:
         await steps(3)()
-        bell.set()
+        bell.set(1)
         await Choose("a number", 1)
 
     schedules = set()

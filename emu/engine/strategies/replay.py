@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import attrs
 
 from emu.engine.agents import Agent
-from emu.engine.latches import Wait
 from emu.engine.operations import Choose
 from emu.engine.schedules import Schedule, describe_announced
 from emu.errors import ModelError
@@ -63,5 +62,5 @@ def pending(agent: Agent) -> str:
     """Name what an agent is about to do."""
     if agent.pending is None:
         return "nothing"
-    waits = isinstance(agent.pending, Wait) and not agent.pending.is_enabled()
+    waits = not agent.can_step()
     return f"{'a wait, ' if waits else ''}{describe_announced(agent.pending, tuple(agent.pending.accesses()))}"

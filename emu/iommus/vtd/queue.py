@@ -115,7 +115,7 @@ class WriteTail(Operation[None]):
         queue = self.queue
         self.slot = queue.count
         while queue.tail != self.value:
-            queue.latch(queue.count).set()
+            queue.latch(queue.count).set(step)
             queue.tail = (queue.tail + 1) % ENTRIES
             queue.count += 1
 
