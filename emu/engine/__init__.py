@@ -6,6 +6,9 @@ agents.py       whatever takes steps
 execution.py    one run: who is enabled, one step, deadlock, limits
 hosts/          what drives an execution: a plain loop, or one Trio task for each agent
 strategies/     who goes next
+dependence.py   which steps depend on one another
+exploration.py  every execution of a program, as a search asks for them
+variables.py, locks.py, sections.py  shared objects for any protocol, and what is done under a lock
 trace.py        what happened, step by step
 schedules.py    the decisions of an execution, from which it can be repeated
 sources.py      the source lines at which an agent is suspended
@@ -13,19 +16,24 @@ sources.py      the source lines at which an agent is suspended
 
 from emu.engine.agents import Agent
 from emu.engine.execution import Deadlock, Execution, Limits, Waiter
+from emu.engine.exploration import Exploration
 from emu.engine.latches import Latch, Wait
+from emu.engine.locks import TicketLock
 from emu.engine.operations import Access, Choose, Kind, Operation, Space
 from emu.engine.schedules import Schedule
 from emu.engine.strategies import Strategy
 from emu.engine.trace import Event, Trace
+from emu.engine.variables import Counter, Variable
 
 __all__ = [
     "Access",
     "Agent",
     "Choose",
+    "Counter",
     "Deadlock",
     "Event",
     "Execution",
+    "Exploration",
     "Kind",
     "Latch",
     "Limits",
@@ -33,7 +41,9 @@ __all__ = [
     "Schedule",
     "Space",
     "Strategy",
+    "TicketLock",
     "Trace",
+    "Variable",
     "Wait",
     "Waiter",
 ]

@@ -5,7 +5,7 @@ that the same schedule leaves the same trace on every host.
 """
 
 from bisect import insort
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from operator import attrgetter
 from typing import Any
 
@@ -15,6 +15,7 @@ from emu.engine.agents import Agent, Foreign
 from emu.engine.latches import Wait
 from emu.engine.operations import Access, Choose, Operation
 from emu.engine.schedules import describe_announced
+from emu.engine.sections import Sections
 from emu.engine.sources import raised_at, suspended_at
 from emu.engine.strategies import Strategy
 from emu.engine.trace import Trace
@@ -77,6 +78,7 @@ class Execution:
     Attributes:
         enabled: the agents that can go on, in order of creation.
         blocked: those that wait for a latch that is not set.
+        sections: which sections are taken in one step; None if none is.
         recorder: where checked state notes that it was read; checking mode compares it with what was declared.
         deadlock: set when no agent could go on.
     """
@@ -91,6 +93,7 @@ class Execution:
     has_ended: bool = False
     enabled: list[Agent] = attrs.field(factory=list)
     blocked: list[Agent] = attrs.field(factory=list)
+    sections: Sections | None = None
 
     def __attrs_post_init__(self) -> None:
         for number, agent in enumerate(self.agents):
@@ -108,6 +111,13 @@ class Execution:
 
     def pick(self) -> Agent | None:
         """Return the agent that goes next; None when the execution is over: well, cut short, or in a deadlock."""
+        if self.sections is not None and self.trace.agent is not None:
+            if self.sections.open is not None and not self.trace.agent.is_enabled:
+                self.sections.leave()
+            if self.sections.has_left:
+                return None
+            if self.sections.open is not None:
+                return self.trace.agent
         if self.enabled:
             if self.trace.step >= self.limits.steps:
                 self.check_limits()
@@ -144,6 +154,8 @@ class Execution:
             declared = tuple(operation.accesses())
             if trace.sources:
                 trace.announced.append(describe_announced(operation, declared))
+        if self.sections is not None:
+            self.sections.watch(operation)
         if isinstance(operation, Choose):
             operation.chosen = self.strategy.choose(operation)
         trace.record(operation)
@@ -237,6 +249,12 @@ class Execution:
         for agent in tuple(self.blocked):
             if agent.can_step():
                 self.place(agent)
+
+    def announced_by(self, agent: Agent) -> Iterable[Access]:
+        """Return what an agent may touch in its next step, or in the section that it then takes in one."""
+        if agent.pending is None:
+            return ()
+        return agent.pending.accesses() if self.sections is None else self.sections.accesses(agent.pending)
 
     def find_deadlock(self) -> Deadlock:
         """Say who waits for what, and who could end it."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
     from emu.engine.latches import Latch
+    from emu.engine.sections import Section
 
 Result = TypeVar("Result")
 
@@ -24,6 +25,8 @@ class Kind(Enum):
     READ = "read"  # commutes with other reads
     COMMUTE = "commute"  # changes the object, in a way that commutes with itself but not with a read
     WRITE = "write"  # commutes with nothing
+
+    __hash__ = object.__hash__  # an Enum's own is ten times slower, and kinds are looked up at every step
 
 
 class Access(NamedTuple):
@@ -63,6 +66,12 @@ class Operation(Generic[Result]):
 
     waits_for: "Latch | None" = None
     """What must be set before the operation can be performed; None if it always can."""
+
+    opens: "Section | None" = None
+    """The section that the agent begins with it."""
+
+    closes: Space | None = None
+    """The lock whose section the agent ends with it."""
 
     def accesses(self) -> Iterable[Access]:
         """Return every shared object that performing the operation may read or change.

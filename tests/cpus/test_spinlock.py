@@ -182,7 +182,7 @@ def test_a_cpu_may_hold_two_different_locks() -> None:
 
     async def body(cpu: Cpu) -> None:
         async with one.held(cpu), other.held(cpu):
-            assert (one.holder, other.holder) == (cpu, cpu)
+            assert (one.holder, other.holder) == (cpu.name, cpu.name)
             await step()
 
     execution = run(RandomStrategy.seeded(1), body)
@@ -196,7 +196,7 @@ def test_a_body_that_raises_releases_the_lock() -> None:
         with pytest.raises(ValueError, match="within"):
             async with lock.held(cpu):
                 raise ValueError("within")
-        assert lock.holder is not cpu
+        assert lock.holder != cpu.name
 
     execution = run(Script([0, 0, 1]), body, locking(lock))
     assert len(events(execution, "lock.release")) == 2

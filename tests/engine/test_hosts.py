@@ -93,7 +93,7 @@ class World:
                 await Ring(self.latches[number])
             elif verb == "wait":
                 await Wait(self.latches[number])
-            elif self.locks[number].holder is not cpu:
+            elif self.locks[number].holder != cpu.name:
                 async with self.locks[number].held(cpu):
                     await self.obey(cpu, program[:span])
                 program = program[span:]

@@ -1,10 +1,17 @@
-"""Strategies decide who goes next and what a choice yields; one file each. A fresh one serves each execution."""
+"""Strategies decide who goes next and what a choice yields; one file each.
+
+A fresh one serves each execution, or, where it is a search, one serves all the executions of an exploration.
+"""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from emu.engine.agents import Agent
 from emu.engine.operations import Choose
+from emu.errors import ModelError
+
+if TYPE_CHECKING:
+    from emu.engine.execution import Execution
 
 
 class Strategy(Protocol):
@@ -13,8 +20,40 @@ class Strategy(Protocol):
     def pick(self, enabled: Sequence[Agent]) -> Agent | None:
         """Return the agent that takes the next step; None ends the execution.
 
-        `enabled` is not empty, in order of creation.
+        `enabled` is not empty, in order of creation, and changes with the next step.
         """
 
     def choose(self, choice: Choose) -> int:
         """Return a number below `choice.count`."""
+
+
+class Search(Strategy, Protocol):
+    """What chooses in one execution after the other, until all there is has been executed."""
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether the present execution was given up, for it could only repeat what has been executed."""
+
+    @property
+    def share(self) -> float:
+        """An estimate of which share of the whole has been explored, from 0 to 1."""
+
+    def begin(self, execution: "Execution") -> None:
+        """Serve another execution of the same program, from its start."""
+
+    def advance(self) -> bool:
+        """Learn from the execution that has ended, and turn to the next; return whether there is one."""
+
+
+def ways(agent: Agent) -> int:
+    """Return in how many ways an agent can take its next step."""
+    return agent.pending.count if isinstance(agent.pending, Choose) else 1
+
+
+def not_repeated(agent: Agent, step: int) -> ModelError:
+    """Return the error for an agent that does not do again what it did after the same steps."""
+    now = "cannot go on" if not agent.is_enabled else f"announces {type(agent.pending).__name__}"
+    return ModelError(
+        f"{agent.name} {now} at step {step}, and did something else after the very same steps in an earlier execution: "
+        "something is kept between executions; make all of it anew in the scenario's function"
+    )

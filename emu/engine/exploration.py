@@ -1,0 +1,68 @@
+"""An exploration: one execution after the other of one program, as a search asks for them."""
+
+from collections.abc import Callable, Iterator
+
+import attrs
+
+from emu.engine.execution import Execution
+from emu.engine.sections import Sections
+from emu.engine.strategies import Search, Strategy
+
+Program = Callable[[Strategy], Execution]
+"""Makes a fresh execution: the same agents in the same order, each time."""
+
+
+@attrs.define
+class Exploration:
+    """The executions of a program.
+
+    Attributes:
+        make_search: makes a search that has explored nothing yet.
+        sections: which sections are taken in one step; None to take none so.
+        executions: how many have come to their end.
+        blocked: how many were given up on the way: work that an optimal search does not have.
+        steps: taken in all of these.
+        deadlocks: how many of the executions ended in one.
+        is_exhausted: nothing is left to be executed.
+        restarts: how often everything began anew, for a section was not as declared.
+    """
+
+    program: Program
+    make_search: Callable[[], Search]
+    sections: Sections | None = None
+    search: Search = attrs.field(init=False)
+    executions: int = 0
+    blocked: int = 0
+    steps: int = 0
+    deadlocks: int = 0
+    is_exhausted: bool = False
+    restarts: int = 0
+
+    def __attrs_post_init__(self) -> None:
+        self.search = self.make_search()
+
+    def each(self) -> Iterator[Execution]:
+        """Yield executions, each to be run to its end before the next is asked for."""
+        while not self.is_exhausted:
+            execution = self.program(self.search)
+            if self.sections is not None:
+                execution.sections = self.sections
+                self.sections.begin()
+            self.search.begin(execution)
+            yield execution
+            if self.sections is not None and self.sections.has_left:
+                self.start_again()
+                continue
+            self.steps += execution.trace.step
+            if self.search.is_blocked:
+                self.blocked += 1
+            else:
+                self.executions += 1
+                self.deadlocks += execution.deadlock is not None
+            self.is_exhausted = not self.search.advance()
+
+    def start_again(self) -> None:
+        """Forget all that was explored: with other sections it is another space."""
+        self.search = self.make_search()
+        self.executions = self.blocked = self.steps = self.deadlocks = 0
+        self.restarts += 1

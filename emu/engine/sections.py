@@ -1,0 +1,101 @@
+"""Sections: what an agent does under a lock, which an exploration may take in one step.
+
+A lock orders its sections even where they have nothing to do with each other, and every order is a trace of its own.
+A section that is known beforehand to touch little may be taken *short*: from the lock to its release in one step,
+which touches the lock in a way that commutes with other short sections. What happens stays the same, step by step in
+the trace; only the orders to be explored become fewer.
+
+A section that leaves what it declared, stores a word twice, waits or chooses cannot be taken so. Its lock is then
+*long* for the rest of the exploration, which starts again: so whether a section is short never depends on the state.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import attrs
+
+from emu.engine.operations import Access, Choose, Kind, Operation, Space
+
+
+@attrs.frozen
+class Section:
+    """What an agent may do from taking a lock to releasing it.
+
+    Attributes:
+        lock: the space of the lock's objects.
+        accesses: to anything else, as declared beforehand.
+    """
+
+    lock: Space
+    accesses: tuple[Access, ...]
+
+    @property
+    def footprint(self) -> tuple[Access, ...]:
+        """What the section touches, taken short."""
+        return (Access.to(self.lock, 0, Kind.COMMUTE), *self.accesses)
+
+    def permits(self, access: Access) -> bool:
+        """Whether it was declared."""
+        return access.space == self.lock or any(
+            declared.space == access.space
+            and declared.first <= access.first
+            and access.last <= declared.last
+            and declared.kind in {access.kind, Kind.WRITE}
+            for declared in self.accesses
+        )
+
+
+@attrs.define
+class Sections:
+    """Which sections an exploration takes short, and the one that is being taken.
+
+    Attributes:
+        long: the locks whose sections are taken step by step.
+        open: the section that an agent is in.
+        written: what it has written there.
+        has_left: a section was not as declared; the execution is void, and its lock is now long.
+    """
+
+    long: set[Space] = attrs.field(factory=set)
+    open: Section | None = None
+    written: list[Access] = attrs.field(factory=list)
+    has_left: bool = False
+
+    def begin(self) -> None:
+        """Serve another execution."""
+        self.open = None
+        self.has_left = False
+
+    def accesses(self, operation: Operation[Any]) -> Iterable[Access]:
+        """Return what an agent may touch in its next step, which may be a section."""
+        section = operation.opens
+        return operation.accesses() if section is None or section.lock in self.long else section.footprint
+
+    def watch(self, operation: Operation[Any]) -> None:
+        """Look at an operation that is about to be performed."""
+        if self.open is None:
+            if operation.opens is not None and operation.opens.lock not in self.long:
+                self.open = operation.opens
+                self.written = []
+        elif operation.closes == self.open.lock:
+            self.open = None
+        elif isinstance(operation, Choose) or not self.is_as_declared(self.open, tuple(operation.accesses())):
+            self.leave()
+
+    def is_as_declared(self, section: Section, accesses: Iterable[Access]) -> bool:
+        """Whether a section may make these accesses, and takes note of them."""
+        for access in accesses:
+            if not section.permits(access):
+                return False
+            if access.space != section.lock and access.kind is not Kind.READ:
+                if any(access.conflicts(other) for other in self.written):
+                    return False
+                self.written.append(access)
+        return True
+
+    def leave(self) -> None:
+        """Give the execution up, and take the sections of this lock step by step from now on."""
+        if self.open is not None:
+            self.long.add(self.open.lock)
+        self.open = None
+        self.has_left = True

@@ -1,0 +1,261 @@
+"""One execution of every trace: optimal dynamic partial order reduction with wakeup trees.
+
+After Abdulla, Aronis, Jonsson and Sagonas (POPL 2014, JACM 2017). What is particular here:
+
+* A step that chooses is an edge for each of its alternatives. Inside a sequel a step keeps what it chose. The last one,
+  the reversed, is open; where an open edge or an unprescribed step is taken, its alternatives become edges beside it.
+* An agent waits for a latch only, which is set once. So the step that set it and the wait that it ended have one
+  order, and what a blocked agent waits for has no race: the step that it depends on never came.
+* What a step turned out to touch decides which steps depend on it. What it might have touched decides what it could
+  be swapped with in executions that are still to come (see `Operation.touched`): no trace is missed, but where kinds
+  depend on state some may be executed twice.
+* Clocks and races are computed for the part of an execution that is new.
+"""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from typing import Any
+
+from emu.engine.agents import Agent
+from emu.engine.dependence import Footprint, Footprints
+from emu.engine.execution import Execution
+from emu.engine.operations import Choose, Operation
+from emu.engine.strategies import not_repeated, ways
+from emu.engine.strategies.wakeup import Edge, can_begin, insert
+from emu.errors import InternalError
+
+NOTHING = Footprint(())
+
+Sleep = dict[tuple[int, int], Footprint]
+"""Steps that need not be taken, for what begins with them has been explored: agent, choice, and what they touch."""
+
+
+class Point:
+    """Where an execution stands before a step.
+
+    Attributes:
+        sleep: what need not be taken here.
+        edges: what is still to be taken here; the first one is being explored.
+    """
+
+    __slots__ = ("edges", "explored", "sleep")
+
+    def __init__(self, sleep: Sleep, edges: list[Edge]) -> None:
+        self.sleep = sleep
+        self.edges = edges
+        self.explored = 0
+
+
+class Taken(Edge):
+    """A step of the present execution.
+
+    Attributes:
+        operation: what was performed.
+        touched: what it touched; `footprint` is what it might have.
+        step: its number in the trace, of the first one if it is a section.
+        place: how many steps of its agent there were with it.
+        clock: how many steps of each agent happened before it or are itself.
+    """
+
+    __slots__ = ("clock", "operation", "place", "step", "touched")
+
+    def __init__(self, edge: Edge, operation: Operation[Any], step: int, place: int) -> None:
+        super().__init__(edge.agent, edge.chosen, edge.footprint, is_open=False)
+        self.operation = operation
+        self.touched = edge.footprint
+        self.step = step
+        self.place = place
+        self.clock: list[int] = []
+
+
+class Optimal:
+    """Optimal dynamic partial order reduction.
+
+    Attributes:
+        taken: the steps of the present execution, or those that it is to begin with.
+        points: one before each of these, and perhaps one after the last.
+        by_agent: the places in `taken` of each agent's steps.
+        checked: of how many steps the clocks and races are known.
+        is_blocked: the present execution was given up: it can only repeat what has been explored.
+    """
+
+    def __init__(self, footprints: Footprints | None = None) -> None:
+        self.footprints = footprints or Footprints()
+        self.taken: list[Taken] = []
+        self.points: list[Point] = []
+        self.by_agent: list[list[int]] = []
+        self.checked = 0
+        self.depth = 0
+        self.is_blocked = False
+        self.agents: Sequence[Agent] = ()
+        self.execution: Execution | None = None
+
+    def begin(self, execution: Execution) -> None:
+        """Serve another execution of the same program, from its start."""
+        self.execution = execution
+        self.agents = execution.agents
+        self.depth = 0
+        self.is_blocked = False
+        if not self.by_agent:
+            self.by_agent = [[] for _ in execution.agents]
+
+    def pick(self, enabled: Sequence[Agent]) -> Agent | None:
+        depth = self.depth
+        self.depth = depth + 1
+        if depth < len(self.taken):
+            before = self.taken[depth]
+            agent = self.agents[before.agent]
+            pending = agent.pending
+            if pending is None or not agent.is_enabled or type(pending) is not type(before.operation):
+                raise not_repeated(agent, self.depth)
+            before.operation = pending
+            return agent
+        if depth == len(self.points):
+            self.points.append(self.next_point())
+        point = self.points[depth]
+        if not point.edges and not self.prescribe(point, enabled):
+            self.is_blocked = True
+            return None
+        return self.take(point)
+
+    def choose(self, choice: Choose) -> int:
+        return self.taken[self.depth - 1].chosen
+
+    def next_point(self) -> Point:
+        """Return the point after the last step: what sleeps there, and what is still to be taken."""
+        if not self.taken:
+            return Point({}, [])
+        last, point = self.taken[-1], self.points[-1]
+        touched = last.operation.touched()
+        if touched is not None:
+            last.touched = self.footprints.of(touched)
+        done = last.touched
+        sleep = {
+            way: footprint
+            for way, footprint in point.sleep.items()
+            if way[0] != last.agent and not footprint.conflicts(done)
+        }
+        return Point(sleep, point.edges[0].edges)
+
+    def prescribe(self, point: Point, enabled: Sequence[Agent]) -> bool:
+        """Choose a step where nothing prescribes one, rather of the agent that took the last; False if all sleep."""
+        last = self.taken[-1].agent if self.taken else -1
+        for agent in sorted(enabled, key=lambda one: one.number != last) if point.sleep or last >= 0 else enabled:
+            awake = next((chosen for chosen in range(ways(agent)) if (agent.number, chosen) not in point.sleep), None)
+            if awake is not None:
+                point.edges.append(Edge(agent.number, awake, NOTHING, is_open=True))
+                return True
+        return False
+
+    def take(self, point: Point) -> Agent:
+        """Take the first of the edges, with what its agent has now announced."""
+        edge = point.edges[0]
+        agent = self.agents[edge.agent]
+        if agent.pending is None or not agent.is_enabled or self.execution is None:
+            raise InternalError(f"{agent.name} was to take step {self.depth} and cannot")
+        edge.footprint = self.footprints.of(self.execution.announced_by(agent))
+        if edge.is_open:
+            self.open(point, edge, ways(agent))
+        places = self.by_agent[edge.agent]
+        self.taken.append(Taken(edge, agent.pending, self.execution.trace.step + 1, len(places) + 1))
+        places.append(len(self.taken) - 1)
+        return agent
+
+    def open(self, point: Point, edge: Edge, count: int) -> None:
+        """Have every alternative of an open edge be explored that does not sleep."""
+        edge.is_open = False
+        if count == 1:
+            return
+        there = {other.chosen for other in point.edges if other.agent == edge.agent and other is not edge}
+        awake = [chosen for chosen in range(count) if (edge.agent, chosen) not in point.sleep and chosen not in there]
+        edge.chosen, *others = awake
+        point.edges += [Edge(edge.agent, chosen, edge.footprint, is_open=False) for chosen in others]
+
+    def advance(self) -> bool:
+        """Plan what the races of the ended execution call for, and turn to the next; return whether there is one."""
+        if not self.is_blocked:
+            self.next_point()  # so that what the last step touched is known
+            self.plan()
+        return self.go_back()
+
+    def plan(self) -> None:
+        """Find the races of the new part of the execution, and have each be explored the other way round."""
+        races = [race for index in range(self.checked, len(self.taken)) for race in self.races_of(index)]
+        self.checked = len(self.taken)
+        for earlier, later in races:
+            point = self.points[earlier]
+            sequel = self.reversal(earlier, later)
+            if not any(can_begin(*way, footprint, sequel) for way, footprint in point.sleep.items()):
+                insert(point.edges, sequel)
+
+    def races_of(self, index: int) -> list[tuple[int, int]]:
+        """Set the clock of a step; return each race that it has: an earlier step which could have come after it."""
+        taken = self.taken
+        step = taken[index]
+        places = self.by_agent[step.agent]
+        clock = list(taken[places[step.place - 2]].clock) if step.place > 1 else [0] * len(self.by_agent)
+        latch = step.operation.waits_for
+        if latch is not None and latch.set_at:
+            merge(clock, taken[self.index_at(latch.set_at)].clock)
+        known = step.touched.known
+        rivals = []
+        for agent, others in enumerate(self.by_agent):
+            if agent == step.agent:
+                continue
+            for place in range(bisect_left(others, index), clock[agent], -1):
+                other = taken[others[place - 1]]
+                answer = known.get(other.touched)
+                if step.touched.conflicts(other.touched) if answer is None else answer:
+                    rivals.append(others[place - 1])
+                    break
+        races = []
+        for rival in sorted(rivals, reverse=True):
+            other = taken[rival]
+            if other.place > clock[other.agent]:
+                races.append((rival, index))
+                merge(clock, other.clock)
+        clock[step.agent] = step.place
+        step.clock = clock
+        return races
+
+    def index_at(self, step: int) -> int:
+        """Return which of the steps taken has a number of the trace."""
+        return bisect_right(self.taken, step, key=lambda one: one.step) - 1
+
+    def reversal(self, earlier: int, later: int) -> list[Edge]:
+        """Return what to do instead of an earlier step so that a later one comes first: all that does not need it."""
+        first, last = self.taken[earlier], self.taken[later]
+        agent, place = first.agent, first.place
+        sequel: list[Edge] = [one for one in self.taken[earlier + 1 :] if one.clock[agent] < place and one is not last]
+        sequel.append(Edge(last.agent, 0, last.footprint, is_open=True))
+        return sequel
+
+    def go_back(self) -> bool:
+        """Go back to the last point at which an edge is left; return whether there is one."""
+        while self.points:
+            if len(self.taken) == len(self.points):
+                step, point = self.taken.pop(), self.points[-1]
+                self.by_agent[step.agent].pop()
+                point.sleep[(step.agent, step.chosen)] = step.footprint
+                del point.edges[0]
+                point.explored += 1
+                if point.edges:
+                    break
+            self.points.pop()
+        self.checked = min(self.checked, len(self.taken))
+        return bool(self.points)
+
+    @property
+    def share(self) -> float:
+        """An estimate of which share of the space has been explored, as far as it is known."""
+        done, rest = 0.0, 1.0
+        for point in self.points:
+            rest /= point.explored + max(len(point.edges), 1)
+            done += rest * point.explored
+        return done
+
+
+def merge(clock: list[int], other: Sequence[int]) -> None:
+    """Have a clock know what another one knows."""
+    for agent, place in enumerate(other):
+        clock[agent] = max(clock[agent], place)

@@ -1,0 +1,68 @@
+"""Wakeup trees: the beginnings of executions that are still to be explored from one point.
+
+From Abdulla, Aronis, Jonsson and Sagonas, "Optimal dynamic partial order reduction", POPL 2014.
+
+An edge is a step: an agent, and what it chooses. The last step of a sequence, the one that a race was reversed for, is
+*open*: what it chooses is not known before it is taken, and every alternative of it is then to be explored.
+"""
+
+from collections.abc import Sequence
+
+from emu.engine.dependence import Footprint
+
+
+class Edge:
+    """A step in a wakeup tree, and what is to follow it.
+
+    Attributes:
+        footprint: what the step is known to touch.
+        edges: what follows, in order; nothing says that anything may.
+    """
+
+    __slots__ = ("agent", "chosen", "edges", "footprint", "is_open")
+
+    def __init__(self, agent: int, chosen: int, footprint: Footprint, *, is_open: bool) -> None:
+        self.agent = agent
+        self.chosen = chosen
+        self.footprint = footprint
+        self.is_open = is_open
+        self.edges: list[Edge] = []
+
+
+Sequel = Sequence[Edge]
+"""Steps in the order in which they are to be taken."""
+
+
+def can_begin(agent: int, chosen: int, footprint: Footprint, sequel: Sequel, *, is_open: bool = False) -> bool:
+    """Whether a step could come first in an execution that takes the steps of a sequel ("weak initial").
+
+    It is its agent's first step there, or none of theirs; and independent of all that come before it.
+    """
+    conflicts = footprint.known
+    for step in sequel:
+        if step.agent == agent:
+            return step.is_open or is_open or step.chosen == chosen
+        answer = conflicts.get(step.footprint)
+        if footprint.conflicts(step.footprint) if answer is None else answer:
+            return False
+    return True
+
+
+def insert(edges: list[Edge], sequel: list[Edge]) -> None:
+    """Have a sequel be explored, unless something that is equivalent to its beginning will be anyway."""
+    rest = sequel
+    while True:
+        for edge in edges:
+            if can_begin(edge.agent, edge.chosen, edge.footprint, rest, is_open=edge.is_open):
+                first = next((index for index, step in enumerate(rest) if step.agent == edge.agent), None)
+                rest = rest if first is None else rest[:first] + rest[first + 1 :]
+                if not edge.edges or not rest:
+                    return
+                edges = edge.edges
+                break
+        else:
+            for step in rest:
+                edge = Edge(step.agent, step.chosen, step.footprint, is_open=step.is_open)
+                edges.append(edge)
+                edges = edge.edges
+            return
