@@ -50,6 +50,8 @@ class Commit(Operation[int]):
 
     def perform(self, step: int) -> int:
         address, unit = frame_address(self.mfn), self.device.unit
+        if self.request.is_recalled:
+            return 0
         if self.request.is_write:
             unit.memory.put(address, self.value, step=step)
         else:
@@ -60,6 +62,8 @@ class Commit(Operation[int]):
         return self.value
 
     def describe(self) -> tuple[str, Mapping[str, Any]]:
+        if not self.request.committed.is_set:
+            return "dma.again", {"iommu": self.device.unit.name, "dfn": self.request.dfn}
         event = "dma.write" if self.request.is_write else "dma.read"
         keys = {"iommu": self.device.unit.name, "dfn": self.request.dfn, "mfn": self.mfn, "value": self.value}
         return event, keys
@@ -85,6 +89,8 @@ class Fault(Operation[None]):
 
     def perform(self, step: int) -> None:
         unit = self.device.unit
+        if self.request.is_recalled:
+            return
         if self.entry is not None:
             for watcher in self.device.watchers:
                 watcher.committed(unit, self.request, self.entry, step)
@@ -129,12 +135,16 @@ class Device:
         """Make one access; return the word read or written, None on a fault."""
         unit = self.unit
         request = unit.requests.open(self.source_id, dfn, is_write=is_write)
-        entry = await self.translate(request)
-        permitted = entry is not None and (entry.translation.write if is_write else entry.translation.read)
-        if entry is None or not permitted:
-            await Fault(self, request, entry)
-            return None
-        return await Commit(self, request, entry, value)
+        result: int | None = None
+        while not request.committed.is_set:
+            request.is_recalled = False
+            entry = await self.translate(request)
+            permitted = entry is not None and (entry.translation.write if is_write else entry.translation.read)
+            if entry is None or not permitted:
+                await Fault(self, request, entry)
+            else:
+                result = await Commit(self, request, entry, value)
+        return result
 
     async def translate(self, request: Request) -> IotlbEntry | None:
         """Find a request's translation, in the IOTLB or by walks; None where it faults."""

@@ -106,7 +106,8 @@ class Machine:
         self.devices: dict[str, Device] = {}
         self.domains: dict[int, Domain] = {}
         self.agents: list[Agent] = []
-        self.add_agent(Agent(self.unit.name, self.unit.run, {"iommu": self.unit.name}, is_daemon=True))
+        if not vtd.synchronous:
+            self.add_agent(Agent(self.unit.name, self.unit.run, {"iommu": self.unit.name}, is_daemon=True))
 
     def domain(self, number: int, *, devices: Sequence[str] = ()) -> Domain:
         """Return a new domain with empty page tables, to which devices are assigned.

@@ -123,6 +123,8 @@ MACHINE_PARAMETERS = (
     Parameter("caching_mode", bool, VtdSettings().caching_mode),
     Parameter("write_buffer", bool, VtdSettings().write_buffer),
     Parameter("iotlb_entries", int, 0, bounds=Bounds(0, 4096)),
+    Parameter("synchronous", bool, VtdSettings().synchronous),
+    Parameter("walk_at_once", bool, VtdSettings().walk_at_once),
     Parameter("steps", int, Limits().steps, bounds=Bounds(1, 100_000_000)),
 )
 """What can be set of every machine. `steps` is the limit of that name; 0 `iotlb_entries` mean no limit."""
@@ -203,6 +205,8 @@ class BoundScenario:
                     coherent=values["coherent"],
                     write_buffer=values["write_buffer"],
                     iotlb_entries=values["iotlb_entries"] or None,
+                    synchronous=values["synchronous"],
+                    walk_at_once=values["walk_at_once"],
                 ),
                 limits=Limits(steps=values["steps"]),
                 sources=sources,

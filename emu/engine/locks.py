@@ -46,7 +46,7 @@ class TicketLock:
             who: the agent, as events name it.
             around: everything that it may touch meanwhile; an exploration may then take all of it in one step.
         """
-        return Held(self, who, None if around is None else Section(self.space, tuple(around)))
+        return Held(self, who, Section(self.space, None if around is None else tuple(around)))
 
     def latch(self, ticket: int) -> Latch:
         """Return the latch that is set when a ticket is served: by the release of the one before it."""
@@ -74,7 +74,7 @@ class TakeTicket(Operation[Latch]):
 
     __slots__ = ("contended", "lock", "opens", "step", "ticket", "who")
 
-    def __init__(self, lock: TicketLock, who: str, section: Section | None) -> None:
+    def __init__(self, lock: TicketLock, who: str, section: Section) -> None:
         self.lock = lock
         self.who = who
         self.opens = section
@@ -157,7 +157,7 @@ class Held:
 
     lock: TicketLock
     who: str
-    section: Section | None
+    section: Section
     ticket: int = 0
 
     async def __aenter__(self) -> None:

@@ -23,16 +23,11 @@ class Section:
 
     Attributes:
         lock: the space of the lock's objects.
-        accesses: to anything else, as declared beforehand.
+        accesses: to anything else, as declared beforehand; None if that cannot be said.
     """
 
     lock: Space
-    accesses: tuple[Access, ...]
-
-    @property
-    def footprint(self) -> tuple[Access, ...]:
-        """What the section touches, taken short."""
-        return (Access.to(self.lock, 0, Kind.COMMUTE), *self.accesses)
+    accesses: tuple[Access, ...] | None
 
     def permits(self, access: Access) -> bool:
         """Whether it was declared."""
@@ -41,7 +36,7 @@ class Section:
             and declared.first <= access.first
             and access.last <= declared.last
             and declared.kind in {access.kind, Kind.WRITE}
-            for declared in self.accesses
+            for declared in self.accesses or ()
         )
 
 
@@ -51,12 +46,14 @@ class Sections:
 
     Attributes:
         long: the locks whose sections are taken step by step.
+        short: those of which a section was taken in one step.
         open: the section that an agent is in.
         written: what it has written there.
         has_left: a section was not as declared; the execution is void, and its lock is now long.
     """
 
     long: set[Space] = attrs.field(factory=set)
+    short: set[Space] = attrs.field(factory=set)
     open: Section | None = None
     written: list[Access] = attrs.field(factory=list)
     has_left: bool = False
@@ -69,18 +66,29 @@ class Sections:
     def accesses(self, operation: Operation[Any]) -> Iterable[Access]:
         """Return what an agent may touch in its next step, which may be a section."""
         section = operation.opens
-        return operation.accesses() if section is None or section.lock in self.long else section.footprint
+        if section is None or section.accesses is None or section.lock in self.long:
+            return operation.accesses()
+        return (Access.to(section.lock, 0, Kind.COMMUTE), *section.accesses)
 
     def watch(self, operation: Operation[Any]) -> None:
         """Look at an operation that is about to be performed."""
         if self.open is None:
             if operation.opens is not None and operation.opens.lock not in self.long:
-                self.open = operation.opens
-                self.written = []
+                self.enter(operation.opens)
         elif operation.closes == self.open.lock:
             self.open = None
         elif isinstance(operation, Choose) or not self.is_as_declared(self.open, tuple(operation.accesses())):
             self.leave()
+
+    def enter(self, section: Section) -> None:
+        """Begin a section in one step, or have its lock be long: then no other section of it may have been short."""
+        if section.accesses is None:
+            self.long.add(section.lock)
+            self.has_left = section.lock in self.short
+        else:
+            self.short.add(section.lock)
+            self.open = section
+            self.written = []
 
     def is_as_declared(self, section: Section, accesses: Iterable[Access]) -> bool:
         """Whether a section may make these accesses, and takes note of them."""

@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 
 from emu.cpus import Cpu, SpinLock
-from emu.engine import Latch, Wait
+from emu.engine import Access, Kind, Latch, Wait
 from emu.errors import LimitReached
 from emu.hypervisor.domain import Domain
 from emu.hypervisor.ops import INVALID_DFN, OK
@@ -27,7 +27,7 @@ from emu.iommus.vtd.formats import (
 )
 from emu.iommus.vtd.queue import ENTRIES, ReadTail, WriteTail
 from emu.iommus.vtd.unit import VtdUnit
-from emu.memory import DrainWriteBuffer, WriteBack
+from emu.memory import WORDS, DrainWriteBuffer, WriteBack, word_number
 from emu.units import WORD_BYTES, Dfn, Maddr, frame_address
 
 QINVAL_STAT_INIT = 0
@@ -118,6 +118,23 @@ async def addr_to_dma_page_maddr(cpu: Cpu, driver: VtdDriver, domain: Domain, df
         else:
             table = entry.address
     return entry_address(table, dfn, 1)
+
+
+def leaf_section(cpu: Cpu, domain: Domain, dfn: Dfn) -> tuple[Access, ...] | None:
+    """Return what a section of the mapping_lock touches that only looks at one leaf or stores it.
+
+    None where a table is missing on the way: the section may then make one.
+    """
+    touched: list[Access] = []
+    table = domain.pgd
+    for level in range(domain.levels, 1, -1):
+        address = entry_address(table, dfn, level)
+        touched.append(Access.to(WORDS, word_number(address), Kind.READ))
+        entry = decode_pte(cpu.memory.peek(address), level)
+        if entry is None:
+            return None
+        table = entry.address
+    return (*touched, Access.to(WORDS, word_number(entry_address(table, dfn, 1)), Kind.WRITE))
 
 
 async def read_pte(cpu: Cpu, domain: Domain, dfn: Dfn, address: Maddr) -> int:

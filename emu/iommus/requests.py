@@ -49,6 +49,7 @@ class Request:
         reads: what the present walk has read of page tables.
         is_void: the present walk may not fill a cache any more.
         is_translated: the translation is known and the access is not yet committed.
+        is_recalled: it was translated, and must be so again.
         committed: set when the access has been made.
     """
 
@@ -61,6 +62,7 @@ class Request:
     reads: list[TableRead] = attrs.field(factory=list)
     is_void: bool = False
     is_translated: bool = False
+    is_recalled: bool = False
 
     def begin_walk(self) -> None:
         """Forget an earlier walk and begin one."""
@@ -72,6 +74,11 @@ class Request:
         """Note that the request now has its translation."""
         self.tag = tag
         self.is_translated = True
+
+    def recall(self) -> None:
+        """Take the translation back: the request begins again."""
+        self.is_translated = False
+        self.is_recalled = True
 
 
 @attrs.define(eq=False)

@@ -10,6 +10,7 @@ from emu.hypervisor.vtd import (
     addr_to_dma_page_maddr,
     iommu_flush_cache_entry,
     iommu_flush_iotlb,
+    leaf_section,
     read_pte,
     write_pte,
 )
@@ -25,7 +26,7 @@ class IntelIommuOps:
 
     async def map_page(self, cpu: Cpu, domain: Domain, dfn: Dfn, mfn: Mfn, flags: MapFlags) -> tuple[int, FlushType]:
         """Make a leaf (Xen: intel_iommu_map_page)."""
-        async with domain.mapping_lock.held(cpu):
+        async with domain.mapping_lock.held(cpu, leaf_section(cpu, domain, dfn)):
             address = await addr_to_dma_page_maddr(cpu, self.driver, domain, dfn, alloc=True)
             if address is None:
                 return ENOMEM, FlushType.NONE
@@ -48,7 +49,7 @@ class IntelIommuOps:
 
     async def unmap_page(self, cpu: Cpu, domain: Domain, dfn: Dfn) -> tuple[int, FlushType]:
         """Clear a leaf (Xen: intel_iommu_unmap_page, dma_pte_clear_one)."""
-        async with domain.mapping_lock.held(cpu):
+        async with domain.mapping_lock.held(cpu, leaf_section(cpu, domain, dfn)):
             address = await addr_to_dma_page_maddr(cpu, self.driver, domain, dfn, alloc=False)
             if address is None:
                 return OK, FlushType.NONE

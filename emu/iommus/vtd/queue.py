@@ -1,7 +1,7 @@
 """The invalidation queue (section 6.5.2): a ring in memory, and the registers that software and hardware see of it."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import attrs
 
@@ -24,12 +24,23 @@ DESCRIPTOR_BYTES = 16
 TAIL, FIRST_SLOT = 0, 1
 
 
+class Engine(Protocol):
+    """What executes descriptors in the very step that posts them."""
+
+    def accesses(self, slots: range) -> Iterable[Access]:
+        """Return all that executing these slots may touch."""
+
+    def execute(self, step: int) -> None:
+        """Execute whatever is posted."""
+
+
 @attrs.define(eq=False)
 class InvalidationQueue:
     """The ring in memory and its registers IQA and IQT.
 
     Attributes:
         base: where the ring lies.
+        at_once: executes what is posted at once, where the unit does.
         tail: IQT as an index: the slot that software fills next.
         count: how many slots were ever posted.
         fetched: how many of them hardware has taken.
@@ -39,6 +50,7 @@ class InvalidationQueue:
 
     unit: str
     base: Maddr
+    at_once: Engine | None = None
     tail: int = 0
     count: int = 0
     fetched: int = 0
@@ -62,6 +74,11 @@ class InvalidationQueue:
     def slot_address(self, slot: int) -> Maddr:
         """Return where the descriptor of a slot lies; slots wrap round."""
         return Maddr(self.base + DESCRIPTOR_BYTES * (slot % ENTRIES))
+
+    def descriptor(self, slot: int, memory: Memory) -> Descriptor | None:
+        """Return what lies in a slot; None if it is no descriptor."""
+        address = self.slot_address(slot)
+        return decode_descriptor(memory.peek(address) | memory.peek(address + WORD_BYTES) << 64)
 
     def latch(self, slot: int) -> Latch:
         """Return the latch that is set when slot number `slot` is posted."""
@@ -110,6 +127,8 @@ class WriteTail(Operation[None]):
         posted = (self.value - self.queue.tail) % ENTRIES
         yield Access.to(self.queue.space, TAIL, Kind.WRITE)
         yield Access(self.queue.space, first, first + posted - 1, Kind.WRITE)
+        if self.queue.at_once is not None:
+            yield from self.queue.at_once.accesses(range(self.queue.count, self.queue.count + posted))
 
     def perform(self, step: int) -> None:
         queue = self.queue
@@ -118,6 +137,8 @@ class WriteTail(Operation[None]):
             queue.latch(queue.count).set(step)
             queue.tail = (queue.tail + 1) % ENTRIES
             queue.count += 1
+        if queue.at_once is not None:
+            queue.at_once.execute(step)
 
     def describe(self) -> tuple[str, Mapping[str, Any]]:
         return self.event, {"iommu": self.queue.unit, "slot": self.slot}
@@ -143,9 +164,7 @@ class Fetch(Wait):
         yield Access(WORDS, first, first + 1, Kind.READ)
 
     def perform(self, step: int) -> None:
-        address = self.queue.slot_address(self.slot)
-        low, high = self.memory.peek(address), self.memory.peek(address + WORD_BYTES)
-        self.descriptor = decode_descriptor(low | high << 64)
+        self.descriptor = self.queue.descriptor(self.slot, self.memory)
         self.queue.fetched += 1
         self.queue.error = self.descriptor is None
 

@@ -3,15 +3,16 @@
 import attrs
 
 from emu.engine import Trace
+from emu.engine.at_once import AtOnce
 from emu.engine.execution import ReadRecorder
 from emu.iommus.iotlb import Iotlb, IotlbEntry
 from emu.iommus.ledger import Ledger, Tables
 from emu.iommus.requests import Request, Requests
 from emu.iommus.vtd.contexts import ContextCache
 from emu.iommus.vtd.formats import decode_pte
-from emu.iommus.vtd.invalidation import engine
+from emu.iommus.vtd.invalidation import SynchronousEngine, engine
 from emu.iommus.vtd.queue import InvalidationQueue
-from emu.iommus.vtd.walk import walk
+from emu.iommus.vtd.walk import walk, walk_accesses
 from emu.memory import Memory
 from emu.units import frame_address
 
@@ -28,6 +29,9 @@ class VtdSettings:
         page_selective: CAP.PSI: page-selective invalidation is supported.
         snoop_control: ECAP.SC: leaves may carry SNP.
         iotlb_entries: size of the concrete IOTLB; None for as many as come.
+        synchronous: not architectural: descriptors are executed in the step that posts them, and what would have to
+            be drained begins again instead.
+        walk_at_once: not architectural: a walk is one step.
     """
 
     caching_mode: bool = False
@@ -37,6 +41,8 @@ class VtdSettings:
     page_selective: bool = True
     snoop_control: bool = True
     iotlb_entries: int | None = attrs.field(default=None, validator=attrs.validators.optional(attrs.validators.ge(1)))
+    synchronous: bool = False
+    walk_at_once: bool = False
 
 
 class VtdUnit:
@@ -51,10 +57,13 @@ class VtdUnit:
         self.contexts = ContextCache(name, memory, frame_address(memory.allocate_table()))
         self.iotlb = Iotlb(name, settings.iotlb_entries)
         self.requests = Requests(name)
-        self.queue = InvalidationQueue(name, frame_address(memory.allocate_data()))
+        at_once = SynchronousEngine(self) if settings.synchronous else None
+        self.queue = InvalidationQueue(name, frame_address(memory.allocate_data()), at_once)
 
     async def walk(self, request: Request) -> IotlbEntry | None:
         """Find a request's translation in the tables; None where it faults."""
+        if self.settings.walk_at_once:
+            return await AtOnce("walk", walk(self, request), lambda: walk_accesses(self, request), self.trace)
         return await walk(self, request)
 
     async def run(self) -> None:

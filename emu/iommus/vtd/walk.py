@@ -1,6 +1,6 @@
 """The walk of a VT-d unit: context cache or root and context entry, then one table word a level (section 3.6)."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from emu.engine import Access, Kind, Operation
@@ -10,7 +10,7 @@ from emu.iommus.translation import FAULT, LEVEL_BITS, Translation, entry_address
 from emu.iommus.vtd.contexts import context_entry_address, root_entry_address
 from emu.iommus.vtd.formats import ContextEntry, decode_context_entry, decode_pte, decode_root_entry
 from emu.memory import WORDS, Memory, word_number
-from emu.units import WORD_BYTES, Maddr, Mfn
+from emu.units import WORD_BYTES, Dfn, Maddr, Mfn
 
 if TYPE_CHECKING:
     from emu.iommus.vtd.unit import VtdUnit
@@ -140,6 +140,36 @@ async def walk_context(unit: "VtdUnit", request: Request) -> ContextEntry | None
         if await ContextFill(unit, source_id, decoded, tuple(found)):
             request.reads.extend(found)
             return decoded
+
+
+def walk_accesses(unit: "VtdUnit", request: Request) -> Iterator[Access]:
+    """Yield all that a walk made now may touch."""
+    source_id, memory, contexts = request.source_id, unit.memory, unit.contexts
+    yield contexts.access(Kind.WRITE, source_id, source_id)
+    cached = contexts.entries.get(source_id)
+    address = root_entry_address(contexts.root_table, source_id)
+    yield from ReadEntry(memory, address, "", source_id).accesses()
+    table = decode_root_entry(memory.seen(address))
+    if table is not None:
+        address = context_entry_address(table, source_id)
+        yield from ReadEntry(memory, address, "", source_id).accesses()
+        context = decode_context_entry(memory.seen(address) | memory.seen(address + WORD_BYTES) << 64)
+        context = cached[0] if cached else context
+        if context is not None:
+            for level, address in path_of(memory, context, request.dfn):
+                yield from ReadTable(memory, request, address, level).accesses()
+
+
+def path_of(memory: Memory, context: ContextEntry, dfn: Dfn) -> Iterator[tuple[int, Maddr]]:
+    """Yield the words that a walk of a context's tables reads now, each with its level."""
+    table = context.root
+    for level in range(context.levels, 0, -1):
+        address = entry_address(table, dfn, level)
+        yield level, address
+        entry = decode_pte(memory.seen(address), level)
+        if entry is None or entry.is_leaf:
+            return
+        table = entry.address
 
 
 async def walk(unit: "VtdUnit", request: Request) -> IotlbEntry | None:

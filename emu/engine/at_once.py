@@ -1,0 +1,74 @@
+"""Several operations in one step, where a model is to be smaller than what it models."""
+
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from typing import Any, TypeVar
+
+from emu.engine.operations import Access, Operation
+from emu.engine.trace import Trace
+
+Result = TypeVar("Result")
+
+
+class Together:
+    """A coroutine whose operations are performed as soon as they are enabled, in whatever step that becomes known.
+
+    Attributes:
+        pending: what it waits for; None once it has ended, with `result`.
+    """
+
+    def __init__(self, coroutine: Coroutine[Any, Any, Any], trace: Trace) -> None:
+        self.coroutine = coroutine
+        self.trace = trace
+        self.result: Any = None
+        self.pending: Operation[Any] | None = None
+        self.send(None)
+
+    def send(self, value: Any) -> None:
+        """Go on to the next operation, or to the end."""
+        try:
+            self.pending = self.coroutine.send(value)
+        except StopIteration as end:
+            self.pending, self.result = None, end.value
+
+    def perform(self, step: int) -> None:
+        """Perform all that is enabled; the trace has it as remarks."""
+        while (operation := self.pending) is not None and (operation.waits_for is None or operation.waits_for.is_set):
+            value = operation.perform(step)
+            name, fields = operation.describe()
+            self.trace.note(name, **fields)
+            self.send(value)
+
+
+class AtOnce(Operation[Result]):
+    """What a coroutine does that waits for nothing, in one step.
+
+    Args:
+        what: the event's name.
+        accesses: all that it may touch.
+    """
+
+    __slots__ = ("coroutine", "touches", "trace", "what")
+
+    def __init__(
+        self,
+        what: str,
+        coroutine: Coroutine[Any, Any, Result],
+        accesses: Callable[[], Iterable[Access]],
+        trace: Trace,
+    ) -> None:
+        self.what = what
+        self.coroutine = coroutine
+        self.touches = accesses
+        self.trace = trace
+
+    def accesses(self) -> Iterable[Access]:
+        return self.touches()
+
+    def perform(self, step: int) -> Result:
+        together = Together(self.coroutine, self.trace)
+        together.perform(step)
+        result: Result = together.result
+        return result
+
+    def describe(self) -> tuple[str, Mapping[str, Any]]:
+        return self.what, {}
