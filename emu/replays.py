@@ -5,6 +5,7 @@ import shlex
 import attrs
 
 from emu.checks.findings import Stale
+from emu.checks.signatures import Signature, signature
 from emu.errors import ScenarioError
 from emu.hypervisor.revisions import BUNDLED
 from emu.library import bundled_names, find
@@ -75,15 +76,21 @@ class Replay:
         run.on(host)
         return run
 
-    def with_witness(self, run: Run) -> "Replay":
+    def with_witness(self, run: Run, wanted: Signature | None = None) -> "Replay":
         """Return the replay cut after its first possible finding, with a device that uses what is stale.
+
+        Args:
+            wanted: take the first finding with this signature.
 
         Raises:
             ScenarioError: if there is no such finding, or the domain has no device.
         """
         for finding in run.matters.findings if run.matters else ():
             if isinstance(finding, Stale) and finding.use is None and run.matters is not None:
-                devices = run.matters.machine.domains[finding.domain].devices
+                machine = run.matters.machine
+                devices = machine.domains[finding.domain].devices
+                if wanted is not None and signature(finding, machine.trace) != wanted:
+                    continue
                 schedule = self.saved.schedule().cut(finding.step)
                 witness = Witness(devices[0].bdf, finding.dfn)
                 return attrs.evolve(self, saved=self.saved.following(schedule, witness))

@@ -14,9 +14,10 @@ from emu.engine.hosts import trio as controlled
 from emu.engine.strategies.random import RandomStrategy
 from emu.engine.strategies.replay import ReplayStrategy
 from emu.engine.strategies.round_robin import RoundRobinStrategy
+from emu.engine.watchdog import watchdog
 from emu.errors import LimitReached, ModelError, ScenarioError
 from emu.machine import Machine
-from emu.scenario import BoundScenario, Expectation
+from emu.scenario import BoundScenario, Expectation, Scenario
 from emu.units import Dfn
 
 
@@ -24,6 +25,7 @@ class Verdict(Enum):
     """What a run tells of what its scenario declares."""
 
     SHOWN = "shown"  # the declared finding shows
+    PROVED = "proved"  # there is no other execution, and none has shown anything
     CONSISTENT = "not contradicted"  # nothing speaks against it
     CONTRADICTED = "contradicted"  # there is a finding that was not declared
     UNDECIDED = "undecided"  # it ended before there was a verdict
@@ -51,6 +53,20 @@ def judge(expectation: Expectation, findings: list[Finding]) -> Verdict:
     return Verdict.SHOWN if any(map(expectation.is_shown_by, findings)) else Verdict.CONSISTENT
 
 
+def check_concurrency(scenario: Scenario, execution: Execution, findings: list[Finding]) -> None:
+    """Refuse a scenario in which nothing ran concurrently, found nothing, and was not meant to.
+
+    Raises:
+        ScenarioError: naming the scenario.
+    """
+    actors = [agent for agent in execution.agents if not agent.is_daemon]
+    if len(actors) < 2 and not (findings or scenario.is_sequential):
+        raise ScenarioError(
+            f"in {scenario.name} nothing runs concurrently: give a second CPU or a device something to do, or "
+            "declare it with @scenario(sequential=True)"
+        )
+
+
 @attrs.define
 class Run:
     """Executions of one scenario under one strategy.
@@ -68,6 +84,7 @@ class Run:
         on_progress: called whenever an execution has ended.
         replay: a schedule to follow instead of the strategy; `strategy` and `seed` then say how it was found.
         witness: device and page of an access that is appended to the schedule.
+        machine: of the present execution.
     """
 
     bound: BoundScenario
@@ -84,6 +101,7 @@ class Run:
     on_progress: Callable[[], None] = attrs.field(default=lambda: None)
     replay: Schedule | None = None
     witness: tuple[str, Dfn] | None = None
+    machine: Machine | None = None
 
     def on(self, host: str) -> None:
         """Run on a host: "trio" or "direct".
@@ -94,17 +112,22 @@ class Run:
         if self.is_free and host != "trio":
             raise ScenarioError("the free strategy runs on Trio only: leave --host out, or choose another strategy")
         try:
-            if host == "direct":
-                direct.run_each(self.each())
-            elif self.is_free:
-                trio.run(controlled.run_each_by, self.run_freely, self.each())
-            else:
-                controlled.run_each(self.each())
+            with watchdog(self.progress):
+                if host == "direct":
+                    direct.run_each(self.each())
+                elif self.is_free:
+                    trio.run(controlled.run_each_by, self.run_freely, self.each())
+                else:
+                    controlled.run_each(self.each())
         except LimitReached as limit:
             self.limit = str(limit)
             self.look_at_unfinished()
         except ModelError as failure:
             self.failure = failure
+
+    def progress(self) -> tuple[int, int]:
+        """Return what changes with every step."""
+        return self.done, -1 if self.machine is None else self.machine.trace.step
 
     def look_at_unfinished(self) -> None:
         """Judge what was found in an execution before a limit stopped it."""
@@ -122,7 +145,7 @@ class Run:
         """Yield executions to be run, and look at each once it has ended."""
         count = 1 if self.strategy == "round-robin" or self.replay else self.executions
         for seed in range(self.seed, self.seed + count):
-            machine = self.bound.build(sources=self.sources, is_checking=True)
+            self.machine = machine = self.bound.build(sources=self.sources, is_checking=True)
             witness = machine.add_witness(*self.witness) if self.witness else None
             execution = machine.execution(self.make_strategy(seed, witness))
             has_findings = self.matters is not None and bool(self.matters.findings)
@@ -131,7 +154,7 @@ class Run:
             yield execution
             self.done += 1
             findings = machine.conclude(execution)
-            self.check_concurrency(execution, findings)
+            check_concurrency(self.bound.scenario, execution, findings)
             ended = Ended(seed, machine, findings, judge(self.bound.expectation, findings))
             decides = ended.verdict in {Verdict.SHOWN, Verdict.CONTRADICTED}
             if decides or not has_findings:
@@ -151,20 +174,6 @@ class Run:
         if self.replay is not None:
             return ReplayStrategy(self.replay, witness)
         return RoundRobinStrategy() if self.strategy == "round-robin" else RandomStrategy.seeded(seed)
-
-    def check_concurrency(self, execution: Execution, findings: list[Finding]) -> None:
-        """Refuse a scenario in which nothing ran concurrently, found nothing, and was not meant to.
-
-        Raises:
-            ScenarioError: naming the scenario.
-        """
-        scenario = self.bound.scenario
-        actors = [agent for agent in execution.agents if not agent.is_daemon]
-        if len(actors) < 2 and not (findings or scenario.is_sequential):
-            raise ScenarioError(
-                f"in {scenario.name} nothing runs concurrently: give a second CPU or a device something to do, or "
-                "declare it with @scenario(sequential=True)"
-            )
 
     @property
     def was_cut_short(self) -> bool:

@@ -17,7 +17,7 @@ LAYERS = (
     ("devices",),
     ("hypervisor",),
     ("checks",),
-    ("boot", "machine", "scenario", "library", "runs", "saved", "replays"),
+    ("boot", "machine", "scenario", "library", "runs", "saved", "replays", "explorations"),
     ("reports",),
     ("cli", "__main__"),
 )

@@ -7,8 +7,9 @@ import attrs
 from emu.engine import Deadlock
 from emu.hypervisor.records import HookFailure, Update
 from emu.iommus.ledger import Path, PathEntry
-from emu.iommus.translation import FAULT
-from emu.units import Dfn
+from emu.iommus.translation import FAULT, translated_frame
+from emu.iommus.vtd.formats import decode_pte
+from emu.units import Dfn, Mfn
 
 
 class FindingKind(Enum):
@@ -71,6 +72,13 @@ class Stale:
         if self.promise == "owed":
             return FindingKind.OWED
         return FindingKind.STALE_FAULT if self.path.translation == FAULT else FindingKind.STALE
+
+    @property
+    def frame(self) -> Mfn | None:
+        """The frame to which the old path leads; None if it leads to a fault."""
+        leaf, level, *_ = self.path.translation
+        entry = decode_pte(leaf, level)
+        return translated_frame(entry, self.dfn, level) if entry else None
 
     @property
     def evidence(self) -> Evidence:

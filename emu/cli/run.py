@@ -16,12 +16,13 @@ from emu.cli.files import open_log_file
 from emu.cli.terminal import show_progress, wants_colors
 
 if TYPE_CHECKING:
+    from emu.explorations import ScenarioExploration
     from emu.reports.run import RunReport
     from emu.runs import Run
     from emu.saved import SavedSchedule
 
 STRATEGIES = ("random", "round-robin", "free")
-STATUS = {"shown": 0, "not contradicted": 0, "contradicted": 1, "undecided": 3}
+STATUS = {"shown": 0, "proved": 0, "not contradicted": 0, "contradicted": 1, "undecided": 3}
 EMULATOR_BUG = 70
 
 
@@ -117,8 +118,8 @@ def open_log(path: str | None) -> Iterator[BinaryIO | None]:
 
 
 @contextmanager
-def stop_on_interrupt(run: "Run") -> Iterator[None]:
-    """Let Ctrl-C end the run after the present execution; a second one ends it at once."""
+def stop_on_interrupt(run: "Run | ScenarioExploration") -> Iterator[None]:
+    """Let Ctrl-C end it after the present execution; a second one ends it at once."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         run.is_stopping = True

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, TextIO
 import click
 
 if TYPE_CHECKING:
+    from emu.explorations import ScenarioExploration
     from emu.runs import Run
 
 SECONDS_BETWEEN_LINES = 10
+SECONDS_BETWEEN_UPDATES = 0.1
 
 
 def wants_colors(file: TextIO) -> bool:
@@ -46,4 +48,40 @@ def show_progress(run: "Run") -> Iterator[None]:
                 click.echo(f"emu: {run.done} of {run.executions} executions", err=True)
 
         run.on_progress = tell
+        yield
+
+
+@contextmanager
+def show_exploration(exploration: "ScenarioExploration") -> Iterator[None]:
+    """Show how many executions have ended, and of about how many: a line that changes, or one now and then."""
+
+    def state() -> str:
+        share = exploration.share
+        whole = f" of about {exploration.done / share:.2g}" if share else ""
+        causes = len(exploration.causes)
+        return f"{exploration.done}{whole} executions, {causes} finding{'' if causes == 1 else 's'}"
+
+    last = time.monotonic()
+    if sys.stderr.isatty():
+        from rich.console import Console
+
+        with Console(stderr=True).status("exploring") as status:
+
+            def update() -> None:
+                nonlocal last
+                if time.monotonic() - last >= SECONDS_BETWEEN_UPDATES:
+                    last = time.monotonic()
+                    status.update(state())
+
+            exploration.on_progress = update
+            yield
+    else:
+
+        def tell() -> None:
+            nonlocal last
+            if time.monotonic() - last >= SECONDS_BETWEEN_LINES:
+                last = time.monotonic()
+                click.echo(f"emu: {state()}", err=True)
+
+        exploration.on_progress = tell
         yield

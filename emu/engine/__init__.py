@@ -9,6 +9,7 @@ strategies/     who goes next
 dependence.py   which steps depend on one another
 exploration.py  every execution of a program, as a search asks for them
 variables.py, locks.py, sections.py  shared objects for any protocol, and what is done under a lock
+watchdog.py     notices an agent that awaits nothing
 trace.py        what happened, step by step
 schedules.py    the decisions of an execution, from which it can be repeated
 sources.py      the source lines at which an agent is suspended

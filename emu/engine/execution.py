@@ -19,6 +19,7 @@ from emu.engine.sections import Sections
 from emu.engine.sources import raised_at, suspended_at
 from emu.engine.strategies import Strategy
 from emu.engine.trace import Trace
+from emu.engine.watchdog import NoOperationError
 from emu.errors import EmuError, InternalError, LimitReached, ModelError, ScenarioError
 
 
@@ -224,7 +225,7 @@ class Execution:
         self.place(agent)
         if isinstance(error, StopIteration):
             return
-        if isinstance(error, Exception | SystemExit) and (
+        if isinstance(error, Exception | SystemExit | NoOperationError) and (
             not isinstance(error, EmuError) or isinstance(error, ScenarioError)
         ):
             raise agent_raised(agent, error) from error
@@ -301,6 +302,8 @@ class UndeclaredReadError(InternalError):
 def agent_raised(agent: Agent, error: BaseException) -> ModelError:
     """Return the error for an agent whose own code raised, or asked for what cannot be done."""
     where = f"{agent.name}, at {raised_at(error)}"
+    if isinstance(error, NoOperationError):
+        return ModelError(f"{where}, runs on and on without awaiting an operation: await one in each round of a loop")
     if isinstance(error, ScenarioError):
         return ModelError(f"{error} ({where})")
     if isinstance(error, RuntimeError) and "async context" in str(error):

@@ -62,6 +62,10 @@ class Trace:
             if not isinstance(record, Event):
                 yield agent, record
 
+    def agent_of(self, step: int) -> Agent:
+        """Return who took a step."""
+        return next(agent for number, agent, _ in self._records if number == step)
+
     def events(self) -> Iterator[Event]:
         """Render the events in order."""
         for step, agent, record in self._records:

@@ -7,10 +7,7 @@ import cattrs
 from emu.checks.findings import Finding, Illegal, LostError, Stale, Stuck
 from emu.engine import Trace
 from emu.hypervisor.ops import RESULT_NAMES
-from emu.iommus.translation import FAULT, translated_frame
-from emu.iommus.vtd.formats import decode_pte
 from emu.reports.explain import Explanation, explain
-from emu.units import Mfn
 
 
 def sentence(finding: Finding, trace: Trace) -> str:
@@ -49,8 +46,8 @@ def pages(finding: LostError) -> str:
 def stale_sentence(finding: Stale, why: Explanation) -> str:
     """Say what is stale, since when, who promised otherwise, and which flush was late or missing."""
     use = f", and did for device {finding.use.device} at step {finding.use.step}" if finding.use else ""
-    is_fault = finding.path.translation == FAULT
-    harm = "refuse access to it" if is_fault else f"translate it to mfn {old_frame(finding):#x}"
+    is_fault = finding.frame is None
+    harm = "refuse access to it" if is_fault else f"translate it to mfn {finding.frame:#x}"
     page = f"domain {finding.domain} dfn {finding.dfn:#x}"
     if finding.promise == "owed":
         what, moment = (
@@ -99,13 +96,6 @@ def at(source: str | None) -> str:
     return f" ({source})" if source else ""
 
 
-def old_frame(finding: Stale) -> Mfn:
-    """Return the frame to which the old path leads."""
-    leaf, level, *_ = finding.path.translation
-    entry = decode_pte(leaf, level)
-    return translated_frame(entry, finding.dfn, level) if entry else Mfn(0)
-
-
 def data(finding: Finding, trace: Trace) -> dict[str, Any]:
     """Return a finding as what JSON can hold, its sentence included."""
     if isinstance(finding, Stale):
@@ -126,7 +116,7 @@ def stale_data(finding: Stale, why: Explanation) -> dict[str, Any]:
         "step": finding.step,
         "domain": finding.domain,
         "dfn": finding.dfn,
-        "mfn": old_frame(finding),
+        "mfn": finding.frame,
         "iommu": finding.unit,
         "tag": finding.tag,
         "use": cattrs.unstructure(finding.use),

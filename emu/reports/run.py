@@ -85,7 +85,7 @@ class RunReport:
                 return f"{about}: not shown in {count}{stopped}; {close}"
             case Verdict.UNDECIDED:
                 return f"{about}: no verdict after {count}{stopped}"
-            case Verdict.CONSISTENT:
+            case _:
                 hint = "; to search for it: --executions 1000" if run.bound.expectation.kind else ""
                 return f"{about}: not contradicted by {count}{hint}"
 

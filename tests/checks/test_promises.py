@@ -18,7 +18,6 @@ from emu.hypervisor.records import CallRecord
 from emu.hypervisor.revisions import Revision, load_revision
 from emu.hypervisor.v1.iommu import iommu_iotlb_flush
 from emu.machine import Description, Machine
-from emu.reports.findings import old_frame
 from emu.units import Dfn, Mfn, offset
 
 V1 = load_revision("v1")
@@ -231,7 +230,7 @@ def test_an_old_path_to_the_very_leaf_that_was_found_does_no_harm(execute: Execu
     execute(machine)
     stale = [finding for finding in judged if isinstance(finding, Stale)]
     assert {finding.promise for finding in stale} == {"mapped"}
-    left = [(old_frame(finding), finding.path.translation.write) for finding in stale]
+    left = [(finding.frame, finding.path.translation.write) for finding in stale]
     assert left == [(frame, False), (other, True)][: 1 + detour]
 
 

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from emu.engine.execution import Execution
 
 
+KEEPS_STATE = "something is kept between executions; make all of it anew in the scenario's function"
+
+
 class Strategy(Protocol):
     """What chooses."""
 
@@ -55,5 +58,5 @@ def not_repeated(agent: Agent, step: int) -> ModelError:
     now = "cannot go on" if not agent.is_enabled else f"announces {type(agent.pending).__name__}"
     return ModelError(
         f"{agent.name} {now} at step {step}, and did something else after the very same steps in an earlier execution: "
-        "something is kept between executions; make all of it anew in the scenario's function"
+        f"{KEEPS_STATE}"
     )

@@ -16,7 +16,7 @@ class ScheduleDoesNotFitError(ModelError):
 
 @attrs.define
 class ReplayStrategy:
-    """Pick and choose as a schedule says; after its end let the witness go on alone, if there is one.
+    """Pick and choose as a schedule says; after its end let the witness go on, if there is one, and then the rest.
 
     Attributes:
         witness: name of the agent that is appended to the schedule.
@@ -29,7 +29,9 @@ class ReplayStrategy:
 
     def pick(self, enabled: Sequence[Agent]) -> Agent | None:
         if self.step == len(self.schedule.agents):
-            return next((agent for agent in enabled if agent.name == self.witness), None)
+            if self.witness is None:
+                return None
+            return next((agent for agent in enabled if agent.name == self.witness), enabled[0])
         name = self.schedule.agents[self.step]
         recorded = self.schedule.operations[self.step] if self.schedule.operations else None
         self.step += 1
@@ -42,6 +44,8 @@ class ReplayStrategy:
         return agent
 
     def choose(self, choice: Choose) -> int:
+        if self.witness is not None and self.step == len(self.schedule.agents):
+            return 0
         if self.choice == len(self.schedule.choices):
             raise self.differs("nothing was chosen", f"{choice.about} is to be chosen")
         chosen = self.schedule.choices[self.choice]
