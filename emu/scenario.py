@@ -136,6 +136,7 @@ class Scenario:
 
     Attributes:
         is_sequential: nothing in it runs concurrently, on purpose.
+        small: parameters with which it has few traces, and still shows what it declares.
     """
 
     name: str
@@ -144,6 +145,7 @@ class Scenario:
     expect: Expect = attrs.field(repr=False)
     parameters: tuple[Parameter, ...]
     is_sequential: bool = False
+    small: Mapping[str, str] = attrs.field(factory=dict)
 
     def bind(self, texts: Mapping[str, str]) -> "BoundScenario":
         """Return the scenario with the values that a user wrote, and defaults for the rest.
@@ -229,12 +231,19 @@ class BoundScenario:
         return [f"{p.name}={p.show(self.values[p.name])}" for p in parameters if self.values[p.name] != p.default]
 
 
-def scenario(*, expect: Expect | Expectation, sequential: bool = False) -> Callable[[Build], Scenario]:
+SMALL = {"levels": "3", "synchronous": "true", "walk_at_once": "true"}
+
+
+def scenario(
+    *, expect: Expect | Expectation, sequential: bool = False, small: Mapping[str, str] | None = None
+) -> Callable[[Build], Scenario]:
     """Make a scenario of a function that takes a `Machine` and keyword parameters with defaults.
 
     Args:
         expect: the declared verdict, or a function from the parameters (by keyword, the machine's among them) to it.
         sequential: the scenario means to run nothing concurrently.
+        small: parameters as a user writes them, with which it can be compared with every interleaving: one page, few
+            calls. Three levels, a synchronous engine and walks in one step come with them.
     """
     if not (isinstance(expect, Expectation) or callable(expect)):
         raise ScenarioError(
@@ -246,7 +255,9 @@ def scenario(*, expect: Expect | Expectation, sequential: bool = False) -> Calla
             raise ScenarioError(f"{build.__name__} is async: write a plain def that gives async functions to CPUs")
         expected = (lambda **_: expect) if isinstance(expect, Expectation) else expect
         story = (inspect.getdoc(build) or "").split("\n\n")[0].replace("\n", " ")
-        return Scenario(build.__name__, story, build, expected, parameters_of(build), sequential)
+        return Scenario(
+            build.__name__, story, build, expected, parameters_of(build), sequential, {**SMALL, **(small or {})}
+        )
 
     return decorate
 

@@ -11,7 +11,7 @@ from emu.units import Dfn, offset, page_count
 G = Dfn(0x1000)
 
 
-@scenario(expect=CLEAN)
+@scenario(expect=CLEAN, small={"order": "1", "dma": "2"})
 def replace_while_device_reads(m: Machine, *, order: PageOrder = 2, dma: Annotated[int, Bounds(1, 1000)] = 4) -> None:
     """A CPU replaces a range that a device reads; its caller keeps the old frames until the map has returned.
 

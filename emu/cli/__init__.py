@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from emu.cli.explore import explore_command
+from emu.cli.bench import bench_command
 from emu.cli.list import list_command
 from emu.cli.log import log_command
 from emu.cli.replay import replay_command
@@ -46,6 +47,7 @@ def cli() -> None:
 
 
 cli.add_command(explore_command)
+cli.add_command(bench_command)
 cli.add_command(list_command)
 cli.add_command(log_command)
 cli.add_command(replay_command)

@@ -44,20 +44,21 @@ class AtOnce(Operation[Result]):
 
     Args:
         what: the event's name.
+        make: makes the coroutine.
         accesses: all that it may touch.
     """
 
-    __slots__ = ("coroutine", "touches", "trace", "what")
+    __slots__ = ("make", "touches", "trace", "what")
 
     def __init__(
         self,
         what: str,
-        coroutine: Coroutine[Any, Any, Result],
+        make: Callable[[], Coroutine[Any, Any, Result]],
         accesses: Callable[[], Iterable[Access]],
         trace: Trace,
     ) -> None:
         self.what = what
-        self.coroutine = coroutine
+        self.make = make
         self.touches = accesses
         self.trace = trace
 
@@ -65,7 +66,7 @@ class AtOnce(Operation[Result]):
         return self.touches()
 
     def perform(self, step: int) -> Result:
-        together = Together(self.coroutine, self.trace)
+        together = Together(self.make(), self.trace)
         together.perform(step)
         result: Result = together.result
         return result

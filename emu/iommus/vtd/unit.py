@@ -63,7 +63,7 @@ class VtdUnit:
     async def walk(self, request: Request) -> IotlbEntry | None:
         """Find a request's translation in the tables; None where it faults."""
         if self.settings.walk_at_once:
-            return await AtOnce("walk", walk(self, request), lambda: walk_accesses(self, request), self.trace)
+            return await AtOnce("walk", lambda: walk(self, request), lambda: walk_accesses(self, request), self.trace)
         return await walk(self, request)
 
     async def run(self) -> None:

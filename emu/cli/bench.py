@@ -1,0 +1,90 @@
+"""`emu bench`: benchmarks whose number of traces is known, counted and timed."""
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from emu.cli.terminal import wants_colors
+
+if TYPE_CHECKING:
+    from emu.benchmark import Benchmark, Program
+
+RIGHT, WRONG = 0, 1
+
+
+@click.command("bench")
+@click.argument("names", nargs=-1)
+@click.option("--all", "with_long", is_flag=True, help="Take the sizes that take long, too: some minutes.")
+@click.option("--list", "is_list", is_flag=True, help="Show the benchmarks, and run none.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def bench_command(*, names: tuple[str, ...], with_long: bool, is_list: bool, as_json: bool) -> int:
+    """Count the traces of benchmarks, and time the search that finds them.
+
+    NAMES are benchmarks, perhaps with a size: `sb`, `sb-6`. Without any, all
+    of them are taken, and single steps are timed too.
+
+    Exit status 1 if a count is not as it is known to be; no time decides it.
+    """
+    from emu.library import benchmarks, find_programs
+
+    programs = find_programs(names, with_long=with_long)
+    if is_list:
+        show_list(list(benchmarks().values()), as_json=as_json)
+        return RIGHT
+    return show_json(programs, with_steps=not names) if as_json else show_table(programs, with_steps=not names)
+
+
+def show_table(programs: Sequence["Program"], *, with_steps: bool) -> int:
+    """Print a line for each program as soon as it was measured, and what is wrong; return the exit status."""
+    from emu.measures.programs import measure
+    from emu.measures.steps import measure_steps
+    from emu.reports.bench import HEAD, NOTE, STEPS_HEAD, line, steps_line
+
+    colors, mistakes = wants_colors(sys.stdout), []
+    click.secho(HEAD, bold=True, color=colors)
+    for program in programs:
+        measured = measure(program)
+        click.secho(line(measured), fg="red" if measured.mistakes() else None, color=colors)
+        sys.stdout.flush()
+        mistakes += measured.mistakes()
+    if with_steps:
+        click.secho(f"\n{STEPS_HEAD}", bold=True, color=colors)
+        for step in measure_steps():
+            click.echo(steps_line(step))
+    click.echo(f"\n{click.wrap_text(NOTE, width=80)}")
+    for mistake in mistakes:
+        click.secho(f"\n{click.wrap_text(f'wrong: {mistake}', width=80)}", fg="red", bold=True, color=colors)
+    return WRONG if mistakes else RIGHT
+
+
+def show_json(programs: Sequence["Program"], *, with_steps: bool) -> int:
+    """Print all measures as JSON; return the exit status."""
+    import orjson
+
+    from emu.measures.programs import measure
+    from emu.measures.steps import measure_steps
+    from emu.reports.bench import data, steps_data
+
+    measured = [measure(program) for program in programs]
+    steps = list(measure_steps()) if with_steps else []
+    report = {"programs": [data(one) for one in measured], "steps": [steps_data(one) for one in steps]}
+    click.echo(orjson.dumps(report, option=orjson.OPT_INDENT_2).decode())
+    return WRONG if any(one.mistakes() for one in measured) else RIGHT
+
+
+def show_list(benchmarks: Sequence["Benchmark"], *, as_json: bool) -> None:
+    """Print the names, the sizes that are worth a look, and the stories."""
+    if as_json:
+        import orjson
+
+        listed = [{"name": one.name, "story": one.story, "sizes": one.sizes, "long": one.long} for one in benchmarks]
+        click.echo(orjson.dumps({"benchmarks": listed}, option=orjson.OPT_INDENT_2).decode())
+        return
+    for one in benchmarks:
+        sizes = ", ".join(map(str, one.sizes)) or "none"
+        more = f", and {', '.join(map(str, one.long))} with --all" if one.long else ""
+        click.secho(one.name, bold=True)
+        click.echo(click.wrap_text(one.story, width=80, initial_indent="  ", subsequent_indent="  "))
+        click.echo(f"  sizes {sizes}{more}\n")

@@ -1,0 +1,271 @@
+"""An exploration misses nothing: compared with every class of interleavings, and with random schedules.
+
+The search here is independent of the engine's: it goes over the classes of prefixes and takes every step that is
+enabled in each, so every way into a class is executed, and what the agents have seen must not depend on the way.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import attrs
+import pytest
+
+from emu.checks.signatures import Signature, signature
+from emu.engine import Access, Agent, Choose, Execution
+from emu.engine.hosts import direct
+from emu.engine.strategies.random import RandomStrategy
+from emu.explorations import ScenarioExploration
+from emu.library import bundled, bundled_names, find
+from emu.machine import Machine
+from emu.scenario import BoundScenario
+
+CLASSES_MAX = 200_000
+
+WITHOUT_SMALL_FORM: tuple[str, ...] = ()
+"""Scenarios whose every class cannot be enumerated; never more than five."""
+
+TIMES = {"began", "held", "held_since", "holder", "waited", "waited_for", "reads"}
+"""What an event tells of steps, or of who came before: equal classes may differ in it."""
+
+Way = tuple[int, int]
+Levels = tuple[tuple[Way, ...], ...]
+
+
+@attrs.define
+class Chosen:
+    """Makes the choice that it was told to make."""
+
+    chosen: int = 0
+
+    def pick(self, enabled: Sequence[Agent]) -> Agent:
+        return enabled[0]
+
+    def choose(self, choice: Choose) -> int:
+        return self.chosen
+
+
+@attrs.define
+class Prefix:
+    """An execution as far as it has come.
+
+    Attributes:
+        ways: who has taken each step, and what it chose.
+        performed: who performed what, and on which level of the normal form.
+        seen: for each agent, what its steps have told it.
+    """
+
+    machine: Machine
+    execution: Execution
+    strategy: Chosen
+    ways: list[Way]
+    performed: list[tuple[int, tuple[Access, ...], int]]
+    levels: list[list[Way]]
+    seen: list[int]
+
+    @classmethod
+    def begin(cls, bound: BoundScenario) -> "Prefix":
+        strategy = Chosen()
+        machine = bound.build(is_checking=True)
+        execution = machine.execution(strategy)
+        for agent in execution.agents:
+            execution.start(agent)
+        count = len(execution.agents)
+        return cls(machine, execution, strategy, [], [], [[] for _ in range(count)], [0] * count)
+
+    def go_on(self) -> list[Way]:
+        """Return the steps that can be taken now."""
+        return [
+            (number, chosen)
+            for number, agent in enumerate(self.execution.agents)
+            if agent.can_step()
+            for chosen in range(agent.pending.count if isinstance(agent.pending, Choose) else 1)
+        ]
+
+    def take(self, way: Way) -> None:
+        """Take a step."""
+        number, self.strategy.chosen = way
+        agent = self.execution.agents[number]
+        operation = agent.pending
+        assert operation is not None
+        accesses = tuple(operation.accesses())
+        level = 1 + max(
+            (
+                level
+                for other, theirs, level in self.performed
+                if other == number or any(one.conflicts(two) for one in accesses for two in theirs)
+            ),
+            default=0,
+        )
+        self.execution.step(agent)
+        self.ways.append(way)
+        self.performed.append((number, accesses, level))
+        self.levels[number].append((level, way[1]))
+        self.seen[number] = hash((self.seen[number], *told(operation.describe())))
+
+    def key(self) -> Levels:
+        """Return the normal form."""
+        return tuple(map(tuple, self.levels))
+
+    def verdict(self) -> frozenset[Signature]:
+        """Return what the checks have found so far."""
+        return frozenset(signature(finding, self.machine.trace) for finding in self.machine.findings)
+
+
+def told(event: tuple[str, Any]) -> Iterator[str]:
+    name, fields = event
+    yield "lock.ticket" if name == "lock.contend" else name
+    for key, value in fields.items():
+        if key not in TIMES:
+            yield f"{key}={value}"
+
+
+@attrs.define
+class Classes:
+    """Every class of interleavings of a scenario.
+
+    Attributes:
+        traces: how many of them cannot go on.
+        signatures: of all that was found.
+    """
+
+    known: dict[Levels, tuple[tuple[int, ...], frozenset[Signature]]] = attrs.field(factory=dict)
+    traces: int = 0
+    signatures: set[Signature] = attrs.field(factory=set)
+
+    @classmethod
+    def of(cls, bound: BoundScenario) -> "Classes":
+        found = cls()
+        to_do: list[list[Way]] = [[]]
+        while to_do:
+            ways = to_do.pop()
+            prefix = Prefix.begin(bound)
+            for way in ways:
+                prefix.take(way)
+            while found.enter(prefix):
+                following = prefix.go_on()
+                if not following:
+                    found.end(prefix)
+                    break
+                to_do += [[*prefix.ways, way] for way in following[1:]]
+                prefix.take(following[0])
+            prefix.execution.end()
+        return found
+
+    def enter(self, prefix: Prefix) -> bool:
+        """Enter a class; return whether it is new. Every way into it must look the same."""
+        key = prefix.key()
+        looks = (tuple(prefix.seen), prefix.verdict())
+        known = self.known.setdefault(key, looks)
+        assert known == looks, f"two interleavings of one class differ: {prefix.ways}"
+        assert len(self.known) <= CLASSES_MAX
+        return known is looks
+
+    def end(self, prefix: Prefix) -> None:
+        self.traces += 1
+        assert prefix.execution.pick() is None
+        findings = prefix.machine.conclude(prefix.execution)
+        self.signatures |= {signature(finding, prefix.machine.trace) for finding in findings}
+
+
+def explored(bound: BoundScenario, *, sections: bool, strategy: str = "optimal") -> ScenarioExploration:
+    done = ScenarioExploration(bound, bound.scenario.name, strategy, sections=sections)
+    for execution in done.each():
+        direct.run(execution)
+    assert done.is_exhausted
+    assert done.blocked == 0
+    return done
+
+
+def seeded(bound: BoundScenario, seeds: int) -> set[Signature]:
+    """Return the signatures that random schedules show."""
+    shown: set[Signature] = set()
+    for seed in range(seeds):
+        machine = bound.build()
+        execution = machine.execution(RandomStrategy.seeded(seed))
+        direct.run(execution)
+        shown |= {signature(finding, machine.trace) for finding in machine.conclude(execution)}
+    return shown
+
+
+SMALL_FORMS = [
+    (name, revision)
+    for name in bundled_names()
+    if name not in WITHOUT_SMALL_FORM
+    for revision in ("implicit", "v1", "merged")
+]
+
+
+def test_at_most_five_scenarios_have_no_small_form() -> None:
+    assert set(WITHOUT_SMALL_FORM) <= set(bundled())
+    assert len(WITHOUT_SMALL_FORM) <= 5
+
+
+@pytest.mark.parametrize(("name", "revision"), SMALL_FORMS)
+def test_every_class_of_interleavings_is_explored_once_and_has_one_verdict(name: str, revision: str) -> None:
+    scenario = find(name)
+    bound = scenario.bind({**scenario.small, "revision": revision})
+    classes = Classes.of(bound)
+    stepwise, short = explored(bound, sections=False), explored(bound, sections=True)
+    assert stepwise.done == classes.traces
+    assert set(stepwise.causes) == set(short.causes) == classes.signatures
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("remap_before_flush", ""),
+        ("remap_before_flush", "levels=3 outer_lock=across-flush"),
+        ("unmap_twice_before_flush", "levels=3 revision=merged"),
+        ("unmap_twice_before_flush", "levels=3 coherent=false"),
+        ("replace_while_device_reads", "levels=3 order=1 dma=2"),
+        ("map_into_flagged_region", "levels=3"),
+    ],
+)
+def test_with_an_engine_of_its_own_too(name: str, parameters: str) -> None:
+    bound = find(name).bind(dict(pair.split("=") for pair in parameters.split()))
+    classes = Classes.of(bound)
+    done = explored(bound, sections=False)
+    assert done.done == classes.traces
+    assert set(done.causes) == set(explored(bound, sections=True).causes) == classes.signatures
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "traces", "with_findings"),
+    [
+        ("remap_before_flush", "", 16, 2),
+        ("remap_before_flush", "levels=3", 16, 2),
+        ("remap_before_flush", "synchronous=true", 15, 1),
+        ("remap_before_flush", "dma=1", 187, 17),
+        ("remap_before_flush", "outer_lock=across-flush", 2, 0),
+        ("remap_before_flush", "repaired=true", 1, 0),
+        ("two_wait_for_mapping_lock", "", 6, 0),
+        ("map_dma_unmap_dma", "", 1, 0),
+        ("map_fails_halfway", "", 1, 1),
+        ("unmap_twice_before_flush", "levels=3 coherent=false", 40, 2),
+    ],
+)
+def test_the_reference_races_have_so_many_traces(name: str, parameters: str, traces: int, with_findings: int) -> None:
+    bound = find(name).bind(dict(pair.split("=") for pair in parameters.split()))
+    done = explored(bound, sections=False)
+    assert (done.done, sum(cause.executions for cause in done.causes.values())) == (traces, with_findings)
+
+
+@pytest.mark.parametrize("name", bundled_names())
+def test_random_schedules_show_nothing_that_an_exploration_misses(name: str) -> None:
+    bound = find(name).bind({})
+    assert seeded(bound, 500) <= set(explored(bound, sections=True).causes)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", bundled_names())
+def test_twenty_thousand_random_schedules_show_nothing_that_an_exploration_misses(name: str) -> None:
+    bound = find(name).bind({})
+    assert seeded(bound, 20_000) <= set(explored(bound, sections=True).causes)
+
+
+@pytest.mark.parametrize("name", ["remap_before_flush", "unmap_twice_before_flush"])
+@pytest.mark.parametrize("revision", ["implicit", "v1", "merged"])
+@pytest.mark.parametrize("order", [0, 1])
+def test_sections_in_one_step_show_what_sections_step_by_step_show(name: str, revision: str, order: int) -> None:
+    bound = find(name).bind({"revision": revision, "order": str(order)})
+    assert set(explored(bound, sections=True).causes) == set(explored(bound, sections=False).causes)
