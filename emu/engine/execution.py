@@ -149,23 +149,33 @@ class Execution:
         if operation is None:
             raise InternalError(f"{agent.name} was chosen without an operation to perform")
         trace = self.trace
-        step = trace.begin(agent)
-        declared: Sequence[Access] = ()
-        if self.is_checking or trace.sources:
-            declared = tuple(operation.accesses())
-            if trace.sources:
-                trace.announced.append(describe_announced(operation, declared))
-        if self.sections is not None:
-            self.sections.watch(operation)
+        is_watched = self.is_checking or trace.sources or self.sections is not None
+        declared = self.look_at(agent, operation) if is_watched else ()
+        step = trace.begin(agent, operation)
         if isinstance(operation, Choose):
             operation.chosen = self.strategy.choose(operation)
-        trace.record(operation)
         result = self.perform_checked(operation, step, declared) if self.is_checking else operation.perform(step)
         self.resume(agent, result)
         if self.blocked:
             self.wake()
         if agent.foreign is not None and not may_await_trio:
             refuse_foreign(agent)
+
+    def look_at(self, agent: Agent, operation: Operation[Any]) -> Sequence[Access]:
+        """Note what is about to be performed; return what it declares, where that is asked for."""
+        if self.sections is not None:
+            self.sections.watch(operation)
+        if not (self.is_checking or self.trace.sources):
+            return ()
+        declared = tuple(operation.accesses())
+        if self.trace.sources:
+            self.trace.keep_source(agent, describe_announced(operation, declared))
+        return declared
+
+    def take_short(self, sections: Sections) -> None:
+        """Take sections in one step, from the start of the execution."""
+        self.sections = sections
+        sections.begin()
 
     def perform_checked(self, operation: Operation[Any], step: int, declared: Sequence[Access]) -> Any:
         """Perform an operation; whatever it reads of checked state must have been declared."""
@@ -188,8 +198,18 @@ class Execution:
         self.trace.agent = None if self.has_ended else agent
         try:
             awaited = agent.coroutine.send(value)
+        except StopIteration:
+            self.leave(agent)
+            return
         except BaseException as error:  # noqa: BLE001 - looked at there
-            self.leave(agent, error)
+            self.fail(agent, error)
+            return
+        if isinstance(awaited, Operation) and awaited.waits_for is None:
+            agent.pending = awaited
+            agent.announced = self.trace.step
+            if not agent.is_enabled:
+                agent.foreign = None
+                self.enable(agent)
         else:
             self.announce(agent, awaited)
 
@@ -200,31 +220,28 @@ class Execution:
         self.trace.agent = None if self.has_ended else agent
         try:
             awaited = agent.coroutine.throw(thrown)
+        except StopIteration:
+            self.leave(agent)
         except BaseException as error:  # noqa: BLE001 - looked at there
-            self.leave(agent, error)
+            self.fail(agent, error)
         else:
             self.announce(agent, awaited)
 
     def announce(self, agent: Agent, awaited: object) -> None:
         """Keep what an agent awaits, and whether it can go on."""
         agent.announced = self.trace.step
-        if isinstance(awaited, Operation):
-            agent.pending = awaited
-            agent.foreign = None
-            if not agent.is_enabled or awaited.waits_for is not None:
-                self.place(agent)
-        else:
-            agent.pending = None
-            agent.foreign = Foreign(awaited)
-            self.place(agent)
+        agent.pending, agent.foreign = (awaited, None) if isinstance(awaited, Operation) else (None, Foreign(awaited))
+        self.place(agent)
 
-    def leave(self, agent: Agent, error: BaseException) -> None:
-        """Note that an agent has ended, and raise what ended it unless it has come to its own end."""
+    def leave(self, agent: Agent) -> None:
+        """Note that an agent has ended."""
         agent.pending = agent.foreign = None
         agent.is_done = True
-        self.place(agent)
-        if isinstance(error, StopIteration):
-            return
+        self.remove(agent)
+
+    def fail(self, agent: Agent, error: BaseException) -> None:
+        """Note that an agent has ended, and raise what has ended it."""
+        self.leave(agent)
         if isinstance(error, Exception | SystemExit | NoOperationError) and (
             not isinstance(error, EmuError) or isinstance(error, ScenarioError)
         ):
@@ -233,17 +250,30 @@ class Execution:
 
     def place(self, agent: Agent) -> None:
         """Enter an agent among the enabled or the blocked ones, in order of creation, or take it out."""
-        can_step = agent.can_step()
-        if agent.is_enabled and not can_step:
-            self.enabled.remove(agent)
-        elif can_step and not agent.is_enabled:
-            insort(self.enabled, agent, key=attrgetter("number"))
-        agent.is_enabled = can_step
-        if agent in self.blocked:
-            if can_step or agent.pending is None:
-                self.blocked.remove(agent)
-        elif agent.pending is not None and not can_step:
+        if agent.can_step():
+            if not agent.is_enabled:
+                self.enable(agent)
+            return
+        self.remove(agent)
+        if agent.pending is not None:
             self.blocked.append(agent)
+
+    def enable(self, agent: Agent) -> None:
+        """Enter an agent among the enabled ones."""
+        self.remove(agent)
+        agent.is_enabled = True
+        if self.enabled and self.enabled[-1].number > agent.number:
+            insort(self.enabled, agent, key=attrgetter("number"))
+        else:
+            self.enabled.append(agent)
+
+    def remove(self, agent: Agent) -> None:
+        """Take an agent out of the enabled or the blocked ones."""
+        if agent.is_enabled:
+            agent.is_enabled = False
+            self.enabled.remove(agent)
+        elif agent in self.blocked:
+            self.blocked.remove(agent)
 
     def wake(self) -> None:
         """Enable the blocked agents whose latch has been set."""
@@ -271,12 +301,13 @@ class Execution:
         self.has_ended = True
         self.trace.agent = None
         for agent in self.agents:
-            self.end_agent(agent)
+            if not agent.is_done:
+                self.end_agent(agent)
 
     def end_agent(self, agent: Agent) -> None:
         """Throw `ExecutionEnded` into an agent and perform what its cleanup awaits, as far as it is enabled."""
         for _ in range(self.limits.cleanup_steps):
-            if agent.is_done or agent.coroutine is None:
+            if agent.coroutine is None:
                 return
             try:
                 if agent.is_cleaning and agent.pending is not None and agent.can_step():

@@ -46,8 +46,7 @@ class Exploration:
         while not self.is_exhausted:
             execution = self.program(self.search)
             if self.sections is not None:
-                execution.sections = self.sections
-                self.sections.begin()
+                execution.take_short(self.sections)
             self.search.begin(execution)
             yield execution
             if self.sections is not None and self.sections.has_left:

@@ -38,18 +38,18 @@ class Trace:
         self.announced: list[str] = []
         self._records: list[tuple[int, Agent, Operation[Any] | Event]] = []
 
-    def begin(self, agent: Agent) -> int:
-        """Open the next step, taken by this agent, and return its number."""
-        self.step += 1
+    def begin(self, agent: Agent, operation: Operation[Any]) -> int:
+        """Open the next step, in which this agent performs an operation, and return its number."""
+        self.step = step = self.step + 1
         self.agent = agent
-        if self.sources and agent.coroutine is not None:
-            self.lines[self.step] = tuple(locations(agent.coroutine))
-        return self.step
+        self._records.append((step, agent, operation))
+        return step
 
-    def record(self, operation: Operation[Any]) -> None:
-        """Keep the operation that the current step performed."""
-        if self.agent is not None:
-            self._records.append((self.step, self.agent, operation))
+    def keep_source(self, agent: Agent, announced: str) -> None:
+        """Keep where an agent is suspended, and the name of what it has announced, for the step that comes next."""
+        self.announced.append(announced)
+        if agent.coroutine is not None:
+            self.lines[self.step + 1] = tuple(locations(agent.coroutine))
 
     def note(self, name: str, **fields: Any) -> None:
         """Keep a remark of the agent that runs now; one made while no agent runs is dropped."""

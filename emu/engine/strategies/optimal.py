@@ -12,8 +12,8 @@ After Abdulla, Aronis, Jonsson and Sagonas (POPL 2014, JACM 2017). What is parti
 * Clocks and races are computed for the part of an execution that is new.
 """
 
-from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from emu.engine.agents import Agent
@@ -59,12 +59,15 @@ class Taken(Edge):
 
     __slots__ = ("clock", "operation", "place", "step", "touched")
 
-    def __init__(self, edge: Edge, operation: Operation[Any], step: int, place: int) -> None:
-        super().__init__(edge.agent, edge.chosen, edge.footprint, is_open=False)
+    def __init__(self, edge: Edge, footprint: Footprint, operation: Operation[Any], step: int) -> None:
+        self.agent = edge.agent
+        self.chosen = edge.chosen
+        self.edges = edge.edges
+        self.is_open = False
         self.operation = operation
-        self.touched = edge.footprint
+        self.footprint = self.touched = footprint
         self.step = step
-        self.place = place
+        self.place = 0
         self.clock: list[int] = []
 
 
@@ -74,8 +77,8 @@ class Optimal:
     Attributes:
         taken: the steps of the present execution, or those that it is to begin with.
         points: one before each of these, and perhaps one after the last.
-        by_agent: the places in `taken` of each agent's steps.
         checked: of how many steps the clocks and races are known.
+        by_agent: the places in `taken` of each agent's steps, as far as these are known.
         is_blocked: the present execution was given up: it can only repeat what has been explored.
     """
 
@@ -89,34 +92,44 @@ class Optimal:
         self.is_blocked = False
         self.agents: Sequence[Agent] = ()
         self.execution: Execution | None = None
+        self.beginning: Iterator[Agent] = iter(())
 
     def begin(self, execution: Execution) -> None:
         """Serve another execution of the same program, from its start."""
         self.execution = execution
         self.agents = execution.agents
         self.depth = 0
+        self.beginning = self.prescribed()
         self.is_blocked = False
         if not self.by_agent:
             self.by_agent = [[] for _ in execution.agents]
 
     def pick(self, enabled: Sequence[Agent]) -> Agent | None:
+        prescribed = next(self.beginning, None)
+        if prescribed is not None:
+            return prescribed
         depth = self.depth
         self.depth = depth + 1
-        if depth < len(self.taken):
-            before = self.taken[depth]
-            agent = self.agents[before.agent]
-            pending = agent.pending
-            if pending is None or not agent.is_enabled or type(pending) is not type(before.operation):
-                raise not_repeated(agent, self.depth)
-            before.operation = pending
-            return agent
         if depth == len(self.points):
             self.points.append(self.next_point())
         point = self.points[depth]
-        if not point.edges and not self.prescribe(point, enabled):
+        edge = point.edges[0] if point.edges else self.choose_way(point, enabled)
+        if edge is None:
             self.is_blocked = True
             return None
-        return self.take(point)
+        return self.take(point, edge)
+
+    def prescribed(self) -> Iterator[Agent]:
+        """Yield who takes the steps with which the execution is to begin."""
+        agents = self.agents
+        for before in self.taken:
+            agent = agents[before.agent]
+            pending = agent.pending
+            self.depth += 1
+            if pending is None or not agent.is_enabled or type(pending) is not type(before.operation):
+                raise not_repeated(agent, self.depth)
+            before.operation = pending
+            yield agent
 
     def choose(self, choice: Choose) -> int:
         return self.taken[self.depth - 1].chosen
@@ -125,56 +138,57 @@ class Optimal:
         """Return the point after the last step: what sleeps there, and what is still to be taken."""
         if not self.taken:
             return Point({}, [])
-        last, point = self.taken[-1], self.points[-1]
+        self.note_touched()
+        last, sleep = self.taken[-1], self.points[-1].sleep
+        if sleep:
+            done, agent = last.touched, last.agent
+            sleep = {way: what for way, what in sleep.items() if way[0] != agent and not what.conflicts(done)}
+        else:
+            sleep = {}
+        return Point(sleep, last.edges)
+
+    def note_touched(self) -> None:
+        """Learn what the last step has touched, now that it was taken."""
+        last = self.taken[-1]
         touched = last.operation.touched()
         if touched is not None:
             last.touched = self.footprints.of(touched)
-        done = last.touched
-        sleep = {
-            way: footprint
-            for way, footprint in point.sleep.items()
-            if way[0] != last.agent and not footprint.conflicts(done)
-        }
-        return Point(sleep, point.edges[0].edges)
 
-    def prescribe(self, point: Point, enabled: Sequence[Agent]) -> bool:
-        """Choose a step where nothing prescribes one, rather of the agent that took the last; False if all sleep."""
-        last = self.taken[-1].agent if self.taken else -1
-        for agent in sorted(enabled, key=lambda one: one.number != last) if point.sleep or last >= 0 else enabled:
-            awake = next((chosen for chosen in range(ways(agent)) if (agent.number, chosen) not in point.sleep), None)
-            if awake is not None:
-                point.edges.append(Edge(agent.number, awake, NOTHING, is_open=True))
-                return True
-        return False
+    def choose_way(self, point: Point, enabled: Sequence[Agent]) -> Edge | None:
+        """Return a step where nothing prescribes one, rather of the agent that took the last; None if all sleep."""
+        if self.taken:
+            last = self.agents[self.taken[-1].agent]
+            edge = awake(last, point.sleep) if last.is_enabled else None
+            if edge is not None:
+                return edge
+        return next((edge for agent in enabled if (edge := awake(agent, point.sleep)) is not None), None)
 
-    def take(self, point: Point) -> Agent:
+    def take(self, point: Point, edge: Edge) -> Agent:
         """Take the first of the edges, with what its agent has now announced."""
-        edge = point.edges[0]
         agent = self.agents[edge.agent]
-        if agent.pending is None or not agent.is_enabled or self.execution is None:
+        pending, execution = agent.pending, self.execution
+        if pending is None or not agent.is_enabled or execution is None:
             raise InternalError(f"{agent.name} was to take step {self.depth} and cannot")
-        edge.footprint = self.footprints.of(self.execution.announced_by(agent))
-        if edge.is_open:
-            self.open(point, edge, ways(agent))
-        places = self.by_agent[edge.agent]
-        self.taken.append(Taken(edge, agent.pending, self.execution.trace.step + 1, len(places) + 1))
-        places.append(len(self.taken) - 1)
+        step = Taken(edge, self.footprints.of(execution.announced_by(agent)), pending, execution.trace.step + 1)
+        point.edges[:1] = [step]
+        if edge.is_open and isinstance(pending, Choose):
+            self.open(point, step, pending.count)
+        self.taken.append(step)
         return agent
 
-    def open(self, point: Point, edge: Edge, count: int) -> None:
+    def open(self, point: Point, step: "Taken", count: int) -> None:
         """Have every alternative of an open edge be explored that does not sleep."""
-        edge.is_open = False
-        if count == 1:
-            return
-        there = {other.chosen for other in point.edges if other.agent == edge.agent and other is not edge}
-        awake = [chosen for chosen in range(count) if (edge.agent, chosen) not in point.sleep and chosen not in there]
-        edge.chosen, *others = awake
-        point.edges += [Edge(edge.agent, chosen, edge.footprint, is_open=False) for chosen in others]
+        there = {other.chosen for other in point.edges if other.agent == step.agent and other is not step}
+        step.chosen, *others = (
+            chosen for chosen in range(count) if (step.agent, chosen) not in point.sleep and chosen not in there
+        )
+        point.edges += [Edge(step.agent, chosen, step.footprint, is_open=False) for chosen in others]
 
     def advance(self) -> bool:
         """Plan what the races of the ended execution call for, and turn to the next; return whether there is one."""
         if not self.is_blocked:
-            self.next_point()  # so that what the last step touched is known
+            if self.taken:
+                self.note_touched()
             self.plan()
         return self.go_back()
 
@@ -185,7 +199,8 @@ class Optimal:
         for earlier, later in races:
             point = self.points[earlier]
             sequel = self.reversal(earlier, later)
-            if not any(can_begin(*way, footprint, sequel) for way, footprint in point.sleep.items()):
+            sleep = point.sleep
+            if not (sleep and any(can_begin(*way, footprint, sequel) for way, footprint in sleep.items())):
                 insert(point.edges, sequel)
 
     def races_of(self, index: int) -> list[tuple[int, int]]:
@@ -193,28 +208,29 @@ class Optimal:
         taken = self.taken
         step = taken[index]
         places = self.by_agent[step.agent]
-        clock = list(taken[places[step.place - 2]].clock) if step.place > 1 else [0] * len(self.by_agent)
+        clock = list(taken[places[-1]].clock) if places else [0] * len(self.by_agent)
         latch = step.operation.waits_for
         if latch is not None and latch.set_at:
             merge(clock, taken[self.index_at(latch.set_at)].clock)
         known = step.touched.known
         rivals = []
         for agent, others in enumerate(self.by_agent):
-            if agent == step.agent:
+            place = len(others)
+            if agent == step.agent or place <= clock[agent]:
                 continue
-            for place in range(bisect_left(others, index), clock[agent], -1):
-                other = taken[others[place - 1]]
-                answer = known.get(other.touched)
-                if step.touched.conflicts(other.touched) if answer is None else answer:
-                    rivals.append(others[place - 1])
+            for other in reversed(others[clock[agent] :]):
+                answer = known.get(taken[other].touched)
+                if step.touched.conflicts(taken[other].touched) if answer is None else answer:
+                    rivals.append(other)
                     break
         races = []
         for rival in sorted(rivals, reverse=True):
-            other = taken[rival]
-            if other.place > clock[other.agent]:
+            earlier = taken[rival]
+            if earlier.place > clock[earlier.agent]:
                 races.append((rival, index))
-                merge(clock, other.clock)
-        clock[step.agent] = step.place
+                merge(clock, earlier.clock)
+        places.append(index)
+        step.place = clock[step.agent] = len(places)
         step.clock = clock
         return races
 
@@ -235,7 +251,8 @@ class Optimal:
         while self.points:
             if len(self.taken) == len(self.points):
                 step, point = self.taken.pop(), self.points[-1]
-                self.by_agent[step.agent].pop()
+                if len(self.taken) < self.checked:
+                    self.by_agent[step.agent].pop()
                 point.sleep[(step.agent, step.chosen)] = step.footprint
                 del point.edges[0]
                 point.explored += 1
@@ -253,6 +270,14 @@ class Optimal:
             rest /= point.explored + max(len(point.edges), 1)
             done += rest * point.explored
         return done
+
+
+def awake(agent: Agent, sleep: Sleep) -> Edge | None:
+    """Return an agent's next step as one to be taken in all its ways, if one of them does not sleep."""
+    for chosen in range(ways(agent)):
+        if (agent.number, chosen) not in sleep:
+            return Edge(agent.number, chosen, NOTHING, is_open=True)
+    return None
 
 
 def merge(clock: list[int], other: Sequence[int]) -> None:
