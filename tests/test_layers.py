@@ -17,7 +17,8 @@ LAYERS = (
     ("devices",),
     ("hypervisor",),
     ("checks",),
-    ("boot", "machine", "scenario", "library", "runs", "saved", "replays", "explorations"),
+    ("benchmark", "boot", "machine", "scenario", "library", "runs", "saved", "replays", "explorations"),
+    ("measures",),
     ("reports",),
     ("cli", "__main__"),
 )
@@ -37,7 +38,9 @@ def module_name(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-MODULES = {module_name(path): path for path in sorted(ROOT.rglob("*.py")) if "scenarios" not in path.parts}
+BUNDLED = {"benchmarks", "scenarios"}
+
+MODULES = {module_name(path): path for path in sorted(ROOT.rglob("*.py")) if not BUNDLED & set(path.parts)}
 
 
 def tree_of(module: str) -> ast.Module:

@@ -1,5 +1,8 @@
 """What a wheel carries."""
 
+import os
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -13,4 +16,19 @@ def test_a_wheel_carries_the_scenarios_as_data_of_the_package(tmp_path: Path) ->
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {f"emu/scenarios/{path.name}" for path in (ROOT / "scenarios").glob("*.py")} <= names
     assert {"emu/cli/run.py", "emu/py.typed"} <= names
-    assert not [name for name in names if name.startswith(("scenarios/", "tests/"))]
+    assert not [name for name in names if name.startswith(("benchmarks/", "scenarios/", "tests/"))]
+
+
+def test_the_benchmarks_run_from_a_wheel(tmp_path: Path) -> None:
+    (wheel,) = WheelBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"])
+    zipfile.ZipFile(wheel).extractall(tmp_path / "unpacked")
+    done = subprocess.run(
+        [sys.executable, "-m", "emu", "bench", "sb-2", "flush_all_locked.word-1"],
+        capture_output=True,
+        check=False,
+        cwd=tmp_path / "unpacked",
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "unpacked")},
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "sb-2                            19       19     19" in done.stdout

@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from emu.cli.explore import explore_command
 from emu.cli.bench import bench_command
+from emu.cli.explore import explore_command
 from emu.cli.list import list_command
 from emu.cli.log import log_command
 from emu.cli.replay import replay_command

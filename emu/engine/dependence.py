@@ -4,46 +4,74 @@ Two interleavings that differ only in the order of independent steps are the sam
 a normal form (Foata): each step stands one level above the highest of those before it that it depends on.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from emu.engine.operations import Access, Operation
+from emu.engine.operations import Access, Operation, Space
 
 
 class Footprint:
-    """What a step touches; one object for each distinct set of accesses, which remembers the answers that it gave."""
+    """What a step touches; one object for each distinct set of accesses.
 
-    __slots__ = ("accesses", "known")
+    Attributes:
+        rivals: the footprints that conflict with it: the order of two such steps can matter. In the order in which
+            they came up; perhaps itself among them.
+    """
+
+    __slots__ = ("accesses", "rivals")
 
     def __init__(self, accesses: tuple[Access, ...]) -> None:
         self.accesses = accesses
-        self.known: dict[Footprint, bool] = {}
+        self.rivals: dict[Footprint, None] = {}
 
     def conflicts(self, other: "Footprint") -> bool:
         """Whether the order of two steps with these footprints can matter."""
-        answer = self.known.get(other)
-        if answer is None:
-            answer = any(mine.conflicts(theirs) for mine in self.accesses for theirs in other.accesses)
-            self.known[other] = other.known[self] = answer
-        return answer
+        return other in self.rivals
 
     def __repr__(self) -> str:
         return f"<Footprint {self.accesses!r}>"
 
 
 class Footprints:
-    """The footprints of one exploration."""
+    """The footprints of one exploration.
 
-    def __init__(self) -> None:
+    Args:
+        view: how an access is to be seen, where objects are to be coarser than they are.
+    """
+
+    def __init__(self, view: Callable[[Access], Access] | None = None) -> None:
+        self.view = view
         self.by_accesses: dict[tuple[Access, ...], Footprint] = {}
+        self.single: dict[tuple[Space, int], list[Footprint]] = {}
+        self.wide: dict[Space, list[Footprint]] = {}
+        self.in_space: dict[Space, list[Footprint]] = {}
 
     def of(self, accesses: Iterable[Access]) -> Footprint:
         """Return the footprint of these accesses."""
         key = accesses if isinstance(accesses, tuple) else tuple(accesses)
         footprint = self.by_accesses.get(key)
         if footprint is None:
-            footprint = self.by_accesses[key] = Footprint(key)
+            seen = key if self.view is None else tuple(map(self.view, key))
+            footprint = self.by_accesses[key] = Footprint(seen)
+            self.enter(footprint)
         return footprint
+
+    def enter(self, footprint: Footprint) -> None:
+        """Find the rivals of a new footprint among those that are near it."""
+        for access in footprint.accesses:
+            self.in_space.setdefault(access.space, []).append(footprint)
+            if access.first == access.last:
+                self.single.setdefault((access.space, access.first), []).append(footprint)
+            else:
+                self.wide.setdefault(access.space, []).append(footprint)
+        for access in footprint.accesses:
+            if access.first == access.last:
+                near = [*self.single[access.space, access.first], *self.wide.get(access.space, ())]
+            else:
+                near = self.in_space[access.space]
+            for other in near:
+                if other not in footprint.rivals and any(access.conflicts(theirs) for theirs in other.accesses):
+                    footprint.rivals[other] = other.rivals[footprint] = None
 
 
 Step = tuple[int, int, Footprint]

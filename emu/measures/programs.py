@@ -120,9 +120,7 @@ def repeat(program: Program, schedules: Iterable[Sequence[int]]) -> None:
     for schedule in schedules:
         coroutines = [agent.body() for agent in program.make()]
         pending: list[Any] = [coroutine.send(None) for coroutine in coroutines]
-        step = 0
-        for number in schedule:
-            step += 1
+        for step, number in enumerate(schedule, 1):
             value = pending[number].perform(step)
             try:
                 pending[number] = coroutines[number].send(value)

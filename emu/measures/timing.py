@@ -4,10 +4,10 @@ import gc
 import time
 from collections.abc import Callable
 
-SECONDS_ENOUGH = 0.5
+SECONDS_ENOUGH = 0.3
 """A timing is repeated until it has taken so long altogether, within these limits:"""
 
-REPETITIONS_MIN, REPETITIONS_MAX = 2, 25
+REPETITIONS_MIN, REPETITIONS_MAX = 2, 15
 
 
 def best_times(*timed: Callable[[], None]) -> list[float]:

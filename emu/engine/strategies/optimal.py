@@ -25,6 +25,7 @@ from emu.engine.strategies.wakeup import Edge, can_begin, insert
 from emu.errors import InternalError
 
 NOTHING = Footprint(())
+NOWHERE: dict[int, list[int]] = {}
 
 Sleep = dict[tuple[int, int], Footprint]
 """Steps that need not be taken, for what begins with them has been explored: agent, choice, and what they touch."""
@@ -78,7 +79,8 @@ class Optimal:
         taken: the steps of the present execution, or those that it is to begin with.
         points: one before each of these, and perhaps one after the last.
         checked: of how many steps the clocks and races are known.
-        by_agent: the places in `taken` of each agent's steps, as far as these are known.
+        by_agent: the places in `taken` of each agent's steps, as far as these are known; `by_footprint` of each
+            agent's steps that touched the same.
         is_blocked: the present execution was given up: it can only repeat what has been explored.
     """
 
@@ -87,6 +89,7 @@ class Optimal:
         self.taken: list[Taken] = []
         self.points: list[Point] = []
         self.by_agent: list[list[int]] = []
+        self.by_footprint: dict[Footprint, dict[int, list[int]]] = {}
         self.checked = 0
         self.depth = 0
         self.is_blocked = False
@@ -141,8 +144,8 @@ class Optimal:
         self.note_touched()
         last, sleep = self.taken[-1], self.points[-1].sleep
         if sleep:
-            done, agent = last.touched, last.agent
-            sleep = {way: what for way, what in sleep.items() if way[0] != agent and not what.conflicts(done)}
+            rivals, agent = last.touched.rivals, last.agent
+            sleep = {way: what for way, what in sleep.items() if way[0] != agent and what not in rivals}
         else:
             sleep = {}
         return Point(sleep, last.edges)
@@ -212,24 +215,19 @@ class Optimal:
         latch = step.operation.waits_for
         if latch is not None and latch.set_at:
             merge(clock, taken[self.index_at(latch.set_at)].clock)
-        known = step.touched.known
-        rivals = []
-        for agent, others in enumerate(self.by_agent):
-            place = len(others)
-            if agent == step.agent or place <= clock[agent]:
-                continue
-            for other in reversed(others[clock[agent] :]):
-                answer = known.get(taken[other].touched)
-                if step.touched.conflicts(taken[other].touched) if answer is None else answer:
-                    rivals.append(other)
-                    break
+        latest: dict[int, int] = {}
+        for rival in step.touched.rivals:
+            for agent, others in self.by_footprint.get(rival, NOWHERE).items():
+                if others and taken[others[-1]].place > clock[agent] and others[-1] > latest.get(agent, -1):
+                    latest[agent] = others[-1]
         races = []
-        for rival in sorted(rivals, reverse=True):
-            earlier = taken[rival]
+        for other in sorted(latest.values(), reverse=True):
+            earlier = taken[other]
             if earlier.place > clock[earlier.agent]:
-                races.append((rival, index))
+                races.append((other, index))
                 merge(clock, earlier.clock)
         places.append(index)
+        self.by_footprint.setdefault(step.touched, {}).setdefault(step.agent, []).append(index)
         step.place = clock[step.agent] = len(places)
         step.clock = clock
         return races
@@ -253,6 +251,7 @@ class Optimal:
                 step, point = self.taken.pop(), self.points[-1]
                 if len(self.taken) < self.checked:
                     self.by_agent[step.agent].pop()
+                    self.by_footprint[step.touched][step.agent].pop()
                 point.sleep[(step.agent, step.chosen)] = step.footprint
                 del point.edges[0]
                 point.explored += 1

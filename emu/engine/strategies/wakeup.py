@@ -38,12 +38,11 @@ def can_begin(agent: int, chosen: int, footprint: Footprint, sequel: Sequel, *, 
 
     It is its agent's first step there, or none of theirs; and independent of all that come before it.
     """
-    conflicts = footprint.known
+    rivals = footprint.rivals
     for step in sequel:
         if step.agent == agent:
             return step.is_open or is_open or step.chosen == chosen
-        answer = conflicts.get(step.footprint)
-        if footprint.conflicts(step.footprint) if answer is None else answer:
+        if step.footprint in rivals:
             return False
     return True
 
