@@ -32,6 +32,25 @@ def test_the_first_command_ends_with_the_output_that_is_shown(
     assert capsys.readouterr().out.endswith(shown)
 
 
+def test_the_exploration_that_is_shown_ends_as_shown(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    command = next(block for block in blocks("sh") if "emu explore" in block).split("&&")[-1]
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["emu", *shlex.split(command)[1:]])
+    assert run_cli() == 0
+    assert capsys.readouterr().out == next(block for block in blocks("") if "exhausted" in block)
+
+
+def test_the_search_by_itself_prints_what_is_said_of_it(capsys: pytest.CaptureFixture[str]) -> None:
+    program = next(block for block in blocks("python") if "Exploration" in block)
+    exec(compile(program, "README.md", "exec"), {})  # noqa: S102 - it is ours
+    *traces, count = capsys.readouterr().out.splitlines()
+    assert (len(traces), count) == (4, "4 traces")
+    assert sum("write 2" not in trace for trace in traces) == 2
+
+
 def test_the_scenario_that_is_shown_runs_and_gives_what_it_declares(tmp_path: Path) -> None:
     path = tmp_path / "two_owners.py"
     path.write_text(next(blocks("python")))

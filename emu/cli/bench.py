@@ -23,7 +23,8 @@ def bench_command(*, names: tuple[str, ...], with_long: bool, is_list: bool, as_
     """Count the traces of benchmarks, and time the search that finds them.
 
     NAMES are benchmarks, perhaps with a size: `sb`, `sb-6`. Without any, all
-    of them are taken, and single steps are timed too.
+    of them are taken, single steps are timed too, and the traces of the
+    reference race R1 are counted, detail by detail.
 
     Exit status 1 if a count is not as it is known to be; no time decides it.
     """
@@ -38,9 +39,10 @@ def bench_command(*, names: tuple[str, ...], with_long: bool, is_list: bool, as_
 
 def show_table(programs: Sequence["Program"], *, with_steps: bool) -> int:
     """Print a line for each program as soon as it was measured, and what is wrong; return the exit status."""
+    from emu.measures.details import measure_details
     from emu.measures.programs import measure
     from emu.measures.steps import measure_steps
-    from emu.reports.bench import HEAD, NOTE, STEPS_HEAD, line, steps_line
+    from emu.reports.bench import DETAILS_HEAD, HEAD, NOTE, STEPS_HEAD, details_line, line, steps_line
 
     colors, mistakes = wants_colors(sys.stdout), []
     click.secho(HEAD, bold=True, color=colors)
@@ -53,6 +55,9 @@ def show_table(programs: Sequence["Program"], *, with_steps: bool) -> int:
         click.secho(f"\n{STEPS_HEAD}", bold=True, color=colors)
         for step in measure_steps():
             click.echo(steps_line(step))
+        click.secho(f"\n{DETAILS_HEAD}", bold=True, color=colors)
+        for detail in measure_details():
+            click.echo(details_line(detail))
     click.echo(f"\n{click.wrap_text(NOTE, width=80)}")
     for mistake in mistakes:
         click.secho(f"\n{click.wrap_text(f'wrong: {mistake}', width=80)}", fg="red", bold=True, color=colors)
@@ -63,13 +68,19 @@ def show_json(programs: Sequence["Program"], *, with_steps: bool) -> int:
     """Print all measures as JSON; return the exit status."""
     import orjson
 
+    from emu.measures.details import measure_details
     from emu.measures.programs import measure
     from emu.measures.steps import measure_steps
-    from emu.reports.bench import data, steps_data
+    from emu.reports.bench import data, details_data, steps_data
 
     measured = [measure(program) for program in programs]
     steps = list(measure_steps()) if with_steps else []
-    report = {"programs": [data(one) for one in measured], "steps": [steps_data(one) for one in steps]}
+    details = list(measure_details()) if with_steps else []
+    report = {
+        "programs": [data(one) for one in measured],
+        "steps": [steps_data(one) for one in steps],
+        "details": [details_data(one) for one in details],
+    }
     click.echo(orjson.dumps(report, option=orjson.OPT_INDENT_2).decode())
     return WRONG if any(one.mistakes() for one in measured) else RIGHT
 

@@ -2,12 +2,17 @@
 
 from typing import Any
 
+import attrs
+
+from emu.measures.details import DetailMeasure
 from emu.measures.programs import Measure
 from emu.measures.steps import StepMeasure
 
 HEAD = f"{'program':<28}{'known':>6}{'executed':>9}{'traces':>7}{'blocked':>8}{'exec/s':>8}{'steps/s':>8}{'ratio':>6}"
 
 STEPS_HEAD = f"{'step':<28}{'against':<24}{'ns':>6}{'bare':>8}{'aim':>8}{'ratio':>6}"
+
+DETAILS_HEAD = f"{'detail added to R1':<46}{'traces':>10}{'steps a trace':>16}"
 
 NOTE = (
     "known: the number of traces, counted by others; executed: executions of the search; traces: how many of these "
@@ -33,6 +38,12 @@ def steps_line(measure: StepMeasure) -> str:
     return f"{measure.name:<28}{measure.bare:<24}{took:>6.0f}{bare:>8.0f}{aim:>8}{measure.ratio:>6.1f}"
 
 
+def details_line(measure: DetailMeasure) -> str:
+    """Return the line of a detail."""
+    traces = f"{'' if measure.is_exhausted else '> '}{measure.traces}"
+    return f"{measure.name:<46}{traces:>10}{measure.steps / measure.traces:>16.1f}"
+
+
 def short(number: float) -> str:
     """Return a number in a few characters."""
     return f"{number / 1_000:.1f} k" if number >= 1_000 else f"{number:.0f}"
@@ -54,6 +65,11 @@ def data(measure: Measure) -> dict[str, Any]:
         "ratio": measure.ratio,
         "mistakes": measure.mistakes(),
     }
+
+
+def details_data(measure: DetailMeasure) -> dict[str, Any]:
+    """Return the data of a detail."""
+    return attrs.asdict(measure)
 
 
 def steps_data(measure: StepMeasure) -> dict[str, Any]:
