@@ -8,6 +8,8 @@ from emu.engine import Agent, TicketLock, Variable
 from emu.engine.hosts import direct
 from emu.errors import ScenarioError
 from emu.library import benchmarks, find_programs
+from emu.measures import details
+from emu.measures.details import DETAILS, measure_details
 from emu.measures.programs import Counts, Measure, count, explore, measure, mistakes, repeat
 from emu.measures.steps import STEPS, measure_steps
 from emu.measures.timing import REPETITIONS_MAX, REPETITIONS_MIN, best_times
@@ -173,6 +175,22 @@ def test_steps_are_measured_on_both_hosts() -> None:
     measured = list(measure_steps())
     assert [one.name for one in measured] == ["random step, direct host", "controlled step, Trio host"]
     assert all(one.steps == STEPS and one.ratio > 0 for one in measured)
+
+
+def test_each_detail_of_the_reference_race_has_its_number_of_traces() -> None:
+    counted = {detail.name: detail for detail in measure_details(DETAILS[:4])}
+    assert [(one.traces, one.is_exhausted) for one in counted.values()] == [
+        (15, True),
+        (15, True),
+        (15, True),
+        (16, True),
+    ]
+
+
+def test_a_detail_with_too_many_traces_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(details, "EXECUTIONS_MAX", 40)
+    (given_up,) = measure_details([one for one in DETAILS if one.name == "one object for everything"])
+    assert (given_up.traces, given_up.is_exhausted) == (40, False)
 
 
 def test_every_benchmark_knows_the_traces_of_the_sizes_that_it_offers() -> None:

@@ -1,6 +1,6 @@
 """How many traces the reference race R1 has, detail by detail."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import attrs
 
@@ -81,9 +81,9 @@ DETAILS = (
 )
 
 
-def measure_details() -> Iterator[DetailMeasure]:
+def measure_details(details: Sequence[Detail] = DETAILS) -> Iterator[DetailMeasure]:
     """Explore R1 with each detail."""
-    for detail in DETAILS:
+    for detail in details:
         exploration = explore(detail)
         for execution in exploration.each():
             direct.run(execution)

@@ -7,7 +7,7 @@ import attrs
 import pytest
 
 from emu import library
-from emu.measures import steps, timing
+from emu.measures import details, steps, timing
 
 Emu = Callable[..., tuple[int, str, str]]
 
@@ -36,11 +36,13 @@ def test_without_names_all_benchmarks_and_single_steps_are_measured(emu: Emu, mo
     monkeypatch.setattr(library, "benchmarks", lambda: few)
     monkeypatch.setattr(timing, "REPETITIONS_MAX", timing.REPETITIONS_MIN)
     monkeypatch.setattr(steps, "STEPS", 80)
+    monkeypatch.setattr(details, "EXECUTIONS_MAX", 20)
     status, out, _ = emu("bench")
     assert status == 0
     assert {"incrw-4", "philosophers-6", "writers-5", "writers-7"} <= set(out.split())
     assert "random step, direct host    pick, send and perform" in out
     assert "controlled step, Trio host  park and reschedule" in out
+    assert "asynchronous engine                                   16" in out
     assert all(len(line) <= 80 for line in out.splitlines())
 
 
