@@ -18,7 +18,7 @@ from emu.iommus.vtd.formats import (
     encode_table,
 )
 from emu.memory import WORD_MASK, Memory
-from emu.units import WORD_BYTES, Dfn, Mfn, frame_address
+from emu.units import WORD_BYTES, Dfn, Mfn, address_frame, frame_address
 
 FIRST_DID = 1
 """Domain id 0 is kept free: a unit in caching mode tags non-present context entries with it (section 6.2.2.1)."""
@@ -55,7 +55,9 @@ def enter_leaf(memory: Memory, domain: Domain, dfn: Dfn, leaf: int) -> tuple[Tab
             table = entry.address
     address = entry_address(table, dfn, 1)
     memory.put(address, leaf)
-    domain.known_dfns.add(dfn)
+    entered = decode_pte(leaf, 1)
+    if entered is not None:
+        domain.note_leaf(dfn, address_frame(entered.address))
     return (*path, TableRead(1, address, 0, is_leaf=True))
 
 

@@ -12,6 +12,7 @@ import attrs
 from emu.boot import assign, premap
 from emu.checks.findings import Finding, Stuck
 from emu.checks.promises import PromiseJudge
+from emu.checks.releases import ReleaseJudge
 from emu.checks.usage import UsageWatch
 from emu.cpus import Cpu, Signal
 from emu.devices import Device
@@ -22,6 +23,7 @@ from emu.hypervisor.calls import Calls, check_order, check_range
 from emu.hypervisor.domain import Domain
 from emu.hypervisor.hooks import HOOKS_THAT_CAN_FAIL, HookFault, Hooks
 from emu.hypervisor.ops import READ_WRITE, MapFlags
+from emu.hypervisor.pages import Pages
 from emu.hypervisor.revisions import Revision, load_revision
 from emu.hypervisor.vtd import VtdDriver, VtdIommu
 from emu.iommus.vtd.unit import VtdSettings, VtdUnit
@@ -86,6 +88,7 @@ class Machine:
 
     Attributes:
         hypervisor: the door to map, unmap and flush.
+        pages: who owns a frame.
         findings: what the checks have found; complete when the execution has ended and `conclude` was called.
     """
 
@@ -100,11 +103,13 @@ class Machine:
         self.findings: list[Finding] = []
         self.watch = UsageWatch(self.findings)
         revision = description.revision
-        self.hypervisor = Calls(revision, PromiseJudge(self.findings))
+        judge = PromiseJudge(self.findings)
+        self.domains: dict[int, Domain] = {}
+        self.hypervisor = Calls(revision, judge)
+        self.pages = Pages(self.memory, ReleaseJudge(self.findings, self.domains.values, judge.debts))
         self.hooks = Hooks(revision.make_ops(self.driver))
         self.cpus: dict[int, Cpu] = {}
         self.devices: dict[str, Device] = {}
-        self.domains: dict[int, Domain] = {}
         self.agents: list[Agent] = []
         if not vtd.synchronous:
             self.add_agent(Agent(self.unit.name, self.unit.run, {"iommu": self.unit.name}, is_daemon=True))
@@ -133,9 +138,17 @@ class Machine:
             assign(device, domain, self.driver.iommus[0])
         return domain
 
-    def allocate(self, *, page_order: int = 0) -> Mfn:
-        """Return the first of 2^page_order frames."""
-        return self.memory.allocate_data(page_order)
+    def allocate(self, *, page_order: int = 0, domain: Domain | None = None) -> Mfn:
+        """Return the first of 2^page_order frames.
+
+        Args:
+            domain: owns each of them, with one reference; without it nobody keeps account of them.
+        """
+        first = self.memory.allocate_data(page_order)
+        if domain is not None:
+            for i in range(page_count(page_order)):
+                self.pages.add(Mfn(first + i), domain)
+        return first
 
     def premap(
         self,
@@ -155,6 +168,7 @@ class Machine:
         check_range(domain, dfn, page_order)
         check_order(f"mfn {mfn:#x}", mfn, page_order)
         for i in range(page_count(page_order)):
+            domain.p2m[offset(dfn, i)] = Mfn(mfn + i)
             premap(self.memory, self.driver, domain, offset(dfn, i), Mfn(mfn + i), flags, cached=cached)
 
     def cpu(self, number: int) -> Role[Cpu]:

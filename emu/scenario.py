@@ -56,6 +56,7 @@ STALE = Expectation(FindingKind.STALE)
 STALE_OBSERVED = Expectation(FindingKind.STALE, Evidence.OBSERVED)
 STALE_FAULT = Expectation(FindingKind.STALE_FAULT)
 OWED = Expectation(FindingKind.OWED)
+RELEASED = Expectation(FindingKind.RELEASED)
 LOST_ERROR = Expectation(FindingKind.LOST_ERROR)
 DEADLOCK = Expectation(FindingKind.DEADLOCK)
 

@@ -5,7 +5,8 @@ enabled in each, so every way into a class is executed, and what the agents have
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from functools import cache
+from typing import Any, TypeVar
 
 import attrs
 import pytest
@@ -29,6 +30,7 @@ TIMES = {"began", "held", "held_since", "holder", "waited", "waited_for", "reads
 
 Way = tuple[int, int]
 Levels = tuple[tuple[Way, ...], ...]
+Item = TypeVar("Item")
 
 
 @attrs.define
@@ -44,33 +46,49 @@ class Chosen:
         return self.chosen
 
 
+@cache
+def conflict(one: tuple[Access, ...], other: tuple[Access, ...]) -> bool:
+    return any(mine.conflicts(theirs) for mine in one for theirs in other)
+
+
 @attrs.define
-class Prefix:
-    """An execution as far as it has come.
+class Past:
+    """What has happened in an interleaving.
 
     Attributes:
         ways: who has taken each step, and what it chose.
         performed: who performed what, and on which level of the normal form.
+        levels: for each agent the levels of its steps, with what they chose.
         seen: for each agent, what its steps have told it.
     """
+
+    ways: tuple[Way, ...]
+    performed: tuple[tuple[int, tuple[Access, ...], int], ...]
+    levels: Levels
+    seen: tuple[int, ...]
+
+
+@attrs.define
+class Prefix:
+    """An execution as far as it has come."""
 
     machine: Machine
     execution: Execution
     strategy: Chosen
-    ways: list[Way]
-    performed: list[tuple[int, tuple[Access, ...], int]]
-    levels: list[list[Way]]
-    seen: list[int]
+    past: Past
 
     @classmethod
-    def begin(cls, bound: BoundScenario) -> "Prefix":
+    def reach(cls, bound: BoundScenario, past: Past | None) -> "Prefix":
+        """Return an execution that has come so far; one that has not begun where there is no past."""
         strategy = Chosen()
         machine = bound.build(is_checking=True)
         execution = machine.execution(strategy)
         for agent in execution.agents:
             execution.start(agent)
         count = len(execution.agents)
-        return cls(machine, execution, strategy, [], [], [[] for _ in range(count)], [0] * count)
+        for number, strategy.chosen in past.ways if past else ():
+            execution.step(execution.agents[number])
+        return cls(machine, execution, strategy, past or Past((), (), ((),) * count, (0,) * count))
 
     def go_on(self) -> list[Way]:
         """Return the steps that can be taken now."""
@@ -88,27 +106,24 @@ class Prefix:
         operation = agent.pending
         assert operation is not None
         accesses = tuple(operation.accesses())
-        level = 1 + max(
-            (
-                level
-                for other, theirs, level in self.performed
-                if other == number or any(one.conflicts(two) for one in accesses for two in theirs)
-            ),
-            default=0,
-        )
+        past = self.past
+        below = (level for other, theirs, level in past.performed if other == number or conflict(accesses, theirs))
+        level = 1 + max(below, default=0)
         self.execution.step(agent)
-        self.ways.append(way)
-        self.performed.append((number, accesses, level))
-        self.levels[number].append((level, way[1]))
-        self.seen[number] = hash((self.seen[number], *told(operation.describe())))
-
-    def key(self) -> Levels:
-        """Return the normal form."""
-        return tuple(map(tuple, self.levels))
+        self.past = Past(
+            (*past.ways, way),
+            (*past.performed, (number, accesses, level)),
+            with_item(past.levels, number, (*past.levels[number], (level, way[1]))),
+            with_item(past.seen, number, hash((past.seen[number], *told(operation.describe())))),
+        )
 
     def verdict(self) -> frozenset[Signature]:
         """Return what the checks have found so far."""
         return frozenset(signature(finding, self.machine.trace) for finding in self.machine.findings)
+
+
+def with_item(items: tuple[Item, ...], number: int, item: Item) -> tuple[Item, ...]:
+    return (*items[:number], item, *items[number + 1 :])
 
 
 def told(event: tuple[str, Any]) -> Iterator[str]:
@@ -135,28 +150,27 @@ class Classes:
     @classmethod
     def of(cls, bound: BoundScenario) -> "Classes":
         found = cls()
-        to_do: list[list[Way]] = [[]]
+        to_do: list[tuple[Past | None, Way | None]] = [(None, None)]
         while to_do:
-            ways = to_do.pop()
-            prefix = Prefix.begin(bound)
-            for way in ways:
-                prefix.take(way)
+            past, first = to_do.pop()
+            prefix = Prefix.reach(bound, past)
+            if first is not None:
+                prefix.take(first)
             while found.enter(prefix):
                 following = prefix.go_on()
                 if not following:
                     found.end(prefix)
                     break
-                to_do += [[*prefix.ways, way] for way in following[1:]]
+                to_do += [(prefix.past, way) for way in following[1:]]
                 prefix.take(following[0])
             prefix.execution.end()
         return found
 
     def enter(self, prefix: Prefix) -> bool:
         """Enter a class; return whether it is new. Every way into it must look the same."""
-        key = prefix.key()
-        looks = (tuple(prefix.seen), prefix.verdict())
-        known = self.known.setdefault(key, looks)
-        assert known == looks, f"two interleavings of one class differ: {prefix.ways}"
+        looks = (prefix.past.seen, prefix.verdict())
+        known = self.known.setdefault(prefix.past.levels, looks)
+        assert known == looks, f"two interleavings of one class differ: {prefix.past.ways}"
         assert len(self.known) <= CLASSES_MAX
         return known is looks
 

@@ -5,7 +5,7 @@ from enum import Enum
 import attrs
 
 from emu.engine import Deadlock
-from emu.hypervisor.records import HookFailure, Update
+from emu.hypervisor.records import CallRecord, HookFailure, Update
 from emu.iommus.ledger import Path, PathEntry
 from emu.iommus.translation import FAULT, translated_frame
 from emu.iommus.vtd.formats import decode_pte
@@ -18,6 +18,7 @@ class FindingKind(Enum):
     STALE = "stale"  # a translation that a call promised to be gone may still be used
     STALE_FAULT = "stale-fault"  # an access that a call promised to be possible may still be refused
     OWED = "owed"  # a deferred flush was not paid when the hypercall ended
+    RELEASED = "released"  # a frame was freed or given away while an old translation to it may still be used
     LOST_ERROR = "lost-error"  # a failure was reported as success
     DEADLOCK = "deadlock"  # nobody can go on
     ILLEGAL = "illegal-translation"  # hardware used what the ledger forbids: a bug of emu
@@ -43,12 +44,15 @@ class Stale:
     """A promise that an old translation is gone, made while a unit could still use it.
 
     Attributes:
-        promise: "mapped", "unmapped" or "flushed"; "owed" where the call was deferred and its hypercall has ended.
+        promise: "mapped", "unmapped" or "flushed"; "owed" where the call was deferred and its hypercall has ended;
+            "released" where a frame was freed or given away.
         agent, call, step: who returned from which call when.
         changed: the step up to which words count as replaced: that of the call's own change.
         update: what the call stored or found; None for a flush.
         path: the old way to the old leaf.
-        replaced: the entry of the path that was overwritten first.
+        replaced: the entry of the path that was overwritten first; None where a frame was released that is mapped.
+        debt: the call that had put off the flush, where a frame was released before it was paid.
+        generation: of the frame that was released.
     """
 
     promise: str
@@ -60,30 +64,37 @@ class Stale:
     unit: str
     tag: int
     path: Path
-    replaced: PathEntry
+    replaced: PathEntry | None
     changed: int
     update: Update | None
     use: Use | None = None
     flag_is_left_set: bool = False
+    debt: CallRecord | None = attrs.field(default=None, repr=False)
+    generation: int = 0
 
     @property
     def kind(self) -> FindingKind:
         """What is broken: a debt, or a promise; and whether the old path leads to a translation or to a fault."""
-        if self.promise == "owed":
-            return FindingKind.OWED
+        if self.promise in {"owed", "released"}:
+            return FindingKind(self.promise)
         return FindingKind.STALE_FAULT if self.path.translation == FAULT else FindingKind.STALE
 
     @property
     def frame(self) -> Mfn | None:
         """The frame to which the old path leads; None if it leads to a fault."""
-        leaf, level, *_ = self.path.translation
-        entry = decode_pte(leaf, level)
-        return translated_frame(entry, self.dfn, level) if entry else None
+        return frame_of(self.path, self.dfn)
 
     @property
     def evidence(self) -> Evidence:
         """Whether a device has used the translation."""
         return Evidence.POSSIBLE if self.use is None else Evidence.OBSERVED
+
+
+def frame_of(path: Path, dfn: Dfn) -> Mfn | None:
+    """Return the frame to which a path leads; None if it leads to a fault."""
+    leaf, level, *_ = path.translation
+    entry = decode_pte(leaf, level)
+    return translated_frame(entry, dfn, level) if entry else None
 
 
 @attrs.frozen

@@ -71,9 +71,14 @@ def runs(dfns: Iterable[Dfn]) -> Iterator[tuple[Dfn, Dfn]]:
 
 @attrs.define(eq=False)
 class PromiseJudge:
-    """Judges returns, and keeps what it found."""
+    """Judges returns, and keeps what it found.
+
+    Attributes:
+        debts: the calls that were deferred and whose hypercall has not ended.
+    """
 
     findings: list[Finding] = attrs.field(factory=list)
+    debts: list[CallRecord] = attrs.field(factory=list)
 
     def reads(self, record: CallRecord) -> Iterable[Access]:
         """Return the promises about the pages, the ledger's objects of them, and what replaced table entries add."""
@@ -96,13 +101,26 @@ class PromiseJudge:
         for failure in record.failures[:1]:
             lost = LostError(agent, record.call, step, record.domain.number, record.dfn, record.page_count, failure)
             self.findings.append(lost)
-        if not record.is_deferred:
+        if record.is_deferred:
+            self.debts.append(record)
+        else:
             self.findings.extend(stale_translations(record, step, PROMISES[record.call]))
 
     def settle(self, record: CallRecord, step: int) -> None:
         """Judge a deferred call at the end of its hypercall."""
+        if record in self.debts:
+            self.debts.remove(record)
         if record.result == OK:
-            self.findings.extend(stale_translations(record, step, "owed"))
+            owed = list(stale_translations(record, step, "owed"))
+            self.findings.extend(finding for finding in owed if not self.is_released(finding))
+
+    def is_released(self, owed: Stale) -> bool:
+        """Whether the frame of a debt was released already: that is reported, and names the debt."""
+        page = (owed.domain, owed.dfn, owed.unit, owed.frame)
+        return any(
+            isinstance(one, Stale) and one.promise == "released" and (one.domain, one.dfn, one.unit, one.frame) == page
+            for one in self.findings
+        )
 
 
 def stale_translations(record: CallRecord, step: int, promise: str) -> Iterator[Stale]:

@@ -29,8 +29,8 @@ def signature(finding: Finding, trace: Trace) -> Signature:
     """Return the signature of a finding in the execution that left a trace."""
     kind = finding.kind
     if isinstance(finding, Stale):
-        changed = finding.replaced.overwritten or 0
-        owed_by = trace.agent_of(changed).name
+        changed = finding.replaced.overwritten if finding.replaced else None
+        owed_by = trace.agent_of(changed).name if changed else finding.agent
         return Signature(kind, finding.promise, finding.domain, finding.dfn, finding.frame, finding.unit, owed_by)
     if isinstance(finding, LostError):
         hook = f"{finding.call}: {finding.failure.hook}"

@@ -46,6 +46,8 @@ def takes(unit: VtdUnit, request: Request, entry: IotlbEntry, finding: Stale) ->
     used = (unit.name, request.dfn, entry.tag, entry.translation)
     if used != (finding.unit, finding.dfn, finding.tag, finding.path.translation):
         return False
+    if finding.promise == "released":
+        return True
     return any(
         read.step < version.stored <= finding.changed
         for read in entry.reads

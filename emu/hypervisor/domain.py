@@ -8,10 +8,14 @@ from sortedcontainers import SortedSet
 
 from emu.cpus import Cpu, SpinLock
 from emu.devices import Device
+from emu.engine import Space
 from emu.hypervisor.ops import IommuOps
-from emu.units import Dfn, Maddr
+from emu.units import Dfn, Maddr, Mfn
 
 HARDWARE_DOMAIN = 0
+
+INSTALLED: Space = ("installed",)
+"""In which pages a frame was ever entered, as a shared object, numbered by mfn."""
 
 
 class OuterLock(Enum):
@@ -34,6 +38,8 @@ class Domain:
         mapping_lock: guards its page tables (Xen: hd->arch.mapping_lock).
         p2m_lock: what its callers may hold around the wrappers.
         known_dfns: every dfn that ever had an entry.
+        p2m: which frame each page has, as far as anyone asks.
+        installed: the dfns at which each frame was ever entered.
     """
 
     number: int
@@ -46,10 +52,17 @@ class Domain:
     mapping_lock: SpinLock = attrs.field(init=False)
     p2m_lock: SpinLock = attrs.field(init=False)
     known_dfns: "SortedSet[Dfn]" = attrs.field(factory=SortedSet)
+    p2m: dict[Dfn, Mfn] = attrs.field(factory=dict)
+    installed: "dict[Mfn, SortedSet[Dfn]]" = attrs.field(factory=dict)
 
     def __attrs_post_init__(self) -> None:
         self.mapping_lock = SpinLock(f"d{self.number}.mapping_lock")
         self.p2m_lock = SpinLock(f"d{self.number}.p2m_lock")
+
+    def note_leaf(self, dfn: Dfn, mfn: Mfn) -> None:
+        """Note that a frame was entered at a page."""
+        self.known_dfns.add(dfn)
+        self.installed.setdefault(mfn, SortedSet()).add(dfn)
 
     @property
     def is_hardware_domain(self) -> bool:

@@ -3,7 +3,7 @@
 Finding and making tables, reading and storing leaves, and asking a unit to invalidate.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import attrs
@@ -11,7 +11,7 @@ import attrs
 from emu.cpus import Cpu, SpinLock
 from emu.engine import Access, Kind, Latch, Wait
 from emu.errors import LimitReached
-from emu.hypervisor.domain import Domain
+from emu.hypervisor.domain import INSTALLED, Domain
 from emu.hypervisor.ops import INVALID_DFN, OK
 from emu.hypervisor.records import record_update
 from emu.iommus.translation import entry_address
@@ -27,11 +27,13 @@ from emu.iommus.vtd.formats import (
 )
 from emu.iommus.vtd.queue import ENTRIES, ReadTail, WriteTail
 from emu.iommus.vtd.unit import VtdUnit
-from emu.memory import WORDS, DrainWriteBuffer, WriteBack, word_number
-from emu.units import WORD_BYTES, Dfn, Maddr, frame_address
+from emu.memory import WORDS, DrainWriteBuffer, Store, WriteBack, word_number
+from emu.units import WORD_BYTES, Dfn, Maddr, Mfn, address_frame, frame_address
 
 QINVAL_STAT_INIT = 0
 QINVAL_STAT_DONE = 1
+
+WORD_BITS = 8 * WORD_BYTES
 
 NOT_ISSUED = 1
 """What a low-level flush returns if the unit caches no non-present entries, so that nothing was asked of it."""
@@ -120,12 +122,27 @@ async def addr_to_dma_page_maddr(cpu: Cpu, driver: VtdDriver, domain: Domain, df
     return entry_address(table, dfn, 1)
 
 
-def leaf_section(cpu: Cpu, domain: Domain, dfn: Dfn) -> tuple[Access, ...] | None:
+class StoreLeaf(Store):
+    """Store a leaf: the frame in it is now entered at one more page."""
+
+    __slots__ = ()
+
+    def accesses(self) -> Iterable[Access]:
+        yield from super().accesses()
+        entry = decode_pte(self.value, 1)
+        if entry is not None:
+            yield Access.to(INSTALLED, address_frame(entry.address), Kind.COMMUTE)
+
+
+def leaf_section(cpu: Cpu, domain: Domain, dfn: Dfn, mfn: Mfn | None = None) -> tuple[Access, ...] | None:
     """Return what a section of the mapping_lock touches that only looks at one leaf or stores it.
 
     None where a table is missing on the way: the section may then make one.
+
+    Args:
+        mfn: the frame that the section may enter.
     """
-    touched: list[Access] = []
+    touched = [] if mfn is None else [Access.to(INSTALLED, mfn, Kind.COMMUTE)]
     table = domain.pgd
     for level in range(domain.levels, 1, -1):
         address = entry_address(table, dfn, level)
@@ -147,7 +164,11 @@ async def read_pte(cpu: Cpu, domain: Domain, dfn: Dfn, address: Maddr) -> int:
 async def write_pte(cpu: Cpu, domain: Domain, dfn: Dfn, address: Maddr, word: int) -> None:
     """Store the leaf of a dfn in one step. To be called under the mapping_lock."""
     event = "pte.write" if word else "pte.clear"
-    old = await cpu.store64(address, word, event, domain=domain.number, dfn=dfn, table_level=1)
+    details = {"domain": domain.number, "dfn": dfn, "table_level": 1}
+    old = await StoreLeaf(cpu.memory, address, word, WORD_BITS, event, details)
+    entered = decode_pte(word, 1)
+    if entered is not None:
+        domain.note_leaf(dfn, address_frame(entered.address))
     record_update(cpu, domain, dfn, old, word)
 
 

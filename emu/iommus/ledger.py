@@ -170,7 +170,7 @@ class Ledger:
 
         Args:
             changed: note as read what depends on an entry that was replaced at or before this step: when it was
-                dropped, and the words that it leads to.
+                dropped, and the words that it leads to; everything if it is infinite.
         """
         since = self.since(tables.tag, dfn)
 
@@ -178,7 +178,7 @@ class Ledger:
             if level == 1:
                 low = max(low, since)
             address = entry_address(table, dfn, level)
-            if any(entry.overwritten is not None and entry.overwritten <= changed for entry in above):
+            if changed == inf or any(e.overwritten is not None and e.overwritten <= changed for e in above):
                 self.recorder.read(WORDS, word_number(address))
             until, overwritten, newer = inf, None, None
             for version in reversed(self.memory.history(address)):
@@ -192,7 +192,7 @@ class Ledger:
                         if latest == inf or (self.caches_non_present and latest > since):
                             yield Path(FAULT, entries)
                     elif not entry.is_leaf:
-                        if overwritten is not None and overwritten <= changed:
+                        if changed == inf or (overwritten is not None and overwritten <= changed):
                             number = self.number(tables.tag, dfn >> level_order(level))
                             self.recorder.read(self.drop_space(level), number)
                         limit = inf if latest == inf else self.next_drop(tables.tag, dfn, level, latest)
@@ -238,11 +238,17 @@ class Ledger:
             if path.overwritten_by(changed) is not None:
                 yield path
 
-    def objects_read(self, tables: Tables, dfn: Dfn, changed: int) -> list[tuple[Space, int]]:
-        """Return the objects that `old_paths` reads."""
+    def all_paths(self, tables: Tables, dfn: Dfn) -> Iterator[Path]:
+        """Yield the legal paths. Reads all that these depend on: words, invalidations, cached table entries."""
+        self.recorder.read(self.space, self.number(tables.tag, dfn))
+        return self.paths(tables, dfn, inf)
+
+    def objects_read(self, tables: Tables, dfn: Dfn, changed: float) -> list[tuple[Space, int]]:
+        """Return the objects that `old_paths` reads; those of `all_paths` where `changed` is infinite."""
         probe = ReadRecorder()
         probe.is_on = True
-        for _ in attrs.evolve(self, recorder=probe).old_paths(tables, dfn, changed):
+        asked = attrs.evolve(self, recorder=probe)
+        for _ in asked.all_paths(tables, dfn) if changed == inf else asked.old_paths(tables, dfn, int(changed)):
             pass
         return probe.reads
 

@@ -39,7 +39,7 @@ class Explanation:
     """What a trace tells of a stale translation.
 
     Attributes:
-        changed_by: who overwrote the entry, at step `changed`.
+        changed_by: who overwrote the entry, at step `changed`; None where the page is still mapped.
         promise_source: the line of the scenario whose call returned.
         flush: None where none followed at all.
         omission: where it would have been due, if there was none; None where the call did not return.
@@ -47,8 +47,8 @@ class Explanation:
         last_step: of the execution.
     """
 
-    changed_by: str
-    changed: int
+    changed_by: str | None
+    changed: int | None
     change_source: str | None
     promise_source: str | None
     flush: Flush | None
@@ -59,7 +59,7 @@ class Explanation:
     @property
     def window(self) -> int:
         """Steps during which the translation could be used after it was replaced, to the end if nothing removed it."""
-        return self.closed - self.changed
+        return 0 if self.changed is None else self.closed - self.changed
 
     @property
     def closed(self) -> int:
@@ -69,8 +69,11 @@ class Explanation:
 
 def explain(finding: Stale, trace: Trace) -> Explanation:
     """Explain a finding by the trace of its execution."""
-    changed = finding.replaced.overwritten or 0
     events = list(trace.events())
+    promise_source = line_of_caller(trace, finding.step)
+    if finding.replaced is None:
+        return Explanation(None, None, None, promise_source, None, None, None, trace.step)
+    changed = finding.replaced.overwritten or 0
     line = finding.replaced.address & -LINE_BYTES
     written_back = (one.step for one in events if one.name == "line.write_back" and one.fields["address"] == line)
     visible = next((step for step in written_back if step > changed), changed)
@@ -80,7 +83,7 @@ def explain(finding: Stale, trace: Trace) -> Explanation:
         changed_by=changed_by,
         changed=changed,
         change_source=line_of_change(trace, changed),
-        promise_source=line_of_caller(trace, finding.step),
+        promise_source=promise_source,
         flush=flush,
         omission=None if flush else omission(changed_by, changed, events, trace),
         flag_set=flag_set(finding, events, trace) if finding.flag_is_left_set else None,

@@ -49,7 +49,12 @@ def stale_sentence(finding: Stale, why: Explanation) -> str:
     is_fault = finding.frame is None
     harm = "refuse access to it" if is_fault else f"translate it to mfn {finding.frame:#x}"
     page = f"domain {finding.domain} dfn {finding.dfn:#x}"
-    if finding.promise == "owed":
+    if finding.promise == "released":
+        what, page = "released", f"domain {finding.domain}'s dfn {finding.dfn:#x}"
+        verb = "freed" if finding.call == "put_page" else "gave away"
+        moment = f"{finding.agent} {verb} mfn {finding.frame:#x}"
+        harm = f"translate {page} to it"
+    elif finding.promise == "owed":
         what, moment = (
             "flush owed",
             f"the hypercall of {finding.agent} that had deferred its {finding.call} of {page} ended",
@@ -57,14 +62,25 @@ def stale_sentence(finding: Stale, why: Explanation) -> str:
     else:
         what, moment = "stale translation", f"{finding.agent}'s {finding.call} of {page} returned"
     what = "stale fault" if is_fault else what
+    said = (
+        f"{what} ({finding.evidence.value}): when {moment} at step {finding.step}{at(why.promise_source)}, "
+        f"{finding.unit} could still {harm}{use}: "
+    )
+    if why.changed is None:
+        return f"{said}it was still mapped there"
     after = (
         f"{why.window} steps{'' if why.flush else ' and never closed'}, {why.closed - finding.step} of them after that"
     )
     return (
-        f"{what} ({finding.evidence.value}): when {moment} at step {finding.step}{at(why.promise_source)}, "
-        f"{finding.unit} could still {harm}{use}: {why.changed_by} had replaced that entry at step "
-        f"{why.changed}{at(why.change_source)}, and {flush_words(why)}{left_set(why)}; the window was {after}"
+        f"{said}{why.changed_by} had replaced that entry at step {why.changed}{at(why.change_source)}, and "
+        f"{flush_words(why)}{left_set(why)}{owed_by(finding)}; the window was {after}"
     )
+
+
+def owed_by(finding: Stale) -> str:
+    """Say who had put off the flush, where a frame was released before it was paid."""
+    debt = finding.debt
+    return f"; {debt.cpu.name}'s deferred {debt.call} owed it" if debt else ""
 
 
 def left_set(why: Explanation) -> str:

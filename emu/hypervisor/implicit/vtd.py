@@ -26,7 +26,7 @@ class IntelIommuOps:
 
     async def map_page(self, cpu: Cpu, domain: Domain, dfn: Dfn, mfn: Mfn, flags: MapFlags) -> tuple[int, FlushType]:
         """Make a leaf (Xen: intel_iommu_map_page)."""
-        async with domain.mapping_lock.held(cpu, leaf_section(cpu, domain, dfn)):
+        async with domain.mapping_lock.held(cpu, leaf_section(cpu, domain, dfn, mfn)):
             address = await addr_to_dma_page_maddr(cpu, self.driver, domain, dfn, alloc=True)
             if address is None:
                 return ENOMEM, FlushType.NONE

@@ -1,0 +1,193 @@
+"""Who owns a frame, who holds references to it, and what becomes of it when the last one goes.
+
+As Xen's page_info: a frame that a domain owns has a reference for being allocated, and one for each use that must
+not see it go. When the last goes the frame is free, and the next allocation of anyone's may return it: the one that was
+freed last comes first, which is the order in which a premature free does most harm.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
+
+import attrs
+
+from emu.cpus import Cpu
+from emu.engine import Access, Kind, Operation, Space
+from emu.errors import ScenarioError
+from emu.hypervisor.domain import Domain
+from emu.memory import WORDS, Memory, word_number
+from emu.units import Mfn, frame_address
+
+PAGES: Space = ("page",)
+"""Frames as shared objects: owner and references, numbered by mfn."""
+
+HEAP = (("heap",), 0)
+"""The free frames, as one shared object."""
+
+
+@attrs.define(eq=False)
+class Page:
+    """One frame (Xen: struct page_info).
+
+    Attributes:
+        owner: the domain that it belongs to; None while it is free.
+        references: how many there are; the frame is free at 0.
+        generation: how often it has got an owner.
+    """
+
+    mfn: Mfn
+    owner: Domain | None
+    references: int = 1
+    generation: int = 1
+
+
+class OwnerJudge(Protocol):
+    """Who judges what must hold when a frame is freed, or gets a new owner. Implemented by the checks."""
+
+    def reads_of_page(self, page: Page) -> Iterable[Access]:
+        """Return the shared objects that `owner_changes` depends on."""
+
+    def owner_changes(self, page: Page, cpu: Cpu, call: str, step: int) -> None:
+        """Judge the frame at the step at which it was freed or given to `page.owner`."""
+
+
+@attrs.define(eq=False)
+class Pages:
+    """All frames that somebody owns or has owned.
+
+    Attributes:
+        free: the frames without an owner, the one freed last at the end.
+    """
+
+    memory: Memory
+    judge: OwnerJudge
+    frames: dict[Mfn, Page] = attrs.field(factory=dict)
+    free: list[Page] = attrs.field(factory=list)
+
+    def add(self, mfn: Mfn, owner: Domain) -> None:
+        """Have a domain own a frame before the first step."""
+        self.frames[mfn] = Page(mfn, owner)
+
+    def page(self, mfn: Mfn) -> Page:
+        """Return a frame.
+
+        Raises:
+            ScenarioError: if nobody has ever owned it.
+        """
+        if mfn not in self.frames:
+            raise ScenarioError(f"mfn {mfn:#x} belongs to nobody: allocate it for a domain, m.allocate(domain=...)")
+        return self.frames[mfn]
+
+    def get(self, mfn: Mfn, domain: Domain) -> "GetPage":
+        """Take a reference, if the domain owns the frame (Xen: get_page)."""
+        return GetPage(self, self.page(mfn), domain)
+
+    def put(self, cpu: Cpu, mfn: Mfn) -> "PutPage":
+        """Drop a reference; with the last one the frame is free (Xen: put_page)."""
+        return PutPage(self, self.page(mfn), cpu)
+
+    def allocate(self, cpu: Cpu, domain: Domain) -> "AllocatePage":
+        """Give a domain a free frame, zeroed (Xen: alloc_domheap_page)."""
+        return AllocatePage(self, cpu, domain)
+
+    def next_free(self) -> Page:
+        """Return the frame that is allocated next."""
+        if not self.free:
+            page = Page(self.memory.allocate_data(), None, references=0, generation=0)
+            self.frames[page.mfn] = page
+            self.free.append(page)
+        return self.free[-1]
+
+
+class GetPage(Operation[bool]):
+    """Take a reference to a frame that a domain owns; return whether it does."""
+
+    __slots__ = ("domain", "has_got", "page", "pages")
+
+    event = "page.get"
+
+    def __init__(self, pages: Pages, page: Page, domain: Domain) -> None:
+        self.pages = pages
+        self.page = page
+        self.domain = domain
+        self.has_got = False
+
+    def accesses(self) -> Iterable[Access]:
+        return (Access.to(PAGES, self.page.mfn, Kind.WRITE),)
+
+    def perform(self, step: int) -> bool:
+        self.has_got = self.page.owner is self.domain
+        self.page.references += self.has_got
+        return self.has_got
+
+    def describe(self) -> tuple[str, Mapping[str, Any]]:
+        keys = {"mfn": self.page.mfn, "domain": self.domain.number, "got": self.has_got}
+        return self.event, keys
+
+
+class PutPage(Operation[bool]):
+    """Drop a reference; return whether it was the last."""
+
+    __slots__ = ("cpu", "left", "page", "pages")
+
+    def __init__(self, pages: Pages, page: Page, cpu: Cpu) -> None:
+        self.pages = pages
+        self.page = page
+        self.cpu = cpu
+        self.left = 0
+
+    def accesses(self) -> Iterable[Access]:
+        yield Access.to(PAGES, self.page.mfn, Kind.WRITE)
+        yield Access.to(*HEAP, Kind.WRITE)
+        yield from self.pages.judge.reads_of_page(self.page)
+
+    def perform(self, step: int) -> bool:
+        page = self.page
+        if page.references == 0:
+            raise ScenarioError(f"mfn {page.mfn:#x} has no reference left to be put: it is free already")
+        page.references -= 1
+        self.left = page.references
+        if self.left == 0:
+            page.owner = None
+            self.pages.free.append(page)
+            self.pages.judge.owner_changes(page, self.cpu, "put_page", step)
+        return self.left == 0
+
+    def describe(self) -> tuple[str, Mapping[str, Any]]:
+        if self.left == 0:
+            return "page.free", {"mfn": self.page.mfn}
+        return "page.put", {"mfn": self.page.mfn, "references": self.left}
+
+
+class AllocatePage(Operation[Mfn]):
+    """Give a free frame to a domain, and zero it."""
+
+    __slots__ = ("cpu", "domain", "mfn", "pages")
+
+    event = "page.allocate"
+
+    def __init__(self, pages: Pages, cpu: Cpu, domain: Domain) -> None:
+        self.pages = pages
+        self.cpu = cpu
+        self.domain = domain
+        self.mfn = Mfn(0)
+
+    def accesses(self) -> Iterable[Access]:
+        page = self.pages.next_free()
+        yield Access.to(PAGES, page.mfn, Kind.WRITE)
+        yield Access.to(*HEAP, Kind.WRITE)
+        yield Access.to(WORDS, word_number(frame_address(page.mfn)), Kind.WRITE)
+        yield from self.pages.judge.reads_of_page(page)
+
+    def perform(self, step: int) -> Mfn:
+        page = self.pages.next_free()
+        self.pages.free.pop()
+        page.owner = self.domain
+        page.references = 1
+        page.generation += 1
+        self.mfn = page.mfn
+        self.pages.memory.put(frame_address(page.mfn), 0, step=step)
+        self.pages.judge.owner_changes(page, self.cpu, "alloc_domheap_page", step)
+        return page.mfn
+
+    def describe(self) -> tuple[str, Mapping[str, Any]]:
+        return self.event, {"mfn": self.mfn, "domain": self.domain.number}

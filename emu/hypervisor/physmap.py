@@ -1,0 +1,160 @@
+"""Moving pages within a domain's physmap, as Xen's common/memory.c and its callees did it over the years.
+
+xenmem_add_to_physmap moves a range of pages, and puts the flushes off to its end with iommu_dont_flush_iotlb. A form of
+it is named by the year of the commit that left it so.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from enum import Enum
+from typing import Any
+
+import attrs
+
+from emu.cpus import Cpu
+from emu.engine import Access, Kind, Operation
+from emu.hypervisor.calls import Calls
+from emu.hypervisor.domain import Domain
+from emu.hypervisor.ops import EINVAL, OK, iommu_dont_flush_iotlb
+from emu.hypervisor.pages import Pages
+from emu.units import Dfn, Mfn
+
+
+class Form(Enum):
+    """Which lines the code has. A later form has those of the earlier ones."""
+
+    INTRODUCED = "2011"  # cf95b2a9fd: the flag is set; an error leaves it set
+    XSA_80 = "2013"  # 552b7fcb9a: every exit clears it
+    XSA_346_PART_1 = "2020-1"  # dea460d869: a displaced page is removed with the flag cleared, so that it is flushed
+    XSA_346_PART_2 = "2020-2"  # 5777a3742d: each moved page keeps a reference until its old place has been flushed
+
+    def has(self, form: "Form") -> bool:
+        """Whether the code has the lines of a form."""
+        order = list(Form)
+        return order.index(self) >= order.index(form)
+
+
+class ReadP2m(Operation[Mfn | None]):
+    """Look a page up (Xen: get_gfn)."""
+
+    __slots__ = ("dfn", "domain", "mfn")
+
+    event = "p2m.read"
+
+    def __init__(self, domain: Domain, dfn: Dfn) -> None:
+        self.domain = domain
+        self.dfn = dfn
+        self.mfn: Mfn | None = None
+
+    def accesses(self) -> Iterable[Access]:
+        return (Access.to(("p2m", f"d{self.domain.number}"), self.dfn, Kind.READ),)
+
+    def perform(self, step: int) -> Mfn | None:
+        self.mfn = self.domain.p2m.get(self.dfn)
+        return self.mfn
+
+    def describe(self) -> tuple[str, Mapping[str, Any]]:
+        return self.event, entry_keys(self.domain, self.dfn, self.mfn)
+
+
+class WriteP2m(Operation[None]):
+    """Enter a page, or remove it (Xen: p2m_set_entry, without what it does to the IOMMU)."""
+
+    __slots__ = ("dfn", "domain", "mfn")
+
+    event = "p2m.write"
+
+    def __init__(self, domain: Domain, dfn: Dfn, mfn: Mfn | None) -> None:
+        self.domain = domain
+        self.dfn = dfn
+        self.mfn = mfn
+
+    def accesses(self) -> Iterable[Access]:
+        return (Access.to(("p2m", f"d{self.domain.number}"), self.dfn, Kind.WRITE),)
+
+    def perform(self, step: int) -> None:
+        if self.mfn is None:
+            self.domain.p2m.pop(self.dfn, None)
+        else:
+            self.domain.p2m[self.dfn] = self.mfn
+
+    def describe(self) -> tuple[str, Mapping[str, Any]]:
+        return self.event, entry_keys(self.domain, self.dfn, self.mfn)
+
+
+def entry_keys(domain: Domain, dfn: Dfn, mfn: Mfn | None) -> dict[str, Any]:
+    """Return how an event names an entry of a p2m."""
+    keys = {"domain": domain.number, "dfn": dfn}
+    return keys if mfn is None else {**keys, "mfn": mfn}
+
+
+@attrs.frozen
+class Physmap:
+    """The callers of map and unmap that own the pages.
+
+    A p2m update and the IOMMU's are made under the p2m_lock; a flush that is put off comes after it was dropped.
+    """
+
+    hypervisor: Calls
+    pages: Pages
+    form: Form
+
+    async def add_entry(self, cpu: Cpu, domain: Domain, dfn: Dfn, mfn: Mfn) -> int:
+        """Enter a page (Xen: guest_physmap_add_page)."""
+        async with domain.p2m_lock.held(cpu):
+            await WriteP2m(domain, dfn, mfn)
+            return await self.hypervisor.map(cpu, domain, dfn, mfn)
+
+    async def remove_entry(self, cpu: Cpu, domain: Domain, dfn: Dfn) -> Mfn | None:
+        """Remove a page; return what was there (Xen: guest_physmap_remove_page)."""
+        async with domain.p2m_lock.held(cpu):
+            mfn = await ReadP2m(domain, dfn)
+            if mfn is not None:
+                await WriteP2m(domain, dfn, None)
+                await self.hypervisor.unmap(cpu, domain, dfn)
+        return mfn
+
+    async def remove_page(self, cpu: Cpu, domain: Domain, dfn: Dfn) -> None:
+        """Take a page away: remove it, and drop the reference of its allocation (Xen: guest_remove_page)."""
+        saved = await cpu.read(iommu_dont_flush_iotlb)
+        if self.form.has(Form.XSA_346_PART_1):
+            await cpu.write(iommu_dont_flush_iotlb, False)
+        mfn = await self.remove_entry(cpu, domain, dfn)
+        if mfn is not None:
+            await self.pages.put(cpu, mfn)
+        if self.form.has(Form.XSA_346_PART_1):
+            await cpu.write(iommu_dont_flush_iotlb, saved)
+
+    async def move_page(self, cpu: Cpu, domain: Domain, old: Dfn, new: Dfn, held: list[Mfn]) -> int:
+        """Move one page (Xen: xenmem_add_to_physmap_one)."""
+        mfn = await ReadP2m(domain, old)
+        if mfn is None or not await self.pages.get(mfn, domain):
+            return EINVAL
+        await self.remove_page(cpu, domain, new)
+        await self.remove_entry(cpu, domain, old)
+        result = await self.add_entry(cpu, domain, new, mfn)
+        if self.form.has(Form.XSA_346_PART_2):
+            held.append(mfn)
+        else:
+            await self.pages.put(cpu, mfn)
+        return result
+
+    async def move_pages(self, cpu: Cpu, domain: Domain, moves: Sequence[tuple[Dfn, Dfn]]) -> int:
+        """Move pages, and flush once for all of them (Xen: xenmem_add_to_physmap)."""
+        held: list[Mfn] = []
+        result, done = OK, 0
+        await cpu.write(iommu_dont_flush_iotlb, True)
+        for old, new in moves:
+            result = await self.move_page(cpu, domain, old, new, held)
+            if result != OK:
+                if not self.form.has(Form.XSA_80):
+                    return result
+                break
+            done += 1
+        await cpu.write(iommu_dont_flush_iotlb, False)
+        for old, _ in moves[:done]:
+            await self.hypervisor.flush(cpu, domain, old, pages=1)
+        for mfn in held:
+            await self.pages.put(cpu, mfn)
+        for _, new in moves[:done]:
+            await self.hypervisor.flush(cpu, domain, new, pages=1)
+        return result

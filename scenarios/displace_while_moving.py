@@ -1,0 +1,37 @@
+"""R3, XSA-346 part 1 (B02): a displaced page is freed inside the batch that flushes it at the end."""
+
+from emu.cpus import Cpu
+from emu.hypervisor.physmap import Form, Physmap
+from emu.machine import Machine
+from emu.scenario import CLEAN, RELEASED, Expectation, scenario
+from emu.units import Dfn, offset
+
+G = Dfn(0x1000)
+H = offset(G, 1)
+
+
+def unless_repaired(*, form: Form, revision: str, **_: object) -> Expectation:
+    """An unmap of v1 flushes in spite of the flag."""
+    return CLEAN if form.has(Form.XSA_346_PART_1) or revision == "v1" else RELEASED
+
+
+@scenario(expect=unless_repaired)
+def displace_while_moving(m: Machine, *, form: Form = Form.XSA_80) -> None:
+    """CPU 0 moves a page to where another one is; CPU 1 gives the frame of that one to another domain.
+
+    form: the year of the code; 2020-1 removes the displaced page with the flag cleared.
+    """
+    domain, other = m.domain(1, devices=("00:1f.0",)), m.domain(2)
+    physmap = Physmap(m.hypervisor, m.pages, form)
+    for dfn in (G, H):
+        m.premap(domain, dfn, m.allocate(domain=domain), cached=True)
+
+    @m.cpu(0)
+    async def mover(cpu: Cpu) -> None:
+        async with cpu.hypercall("add_to_physmap"):
+            await physmap.move_pages(cpu, domain, [(G, H)])
+
+    @m.cpu(1)
+    async def allocator(cpu: Cpu) -> None:
+        async with cpu.hypercall("populate_physmap"):
+            await m.pages.allocate(cpu, other)

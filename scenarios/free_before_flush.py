@@ -1,0 +1,42 @@
+"""B33 on VT-d: a frame is freed between the change of its entry and the flush."""
+
+from emu.cpus import Cpu
+from emu.hypervisor.ops import iommu_dont_flush_iotlb
+from emu.machine import Machine
+from emu.scenario import CLEAN, RELEASED, Expectation, scenario
+from emu.units import Dfn
+
+G = Dfn(0x1000)
+
+
+def unless_repaired(*, repaired: bool, revision: str, **_: object) -> Expectation:
+    """An unmap of v1 flushes in spite of the flag."""
+    return CLEAN if repaired or revision == "v1" else RELEASED
+
+
+@scenario(expect=unless_repaired)
+def free_before_flush(m: Machine, *, repaired: bool = False) -> None:
+    """A CPU unmaps a page, frees its frame and flushes; another CPU allocates a frame for another domain meanwhile.
+
+    repaired: the frame is freed after the flush.
+    """
+    domain, other = m.domain(1, devices=("00:1f.0",)), m.domain(2)
+    frame = m.allocate(domain=domain)
+    m.premap(domain, G, frame, cached=True)
+
+    @m.cpu(0)
+    async def owner(cpu: Cpu) -> None:
+        async with cpu.hypercall("memory_op"):
+            await cpu.write(iommu_dont_flush_iotlb, True)
+            await m.hypervisor.unmap(cpu, domain, G)
+            await cpu.write(iommu_dont_flush_iotlb, False)
+            if not repaired:
+                await m.pages.put(cpu, frame)
+            await m.hypervisor.flush(cpu, domain, G, pages=1)
+            if repaired:
+                await m.pages.put(cpu, frame)
+
+    @m.cpu(1)
+    async def allocator(cpu: Cpu) -> None:
+        async with cpu.hypercall("populate_physmap"):
+            await m.pages.allocate(cpu, other)

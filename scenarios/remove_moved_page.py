@@ -1,0 +1,36 @@
+"""R4, XSA-346 part 2 (B03): a moved page is removed at its new place while its old one still waits for the flush."""
+
+from emu.cpus import Cpu
+from emu.hypervisor.physmap import Form, Physmap
+from emu.machine import Machine
+from emu.scenario import CLEAN, RELEASED, Expectation, scenario
+from emu.units import Dfn, offset
+
+G = Dfn(0x1000)
+H = offset(G, 1)
+
+
+def unless_repaired(*, form: Form, revision: str, **_: object) -> Expectation:
+    """An unmap of v1 flushes in spite of the flag."""
+    return CLEAN if form.has(Form.XSA_346_PART_2) or revision == "v1" else RELEASED
+
+
+@scenario(expect=unless_repaired)
+def remove_moved_page(m: Machine, *, form: Form = Form.XSA_346_PART_1) -> None:
+    """CPU 0 moves a page under the flag; CPU 1 removes it at its new place, flushes that, and frees the frame.
+
+    form: the year of the code; 2020-2 keeps a reference until the old place is flushed.
+    """
+    domain = m.domain(1, devices=("00:1f.0",))
+    physmap = Physmap(m.hypervisor, m.pages, form)
+    m.premap(domain, G, m.allocate(domain=domain), cached=True)
+
+    @m.cpu(0)
+    async def mover(cpu: Cpu) -> None:
+        async with cpu.hypercall("add_to_physmap"):
+            await physmap.move_pages(cpu, domain, [(G, H)])
+
+    @m.cpu(1)
+    async def remover(cpu: Cpu) -> None:
+        async with cpu.hypercall("remove_from_physmap"):
+            await physmap.remove_page(cpu, domain, H)
