@@ -31,7 +31,7 @@ class Watcher(Protocol):
 class Commit(Operation[int]):
     """Read or write the first word of the frame that a request was translated to."""
 
-    __slots__ = ("device", "entry", "mfn", "request", "value")
+    __slots__ = ("device", "entry", "is_made", "mfn", "request", "value")
 
     def __init__(self, device: "Device", request: Request, entry: IotlbEntry, value: int) -> None:
         self.device = device
@@ -39,6 +39,7 @@ class Commit(Operation[int]):
         self.entry = entry
         self.mfn = entry.frame(request.dfn)
         self.value = value
+        self.is_made = False
 
     def accesses(self) -> Iterable[Access]:
         kind = Kind.WRITE if self.request.is_write else Kind.READ
@@ -50,7 +51,8 @@ class Commit(Operation[int]):
 
     def perform(self, step: int) -> int:
         address, unit = frame_address(self.mfn), self.device.unit
-        if self.request.is_recalled:
+        self.is_made = not self.request.is_recalled
+        if not self.is_made:
             return 0
         if self.request.is_write:
             unit.memory.put(address, self.value, step=step)
@@ -62,7 +64,7 @@ class Commit(Operation[int]):
         return self.value
 
     def describe(self) -> tuple[str, Mapping[str, Any]]:
-        if not self.request.committed.is_set:
+        if not self.is_made:
             return "dma.again", {"iommu": self.device.unit.name, "dfn": self.request.dfn}
         event = "dma.write" if self.request.is_write else "dma.read"
         keys = {"iommu": self.device.unit.name, "dfn": self.request.dfn, "mfn": self.mfn, "value": self.value}
@@ -72,7 +74,7 @@ class Commit(Operation[int]):
 class Fault(Operation[None]):
     """Refuse an access: there is no translation, or none that permits it."""
 
-    __slots__ = ("device", "entry", "request")
+    __slots__ = ("device", "entry", "is_made", "request")
 
     event = "dma.fault"
 
@@ -80,6 +82,7 @@ class Fault(Operation[None]):
         self.device = device
         self.request = request
         self.entry = entry
+        self.is_made = False
 
     def accesses(self) -> Iterable[Access]:
         yield self.device.in_flight(self.request)
@@ -89,7 +92,8 @@ class Fault(Operation[None]):
 
     def perform(self, step: int) -> None:
         unit = self.device.unit
-        if self.request.is_recalled:
+        self.is_made = not self.request.is_recalled
+        if not self.is_made:
             return
         if self.entry is not None:
             for watcher in self.device.watchers:
@@ -97,6 +101,8 @@ class Fault(Operation[None]):
         unit.requests.close(self.request, step)
 
     def describe(self) -> tuple[str, Mapping[str, Any]]:
+        if not self.is_made:
+            return "dma.again", {"iommu": self.device.unit.name, "dfn": self.request.dfn}
         access = "write" if self.request.is_write else "read"
         return self.event, {"iommu": self.device.unit.name, "dfn": self.request.dfn, "access": access}
 
@@ -142,6 +148,7 @@ class Device:
             permitted = entry is not None and (entry.translation.write if is_write else entry.translation.read)
             if entry is None or not permitted:
                 await Fault(self, request, entry)
+                result = None
             else:
                 result = await Commit(self, request, entry, value)
         return result

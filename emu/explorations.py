@@ -2,14 +2,14 @@
 
 import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import attrs
 
 from emu.checks.findings import Evidence, Finding, FindingKind, Stale
 from emu.checks.signatures import Signature, signature
-from emu.engine import Execution, Exploration, Schedule, Strategy, Trace
-from emu.engine.dependence import Footprints, NormalForm, accesses_of, normal_form
+from emu.engine import Agent, Execution, Exploration, Schedule, Strategy, Trace
+from emu.engine.dependence import Footprints, NormalForm, Step, normal_form
 from emu.engine.hosts import direct
 from emu.engine.hosts import trio as controlled
 from emu.engine.operations import Choose
@@ -18,7 +18,7 @@ from emu.engine.strategies import KEEPS_STATE, Search
 from emu.engine.strategies.depth_first import DepthFirst
 from emu.engine.strategies.optimal import Optimal
 from emu.engine.strategies.random import RandomStrategy
-from emu.engine.strategies.replay import ReplayStrategy
+from emu.engine.strategies.replay import ReplayStrategy, ScheduleDoesNotFitError
 from emu.engine.watchdog import watchdog
 from emu.errors import InternalError, LimitReached, ModelError, ScenarioError
 from emu.machine import Machine
@@ -130,7 +130,7 @@ class ScenarioExploration:
             self.failure = failure
             if self.machine is not None:
                 self.failed = Schedule.of(self.machine.trace)
-        for cause in self.causes.values():
+        for cause in self.causes.values() if self.failure is None else ():
             self.confirm(cause)
 
     def progress(self) -> tuple[int, int]:
@@ -167,7 +167,7 @@ class ScenarioExploration:
         first = self.program(RandomStrategy.seeded(self.seed))
         yield first
         check_concurrency(self.bound.scenario, first, self.findings(first))
-        second = self.program(ReplayStrategy(Schedule.of(first.trace)))
+        second = self.program(RepeatStrategy(Schedule.of(first.trace)))
         yield second
         for then, now in itertools.zip_longest(events(first.trace), events(second.trace)):
             if then != now:
@@ -200,9 +200,11 @@ class ScenarioExploration:
         forms: set[NormalForm] = set()
         footprints = Footprints()
         for seed in itertools.count(self.seed):
-            execution = self.program(RandomStrategy.seeded(seed))
+            strategy = WatchedStrategy.seeded(seed)
+            strategy.watch(footprints)
+            execution = self.program(strategy)
             yield execution
-            forms.add(form_of(execution, footprints))
+            forms.add(normal_form(len(execution.agents), strategy.steps))
             self.traces = len(forms)
             self.look_at(execution)
 
@@ -230,13 +232,17 @@ class ScenarioExploration:
         """Repeat an execution that showed a cause on both hosts; rather one after which a device can use what is stale.
 
         Raises:
-            InternalError: if it does not come again, or not in the same way.
+            ModelError: if it does not come again.
+            InternalError: if it does, and on Trio in another way.
         """
         for number in cause.candidates:
             run, repeated = (self.repeat(cause, number, host) for host in ("trio", "direct"))
-            on_trio, on_direct = (one.matters.machine.trace for one in (run, repeated) if one.matters)
-            if list(events(on_trio)) != list(events(on_direct)) or find(run, cause.signature) is None:
-                raise InternalError(f"the finding of execution {number} does not come again on Trio tasks")
+            if happened(run) != happened(repeated):
+                if happened(repeated) != happened(self.repeat(cause, number, "direct")):
+                    raise does_not_come_again(number)
+                raise InternalError(f"execution {number} is another one on Trio tasks than in a plain loop")
+            if find(run, cause.signature) is None:
+                raise does_not_come_again(number)
             saved = save(run, self.named)
             if cause.run is None:
                 cause.run, cause.saved = run, saved
@@ -259,7 +265,7 @@ class ScenarioExploration:
         run = Run(self.bound, self.strategy, number, 1, replay=cause.candidates[number])
         run.on(host)
         if run.failure is not None or run.matters is None:
-            raise InternalError(f"execution {number} cannot be repeated on the {host} host: {run.failure}")
+            raise does_not_come_again(number)
         return run
 
     def add_witness(self, cause: Cause, run: Run, saved: SavedSchedule) -> bool:
@@ -294,6 +300,51 @@ class ScenarioExploration:
         return any(cause.signature.kind is FindingKind.ILLEGAL for cause in self.causes.values())
 
 
+class RepeatStrategy(ReplayStrategy):
+    """Follows a schedule as far as it fits, and whoever can go on then."""
+
+    def pick(self, enabled: Sequence[Agent]) -> Agent | None:
+        try:
+            return super().pick(enabled) or enabled[0]
+        except ScheduleDoesNotFitError:
+            return None
+
+    def choose(self, choice: Choose) -> int:
+        try:
+            return super().choose(choice)
+        except ScheduleDoesNotFitError:
+            return 0
+
+
+class WatchedStrategy(RandomStrategy):
+    """Notes what each step touches when it is taken: afterwards that might be something else."""
+
+    def watch(self, footprints: Footprints) -> None:
+        """Begin to take notes."""
+        self.footprints = footprints
+        self.steps: list[Step] = []
+
+    def pick(self, enabled: Sequence[Agent]) -> Agent:
+        agent = super().pick(enabled)
+        if agent.pending is not None:
+            self.steps.append((agent.number, 0, self.footprints.of(agent.pending.accesses())))
+        return agent
+
+    def choose(self, choice: Choose) -> int:
+        chosen = super().choose(choice)
+        number, _, footprint = self.steps[-1]
+        self.steps[-1] = (number, chosen, footprint)
+        return chosen
+
+
+def does_not_come_again(number: int) -> ModelError:
+    """Return the error for a finding that its own schedule does not repeat."""
+    return ModelError(
+        f"the finding of execution {number} does not come again when its schedule is repeated: {KEEPS_STATE}; if "
+        "nothing is kept, please report it with this command"
+    )
+
+
 EventShown = tuple[str, int, str, dict[str, object]]
 
 
@@ -301,6 +352,11 @@ def events(trace: Trace) -> Iterator[EventShown]:
     """Yield what happened, without the objects of one execution."""
     for event in trace.events():
         yield event.agent.name, event.step, event.name, dict(event.fields)
+
+
+def happened(run: Run) -> list[EventShown]:
+    """Return what happened in the execution to show."""
+    return [] if run.matters is None else list(events(run.matters.machine.trace))
 
 
 def tell(event: EventShown | None) -> str:
@@ -318,12 +374,3 @@ def find(run: Run, wanted: Signature) -> Finding | None:
         return None
     trace = run.matters.machine.trace
     return next((one for one in run.matters.findings if signature(one, trace) == wanted), None)
-
-
-def form_of(execution: Execution, footprints: Footprints) -> NormalForm:
-    """Return the normal form of the trace that an execution belongs to."""
-    steps = [
-        (agent.number, operation.chosen if isinstance(operation, Choose) else 0, footprints.of(accesses_of(operation)))
-        for agent, operation in execution.trace.performed()
-    ]
-    return normal_form(len(execution.agents), steps)

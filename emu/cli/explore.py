@@ -75,6 +75,7 @@ def explore_command(
     with stop_on_interrupt(exploration), show_exploration(exploration):
         exploration.on(host)
     if exploration.failure is not None:
+        sys.unraisablehook = lambda _: None  # an agent that broke Trio leaves parts of it to the garbage collector
         raise ScenarioError(f"{exploration.failure}{again(exploration, Path(schedules))}")
     report = ExplorationReport(exploration)
     replays = save_schedules(exploration, Path(schedules))

@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 
 from emu.engine.operations import Access, Operation
 from emu.engine.trace import Trace
+from emu.errors import InternalError
 
 Result = TypeVar("Result")
 
@@ -68,6 +69,10 @@ class AtOnce(Operation[Result]):
     def perform(self, step: int) -> Result:
         together = Together(self.make(), self.trace)
         together.perform(step)
+        if together.pending is not None and together.pending.waits_for is not None:
+            raise InternalError(
+                f"{self.what} cannot be done in one step: it waits for {together.pending.waits_for.name}"
+            )
         result: Result = together.result
         return result
 

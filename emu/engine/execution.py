@@ -19,7 +19,6 @@ from emu.engine.sections import Sections
 from emu.engine.sources import raised_at, suspended_at
 from emu.engine.strategies import Strategy
 from emu.engine.trace import Trace
-from emu.engine.watchdog import NoOperationError
 from emu.errors import EmuError, InternalError, LimitReached, ModelError, ScenarioError
 
 
@@ -57,6 +56,10 @@ CONTROLLED = (
 
 class ExecutionEnded(BaseException):
     """Thrown into agents that are still suspended when their execution ends, so that they clean up."""
+
+
+class NoOperationError(BaseException):
+    """Raised inside an agent that runs on and on without awaiting an operation; no agent should catch it."""
 
 
 class ReadRecorder:
@@ -337,10 +340,17 @@ def agent_raised(agent: Agent, error: BaseException) -> ModelError:
         return ModelError(f"{where}, runs on and on without awaiting an operation: await one in each round of a loop")
     if isinstance(error, ScenarioError):
         return ModelError(f"{error} ({where})")
-    if isinstance(error, RuntimeError) and "async context" in str(error):
+    if is_of_trio(error):
         return ModelError(f"{where}, used Trio outside of Trio; {CONTROLLED}")
     said = f": {error}" if str(error) else ""
     return ModelError(f"{where}, raised {type(error).__name__}{said}")
+
+
+def is_of_trio(error: BaseException) -> bool:
+    """Whether Trio itself complains that it is not running."""
+    if isinstance(error, RuntimeError) and "async context" in str(error):
+        return True
+    return isinstance(error, AttributeError) and "RunContext" in str(error)
 
 
 def refuse_foreign(agent: Agent) -> None:

@@ -6,18 +6,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from emu.engine.execution import Execution, NoOperationError
+
 SECONDS = 5.0
 
-
-class NoOperationError(BaseException):
-    """Raised inside the agent; no agent should catch it."""
+RUNS_AGENTS = {method.__code__ for method in (Execution.start, Execution.resume, Execution.throw)}
+"""What is on the stack while an agent's own code runs."""
 
 
 @contextmanager
 def watchdog(progress: Callable[[], object]) -> Iterator[None]:
-    """Raise `NoOperationError` in whatever runs when `progress` stays the same for `SECONDS` of processor time.
+    """Raise `NoOperationError` in an agent's code that runs while `progress` stays the same.
 
-    Only the main thread can be watched, and only where the system counts a process's time.
+    It may do so for `SECONDS` of processor time. Only the main thread can be watched, and only where the system counts
+    a process's time.
     """
     if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
         yield
@@ -27,7 +29,7 @@ def watchdog(progress: Callable[[], object]) -> Iterator[None]:
     def look(number: int, frame: FrameType | None) -> None:
         nonlocal last
         now = progress()
-        if now == last:
+        if now == last and is_in_agent(frame):
             raise NoOperationError
         last = now
 
@@ -38,3 +40,12 @@ def watchdog(progress: Callable[[], object]) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)
         signal.signal(signal.SIGVTALRM, previous)
+
+
+def is_in_agent(frame: FrameType | None) -> bool:
+    """Whether an agent's code is on the stack."""
+    while frame is not None:
+        if frame.f_code in RUNS_AGENTS:
+            return True
+        frame = frame.f_back
+    return False

@@ -30,8 +30,9 @@ class ExplorationReport:
             every = f"all {done.done} {unit}s" if done.done > 1 else f"the only {unit}"
             return f"{self.name}: exhausted: {every} executed ({details})"
         if done.traces is not None:
-            parts.insert(0, f"{count(done.traces, 'distinct trace')}")
-            return f"{self.name}: {count(done.done, 'random execution')} ({', '.join(parts)}); others may differ"
+            parts.insert(0, count(done.traces, "distinct trace"))
+            ended = f", ended by {done.limit}" if done.limit and done.done != done.executions else ""
+            return f"{self.name}: {count(done.done, 'random execution')}{ended} ({', '.join(parts)}); others may differ"
         why = f"ended by {done.limit or 'a mistake in the scenario'}"
         return f"{self.name}: not exhausted: {why} after {count(done.done, 'execution')}{self.part()} ({details})"
 

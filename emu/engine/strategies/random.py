@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Sequence
+from typing import Self
 
 import attrs
 
@@ -19,7 +20,7 @@ class RandomStrategy:
     generator: random.Random
 
     @classmethod
-    def seeded(cls, seed: int) -> "RandomStrategy":
+    def seeded(cls, seed: int) -> Self:
         """Return the strategy that a seed stands for."""
         return cls(random.Random(seed))
 
