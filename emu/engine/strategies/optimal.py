@@ -9,7 +9,8 @@ After Abdulla, Aronis, Jonsson and Sagonas (POPL 2014, JACM 2017). What is parti
 * What a step turned out to touch decides which steps depend on it. What it might have touched decides what it could
   be swapped with in executions that are still to come (see `Operation.touched`): no trace is missed, but where kinds
   depend on state some may be executed twice.
-* Clocks and races are computed for the part of an execution that is new.
+* Clocks and races are computed for the part of an execution that is new. All are reversed after each execution, for
+  what comes with the reversed step depends on all that came later, too.
 """
 
 from bisect import bisect_right
@@ -56,9 +57,11 @@ class Taken(Edge):
         step: its number in the trace, of the first one if it is a section.
         place: how many steps of its agent there were with it.
         clock: how many steps of each agent happened before it or are itself.
+        races: the places of earlier steps of others that could have come after it; for each, what was last explored
+            before it in their stead.
     """
 
-    __slots__ = ("clock", "operation", "place", "step", "touched")
+    __slots__ = ("clock", "operation", "place", "races", "step", "touched")
 
     def __init__(self, edge: Edge, footprint: Footprint, operation: Operation[Any], step: int) -> None:
         self.agent = edge.agent
@@ -70,6 +73,7 @@ class Taken(Edge):
         self.step = step
         self.place = 0
         self.clock: list[int] = []
+        self.races: dict[int, list[Taken] | None] = {}
 
 
 class Optimal:
@@ -144,7 +148,7 @@ class Optimal:
         self.note_touched()
         last, sleep = self.taken[-1], self.points[-1].sleep
         if sleep:
-            rivals, agent = last.touched.rivals, last.agent
+            rivals, agent = last.footprint.rivals, last.agent
             sleep = {way: what for way, what in sleep.items() if way[0] != agent and what not in rivals}
         else:
             sleep = {}
@@ -196,18 +200,27 @@ class Optimal:
         return self.go_back()
 
     def plan(self) -> None:
-        """Find the races of the new part of the execution, and have each be explored the other way round."""
-        races = [race for index in range(self.checked, len(self.taken)) for race in self.races_of(index)]
+        """Find the races of the execution, and have each be explored the other way round."""
+        for index in range(self.checked, len(self.taken)):
+            self.check(index)
         self.checked = len(self.taken)
-        for earlier, later in races:
-            point = self.points[earlier]
-            sequel = self.reversal(earlier, later)
-            sleep = point.sleep
-            if not (sleep and any(can_begin(*way, footprint, sequel) for way, footprint in sleep.items())):
-                insert(point.edges, sequel)
+        taken, points = self.taken, self.points
+        for step in taken:
+            for earlier, before in step.races.items():
+                first = taken[earlier]
+                agent, place = first.agent, first.place
+                independent = [one for one in taken[earlier + 1 :] if one.clock[agent] < place and one is not step]
+                if independent != before:
+                    step.races[earlier] = independent
+                    self.reverse(points[earlier], [*independent, Edge(step.agent, 0, step.footprint, is_open=True)])
 
-    def races_of(self, index: int) -> list[tuple[int, int]]:
-        """Set the clock of a step; return each race that it has: an earlier step which could have come after it."""
+    def reverse(self, point: Point, sequel: list[Edge]) -> None:
+        """Have a sequel be explored from a point, unless something equivalent was, or will be anyway."""
+        if not any(can_begin(*way, footprint, sequel) for way, footprint in point.sleep.items()):
+            insert(point.edges, sequel)
+
+    def check(self, index: int) -> None:
+        """Set the clock of a step, and its races."""
         taken = self.taken
         step = taken[index]
         places = self.by_agent[step.agent]
@@ -220,29 +233,19 @@ class Optimal:
             for agent, others in self.by_footprint.get(rival, NOWHERE).items():
                 if others and taken[others[-1]].place > clock[agent] and others[-1] > latest.get(agent, -1):
                     latest[agent] = others[-1]
-        races = []
         for other in sorted(latest.values(), reverse=True):
             earlier = taken[other]
             if earlier.place > clock[earlier.agent]:
-                races.append((other, index))
+                step.races[other] = None
                 merge(clock, earlier.clock)
         places.append(index)
         self.by_footprint.setdefault(step.touched, {}).setdefault(step.agent, []).append(index)
         step.place = clock[step.agent] = len(places)
         step.clock = clock
-        return races
 
     def index_at(self, step: int) -> int:
         """Return which of the steps taken has a number of the trace."""
         return bisect_right(self.taken, step, key=lambda one: one.step) - 1
-
-    def reversal(self, earlier: int, later: int) -> list[Edge]:
-        """Return what to do instead of an earlier step so that a later one comes first: all that does not need it."""
-        first, last = self.taken[earlier], self.taken[later]
-        agent, place = first.agent, first.place
-        sequel: list[Edge] = [one for one in self.taken[earlier + 1 :] if one.clock[agent] < place and one is not last]
-        sequel.append(Edge(last.agent, 0, last.footprint, is_open=True))
-        return sequel
 
     def go_back(self) -> bool:
         """Go back to the last point at which an edge is left; return whether there is one."""
