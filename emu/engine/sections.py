@@ -5,8 +5,9 @@ A section that is known beforehand to touch little may be taken *short*: from th
 which touches the lock in a way that commutes with other short sections. What happens stays the same, step by step in
 the trace; only the orders to be explored become fewer.
 
-A section that leaves what it declared, stores a word twice, waits or chooses cannot be taken so. Its lock is then
-*long* for the rest of the exploration, which starts again: so whether a section is short never depends on the state.
+A section that leaves what it declared, does anything after its first store, waits or chooses cannot be taken so. Its
+lock is then *long* for the rest of the exploration, which starts again: so whether a section is short never depends on
+the state. What a section reads must be written under its lock only; that is the declarer's promise.
 """
 
 from collections.abc import Iterable
@@ -48,14 +49,14 @@ class Sections:
         long: the locks whose sections are taken step by step.
         short: those of which a section was taken in one step.
         open: the section that an agent is in.
-        written: what it has written there.
+        has_stored: it has changed something there.
         has_left: a section was not as declared; the execution is void, and its lock is now long.
     """
 
     long: set[Space] = attrs.field(factory=set)
     short: set[Space] = attrs.field(factory=set)
     open: Section | None = None
-    written: list[Access] = attrs.field(factory=list)
+    has_stored: bool = False
     has_left: bool = False
 
     def begin(self) -> None:
@@ -88,18 +89,15 @@ class Sections:
         else:
             self.short.add(section.lock)
             self.open = section
-            self.written = []
+            self.has_stored = False
 
     def is_as_declared(self, section: Section, accesses: Iterable[Access]) -> bool:
-        """Whether a section may make these accesses, and takes note of them."""
-        for access in accesses:
-            if not section.permits(access):
-                return False
-            if access.space != section.lock and access.kind is not Kind.READ:
-                if any(access.conflicts(other) for other in self.written):
-                    return False
-                self.written.append(access)
-        return True
+        """Whether a section may make these accesses, and takes note of a store: nothing may come after it."""
+        outside = [access for access in accesses if access.space != section.lock]
+        if outside and self.has_stored:
+            return False
+        self.has_stored = self.has_stored or any(access.kind is not Kind.READ for access in outside)
+        return all(map(section.permits, outside))
 
     def leave(self) -> None:
         """Give the execution up, and take the sections of this lock step by step from now on."""

@@ -125,12 +125,13 @@ def test_outside_of_a_section_anything_may_be_touched() -> None:
         [Step((table(2, 2, Kind.WRITE),))],
         [Step((table(0, 0, Kind.WRITE),)), Step((table(0, 0, Kind.WRITE),))],
         [Step((table(0, 1, Kind.WRITE),)), Step((table(1, 1, Kind.COMMUTE),))],
-        [Step((table(0, 0, Kind.WRITE), table(0, 0, Kind.WRITE)))],
+        [Step((table(0, 0, Kind.WRITE),)), Step((table(0, 0, Kind.READ),))],
+        [Step((table(0, 0, Kind.WRITE),)), Step((table(1, 1, Kind.WRITE),))],
         [Choose("a number", 2)],
         [opening(section(lock=OTHER_LOCK))],
         [closing(OTHER_LOCK)],
     ],
-    ids=["undeclared", "twice", "overlapping", "twice in one step", "chooses", "nests", "another's release"],
+    ids=["undeclared", "twice", "overlapping", "reads after", "two words", "chooses", "nests", "another's release"],
 )
 def test_what_is_not_as_declared_makes_the_lock_long_and_voids_the_execution(inside: list[Operation[None]]) -> None:
     sections = watched(opening(section(table(0, 1, Kind.WRITE))), *inside)
@@ -143,14 +144,13 @@ def test_what_is_not_as_declared_makes_the_lock_long_and_voids_the_execution(ins
     "inside",
     [
         [Step((table(0, 0, Kind.READ),)), Step((table(0, 0, Kind.READ),))],
-        [Step((table(0, 0, Kind.WRITE),)), Step((table(0, 0, Kind.READ),))],
-        [Step((table(0, 0, Kind.WRITE),)), Step((table(1, 1, Kind.WRITE),))],
-        [Step((table(0, 1, Kind.COMMUTE),)), Step((table(1, 1, Kind.COMMUTE),))],
+        [Step((table(0, 0, Kind.READ),)), Step((table(1, 1, Kind.READ),)), Step((table(0, 0, Kind.WRITE),))],
+        [Step((table(0, 0, Kind.WRITE), table(1, 1, Kind.WRITE)))],
         [Step((take(LOCK),)), Step((take(LOCK),))],
     ],
-    ids=["reads twice", "reads what it wrote", "two words", "commutes twice", "its own lock"],
+    ids=["reads twice", "reads, then stores", "stores two words in one step", "its own lock"],
 )
-def test_what_stores_no_word_twice_is_taken_short(inside: list[Operation[None]]) -> None:
+def test_what_stores_last_and_once_is_taken_short(inside: list[Operation[None]]) -> None:
     sections = watched(opening(section(table(0, 1, Kind.WRITE), table(0, 1, Kind.COMMUTE))), *inside, closing())
     assert not sections.has_left
     assert sections.short == {LOCK}
