@@ -41,7 +41,7 @@ class Cause:
         executions: how many showed it.
         first: the number of the first of them, from 1.
         candidates: schedules of some of them by number; first of all one in which a device used what is stale.
-        run: one of them once more, on Trio tasks: what is shown.
+        shown: the number of the one that is shown; `run` is that one once more, on Trio tasks.
         saved: repeats that.
     """
 
@@ -50,6 +50,7 @@ class Cause:
     executions: int = 0
     candidates: dict[int, Schedule] = attrs.field(factory=dict)
     is_observed: bool = False
+    shown: int = 0
     run: Run | None = None
     saved: SavedSchedule | None = None
 
@@ -84,7 +85,7 @@ class ScenarioExploration:
         is_exhausted: there is no other trace.
         short_locks: the locks of which sections were taken in one step.
         share: an estimate of which share of the whole is done; 0 if there is none.
-        limit: what ended it before that.
+        limit: what ended it before that; `has_reached_limit` if it was one of an execution.
         failure: a scenario's own mistake that ended it; `failed` leads there.
         causes: what was found, in the order in which it was.
         on_progress: called whenever an execution has ended.
@@ -106,6 +107,7 @@ class ScenarioExploration:
     share: float = 0.0
     short_locks: list[str] = attrs.field(factory=list)
     limit: str | None = None
+    has_reached_limit: bool = False
     failure: ModelError | None = None
     failed: Schedule | None = None
     causes: dict[Signature, Cause] = attrs.field(factory=dict)
@@ -126,6 +128,7 @@ class ScenarioExploration:
                 run_each(self.each())
         except LimitReached as limit:
             self.limit = str(limit)
+            self.has_reached_limit = True
         except ModelError as failure:
             self.failure = failure
             if self.machine is not None:
@@ -149,7 +152,7 @@ class ScenarioExploration:
         yield from self.repeated()
         for execution in self.drawn() if self.strategy == "random" else self.searched():
             if self.is_stopping:
-                self.limit = "stopped"
+                self.limit = "Ctrl-C"
             elif self.executions is not None and self.done >= self.executions:
                 self.limit = f"--executions {self.executions}"
             elif self.seconds is not None and self.done and time.monotonic() - started > self.seconds:
@@ -245,11 +248,12 @@ class ScenarioExploration:
                 raise does_not_come_again(number)
             saved = save(run, self.named)
             if cause.run is None:
-                cause.run, cause.saved = run, saved
+                cause.shown, cause.run, cause.saved = number, run, saved
             finding = find(run, cause.signature)
             if saved is None or not isinstance(finding, Stale) or finding.use is not None:
                 return
             if self.add_witness(cause, run, saved):
+                cause.shown = number
                 return
 
     def save_failed(self) -> SavedSchedule | None:

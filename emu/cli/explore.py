@@ -1,5 +1,6 @@
 """`emu explore`: every execution of a scenario that differs from the others, and what they show."""
 
+import math
 import shutil
 import sys
 import textwrap
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 STRATEGIES = ("optimal", "depth-first", "random")
 
 
-@click.command("explore")
+@click.command("explore", short_help="Execute every trace of a scenario once.")
 @click.argument("scenario")
 @click.option("-p", "parameters", multiple=True, metavar="NAME=VALUE", help="Set a parameter; see `emu list`.")
 @click.option(
@@ -29,11 +30,19 @@ STRATEGIES = ("optimal", "depth-first", "random")
     show_default=True,
     help="One execution a trace, every interleaving, or random ones.",
 )
-@click.option("--executions", type=click.IntRange(1), help="At most so many.  [random: 1000]")
-@click.option("--time", "seconds", type=click.FloatRange(0, min_open=True), help="At most so many seconds.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the first random execution.")
+@click.option("--executions", type=click.IntRange(1), help="At most so many executions.  [random: 1000]")
+@click.option("--time", "seconds", type=click.FloatRange(0, 10_000_000, min_open=True), help="At most so many seconds.")
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the first execution; random only."
+)
 @click.option("--stepwise", is_flag=True, help="Take no section under a lock in one step.")
-@click.option("--host", type=click.Choice(("direct", "trio")), default="direct", show_default=True, help="What drives.")
+@click.option(
+    "--host",
+    type=click.Choice(("direct", "trio")),
+    default="direct",
+    show_default=True,
+    help="Plain loop, or Trio tasks.",
+)
 @click.option("--schedules", type=click.Path(), default=".", show_default="here", help="Folder for schedules.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def explore_command(
@@ -61,6 +70,8 @@ def explore_command(
     from emu.library import find
     from emu.reports.exploration import ExplorationReport
 
+    if seconds is not None and math.isnan(seconds):
+        raise click.UsageError("--time takes a number of seconds, not 'nan'")
     if strategy == "random" and executions is None and seconds is None:
         executions = 1000
     exploration = ScenarioExploration(

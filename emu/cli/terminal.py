@@ -54,12 +54,12 @@ def show_progress(run: "Run") -> Iterator[None]:
 @contextmanager
 def show_exploration(exploration: "ScenarioExploration") -> Iterator[None]:
     """Show how many executions have ended, and of about how many: a line that changes, or one now and then."""
+    from emu.reports.exploration import about, count
 
     def state() -> str:
         share = exploration.share
-        whole = f" of about {exploration.done / share:.2g}" if share else ""
-        causes = len(exploration.causes)
-        return f"{exploration.done}{whole} executions, {causes} finding{'' if causes == 1 else 's'}"
+        whole = f" of about {about(exploration.done / share)}" if share else ""
+        return f"{exploration.done}{whole} executions, {count(len(exploration.causes), 'finding')}"
 
     last = time.monotonic()
     if sys.stderr.isatty():

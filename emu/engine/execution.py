@@ -50,7 +50,8 @@ class Deadlock:
 
 
 CONTROLLED = (
-    "under a controlled strategy agents await operations only: use the free strategy, or leave Trio's primitives out"
+    "under a controlled strategy agents await operations only: leave Trio's primitives out, or use `emu run --strategy "
+    "free`"
 )
 
 

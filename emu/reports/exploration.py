@@ -1,13 +1,18 @@
 """What `emu explore` reports: what was covered, each cause once, the verdict, and how to see it again."""
 
+import math
 import shlex
 from typing import Any
 
 import attrs
+import cattrs
 
 from emu.explorations import Cause, ScenarioExploration
 from emu.reports.findings import data, sentence
 from emu.runs import Verdict
+
+LARGE = 1_000_000
+PERCENT_LEAST = 0.01
 
 
 @attrs.frozen
@@ -33,8 +38,10 @@ class ExplorationReport:
             parts.insert(0, count(done.traces, "distinct trace"))
             ended = f", ended by {done.limit}" if done.limit and done.done != done.executions else ""
             return f"{self.name}: {count(done.done, 'random execution')}{ended} ({', '.join(parts)}); others may differ"
-        why = f"ended by {done.limit or 'a mistake in the scenario'}"
-        return f"{self.name}: not exhausted: {why} after {count(done.done, 'execution')}{self.part()} ({details})"
+        executed = f"{count(done.done, 'execution')}{self.part()} ({details})"
+        if done.has_reached_limit:
+            return f"{self.name}: not exhausted after {executed}: {done.limit}"
+        return f"{self.name}: not exhausted: ended by {done.limit} after {executed}"
 
     def part(self) -> str:
         """Say which part of the whole was executed, as far as that can be estimated."""
@@ -42,7 +49,8 @@ class ExplorationReport:
         if not done.share:
             return ""
         percent = 100 * done.share
-        return f", an estimated {percent:.2g} % of about {done.done / done.share:.2g}"
+        share = f"{percent:.2g} %" if percent >= PERCENT_LEAST else f"less than {PERCENT_LEAST} %"
+        return f", an estimated {share} of about {about(done.done / done.share)}"
 
     @property
     def name(self) -> str:
@@ -58,24 +66,31 @@ class ExplorationReport:
         ]
 
     def occurrence(self, cause: Cause) -> str:
-        """Say how often a cause showed, and where first."""
-        return f"in {cause.executions} of {count(self.exploration.done, 'execution')}, first in number {cause.first}"
+        """Say how often a cause showed, where first, and what was added to what is shown."""
+        said = f"in {cause.executions} of {count(self.exploration.done, 'execution')}, first in number {cause.first}"
+        if cause.shown != cause.first:
+            said += f"; shown: number {cause.shown}"
+        if cause.saved is not None and cause.saved.witness is not None:
+            said += f"; the access of {cause.saved.witness.device} was added, to show that it is possible"
+        return said
 
     def verdict(self) -> str:
         """Return the verdict as a sentence."""
         done = self.exploration
-        about = f"{self.name} declares {done.bound.expectation}"
+        declared = f"{self.name} declares {done.bound.expectation}"
+        if done.has_emulator_bug:
+            return f"{declared}: no verdict: emu's check of itself has failed"
         match done.verdict:
             case Verdict.SHOWN:
-                return f"{about}: shown"
+                return f"{declared}: shown"
             case Verdict.PROVED:
-                return f"{about}: proved for these parameters"
+                return f"{declared}: proved for these parameters"
             case Verdict.CONTRADICTED if done.causes:
-                return f"{about}: contradicted"
+                return f"{declared}: contradicted"
             case Verdict.CONTRADICTED:
-                return f"{about}: contradicted, for nothing shows it"
+                return f"{declared}: contradicted, for nothing shows it"
             case _:
-                return f"{about}: no verdict"
+                return f"{declared}: no verdict"
 
     def command(self) -> str:
         """Return the command that explores it again."""
@@ -89,8 +104,9 @@ class ExplorationReport:
             words.append("--stepwise")
         if done.seed:
             words += ["--seed", str(done.seed)]
-        if done.executions is not None:
-            words += ["--executions", str(done.executions)]
+        executions = done.done if done.limit and not done.has_reached_limit else done.executions
+        if executions:
+            words += ["--executions", str(executions)]
         return shlex.join(words)
 
     def data(self, replays: dict[Any, str]) -> dict[str, Any]:
@@ -114,6 +130,8 @@ class ExplorationReport:
                 {
                     "executions": cause.executions,
                     "first": cause.first,
+                    "shown": cause.shown,
+                    "witness": None if cause.saved is None else cattrs.unstructure(cause.saved.witness),
                     "owed_by": cause.signature.owed_by,
                     "replay": replays.get(cause.signature),
                     **data(cause.finding, cause.run.matters.machine.trace),
@@ -123,6 +141,13 @@ class ExplorationReport:
             ],
             "reproduce": self.command(),
         }
+
+
+def about(number: float) -> str:
+    """Return a number of which only the size is known."""
+    if number < LARGE:
+        return f"{round(number, 1 - len(str(int(number)))):.0f}" if number >= 10 else f"{number:.0f}"
+    return f"10^{math.log10(number):.0f}"
 
 
 def count(number: int, noun: str) -> str:

@@ -294,7 +294,7 @@ def test_a_foreign_await_is_told_in_a_sentence(run: Run) -> None:
         await trio.lowlevel.cancel_shielded_checkpoint()
 
     with pytest.raises(
-        ModelError, match=r"^a, at .*, awaited something that is not an operation; .* use the free strategy"
+        ModelError, match=r"^a, at .*, awaited something that is not an operation; .* leave Trio's primitives out"
     ):
         run(execution_of(body))
 

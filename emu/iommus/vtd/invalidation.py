@@ -184,7 +184,7 @@ async def engine(unit: "VtdUnit") -> None:
 
 
 class SynchronousEngine:
-    """Executes descriptors in the step that posts them: not architectural, but it makes fewer orders."""
+    """Executes descriptors in the step that posts them: not architectural, but there is one agent less."""
 
     def __init__(self, unit: "VtdUnit") -> None:
         self.unit = unit
