@@ -119,6 +119,12 @@ map_dma_unmap_dma                                         | clean       | clean 
 map_dma_unmap_dma caching_mode=true                       | stale-fault | stale-fault | stale-fault
 map_dma_unmap_dma caching_mode=true order=1               | stale-fault | clean       | clean
 map_fails_halfway                                         | clean       | lost-error  | clean
+free_before_flush                                         | released    | clean       | released
+free_before_flush repaired=true                           | clean       | clean       | clean
+displace_while_moving                                     | released    | clean       | released
+displace_while_moving form=2020-1                         | clean       | clean       | clean
+remove_moved_page                                         | released    | clean       | released
+remove_moved_page form=2020-2                             | clean       | clean       | clean
 """
 """The verdict on each revision: implicit, v1, merged."""
 

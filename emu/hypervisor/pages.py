@@ -143,7 +143,10 @@ class PutPage(Operation[bool]):
     def perform(self, step: int) -> bool:
         page = self.page
         if page.references == 0:
-            raise ScenarioError(f"mfn {page.mfn:#x} has no reference left to be put: it is free already")
+            raise ScenarioError(
+                f"{self.cpu.name}, at step {step}, puts a reference to mfn {page.mfn:#x} that nobody has: the frame is "
+                "free already; take one with pages.get first"
+            )
         page.references -= 1
         self.left = page.references
         if self.left == 0:
