@@ -559,6 +559,32 @@ def test_every_alternative_of_a_choice_that_a_race_reverses_is_explored() -> Non
     assert set(explore(program_of(parts)).traces) == traces.all
 
 
+@pytest.mark.parametrize(
+    ("agents", "traces"),
+    [
+        (
+            [
+                [Do("fetch_and_add", 0, 2), Do("read", 1)],
+                [Do("choose_reading", 0, 1)],
+                [Do("write", 1, 1), Do("write", 0, 2)],
+            ],
+            27,
+        ),
+        (
+            [
+                [Do("choose_adding", 0, 2)],
+                [Do("choose_and_write", 0, 2), Do("fetch_and_add", 1, 2)],
+                [Do("fetch_and_add", 1, 1), Do("add", 0, 1)],
+            ],
+            24,
+        ),
+    ],
+)
+def test_no_other_agent_comes_between_the_alternatives_of_a_choice(agents: list[list[Do]], traces: int) -> None:
+    explored = explore(program_of(parts_of(*agents)))
+    assert len(explored.traces) == len(set(explored.traces)) == traces
+
+
 def test_what_sleeps_where_nothing_is_prescribed_may_have_to_be_taken_later() -> None:
     writer = Do("sweep", accesses=(Access(TABLE, 2, 2, Kind.COMMUTE), Access(TABLE, 0, 0, Kind.COMMUTE)))
     readers = [Do("sweep", accesses=(Access(TABLE, word, word, Kind.READ),)) for word in (2, 0)]

@@ -184,12 +184,15 @@ class Optimal:
         return agent
 
     def open(self, point: Point, step: "Taken", count: int) -> None:
-        """Have every alternative of an open edge be explored that does not sleep."""
+        """Have every alternative of an open edge be explored that does not sleep.
+
+        They come before any other agent's: what sleeps beside that is then all of them.
+        """
         there = {other.chosen for other in point.edges if other.agent == step.agent and other is not step}
         step.chosen, *others = (
             chosen for chosen in range(count) if (step.agent, chosen) not in point.sleep and chosen not in there
         )
-        point.edges += [Edge(step.agent, chosen, step.footprint, is_open=False) for chosen in others]
+        point.edges[1:1] = [Edge(step.agent, chosen, step.footprint, is_open=False) for chosen in others]
 
     def advance(self) -> bool:
         """Plan what the races of the ended execution call for, and turn to the next; return whether there is one."""
