@@ -3,7 +3,7 @@
 from emu.devices import Device
 from emu.hypervisor.domain import Domain
 from emu.hypervisor.ops import MapFlags
-from emu.hypervisor.vtd import VtdDriver, VtdIommu
+from emu.hypervisor.vtd import VtdDriver
 from emu.iommus.iotlb import IotlbEntry
 from emu.iommus.requests import TableRead
 from emu.iommus.translation import Translation, entry_address
@@ -18,26 +18,31 @@ from emu.iommus.vtd.formats import (
     encode_table,
 )
 from emu.memory import WORD_MASK, Memory
-from emu.units import WORD_BYTES, Dfn, Mfn, address_frame, frame_address
-
-FIRST_DID = 1
-"""Domain id 0 is kept free: a unit in caching mode tags non-present context entries with it (section 6.2.2.1)."""
+from emu.units import WORD_BYTES, Dfn, Maddr, Mfn, address_frame, frame_address
 
 
-def assign(device: Device, domain: Domain, iommu: VtdIommu) -> None:
-    """Point a device's context entry at a domain's tables, under the domain's id on this unit."""
-    did = iommu.domids.setdefault(domain.number, FIRST_DID + len(iommu.domids))
+def make_context_table(device: Device) -> Maddr:
+    """Return the context table of a device's bus; make it if there is none."""
     memory = device.unit.memory
     root_entry = root_entry_address(device.unit.contexts.root_table, device.source_id)
     table = decode_root_entry(memory.peek(root_entry))
     if table is None:
         table = frame_address(memory.allocate_table())
         memory.put(root_entry, encode_root_entry(table))
+    return table
+
+
+def assign(device: Device, domain: Domain, driver: VtdDriver) -> None:
+    """Point a device's context entry at a domain's tables, under the domain's id on its unit."""
+    iommu, memory = driver.iommu_of(device), device.unit.memory
+    did = iommu.domids.put(domain.number)
     context = encode_context_entry(ContextEntry(did, domain.pgd, domain.levels))
-    address = context_entry_address(table, device.source_id)
+    address = context_entry_address(make_context_table(device), device.source_id)
     memory.put(address, context & WORD_MASK)
     memory.put(address + WORD_BYTES, context >> 64)
+    domain.iommu_bitmap.put(iommu.index)
     domain.devices.append(device)
+    device.driven_by = domain.number
 
 
 def enter_leaf(memory: Memory, domain: Domain, dfn: Dfn, leaf: int) -> tuple[TableRead, ...]:
@@ -69,6 +74,6 @@ def premap(
     leaf = encode_leaf(frame_address(mfn), read=read, write=write, snoop=driver.snoop_control)
     reads = enter_leaf(memory, domain, dfn, leaf)
     for device in domain.devices if cached else ():
-        did = next(iommu.domids[domain.number] for iommu in driver.iommus if iommu.unit is device.unit)
+        did = driver.iommu_of(device).domids.put(domain.number)
         translation = Translation(leaf, 1, read, write)
         device.unit.iotlb.insert(IotlbEntry(device.source_id, did, dfn, mfn, translation, reads))

@@ -28,6 +28,29 @@ class Watcher(Protocol):
         """Learn that an access was made, or refused, through an entry."""
 
 
+class Program(Operation[int | None]):
+    """A driver writes an access into the device's queue; return whose driver that is."""
+
+    __slots__ = ("device", "dfn", "domain")
+
+    event = "dma.program"
+
+    def __init__(self, device: "Device", dfn: Dfn) -> None:
+        self.device = device
+        self.dfn = dfn
+        self.domain: int | None = None
+
+    def accesses(self) -> Iterable[Access]:
+        return (self.device.driver_access(Kind.READ),)
+
+    def perform(self, step: int) -> int | None:
+        self.domain = self.device.driven_by
+        return self.domain
+
+    def describe(self) -> tuple[str, Mapping[str, Any]]:
+        return self.event, {"dfn": self.dfn, "domain": self.domain}
+
+
 class Commit(Operation[int]):
     """Read or write the first word of the frame that a request was translated to."""
 
@@ -114,16 +137,22 @@ class Device:
     Attributes:
         bdf: its name, bus:device.function.
         watchers: the checks that are told of its accesses.
+        driven_by: the domain whose driver programs it; None before it was given to one.
     """
 
     bdf: str
     unit: VtdUnit
     watchers: Sequence[Watcher] = ()
+    driven_by: int | None = None
 
     @property
     def source_id(self) -> int:
         """The requester id that its requests carry."""
         return parse_source_id(self.bdf)
+
+    def driver_access(self, kind: Kind) -> Access:
+        """Return the access to whose driver programs it."""
+        return Access.to(("device",), self.source_id, kind)
 
     def in_flight(self, request: Request) -> Access:
         """Return the access by which the end of a request is ordered with invalidations that would wait for it."""
@@ -137,10 +166,20 @@ class Device:
         """Write the first word of a page; return whether the IOMMU let it through."""
         return await self.access(dfn, is_write=True, value=value & WORD_MAX) is not None
 
-    async def access(self, dfn: Dfn, *, is_write: bool, value: int) -> int | None:
-        """Make one access; return the word read or written, None on a fault."""
+    async def write_programmed(self, dfn: Dfn, value: int) -> bool:
+        """Have its driver program a write, and make that some time later; return whether the IOMMU let it through."""
+        domain = await Program(self, dfn)
+        return await self.access(dfn, is_write=True, value=value & WORD_MAX, programmed_by=domain) is not None
+
+    async def access(self, dfn: Dfn, *, is_write: bool, value: int, programmed_by: int | None = None) -> int | None:
+        """Make one access; return the word read or written, None on a fault.
+
+        Args:
+            programmed_by: the domain on whose behalf it is, where that matters.
+        """
         unit = self.unit
         request = unit.requests.open(self.source_id, dfn, is_write=is_write)
+        request.programmed_by = programmed_by
         result: int | None = None
         while not request.committed.is_set:
             request.is_recalled = False

@@ -290,7 +290,7 @@ class ScenarioExploration:
     def verdict(self) -> Verdict:
         """What the exploration tells of what the scenario declares."""
         expected = self.bound.expectation
-        if any(cause.signature.kind is not expected.kind for cause in self.causes.values()):
+        if any(not expected.allows(cause.signature.kind) for cause in self.causes.values()):
             return Verdict.CONTRADICTED
         if any(cause.finding is not None and expected.is_shown_by(cause.finding) for cause in self.causes.values()):
             return Verdict.SHOWN

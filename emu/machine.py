@@ -1,4 +1,4 @@
-"""One machine, wired from a frozen description: memory, a unit, CPUs, devices, domains, checks. It has no behaviour.
+"""One machine, wired from a frozen description: memory, units, CPUs, devices, domains, checks. It has no behaviour.
 
 A scenario receives a fresh machine for each execution and fills in the cast.
 """
@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 
 import attrs
 
-from emu.boot import assign, premap
+from emu.boot import assign, make_context_table, premap
 from emu.checks.findings import Finding, Stuck
 from emu.checks.promises import PromiseJudge
 from emu.checks.releases import ReleaseJudge
@@ -19,6 +19,7 @@ from emu.devices import Device
 from emu.engine import Agent, Execution, Limits, Strategy, Trace
 from emu.engine.execution import ReadRecorder
 from emu.errors import ScenarioError
+from emu.hypervisor.assignment import Assignment
 from emu.hypervisor.calls import Calls, check_order, check_range
 from emu.hypervisor.domain import Domain
 from emu.hypervisor.hooks import HOOKS_THAT_CAN_FAIL, HookFault, Hooks
@@ -31,6 +32,7 @@ from emu.memory import Memory
 from emu.units import Dfn, Mfn, frame_address, offset, page_count, parse_source_id
 
 CPUS_MAX = 64
+UNITS_MAX = 8
 
 Actor = TypeVar("Actor", Cpu, Device)
 Body = Callable[..., Awaitable[None]]
@@ -43,7 +45,7 @@ class Description:
     Attributes:
         revision: of the hypervisor's wrappers.
         levels: of page tables, 3 or 4.
-        vtd: what its VT-d unit can do.
+        vtd: what each of its VT-d units can do.
         sources: keep the source lines of every step.
         is_checking: every read of a check must have been declared.
     """
@@ -88,6 +90,8 @@ class Machine:
 
     Attributes:
         hypervisor: the door to map, unmap and flush.
+        driver: the VT-d driver, with the units that it knows.
+        assignment: attaches devices to domains and takes them away.
         pages: who owns a frame.
         findings: what the checks have found; complete when the execution has ended and `conclude` was called.
     """
@@ -98,21 +102,65 @@ class Machine:
         self.recorder = ReadRecorder()
         vtd = description.vtd
         self.memory = Memory(is_coherent=vtd.coherent, has_write_buffer=vtd.write_buffer)
-        self.unit = VtdUnit("vtd0", vtd, self.memory, self.trace, self.recorder)
-        self.driver = VtdDriver((VtdIommu(self.unit),), frame_address(self.memory.allocate_data()))
+        self.agents: list[Agent] = []
+        first = VtdUnit("vtd0", vtd, self.memory, self.trace, self.recorder)
+        self.units: list[VtdUnit] = []
+        self.driver = VtdDriver(frame_address(self.memory.allocate_data()))
+        self.add_unit(first)
         self.findings: list[Finding] = []
-        self.watch = UsageWatch(self.findings)
         revision = description.revision
-        judge = PromiseJudge(self.findings)
+        self.judge = PromiseJudge(self.units, self.findings)
         self.domains: dict[int, Domain] = {}
-        self.hypervisor = Calls(revision, judge)
-        self.pages = Pages(self.memory, ReleaseJudge(self.findings, self.domains.values, judge.debts))
+        self.watch = UsageWatch(self.findings, self.domains.values)
+        self.hypervisor = Calls(revision, self.judge)
+        self.pages = Pages(self.memory, ReleaseJudge(self.units, self.findings, self.domains.values, self.judge.debts))
         self.hooks = Hooks(revision.make_ops(self.driver))
         self.cpus: dict[int, Cpu] = {}
         self.devices: dict[str, Device] = {}
-        self.agents: list[Agent] = []
-        if not vtd.synchronous:
-            self.add_agent(Agent(self.unit.name, self.unit.run, {"iommu": self.unit.name}, is_daemon=True))
+        self.assignment = Assignment(self.driver, self.devices)
+        self.scopes: dict[str, VtdUnit] = {}
+
+    @property
+    def unit(self) -> VtdUnit:
+        """The first unit."""
+        return self.units[0]
+
+    def add_unit(self, unit: VtdUnit) -> None:
+        """Let the driver know a unit, and have its engine run."""
+        self.units.append(unit)
+        self.driver.iommus.append(VtdIommu(len(self.driver.iommus), unit))
+        if not unit.settings.synchronous:
+            self.add_agent(Agent(unit.name, unit.run, {"iommu": unit.name}, is_daemon=True))
+
+    def scope(self, number: int, *bdfs: str) -> None:
+        """Have devices stand behind unit `number` (a DRHD's device scope); any other stands behind unit 0.
+
+        Raises:
+            ScenarioError: if there can be no such unit, or a device is there already.
+        """
+        if not 0 <= number < UNITS_MAX:
+            raise ScenarioError(f"there is no unit {number}: number units from 0 to {UNITS_MAX - 1}")
+        for bdf in bdfs:
+            if bdf in self.devices:
+                raise ScenarioError(f"device {bdf} is there already: name its unit before you use it")
+        while len(self.units) <= number:
+            name = f"vtd{len(self.units)}"
+            self.add_unit(VtdUnit(name, self.description.vtd, self.memory, self.trace, self.recorder))
+        self.scopes |= dict.fromkeys(bdfs, self.units[number])
+
+    def plug(self, bdf: str) -> Device:
+        """Return a new device, assigned to no domain.
+
+        Raises:
+            ScenarioError: if it is there already.
+        """
+        if parse_source_id(bdf) in self.watch.names:
+            raise ScenarioError(f"device {bdf} is assigned already: assign each device to one domain")
+        device = self.devices[bdf] = Device(bdf, self.scopes.get(bdf, self.unit), (self.watch,))
+        self.watch.names[device.source_id] = bdf
+        device.unit.sources.append(device.source_id)
+        make_context_table(device)
+        return device
 
     def domain(self, number: int, *, devices: Sequence[str] = ()) -> Domain:
         """Return a new domain with empty page tables, to which devices are assigned.
@@ -131,11 +179,7 @@ class Machine:
         domain = Domain(number, owner, pgd, self.description.levels, self.hooks)
         self.domains[number] = domain
         for bdf in devices:
-            if parse_source_id(bdf) in self.watch.names:
-                raise ScenarioError(f"device {bdf} is assigned already: assign each device to one domain")
-            device = self.devices[bdf] = Device(bdf, self.unit, (self.watch,))
-            self.watch.names[parse_source_id(bdf)] = bdf
-            assign(device, domain, self.driver.iommus[0])
+            assign(self.plug(bdf), domain, self.driver)
         return domain
 
     def allocate(self, *, page_order: int = 0, domain: Domain | None = None) -> Mfn:
@@ -251,4 +295,5 @@ class Machine:
         """Return the findings of an execution that has ended."""
         if execution.deadlock is not None:
             self.findings.append(Stuck(execution.deadlock))
+        self.judge.conclude()
         return self.findings

@@ -48,7 +48,7 @@ class Ended:
 
 def judge(expectation: Expectation, findings: list[Finding]) -> Verdict:
     """Return what the findings of one execution tell."""
-    if any(finding.kind is not expectation.kind for finding in findings):
+    if any(not expectation.allows(finding.kind) for finding in findings):
         return Verdict.CONTRADICTED
     return Verdict.SHOWN if any(map(expectation.is_shown_by, findings)) else Verdict.CONSISTENT
 

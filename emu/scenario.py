@@ -33,10 +33,20 @@ class Expectation:
 
     Attributes:
         evidence: the least evidence for a stale translation that counts as having shown it.
+        also: kinds of findings that may come with it.
     """
 
     kind: FindingKind | None
     evidence: Evidence = Evidence.POSSIBLE
+    also: frozenset[FindingKind] = frozenset()
+
+    def with_also(self, *others: "Expectation") -> "Expectation":
+        """Return the expectation of a finding beside which others may show."""
+        return attrs.evolve(self, also=frozenset(other.kind for other in others if other.kind))
+
+    def allows(self, kind: FindingKind) -> bool:
+        """Whether a finding of a kind does not contradict it."""
+        return kind is self.kind or kind in self.also
 
     def is_shown_by(self, finding: Finding) -> bool:
         """Whether a finding is the declared one."""
@@ -58,6 +68,9 @@ STALE_FAULT = Expectation(FindingKind.STALE_FAULT)
 OWED = Expectation(FindingKind.OWED)
 RELEASED = Expectation(FindingKind.RELEASED)
 LOST_ERROR = Expectation(FindingKind.LOST_ERROR)
+NOT_ROLLED_BACK = Expectation(FindingKind.NOT_ROLLED_BACK)
+WRONG_RESULT = Expectation(FindingKind.WRONG_RESULT)
+FOREIGN = Expectation(FindingKind.FOREIGN)
 DEADLOCK = Expectation(FindingKind.DEADLOCK)
 
 Expect = Callable[..., Expectation]

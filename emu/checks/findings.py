@@ -20,8 +20,22 @@ class FindingKind(Enum):
     OWED = "owed"  # a deferred flush was not paid when the hypercall ended
     RELEASED = "released"  # a frame was freed or given away while an old translation to it may still be used
     LOST_ERROR = "lost-error"  # a failure was reported as success
+    NOT_ROLLED_BACK = "not-rolled-back"  # a map reported a failure and left some of its pages mapped
+    WRONG_RESULT = "wrong-result"  # a success was reported without any failure, and the table is not what it says
     DEADLOCK = "deadlock"  # nobody can go on
+    FOREIGN = "foreign-access"  # an access that one domain's driver had programmed was made to another's memory
     ILLEGAL = "illegal-translation"  # hardware used what the ledger forbids: a bug of emu
+
+
+class Payment(Enum):
+    """What became of a debt by the end of the hypercall, or after it."""
+
+    NEVER = "never"  # nobody has flushed
+    LATE = "late"  # a flush removed the translation after the hypercall
+    WRONG_RANGE = "wrong-range"  # whoever owed it flushed other pages of the domain
+    WRONG_DOMAIN = "wrong-domain"  # whoever owed it flushed another domain
+    INEFFECTIVE = "ineffective"  # whoever owed it flushed the page, and the translation may be used all the same
+    CONTINUED = "continued"  # the hypercall ended with a continuation, before its last pass could pay
 
 
 class Evidence(Enum):
@@ -51,7 +65,8 @@ class Stale:
         update: what the call stored or found; None for a flush.
         path: the old way to the old leaf.
         replaced: the entry of the path that was overwritten first; None where a frame was released that is mapped.
-        debt: the call that had put off the flush, where a frame was released before it was paid.
+        debt: the call that had put off the flush, where that was not paid.
+        payment: what became of the debt that is broken by itself.
         generation: of the frame that was released.
     """
 
@@ -69,7 +84,8 @@ class Stale:
     update: Update | None
     use: Use | None = None
     flag_is_left_set: bool = False
-    debt: CallRecord | None = attrs.field(default=None, repr=False)
+    debt: CallRecord | None = attrs.field(default=None, repr=False, eq=False)
+    payment: Payment | None = None
     generation: int = 0
 
     @property
@@ -83,6 +99,11 @@ class Stale:
     def frame(self) -> Mfn | None:
         """The frame to which the old path leads; None if it leads to a fault."""
         return frame_of(self.path, self.dfn)
+
+    @property
+    def page(self) -> tuple[int, Dfn, str, Mfn | None]:
+        """What it is about, whoever has promised or owed: domain, dfn, unit and frame."""
+        return (self.domain, self.dfn, self.unit, self.frame)
 
     @property
     def evidence(self) -> Evidence:
@@ -113,6 +134,57 @@ class LostError:
 
 
 @attrs.frozen
+class NotRolledBack:
+    """A map that returned an error and left some of its pages mapped, the first of them at `page`."""
+
+    agent: str
+    call: str
+    step: int
+    domain: int
+    dfn: Dfn
+    page_count: int
+    page: Dfn
+    result: int
+
+    kind = FindingKind.NOT_ROLLED_BACK
+
+
+@attrs.frozen
+class WrongResult:
+    """A call that returned success although nothing had failed and the table is not as it says, first at `page`."""
+
+    agent: str
+    call: str
+    step: int
+    domain: int
+    dfn: Dfn
+    page_count: int
+    page: Dfn
+
+    kind = FindingKind.WRONG_RESULT
+
+
+@attrs.frozen
+class Foreign:
+    """An access that was programmed while one domain had the device, and translated by the tables of another.
+
+    Attributes:
+        programmed_by: the domain whose driver had asked for it.
+        domain: the one whose memory was accessed.
+    """
+
+    device: str
+    step: int
+    unit: str
+    dfn: Dfn
+    frame: Mfn
+    programmed_by: int
+    domain: int
+
+    kind = FindingKind.FOREIGN
+
+
+@attrs.frozen
 class Stuck:
     """A deadlock."""
 
@@ -134,4 +206,4 @@ class Illegal:
     kind = FindingKind.ILLEGAL
 
 
-Finding = Stale | LostError | Stuck | Illegal
+Finding = Stale | LostError | NotRolledBack | WrongResult | Foreign | Stuck | Illegal

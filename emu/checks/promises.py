@@ -6,18 +6,19 @@ very leaf that the call stored or found does no harm, and later changes by other
 
 *flushed*: nothing that was overwritten before the flush was called may be used in its range.
 
-*told*: a hook that failed is reported as a failure. That the domain was crashed does not excuse it.
+*told* (told.py): what the result says is what has happened.
 
 *owed*: a map or an unmap that returns with its CPU's iommu_dont_flush_iotlb set has promised nothing yet. What it
 would have promised must hold when the hypercall ends that made it, whoever's flush has paid. Where nothing was
-overwritten nothing is owed.
+overwritten nothing is owed. What became of a debt that is found is a part of the finding.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import attrs
 
-from emu.checks.findings import Finding, LostError, Stale
+from emu.checks.findings import Finding, Payment, Stale
+from emu.checks.told import untold
 from emu.engine import Access, Kind, Space
 from emu.hypervisor.domain import Domain
 from emu.hypervisor.ops import OK
@@ -35,14 +36,23 @@ def promise_space(unit: VtdUnit) -> Space:
     return ("promise", unit.name)
 
 
-def translators(domain: Domain) -> list[tuple[VtdUnit, Tables]]:
-    """Return every unit, and every set of tables there, by which a device of the domain may be translated."""
+def translators(units: Sequence[VtdUnit], domain: Domain) -> list[tuple[VtdUnit, Tables]]:
+    """Return every unit, and every tag there, under which the domain's tables may translate, or have done so."""
     found: list[tuple[VtdUnit, Tables]] = []
-    for device in domain.devices:
-        for tables in device.unit.legal_tables(device.source_id):
-            if (device.unit, tables) not in found:
-                found.append((device.unit, tables))
+    for unit in units:
+        for source_id in unit.sources:
+            for tables in unit.tables_ever(source_id):
+                if tables.root == domain.pgd and (unit, tables) not in found:
+                    found.append((unit, tables))
     return found
+
+
+def context_reads(units: Sequence[VtdUnit]) -> Iterator[Access]:
+    """Yield what `translators` depends on."""
+    for unit in units:
+        for source_id in unit.sources:
+            for space, number in unit.contexts.reads(source_id):
+                yield Access.to(space, number, Kind.READ)
 
 
 def questions(record: CallRecord) -> Iterator[tuple[Dfn, int, Update | None]]:
@@ -74,17 +84,22 @@ class PromiseJudge:
     """Judges returns, and keeps what it found.
 
     Attributes:
+        units: of the machine.
         debts: the calls that were deferred and whose hypercall has not ended.
+        flushes: the explicit flushes that have returned.
     """
 
+    units: Sequence[VtdUnit]
     findings: list[Finding] = attrs.field(factory=list)
     debts: list[CallRecord] = attrs.field(factory=list)
+    flushes: list[CallRecord] = attrs.field(factory=list)
 
     def reads(self, record: CallRecord) -> Iterable[Access]:
         """Return the promises about the pages, the ledger's objects of them, and what replaced table entries add."""
         asked = list(questions(record))
         ranges = list(runs(dfn for dfn, _, _ in asked))
-        for unit, tables in translators(record.domain):
+        yield from context_reads(self.units)
+        for unit, tables in translators(self.units, record.domain):
             for first, last in ranges:
                 yield unit.ledger.access(tables.tag, first, last, Kind.READ)
                 yield Access(promise_space(unit), first, last, Kind.COMMUTE)
@@ -95,37 +110,63 @@ class PromiseJudge:
 
     def judge(self, record: CallRecord, step: int) -> None:
         """Judge a call at the step of its return."""
-        if record.result != OK:
-            return
-        agent = record.cpu.name
-        for failure in record.failures[:1]:
-            lost = LostError(agent, record.call, step, record.domain.number, record.dfn, record.page_count, failure)
-            self.findings.append(lost)
+        hidden = untold(record, step)
+        if hidden is not None:
+            self.findings.append(hidden)
+        if record.call not in {"map", "unmap"}:
+            self.flushes.append(record)
         if record.is_deferred:
             self.debts.append(record)
-        else:
-            self.findings.extend(stale_translations(record, step, PROMISES[record.call]))
+        elif record.result == OK:
+            self.findings.extend(stale_translations(self.units, record, step, PROMISES[record.call]))
 
     def settle(self, record: CallRecord, step: int) -> None:
         """Judge a deferred call at the end of its hypercall."""
-        if record in self.debts:
-            self.debts.remove(record)
-        if record.result == OK:
-            owed = list(stale_translations(record, step, "owed"))
-            self.findings.extend(finding for finding in owed if not self.is_released(finding))
+        self.debts.remove(record)
+        if record.result != OK:
+            return
+        for owed in stale_translations(self.units, record, step, "owed"):
+            if not self.is_released(owed):
+                self.findings.append(attrs.evolve(owed, debt=record, payment=self.payment(record, owed.dfn)))
 
     def is_released(self, owed: Stale) -> bool:
         """Whether the frame of a debt was released already: that is reported, and names the debt."""
-        page = (owed.domain, owed.dfn, owed.unit, owed.frame)
         return any(
-            isinstance(one, Stale) and one.promise == "released" and (one.domain, one.dfn, one.unit, one.frame) == page
-            for one in self.findings
+            isinstance(one, Stale) and one.promise == "released" and one.page == owed.page for one in self.findings
+        )
+
+    def payment(self, debt: CallRecord, dfn: Dfn) -> Payment:
+        """Return what whoever owed a flush has done about it."""
+        if debt.is_continued:
+            return Payment.CONTINUED
+        flushed = [one for one in self.flushes if one.cpu is debt.cpu and one.called >= debt.returned]
+        same_domain = [one for one in flushed if one.domain is debt.domain]
+        if any(one.covers(dfn) for one in same_domain):
+            return Payment.INEFFECTIVE
+        if flushed:
+            return Payment.WRONG_RANGE if same_domain else Payment.WRONG_DOMAIN
+        return Payment.NEVER
+
+    def conclude(self) -> None:
+        """Note of the debts that nobody had paid which of them somebody has paid since."""
+        for index, one in enumerate(self.findings):
+            if isinstance(one, Stale) and one.payment is Payment.NEVER and not self.is_legal(one):
+                self.findings[index] = attrs.evolve(one, payment=Payment.LATE)
+
+    def is_legal(self, finding: Stale) -> bool:
+        """Whether the translation that a finding is about may still be used."""
+        unit = next(unit for unit in self.units if unit.name == finding.unit)
+        return any(
+            finding.path.translation in unit.ledger.legal(tables, finding.dfn)
+            for source_id in unit.sources
+            for tables in unit.tables_ever(source_id)
+            if tables.tag == finding.tag
         )
 
 
-def stale_translations(record: CallRecord, step: int, promise: str) -> Iterator[Stale]:
+def stale_translations(units: Sequence[VtdUnit], record: CallRecord, step: int, promise: str) -> Iterator[Stale]:
     """Yield what a unit may still use although the call has promised otherwise, once a unit, page and translation."""
-    for unit, tables in translators(record.domain):
+    for unit, tables in translators(units, record.domain):
         for dfn, changed, update in questions(record):
             known = {kept_leaf(unit, tables, dfn, changed, update)}
             for path in unit.ledger.old_paths(tables, dfn, changed):

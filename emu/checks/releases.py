@@ -4,13 +4,13 @@
 translation is gone does not matter: a caller that frees the frame first has nobody to blame but itself.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from math import inf
 
 import attrs
 
 from emu.checks.findings import Finding, Stale, frame_of
-from emu.checks.promises import promise_space, translators
+from emu.checks.promises import context_reads, promise_space, translators
 from emu.cpus import Cpu
 from emu.engine import Access, Kind
 from emu.hypervisor.domain import INSTALLED, Domain
@@ -26,10 +26,12 @@ class ReleaseJudge:
     """Judges frames, and keeps what it found.
 
     Attributes:
+        units: of the machine.
         domains: returns all domains of the machine.
         debts: the calls that were deferred and whose hypercall has not ended.
     """
 
+    units: Sequence[VtdUnit]
     findings: list[Finding]
     domains: Callable[[], Iterable[Domain]]
     debts: list[CallRecord] = attrs.field(factory=list)
@@ -37,6 +39,7 @@ class ReleaseJudge:
     def reads_of_page(self, page: Page) -> Iterable[Access]:
         """Return where the frame was ever entered, and what decides whether a path leads there."""
         yield Access.to(INSTALLED, page.mfn, Kind.READ)
+        yield from context_reads(self.units)
         for unit, tables, _, dfn in self.entered(page.mfn):
             yield Access.to(promise_space(unit), dfn, Kind.WRITE)
             for space, number in unit.ledger.objects_read(tables, dfn, inf):
@@ -46,7 +49,7 @@ class ReleaseJudge:
         """Yield where a frame was ever entered: unit, tables, domain and dfn."""
         for domain in self.domains():
             for dfn in domain.installed.get(mfn, ()):
-                for unit, tables in translators(domain):
+                for unit, tables in translators(self.units, domain):
                     yield unit, tables, domain, dfn
 
     def owner_changes(self, page: Page, cpu: Cpu, call: str, step: int) -> None:
@@ -55,33 +58,40 @@ class ReleaseJudge:
             if domain is page.owner:
                 continue
             path = next((path for path in unit.ledger.all_paths(tables, dfn) if frame_of(path, dfn) == page.mfn), None)
-            if path is not None and not self.is_known(domain, dfn, unit, page):
-                self.findings.append(
-                    Stale(
-                        promise="released",
-                        agent=cpu.name,
-                        call=call,
-                        step=step,
-                        domain=domain.number,
-                        dfn=dfn,
-                        unit=unit.name,
-                        tag=tables.tag,
-                        path=path,
-                        replaced=path.overwritten_by(step),
-                        changed=step,
-                        update=None,
-                        debt=next((debt for debt in self.debts if debt.domain is domain and dfn in debt.updates), None),
-                        generation=page.generation,
-                    )
-                )
+            if path is None or self.is_known(domain, dfn, unit, page):
+                continue
+            released = Stale(
+                promise="released",
+                agent=cpu.name,
+                call=call,
+                step=step,
+                domain=domain.number,
+                dfn=dfn,
+                unit=unit.name,
+                tag=tables.tag,
+                path=path,
+                replaced=path.overwritten_by(step),
+                changed=step,
+                update=None,
+                debt=next((debt for debt in self.debts if debt.domain is domain and dfn in debt.updates), None),
+                generation=page.generation,
+            )
+            self.findings.append(self.with_debt_of(released))
+
+    def with_debt_of(self, released: Stale) -> Stale:
+        """Return a release with the debt that was found before it for the same page; that one is reported no more."""
+        for owed in list(self.findings):
+            if isinstance(owed, Stale) and owed.promise == "owed" and owed.page == released.page:
+                self.findings.remove(owed)
+                released = attrs.evolve(released, debt=owed.debt)
+        return released
 
     def is_known(self, domain: Domain, dfn: Dfn, unit: VtdUnit, page: Page) -> bool:
         """Whether it was found already when the frame was freed, that it is now given away."""
         return any(
             isinstance(finding, Stale)
             and finding.promise == "released"
-            and (finding.domain, finding.dfn, finding.unit) == (domain.number, dfn, unit.name)
-            and finding.frame == page.mfn
+            and finding.page == (domain.number, dfn, unit.name, page.mfn)
             and finding.generation + 1 >= page.generation
             for finding in self.findings
         )

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from emu.checks.findings import Finding, FindingKind, LostError, Stale, Stuck
+from emu.checks.findings import Finding, FindingKind, Foreign, LostError, NotRolledBack, Stale, Stuck, WrongResult
 from emu.engine import Trace
 from emu.units import Dfn, Mfn
 
@@ -31,10 +31,16 @@ def signature(finding: Finding, trace: Trace) -> Signature:
     if isinstance(finding, Stale):
         changed = finding.replaced.overwritten if finding.replaced else None
         owed_by = trace.agent_of(changed).name if changed else finding.agent
-        return Signature(kind, finding.promise, finding.domain, finding.dfn, finding.frame, finding.unit, owed_by)
+        check = f"owed: {finding.payment.value}" if finding.payment else finding.promise
+        return Signature(kind, check, finding.domain, finding.dfn, finding.frame, finding.unit, owed_by)
     if isinstance(finding, LostError):
         hook = f"{finding.call}: {finding.failure.hook}"
         return Signature(kind, hook, finding.domain, finding.failure.dfn, None, None, finding.agent)
+    if isinstance(finding, NotRolledBack | WrongResult):
+        return Signature(kind, finding.call, finding.domain, finding.page, None, None, finding.agent)
+    if isinstance(finding, Foreign):
+        check = f"programmed by domain {finding.programmed_by}"
+        return Signature(kind, check, finding.domain, finding.dfn, finding.frame, finding.unit, finding.device)
     if isinstance(finding, Stuck):
         waits = "; ".join(f"{one.agent} waits for {one.waits_for}" for one in finding.deadlock.waiters)
         return Signature(kind, waits, None, None, None, None, None)

@@ -1,15 +1,17 @@
 """What devices really use: evidence for findings, and the emulator's check of itself."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import attrs
 
-from emu.checks.findings import Finding, Illegal, Stale, Use
+from emu.checks.findings import Finding, Foreign, Illegal, Stale, Use
 from emu.checks.promises import promise_space
 from emu.engine import Access, Kind
+from emu.hypervisor.domain import Domain
 from emu.iommus.iotlb import IotlbEntry
-from emu.iommus.requests import Request
+from emu.iommus.requests import CONTEXT_LEVEL, Request
 from emu.iommus.vtd.unit import VtdUnit
+from emu.units import Maddr, address_frame, frame_address
 
 
 @attrs.define(eq=False)
@@ -18,10 +20,15 @@ class UsageWatch:
 
     A use of an old path that a promise forbids turns *possible* evidence into *observed*. A use of what the ledger
     does not allow is a bug of emu; this self-check is the one that reads the ledger without declaring it, for its
-    answer must not depend on the schedule.
+    answer must not depend on the schedule. A use on behalf of a domain that has lost the device is a finding.
+
+    Attributes:
+        domains: returns all domains of the machine.
+        names: of the devices, by source-id.
     """
 
     findings: list[Finding]
+    domains: Callable[[], Iterable[Domain]]
     names: dict[int, str] = attrs.field(factory=dict)
 
     def reads(self, unit: VtdUnit, request: Request) -> Iterable[Access]:
@@ -34,11 +41,28 @@ class UsageWatch:
         for index, finding in enumerate(self.findings):
             if isinstance(finding, Stale) and finding.use is None and takes(unit, request, entry, finding):
                 self.findings[index] = attrs.evolve(finding, use=Use(device, step))
-        tables_of_tag = unit.tables_ever(request.source_id, entry.tag)
+        tables_of_tag = (tables for tables in unit.tables_ever(request.source_id) if tables.tag == entry.tag)
         legal = (unit.ledger.legal(tables, request.dfn) for tables in tables_of_tag)
         if not any(entry.translation in translations for translations in legal):
             leaf = entry.translation.leaf
             self.findings.append(Illegal(device, step, unit.name, request.dfn, leaf))
+        if request.programmed_by is not None and permits(entry, request):
+            domain = next(one.number for one in self.domains() if one.pgd == root_of(entry))
+            if domain != request.programmed_by:
+                frame = entry.frame(request.dfn)
+                foreign = Foreign(device, step, unit.name, request.dfn, frame, request.programmed_by, domain)
+                self.findings.append(foreign)
+
+
+def permits(entry: IotlbEntry, request: Request) -> bool:
+    """Whether an entry lets a request through."""
+    return entry.translation.write if request.is_write else entry.translation.read
+
+
+def root_of(entry: IotlbEntry) -> Maddr:
+    """Return the table of the highest level by which an entry was found."""
+    first = next(read for read in entry.reads if read.level != CONTEXT_LEVEL)
+    return frame_address(address_frame(Maddr(first.address)))
 
 
 def takes(unit: VtdUnit, request: Request, entry: IotlbEntry, finding: Stale) -> bool:

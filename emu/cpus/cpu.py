@@ -9,6 +9,7 @@ import attrs
 
 from emu.cpus.percpu import PerCpu, ReadPerCpu, WritePerCpu
 from emu.engine import Trace
+from emu.errors import ScenarioError
 from emu.memory import Load, Memory, Store
 
 T = TypeVar("T")
@@ -87,6 +88,16 @@ class Cpu:
             self.note("softirq.run", handler=getattr(handler, "__name__", "handler"))
             await handler(self)
 
+    def create_continuation(self) -> None:
+        """Have the present hypercall end before its work is done (Xen: hypercall_create_continuation).
+
+        Raises:
+            ScenarioError: if there is none.
+        """
+        if not self.hypercalls:
+            raise ScenarioError(f"{self.name} serves no hypercall: write `async with cpu.hypercall(...)` around it")
+        self.hypercalls[-1].is_continued = True
+
     def hypercall(self, name: str) -> "Hypercall":
         """Return a context in which the CPU serves a hypercall; softirqs run on the way out, as in Xen."""
         return Hypercall(self, name)
@@ -97,12 +108,14 @@ class Hypercall:
     """The time in which a CPU serves one hypercall.
 
     Attributes:
+        is_continued: it ends before its work is done, and the guest will make it again (-ERESTART).
         deferred: what was put off to its end, as whoever put it off keeps it.
         before_return: settles that, last of all, when softirqs have run.
     """
 
     cpu: Cpu
     name: str
+    is_continued: bool = False
     deferred: list[Any] = attrs.field(factory=list)
     before_return: "Callable[[Hypercall], Awaitable[None]] | None" = None
 
@@ -114,7 +127,7 @@ class Hypercall:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.cpu.note("hypercall.exit", hypercall=self.name)
+        self.cpu.note("hypercall.exit", hypercall=self.name, **({"continued": True} if self.is_continued else {}))
         try:
             if error is None:
                 await self.cpu.process_pending_softirqs()

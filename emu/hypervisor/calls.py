@@ -39,6 +39,7 @@ class Return(Operation[None]):
 
     def perform(self, step: int) -> None:
         record = self.record
+        record.returned = step
         record.is_deferred = record.call in DEFERRABLE and record.cpu.peek(iommu_dont_flush_iotlb)
         self.judge.judge(record, step)
 
@@ -54,7 +55,7 @@ class Return(Operation[None]):
 class Settle(Operation[None]):
     """End a hypercall that has deferred calls: what they owed is judged now, whoever's flush paid it."""
 
-    __slots__ = ("cpu", "debts", "flag", "hypercall", "judge")
+    __slots__ = ("cpu", "debts", "flag", "hypercall", "is_continued", "judge")
 
     event = "hypercall.settle"
 
@@ -63,6 +64,7 @@ class Settle(Operation[None]):
         self.debts = debts
         self.judge = judge
         self.hypercall = hypercall.name
+        self.is_continued = hypercall.is_continued
         self.flag = False
 
     def accesses(self) -> Iterable[Access]:
@@ -74,6 +76,7 @@ class Settle(Operation[None]):
         self.flag = self.cpu.peek(iommu_dont_flush_iotlb)
         for record in self.debts:
             record.flag_is_left_set = self.flag
+            record.is_continued = self.is_continued
             self.judge.settle(record, step)
 
     def describe(self) -> tuple[str, Mapping[str, Any]]:
@@ -99,6 +102,7 @@ class Calls:
         check_range(domain, dfn, page_order)
         check_order(f"mfn {mfn:#x}", mfn, page_order)
         record = self.open(cpu, "map", domain, dfn, page_count(page_order))
+        record.mapped = (mfn, flags)
         return await self.close(record, self.revision.map(cpu, domain, dfn, mfn, page_order, flags))
 
     async def unmap(self, cpu: Cpu, domain: Domain, dfn: Dfn, *, page_order: int = 0) -> int:

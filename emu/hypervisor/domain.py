@@ -9,6 +9,7 @@ from sortedcontainers import SortedSet
 from emu.cpus import Cpu, SpinLock
 from emu.devices import Device
 from emu.engine import Space
+from emu.hypervisor.bitmaps import Bitmap
 from emu.hypervisor.ops import IommuOps
 from emu.units import Dfn, Maddr, Mfn
 
@@ -34,7 +35,8 @@ class Domain:
         owner: under which number it has page-table frames of its own.
         pgd: its highest page table.
         levels: how many levels of tables it has.
-        devices: assigned to it.
+        devices: assigned to it before the first step.
+        iommu_bitmap: the units that translate for it, by their index.
         mapping_lock: guards its page tables (Xen: hd->arch.mapping_lock).
         p2m_lock: what its callers may hold around the wrappers.
         known_dfns: every dfn that ever had an entry.
@@ -51,6 +53,7 @@ class Domain:
     is_crashed: bool = False
     mapping_lock: SpinLock = attrs.field(init=False)
     p2m_lock: SpinLock = attrs.field(init=False)
+    iommu_bitmap: Bitmap = attrs.field(init=False)
     known_dfns: "SortedSet[Dfn]" = attrs.field(factory=SortedSet)
     p2m: dict[Dfn, Mfn] = attrs.field(factory=dict)
     installed: "dict[Mfn, SortedSet[Dfn]]" = attrs.field(factory=dict)
@@ -58,6 +61,7 @@ class Domain:
     def __attrs_post_init__(self) -> None:
         self.mapping_lock = SpinLock(f"d{self.number}.mapping_lock")
         self.p2m_lock = SpinLock(f"d{self.number}.p2m_lock")
+        self.iommu_bitmap = Bitmap(f"d{self.number}.iommu_bitmap")
 
     def note_leaf(self, dfn: Dfn, mfn: Mfn) -> None:
         """Note that a frame was entered at a page."""

@@ -6,7 +6,8 @@ import attrs
 
 from emu.cpus import Cpu, PerCpu
 from emu.hypervisor.domain import Domain
-from emu.units import Dfn
+from emu.hypervisor.ops import MapFlags
+from emu.units import Dfn, Mfn
 
 
 class Update(NamedTuple):
@@ -37,8 +38,12 @@ class CallRecord:
         called: the last step before the call.
         outer: the call that this one has interrupted on its CPU.
         updates: the last update of each dfn, in the order of the first ones.
+        mapped: the first frame and the permissions of a map.
+        returned: the step of the return; 0 before that.
         result: what the caller was told; meaningful once the call has returned.
+        is_refused: the domain is dying, and nothing was done.
         flag_is_left_set: the flag was still set when the hypercall ended.
+        is_continued: the hypercall ended with a continuation.
         is_deferred: a map or an unmap returned with its CPU's iommu_dont_flush_iotlb set.
     """
 
@@ -48,12 +53,20 @@ class CallRecord:
     dfn: Dfn
     page_count: int
     called: int
+    mapped: tuple[Mfn, MapFlags] | None = None
     outer: "CallRecord | None" = attrs.field(default=None, repr=False)
     updates: dict[Dfn, Update] = attrs.field(factory=dict)
     failures: list[HookFailure] = attrs.field(factory=list)
+    returned: int = 0
     result: int = 0
+    is_refused: bool = False
     is_deferred: bool = False
     flag_is_left_set: bool = False
+    is_continued: bool = False
+
+    def covers(self, dfn: Dfn) -> bool:
+        """Whether the call was for a page."""
+        return not self.page_count or self.dfn <= dfn < self.dfn + self.page_count
 
 
 open_call: PerCpu[CallRecord | None] = PerCpu("open_call", initial=None)

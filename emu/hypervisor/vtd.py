@@ -9,15 +9,19 @@ from typing import Any
 import attrs
 
 from emu.cpus import Cpu, SpinLock
+from emu.devices import Device
 from emu.engine import Access, Kind, Latch, Wait
 from emu.errors import LimitReached
 from emu.hypervisor.domain import INSTALLED, Domain
+from emu.hypervisor.domids import DomainIds
+from emu.hypervisor.fixes import AS_OF_2018, Fix
 from emu.hypervisor.ops import INVALID_DFN, OK
-from emu.hypervisor.records import record_update
+from emu.hypervisor.records import record_failure, record_update
 from emu.iommus.translation import entry_address
 from emu.iommus.vtd.formats import (
     READ,
     WRITE,
+    ContextInvalidation,
     Descriptor,
     Granularity,
     IotlbInvalidation,
@@ -44,24 +48,36 @@ class VtdIommu:
     """What the driver knows of one unit (Xen: struct vtd_iommu).
 
     Attributes:
+        index: its bit in the domains' iommu_bitmap.
+        lock: guards its context tables, and the taking of domain ids.
         register_lock: guards the tail of the invalidation queue.
-        domids: the unit's domain id for each domain that uses it; Xen's domid_bitmap and domid_map.
+        domids: the unit's domain id for each domain that uses it.
     """
 
+    index: int
     unit: VtdUnit
-    domids: dict[int, int] = attrs.field(factory=dict)
+    lock: SpinLock = attrs.field(init=False)
     register_lock: SpinLock = attrs.field(init=False)
+    domids: DomainIds = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
+        self.lock = SpinLock(f"{self.unit.name}.lock")
         self.register_lock = SpinLock(f"{self.unit.name}.register_lock")
+        self.domids = DomainIds(self.unit.name)
 
 
-@attrs.frozen
+@attrs.define(eq=False)
 class VtdDriver:
-    """The units of the machine, and where each CPU has its completion status written (Xen: per-CPU poll_slot)."""
+    """The units of the machine, and what the driver keeps for all of them.
 
-    iommus: tuple[VtdIommu, ...]
+    Attributes:
+        poll_slots: where each CPU has its completion status written (Xen: per-CPU poll_slot).
+        fixes: the repairs that the driver's code has.
+    """
+
     poll_slots: Maddr
+    iommus: list[VtdIommu] = attrs.field(factory=list)
+    fixes: set[Fix] = attrs.field(factory=lambda: set(AS_OF_2018))
 
     @property
     def is_coherent(self) -> bool:
@@ -72,6 +88,10 @@ class VtdDriver:
     def snoop_control(self) -> bool:
         """Whether leaves carry SNP: every unit must support it (Xen: iommu_snoop)."""
         return all(iommu.unit.settings.snoop_control for iommu in self.iommus)
+
+    def iommu_of(self, device: Device) -> VtdIommu:
+        """Return the unit that a device stands behind, as the driver knows it."""
+        return next(iommu for iommu in self.iommus if iommu.unit is device.unit)
 
     def poll_slot(self, cpu: Cpu) -> Maddr:
         """Return the address of a CPU's status word."""
@@ -196,8 +216,8 @@ async def invalidate_sync(cpu: Cpu, driver: VtdDriver, iommu: VtdIommu) -> int:
     return OK
 
 
-async def flush_iotlb_qi(
-    cpu: Cpu, driver: VtdDriver, iommu: VtdIommu, asked: IotlbInvalidation, *, non_present: bool
+async def flush_qi(
+    cpu: Cpu, driver: VtdDriver, iommu: VtdIommu, asked: IotlbInvalidation | ContextInvalidation, *, non_present: bool
 ) -> int:
     """Have a unit invalidate, and wait for it; or do nothing where only non-present entries changed.
 
@@ -212,10 +232,18 @@ async def flush_iotlb_qi(
     return await invalidate_sync(cpu, driver, iommu)
 
 
+async def iommu_flush_context_device(
+    cpu: Cpu, driver: VtdDriver, iommu: VtdIommu, did: int, source_id: int, *, non_present: bool
+) -> int:
+    """Flush a device's context entry."""
+    asked = ContextInvalidation(Granularity.NARROW, did, source_id)
+    return await flush_qi(cpu, driver, iommu, asked, non_present=non_present)
+
+
 async def iommu_flush_iotlb_dsi(cpu: Cpu, driver: VtdDriver, iommu: VtdIommu, did: int, *, non_present: bool) -> int:
     """Flush all that a unit caches for a domain id."""
     asked = IotlbInvalidation(Granularity.DOMAIN, did)
-    return await flush_iotlb_qi(cpu, driver, iommu, asked, non_present=non_present)
+    return await flush_qi(cpu, driver, iommu, asked, non_present=non_present)
 
 
 async def iommu_flush_iotlb_psi(
@@ -227,7 +255,7 @@ async def iommu_flush_iotlb_psi(
         return await iommu_flush_iotlb_dsi(cpu, driver, iommu, did, non_present=non_present)
     aligned = Dfn(dfn >> order << order)
     asked = IotlbInvalidation(Granularity.NARROW, did, aligned, order)
-    return await flush_iotlb_qi(cpu, driver, iommu, asked, non_present=non_present)
+    return await flush_qi(cpu, driver, iommu, asked, non_present=non_present)
 
 
 async def iommu_flush_iotlb(
@@ -235,21 +263,28 @@ async def iommu_flush_iotlb(
 ) -> int:
     """Flush a range of a domain on every unit that it uses. No lock is held.
 
-    One page is flushed by itself; any other count, or INVALID_DFN, flushes the whole domain. The result of a later
-    unit replaces that of an earlier one, as in Xen until e7059776f9.
+    One page is flushed by itself; any other count, or INVALID_DFN, flushes the whole domain. Until e7059776f9 the
+    result of a later unit replaces that of an earlier one.
     """
     result = OK
     for iommu in driver.iommus:
-        did = iommu.domids.get(domain.number)
+        if not await domain.iommu_bitmap.read() >> iommu.index & 1:
+            continue
+        did = await iommu.domids.find(domain.number)
         if did is None:
+            cpu.note("flush.skip", iommu=iommu.unit.name, domain=domain.number)
             continue
         if page_count != 1 or dfn == INVALID_DFN:
-            result = await iommu_flush_iotlb_dsi(cpu, driver, iommu, did, non_present=False)
+            error = await iommu_flush_iotlb_dsi(cpu, driver, iommu, did, non_present=False)
         else:
-            result = await iommu_flush_iotlb_psi(cpu, driver, iommu, did, dfn, 0, non_present=not old_present)
-        if result == NOT_ISSUED:
+            non_present = not old_present if Fix.XSA_78 in driver.fixes else old_present
+            error = await iommu_flush_iotlb_psi(cpu, driver, iommu, did, dfn, 0, non_present=non_present)
+        if error == NOT_ISSUED:
             await iommu_flush_write_buffer(cpu, iommu)
-            result = OK
+            error = OK
+        if error != OK:
+            record_failure(cpu, f"iotlb_flush on {iommu.unit.name}", Dfn(0) if dfn == INVALID_DFN else dfn, error)
+        result = (result or error) if Fix.FIRST_ERROR in driver.fixes else error
     return result
 
 

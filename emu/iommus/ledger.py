@@ -41,11 +41,16 @@ TAG_MAX = 0xFFFF
 
 
 class Tables(NamedTuple):
-    """What a domain tag stands for: the tables that translate for it."""
+    """What a domain tag stands for: the tables that translate for it.
+
+    Attributes:
+        until: the step from which no walk may read the root table any more, for no context entry leads there.
+    """
 
     tag: int
     root: Maddr
     levels: int
+    until: float = inf
 
 
 class PathEntry(NamedTuple):
@@ -162,6 +167,12 @@ class Ledger:
                     break
         return earliest
 
+    def all_dropped(self, tag: int, step: float) -> float:
+        """Return the first step at or after `step` from which all that was cached of a tag is gone."""
+        everything = (Dfn(0), Dfn(1 << TAG_SHIFT))
+        drops = (*self.drops.get(tag, ()), *self.drops.get(None, ()))
+        return min((start for start, *covered in drops if start >= step and (*covered,) == everything), default=inf)
+
     def paths(self, tables: Tables, dfn: Dfn, changed: float = -1) -> Iterator[Path]:
         """Yield every legal path of a dfn, newest values first.
 
@@ -203,7 +214,7 @@ class Ledger:
                     break
                 until, newer = min(until, version.visible), version
 
-        yield from descend(tables.levels, tables.root, 0, inf, ())
+        yield from descend(tables.levels, tables.root, 0, tables.until, ())
 
     def is_widened(self, old: Version, new: Version, level: int) -> bool:
         """Whether a table entry was only given more permissions: what was cached of it still leads where it should.

@@ -51,6 +51,7 @@ class Request:
         is_translated: the translation is known and the access is not yet committed.
         is_recalled: it was translated, and must be so again.
         committed: set when the access has been made.
+        programmed_by: the number of the domain on whose behalf it is, where that matters.
     """
 
     number: int
@@ -63,6 +64,7 @@ class Request:
     is_void: bool = False
     is_translated: bool = False
     is_recalled: bool = False
+    programmed_by: int | None = None
 
     def begin_walk(self) -> None:
         """Forget an earlier walk and begin one."""

@@ -4,7 +4,17 @@ from typing import Any
 
 import cattrs
 
-from emu.checks.findings import Finding, Illegal, LostError, Stale, Stuck
+from emu.checks.findings import (
+    Finding,
+    Foreign,
+    Illegal,
+    LostError,
+    NotRolledBack,
+    Payment,
+    Stale,
+    Stuck,
+    WrongResult,
+)
 from emu.engine import Trace
 from emu.hypervisor.ops import RESULT_NAMES
 from emu.reports.explain import Explanation, explain
@@ -15,13 +25,8 @@ def sentence(finding: Finding, trace: Trace) -> str:
     match finding:
         case Stale():
             return stale_sentence(finding, explain(finding, trace))
-        case LostError(failure=failure):
-            name = RESULT_NAMES.get(failure.result, str(failure.result))
-            return (
-                f"lost error: {finding.agent}'s {finding.call} of {pages(finding)} returned success at step "
-                f"{finding.step}, although hook {failure.hook} had failed with {name} on dfn {failure.dfn:#x} "
-                f"after step {failure.step}"
-            )
+        case LostError() | NotRolledBack() | WrongResult():
+            return result_sentence(finding)
         case Stuck(deadlock=deadlock):
             waits = "; ".join(
                 f"{one.agent} waits for {one.waits_for} since step {one.since}"
@@ -29,6 +34,12 @@ def sentence(finding: Finding, trace: Trace) -> str:
                 for one in deadlock.waiters
             )
             return f"deadlock at step {deadlock.step}: {waits}"
+        case Foreign():
+            return (
+                f"foreign access: at step {finding.step} device {finding.device} accessed mfn {finding.frame:#x} of "
+                f"domain {finding.domain}, at its dfn {finding.dfn:#x} through {finding.unit}, as domain "
+                f"{finding.programmed_by} had programmed it to do before it lost the device"
+            )
         case Illegal():
             return (
                 f"illegal translation: at step {finding.step} device {finding.device} used leaf {finding.leaf:#x} of "
@@ -37,10 +48,32 @@ def sentence(finding: Finding, trace: Trace) -> str:
             )
 
 
-def pages(finding: LostError) -> str:
-    """Name the pages of a call."""
+def result_sentence(finding: LostError | NotRolledBack | WrongResult) -> str:
+    """Say what the result of a call hides."""
     count = f", {finding.page_count} pages" if finding.page_count > 1 else ""
-    return f"domain {finding.domain} dfn {finding.dfn:#x}{count}"
+    call = f"{finding.agent}'s {finding.call} of domain {finding.domain} dfn {finding.dfn:#x}{count}"
+    match finding:
+        case LostError(failure=failure):
+            return (
+                f"lost error: {call} returned success at step {finding.step}, although hook {failure.hook} had failed "
+                f"with {result_name(failure.result)} on dfn {failure.dfn:#x} after step {failure.step}"
+            )
+        case NotRolledBack():
+            return (
+                f"not rolled back: {call} returned {result_name(finding.result)} at step {finding.step}, and left dfn "
+                f"{finding.page:#x} mapped"
+            )
+        case WrongResult():
+            state = "mapped as it was to be" if finding.call == "map" else "unmapped"
+            return (
+                f"wrong result: {call} returned success at step {finding.step}; nothing had failed, and it had not "
+                f"left dfn {finding.page:#x} {state}"
+            )
+
+
+def result_name(result: int) -> str:
+    """Return how people write a result."""
+    return RESULT_NAMES.get(result, str(result))
 
 
 def stale_sentence(finding: Stale, why: Explanation) -> str:
@@ -77,9 +110,19 @@ def stale_sentence(finding: Stale, why: Explanation) -> str:
     )
 
 
+PAYMENTS = {
+    Payment.WRONG_RANGE: "; what it flushed was other pages",
+    Payment.WRONG_DOMAIN: "; what it flushed was another domain",
+    Payment.INEFFECTIVE: "; it had flushed the page, to no effect",
+    Payment.CONTINUED: "; a continuation put it off once more",
+}
+
+
 def owed_by(finding: Stale) -> str:
-    """Say who had put off the flush, where a frame was released before it was paid."""
+    """Say who had put off the flush that was not paid when a frame was released; else what was done about it."""
     debt = finding.debt
+    if finding.payment is not None:
+        return PAYMENTS.get(finding.payment, "")
     return f"; {debt.cpu.name}'s deferred {debt.call} owed it" if debt else ""
 
 
@@ -127,6 +170,7 @@ def stale_data(finding: Stale, why: Explanation) -> dict[str, Any]:
     return {
         "evidence": finding.evidence.value,
         "promise": finding.promise,
+        "payment": finding.payment.value if finding.payment else None,
         "agent": finding.agent,
         "call": finding.call,
         "step": finding.step,

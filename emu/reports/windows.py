@@ -55,5 +55,5 @@ def covers(event: Event, unit: str, tag: int | None, dfn: int) -> bool:
 def closes(event: Event, domain: int, dfn: int, opened: int, driver: VtdDriver) -> bool:
     """Whether an invalidation that has completed closes a window."""
     unit = event.fields["iommu"]
-    tag = next(iommu.domids.get(domain) for iommu in driver.iommus if iommu.unit.name == unit)
+    tag = next(iommu.domids.peek(domain) for iommu in driver.iommus if iommu.unit.name == unit)
     return event.fields["began"] >= opened and covers(event, unit, tag, dfn)

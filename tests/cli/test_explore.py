@@ -120,7 +120,7 @@ def test_an_exhausted_exploration_says_how_many_traces_there_are_and_what_that_p
     status, out, err = emu("explore", "two_wait_for_mapping_lock")
     assert (status, err) == (0, "")
     assert out.splitlines() == [
-        "two_wait_for_mapping_lock: exhausted: all 6 traces executed (234 steps)",
+        "two_wait_for_mapping_lock: exhausted: all 6 traces executed (288 steps)",
         "",
         "two_wait_for_mapping_lock declares clean: proved for these parameters",
         "again: emu explore two_wait_for_mapping_lock",
@@ -375,7 +375,7 @@ def test_json_has_the_coverage_the_verdict_and_each_cause(emu: Emu) -> None:
         "executions": 187,
         "distinct_traces": None,
         "blocked": 0,
-        "steps": 12107,
+        "steps": 13229,
         "share": 1.0,
         "short_sections": ["d1.mapping_lock"],
         "reproduce": "emu explore remap_before_flush -p dma=1",

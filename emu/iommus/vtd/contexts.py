@@ -1,7 +1,8 @@
 """The context cache of a unit, and which context entries it may legally use (section 6.2.2).
 
 A context entry is legal if it was visible at or after the start of the last completed context invalidation that
-covers it. What an IOTLB caches through an old one keeps the old domain id (section 6.2.2.1).
+covers it. What an IOTLB caches through an old one keeps the old domain id, and a request that has read the old one may
+walk its tables even after it was dropped, until an IOTLB invalidation that begins later (section 6.2.2.1).
 """
 
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ from math import inf
 
 import attrs
 
-from emu.engine import Access, Kind
+from emu.engine import Access, Kind, Space
 from emu.iommus.requests import TableRead
 from emu.iommus.vtd.formats import (
     ContextEntry,
@@ -18,7 +19,7 @@ from emu.iommus.vtd.formats import (
     decode_context_entry,
     decode_root_entry,
 )
-from emu.memory import Memory, Version
+from emu.memory import WORDS, Memory, Version, word_number
 from emu.units import WORD_BYTES, Maddr
 
 SOURCE_ID_MAX = 0xFFFF
@@ -44,14 +45,19 @@ class ContextCache:
 
     Attributes:
         entries: each with what was read to find it.
-        completed: each with the step of its start.
+        completed: each with the steps of its start and of its completion.
     """
 
     unit: str
     memory: Memory
     root_table: Maddr
     entries: dict[int, tuple[ContextEntry, tuple[TableRead, ...]]] = attrs.field(factory=dict)
-    completed: list[tuple[int, ContextInvalidation]] = attrs.field(factory=list)
+    completed: list[tuple[int, int, ContextInvalidation]] = attrs.field(factory=list)
+
+    @property
+    def completions(self) -> Space:
+        """What was invalidated, as shared objects: one for each source-id."""
+        return ("contexts", self.unit)
 
     def access(self, kind: Kind, first: int, last: int) -> Access:
         """Return the access to what is cached for a range of source-ids."""
@@ -59,40 +65,51 @@ class ContextCache:
 
     def since(self, source_id: int, did: int) -> int:
         """Return the start of the last completed invalidation that covers an entry; 0 if there was none."""
-        return max((start for start, done in self.completed if covers(done, source_id, did)), default=0)
+        return max((start for start, _, done in self.completed if covers(done, source_id, did)), default=0)
 
-    def invalidate(self, invalidation: ContextInvalidation, start: int) -> int:
+    def invalidate(self, invalidation: ContextInvalidation, start: int, step: int) -> int:
         """Drop what an invalidation covers and count it as completed; return how many entries went."""
         covered = [source for source, (entry, _) in self.entries.items() if covers(invalidation, source, entry.did)]
         for source_id in covered:
             del self.entries[source_id]
-        self.completed.append((start, invalidation))
+        self.completed.append((start, step, invalidation))
         return len(covered)
 
     def legal(self, source_id: int) -> list[ContextEntry]:
         """Return the context entries that the unit may use for a device now, newest first."""
-        return self.visible(source_id, only_legal=True)
+        return [entry for entry, dropped in self.lifetimes(source_id) if dropped == inf]
 
-    def ever(self, source_id: int) -> list[ContextEntry]:
-        """Return every context entry that a device has ever had, newest first."""
-        return self.visible(source_id, only_legal=False)
-
-    def visible(self, source_id: int, *, only_legal: bool) -> list[ContextEntry]:
-        """Return the context entries of a device that could be read at some time, or those that still may be used."""
-        found: list[ContextEntry] = []
-        roots = wide_history(self.memory, root_entry_address(self.root_table, source_id))
-        for root, root_until in roots:
+    def lifetimes(self, source_id: int) -> list[tuple[ContextEntry, float]]:
+        """Return every context entry that a device has ever had, newest first: until when it could be used."""
+        found: dict[ContextEntry, float] = {}
+        for root, root_until in wide_history(self.memory, root_entry_address(self.root_table, source_id)):
             table = decode_root_entry(root.value)
             if table is None:
                 continue
             for version, until in wide_history(self.memory, context_entry_address(table, source_id)):
                 entry = decode_context_entry(version.value)
-                if entry is None or entry in found:
-                    continue
-                since = self.since(source_id, entry.did) if only_legal else 0
-                if min(until, root_until) > max(since, root.visible):
-                    found.append(entry)
-        return found
+                replaced = min(until, root_until)
+                if entry is not None and replaced > root.visible:
+                    found[entry] = max(found.get(entry, 0), self.dropped(source_id, entry.did, replaced))
+        return list(found.items())
+
+    def dropped(self, source_id: int, did: int, replaced: float) -> float:
+        """Return when the first invalidation had completed that covers an entry and began after it was replaced."""
+        return min(
+            (step for start, step, done in self.completed if start >= replaced and covers(done, source_id, did)),
+            default=inf,
+        )
+
+    def reads(self, source_id: int) -> list[tuple[Space, int]]:
+        """Return the objects that decide which context entries a device may use."""
+        root = root_entry_address(self.root_table, source_id)
+        addresses = [root]
+        for version, _ in wide_history(self.memory, root):
+            table = decode_root_entry(version.value)
+            if table is not None:
+                addresses.append(context_entry_address(table, source_id))
+        words = [(WORDS, word_number(address) + half) for address in addresses for half in (0, 1)]
+        return [*words, (self.completions, source_id)]
 
 
 def sources_covered(invalidation: ContextInvalidation) -> tuple[int, int]:

@@ -155,10 +155,11 @@ class RemoveContexts(Operation[None]):
         self.removed = 0
 
     def accesses(self) -> Iterable[Access]:
-        return (self.unit.contexts.access(Kind.COMMUTE, *sources_covered(self.descriptor)),)
+        contexts, sources = self.unit.contexts, sources_covered(self.descriptor)
+        return contexts.access(Kind.COMMUTE, *sources), Access(contexts.completions, *sources, Kind.COMMUTE)
 
     def perform(self, step: int) -> None:
-        self.removed = self.unit.contexts.invalidate(self.descriptor, self.start)
+        self.removed = self.unit.contexts.invalidate(self.descriptor, self.start, step)
 
     def describe(self) -> tuple[str, Mapping[str, Any]]:
         return self.event, {"iommu": self.unit.name, "removed": self.removed, "began": self.start}

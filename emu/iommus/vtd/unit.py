@@ -1,5 +1,7 @@
 """One VT-d unit: its settings and caches, and what it does for a device's request."""
 
+from math import inf
+
 import attrs
 
 from emu.engine import Trace
@@ -46,10 +48,15 @@ class VtdSettings:
 
 
 class VtdUnit:
-    """A remapping unit, with one root table and one invalidation queue of its own."""
+    """A remapping unit, with one root table and one invalidation queue of its own.
+
+    Attributes:
+        sources: the devices that stand behind it, by their source-ids.
+    """
 
     def __init__(self, name: str, settings: VtdSettings, memory: Memory, trace: Trace, recorder: ReadRecorder) -> None:
         self.name = name
+        self.sources: list[int] = []
         self.settings = settings
         self.memory = memory
         self.trace = trace
@@ -70,10 +77,17 @@ class VtdUnit:
         """Be the engine of the invalidation queue."""
         await engine(self)
 
-    def tables_ever(self, source_id: int, tag: int) -> list[Tables]:
-        """Return the tables that have ever translated for a device under a tag, newest first."""
-        entries = self.contexts.ever(source_id)
-        return [Tables(entry.did, entry.root, entry.levels) for entry in entries if entry.did == tag]
+    def tables_ever(self, source_id: int) -> list[Tables]:
+        """Return the tables that have ever translated for a device, newest first, and until when they could."""
+        return [
+            Tables(
+                entry.did,
+                entry.root,
+                entry.levels,
+                inf if dropped == inf else self.ledger.all_dropped(entry.did, dropped),
+            )
+            for entry, dropped in self.contexts.lifetimes(source_id)
+        ]
 
     def legal_tables(self, source_id: int) -> list[Tables]:
         """Return the tables that may translate for a device now, with their tags, newest first."""

@@ -104,7 +104,7 @@ def test_what_an_invalidation_covers_lies_in_the_range_that_it_declares(
 
 def test_an_invalidation_drops_what_it_covers_and_says_how_many(contexts: ContextCache) -> None:
     contexts.entries = {DEVICE: (OLD, ()), DEVICE + 1: (NEW, ()), DEVICE + 2: (OLD, ())}
-    assert contexts.invalidate(domain(OLD.did), 1) == 2
+    assert contexts.invalidate(domain(OLD.did), 1, 2) == 2
     assert contexts.entries == {DEVICE + 1: (NEW, ())}
 
 
@@ -130,7 +130,7 @@ def test_an_invalidation_that_covers_the_old_entry_ends_it(
     contexts: ContextCache, invalidation: ContextInvalidation
 ) -> None:
     write(contexts, NEW, 1)
-    contexts.invalidate(invalidation, 2)
+    contexts.invalidate(invalidation, 2, 3)
     assert contexts.legal(DEVICE) == [NEW]
 
 
@@ -139,21 +139,21 @@ def test_an_invalidation_that_does_not_cover_the_old_entry_leaves_it(
     contexts: ContextCache, invalidation: ContextInvalidation
 ) -> None:
     write(contexts, NEW, 1)
-    contexts.invalidate(invalidation, 2)
+    contexts.invalidate(invalidation, 2, 3)
     assert contexts.legal(DEVICE) == [NEW, OLD]
 
 
 def test_an_invalidation_that_began_before_the_store_does_not_count(contexts: ContextCache) -> None:
     start = 1
     write(contexts, NEW, 2)
-    contexts.invalidate(GLOBAL, start)
+    contexts.invalidate(GLOBAL, start, start + 1)
     assert contexts.legal(DEVICE) == [NEW, OLD]
 
 
 def test_a_removed_context_entry_stays_legal_until_an_invalidation(contexts: ContextCache) -> None:
     write(contexts, None, 1)
     assert contexts.legal(DEVICE) == [OLD]
-    contexts.invalidate(GLOBAL, 2)
+    contexts.invalidate(GLOBAL, 2, 3)
     assert contexts.legal(DEVICE) == []
 
 

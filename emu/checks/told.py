@@ -1,0 +1,47 @@
+"""*told*: what a call says by its result is what has happened.
+
+A failure is reported as a failure; that the domain was crashed does not excuse it. A map that fails leaves none of its
+pages mapped. After a success the table is what the call was for. All of this is judged by what the call itself stored
+or found: what others do afterwards is not its business.
+"""
+
+from emu.checks.findings import Finding, LostError, NotRolledBack, WrongResult
+from emu.hypervisor.ops import OK, MapFlags
+from emu.hypervisor.records import CallRecord, Update
+from emu.iommus.vtd.formats import decode_pte
+from emu.units import Dfn, address_frame, offset
+
+
+def untold(record: CallRecord, step: int) -> Finding | None:
+    """Return what the result of a call hides; None where it tells all."""
+    call = (record.cpu.name, record.call, step, record.domain.number, record.dfn, record.page_count)
+    if record.result == OK and record.failures:
+        return LostError(*call, record.failures[0])
+    if record.call not in {"map", "unmap"} or record.is_refused:
+        return None
+    if record.result == OK:
+        pages = (offset(record.dfn, i) for i in range(record.page_count))
+        wrong = next((dfn for dfn in pages if not is_done(record, dfn)), None)
+        return None if wrong is None else WrongResult(*call, wrong)
+    left = next((one.dfn for one in record.updates.values() if has_entered(one)), None)
+    return None if record.call == "unmap" or left is None else NotRolledBack(*call, left, record.result)
+
+
+def is_done(record: CallRecord, dfn: Dfn) -> bool:
+    """Whether a call has left a page, or found it, as it was to be."""
+    update = record.updates.get(dfn)
+    if update is None:
+        return False
+    entry = decode_pte(update.new, 1)
+    if record.mapped is None:
+        return entry is None
+    frame, flags = record.mapped
+    wanted = (frame + dfn - record.dfn, MapFlags.READABLE in flags, MapFlags.WRITABLE in flags)
+    if not flags:
+        return entry is None
+    return entry is not None and (address_frame(entry.address), entry.read, entry.write) == wanted
+
+
+def has_entered(update: Update) -> bool:
+    """Whether a call has made an entry and left it."""
+    return update.old != update.new and decode_pte(update.new, 1) is not None

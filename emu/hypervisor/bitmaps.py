@@ -1,0 +1,83 @@
+"""Bitmaps of one word that CPUs share (Xen: test_bit, set_bit, clear_bit)."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from emu.engine import Access, Kind, Operation
+
+
+class Bitmap:
+    """A word of bits. Reading it, and changing one bit, is one step each.
+
+    Args:
+        name: unique in its machine.
+    """
+
+    __slots__ = ("name", "value")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.value = 0
+
+    def has(self, bit: int) -> bool:
+        """Whether a bit is set, without a step. For what is not an agent."""
+        return bool(self.value >> bit & 1)
+
+    def put(self, bit: int) -> None:
+        """Set a bit before the first step."""
+        self.value |= 1 << bit
+
+    def read(self) -> "ReadBits":
+        """Return the whole word."""
+        return ReadBits(self)
+
+    def set(self, bit: int) -> "ChangeBit":
+        """Set a bit."""
+        return ChangeBit(self, bit, is_set=True)
+
+    def clear(self, bit: int) -> "ChangeBit":
+        """Clear a bit."""
+        return ChangeBit(self, bit, is_set=False)
+
+
+class ReadBits(Operation[int]):
+    """Read a bitmap."""
+
+    __slots__ = ("bitmap", "value")
+
+    event = "bitmap.read"
+
+    def __init__(self, bitmap: Bitmap) -> None:
+        self.bitmap = bitmap
+        self.value = 0
+
+    def accesses(self) -> Iterable[Access]:
+        return (Access.to(("bitmap", self.bitmap.name), 0, Kind.READ),)
+
+    def perform(self, step: int) -> int:
+        self.value = self.bitmap.value
+        return self.value
+
+    def describe(self) -> tuple[str, Mapping[str, Any]]:
+        return self.event, {"bitmap": self.bitmap.name, "value": self.value}
+
+
+class ChangeBit(Operation[None]):
+    """Set or clear one bit of a bitmap, atomically."""
+
+    __slots__ = ("bit", "bitmap", "is_set")
+
+    def __init__(self, bitmap: Bitmap, bit: int, *, is_set: bool) -> None:
+        self.bitmap = bitmap
+        self.bit = bit
+        self.is_set = is_set
+
+    def accesses(self) -> Iterable[Access]:
+        return (Access.to(("bitmap", self.bitmap.name), 0, Kind.WRITE),)
+
+    def perform(self, step: int) -> None:
+        mask = 1 << self.bit
+        self.bitmap.value = self.bitmap.value | mask if self.is_set else self.bitmap.value & ~mask
+
+    def describe(self) -> tuple[str, Mapping[str, Any]]:
+        return "bitmap.set" if self.is_set else "bitmap.clear", {"bitmap": self.bitmap.name, "bit": self.bit}

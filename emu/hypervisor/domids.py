@@ -1,0 +1,96 @@
+"""The domain ids of one unit: which are taken, and by which domain (Xen: domid_bitmap and domid_map).
+
+An id tags what the unit caches for a domain. The bitmap and the map are two words, and every use of them takes steps:
+whoever looks an id up may come between the two changes of whoever takes or returns one.
+"""
+
+from emu.engine import Variable
+from emu.errors import LimitReached
+from emu.hypervisor.bitmaps import Bitmap
+
+NDOMS = 64
+"""How many ids a unit has (CAP.ND = 1)."""
+
+FIRST_DID = 1
+"""Domain id 0 is kept free: a unit in caching mode tags non-present context entries with it (section 6.2.2.1)."""
+
+DOMID_INVALID = 0x7FF4
+"""No domain's number; what the map holds of a free id since XSA-399. Until then it held 0, the hardware domain's."""
+
+
+class DomainIds:
+    """The ids of one unit.
+
+    Args:
+        unit: its name.
+
+    Attributes:
+        taken: one bit for each id that is in use.
+        owners: the number of the domain that has an id, as long as its bit is set.
+    """
+
+    def __init__(self, unit: str) -> None:
+        self.unit = unit
+        self.taken = Bitmap(f"{unit}.domid_bitmap")
+        self.owners: dict[int, Variable[int]] = {}
+
+    def owner(self, did: int) -> Variable[int]:
+        """Return the map's entry of an id."""
+        if did not in self.owners:
+            self.owners[did] = Variable(f"{self.unit}.domid_map[{did}]", 0)
+        return self.owners[did]
+
+    def peek(self, domain: int) -> int | None:
+        """Return a domain's id, without a step; None if it has none."""
+        owned = (did for did in range(NDOMS) if self.taken.has(did) and self.owner(did).value == domain)
+        return next(owned, None)
+
+    def put(self, domain: int) -> int:
+        """Return a domain's id; it takes one if it has none. Before the first step."""
+        did = self.peek(domain)
+        if did is None:
+            did = self.first_free(self.taken.value)
+            self.taken.put(did)
+            self.owner(did).value = domain
+        return did
+
+    async def find(self, domain: int) -> int | None:
+        """Return a domain's id; None if it has none (Xen: domain_iommu_domid)."""
+        taken = await self.taken.read()
+        for did in range(NDOMS):
+            if taken >> did & 1 and await self.owner(did).read() == domain:
+                return did
+        return None
+
+    async def take(self, domain: int) -> int:
+        """Return a domain's id; it takes one if it has none (Xen: context_set_domain_id). The caller holds a lock."""
+        did = await self.find(domain)
+        if did is None:
+            did = self.first_free(await self.taken.read())
+            await self.owner(did).write(domain)
+            await self.taken.set(did)
+        return did
+
+    async def give_back(self, did: int, *, map_first: bool) -> None:
+        """Free an id (Xen: cleanup_domid_map). No lock is held.
+
+        Args:
+            map_first: it leaves the map before it can be taken again (XSA-399).
+        """
+        if map_first:
+            await self.owner(did).write(DOMID_INVALID)
+            await self.taken.clear(did)
+        else:
+            await self.taken.clear(did)
+            await self.owner(did).write(0)
+
+    def first_free(self, taken: int) -> int:
+        """Return the lowest id that is free.
+
+        Raises:
+            LimitReached: if none is.
+        """
+        for did in range(FIRST_DID, NDOMS):
+            if not taken >> did & 1:
+                return did
+        raise LimitReached(f"all {NDOMS - FIRST_DID} domain ids of {self.unit} are in use: use fewer domains")

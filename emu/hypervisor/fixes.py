@@ -1,0 +1,20 @@
+"""Repairs of code that no revision of the wrappers changed, each by the commit that made it.
+
+A revision is one state of the wrappers. The driver below them had defects of its own, found before or after 2018: a
+machine's driver has the repairs that the code had when the seed patch was written, and a scenario adds or removes one.
+"""
+
+from enum import Enum
+
+
+class Fix(Enum):
+    """A repair: its commit, and what the code does that has it."""
+
+    XSA_78 = "85c72f9fe7"  # an unmap tells the flush that the entry was present (2013)
+    XSA_399 = "d9eca7bb6c"  # a domain id leaves the map before it leaves the bitmap (2022)
+    FIRST_ERROR = "e7059776f9"  # a flush of several units returns the first error, not the last result (2021)
+    DYING = "1ef48c82e7"  # a map makes no entry in a dying domain, and its tables go only when no map runs (2021)
+
+
+AS_OF_2018 = frozenset({Fix.XSA_78})
+"""What the driver has unless a scenario says otherwise."""
