@@ -22,6 +22,7 @@ from emu.errors import ScenarioError
 from emu.hypervisor.assignment import Assignment
 from emu.hypervisor.calls import Calls, check_order, check_range
 from emu.hypervisor.domain import Domain
+from emu.hypervisor.faults import Faults
 from emu.hypervisor.hooks import HOOKS_THAT_CAN_FAIL, HookFault, Hooks
 from emu.hypervisor.ops import READ_WRITE, MapFlags
 from emu.hypervisor.pages import Pages
@@ -46,6 +47,7 @@ class Description:
         revision: of the hypervisor's wrappers.
         levels: of page tables, 3 or 4.
         vtd: what each of its VT-d units can do.
+        faults: those that the strategy may inject.
         sources: keep the source lines of every step.
         is_checking: every read of a check must have been declared.
     """
@@ -53,6 +55,7 @@ class Description:
     revision: Revision = attrs.field(factory=lambda: load_revision("v1"))
     levels: int = attrs.field(default=4, validator=attrs.validators.in_((3, 4)))
     vtd: VtdSettings = attrs.field(factory=VtdSettings)
+    faults: Faults = attrs.field(factory=Faults)
     limits: Limits = attrs.field(factory=Limits)
     sources: bool = False
     is_checking: bool = False
@@ -105,16 +108,16 @@ class Machine:
         self.agents: list[Agent] = []
         first = VtdUnit("vtd0", vtd, self.memory, self.trace, self.recorder)
         self.units: list[VtdUnit] = []
-        self.driver = VtdDriver(frame_address(self.memory.allocate_data()))
+        self.driver = VtdDriver(frame_address(self.memory.allocate_data()), faults=description.faults)
         self.add_unit(first)
         self.findings: list[Finding] = []
         revision = description.revision
         self.judge = PromiseJudge(self.units, self.findings)
         self.domains: dict[int, Domain] = {}
-        self.watch = UsageWatch(self.findings, self.domains.values)
+        self.watch = UsageWatch(self.findings, self.domains.values, self.judge.promised)
         self.hypervisor = Calls(revision, self.judge)
         self.pages = Pages(self.memory, ReleaseJudge(self.units, self.findings, self.domains.values, self.judge.debts))
-        self.hooks = Hooks(revision.make_ops(self.driver))
+        self.hooks = Hooks(revision.make_ops(self.driver), description.faults)
         self.cpus: dict[int, Cpu] = {}
         self.devices: dict[str, Device] = {}
         self.assignment = Assignment(self.driver, self.devices)
@@ -261,7 +264,7 @@ class Machine:
             raise ScenarioError(
                 f"{hook!r} cannot fail with {result}: name one of {', '.join(HOOKS_THAT_CAN_FAIL)} and -ENOMEM"
             )
-        self.hooks.faults.append(HookFault(hook, dfn, result))
+        self.hooks.failing.append(HookFault(hook, dfn, result))
 
     def add_agent(self, agent: Agent) -> None:
         """Add whatever takes steps.

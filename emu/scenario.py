@@ -12,6 +12,7 @@ from emu.checks.findings import Evidence, Finding, FindingKind, Stale
 from emu.engine import Limits
 from emu.engine.sources import raised_at
 from emu.errors import EmuError, ScenarioError
+from emu.hypervisor.faults import Fault, Faults
 from emu.hypervisor.revisions import BUNDLED, load_revision
 from emu.iommus.vtd.unit import VtdSettings
 from emu.machine import Description, Machine
@@ -70,6 +71,7 @@ RELEASED = Expectation(FindingKind.RELEASED)
 LOST_ERROR = Expectation(FindingKind.LOST_ERROR)
 NOT_ROLLED_BACK = Expectation(FindingKind.NOT_ROLLED_BACK)
 WRONG_RESULT = Expectation(FindingKind.WRONG_RESULT)
+LATE = Expectation(FindingKind.LATE)
 FOREIGN = Expectation(FindingKind.FOREIGN)
 DEADLOCK = Expectation(FindingKind.DEADLOCK)
 
@@ -136,12 +138,18 @@ MACHINE_PARAMETERS = (
     Parameter("coherent", bool, VtdSettings().coherent),
     Parameter("caching_mode", bool, VtdSettings().caching_mode),
     Parameter("write_buffer", bool, VtdSettings().write_buffer),
+    Parameter("drain", bool, VtdSettings().drain),
+    Parameter("queue_entries", int, VtdSettings().queue_entries, bounds=Bounds(2, 256)),
     Parameter("iotlb_entries", int, 0, bounds=Bounds(0, 4096)),
     Parameter("synchronous", bool, VtdSettings().synchronous),
     Parameter("walk_at_once", bool, VtdSettings().walk_at_once),
+    *(Parameter(f"{fault.value}_faults", int, 0, bounds=Bounds(0, 100)) for fault in Fault),
     Parameter("steps", int, Limits().steps, bounds=Bounds(1, 100_000_000)),
 )
-"""What can be set of every machine. `steps` is the limit of that name; 0 `iotlb_entries` mean no limit."""
+"""What can be set of every machine. `steps` is the limit of that name; 0 `iotlb_entries` mean no limit.
+
+So many allocations, hooks or waits may fail on each CPU, as the strategy chooses.
+"""
 
 
 @attrs.frozen
@@ -220,10 +228,13 @@ class BoundScenario:
                     caching_mode=values["caching_mode"],
                     coherent=values["coherent"],
                     write_buffer=values["write_buffer"],
+                    drain=values["drain"],
+                    queue_entries=values["queue_entries"],
                     iotlb_entries=values["iotlb_entries"] or None,
                     synchronous=values["synchronous"],
                     walk_at_once=values["walk_at_once"],
                 ),
+                faults=Faults({fault: values[f"{fault.value}_faults"] for fault in Fault}),
                 limits=Limits(steps=values["steps"]),
                 sources=sources,
                 is_checking=is_checking,

@@ -23,6 +23,7 @@ class FindingKind(Enum):
     NOT_ROLLED_BACK = "not-rolled-back"  # a map reported a failure and left some of its pages mapped
     WRONG_RESULT = "wrong-result"  # a success was reported without any failure, and the table is not what it says
     DEADLOCK = "deadlock"  # nobody can go on
+    LATE = "late-access"  # an access was made after its translation was gone and promised to be: it was not drained
     FOREIGN = "foreign-access"  # an access that one domain's driver had programmed was made to another's memory
     ILLEGAL = "illegal-translation"  # hardware used what the ledger forbids: a bug of emu
 
@@ -165,6 +166,28 @@ class WrongResult:
 
 
 @attrs.frozen
+class Late:
+    """An access that was translated before an invalidation and made after a promise that the translation is gone.
+
+    Attributes:
+        agent, call, returned: who has promised that by returning from which call at which step.
+    """
+
+    device: str
+    step: int
+    unit: str
+    domain: int
+    dfn: Dfn
+    frame: Mfn
+    is_write: bool
+    agent: str
+    call: str
+    returned: int
+
+    kind = FindingKind.LATE
+
+
+@attrs.frozen
 class Foreign:
     """An access that was programmed while one domain had the device, and translated by the tables of another.
 
@@ -206,4 +229,4 @@ class Illegal:
     kind = FindingKind.ILLEGAL
 
 
-Finding = Stale | LostError | NotRolledBack | WrongResult | Foreign | Stuck | Illegal
+Finding = Stale | LostError | NotRolledBack | WrongResult | Late | Foreign | Stuck | Illegal

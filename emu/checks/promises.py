@@ -87,12 +87,14 @@ class PromiseJudge:
         units: of the machine.
         debts: the calls that were deferred and whose hypercall has not ended.
         flushes: the explicit flushes that have returned.
+        promised: for each domain's page, the promises made of it: the step up to which old words count, and the call.
     """
 
     units: Sequence[VtdUnit]
     findings: list[Finding] = attrs.field(factory=list)
     debts: list[CallRecord] = attrs.field(factory=list)
     flushes: list[CallRecord] = attrs.field(factory=list)
+    promised: dict[tuple[int, Dfn], list[tuple[int, CallRecord]]] = attrs.field(factory=dict)
 
     def reads(self, record: CallRecord) -> Iterable[Access]:
         """Return the promises about the pages, the ledger's objects of them, and what replaced table entries add."""
@@ -118,6 +120,7 @@ class PromiseJudge:
         if record.is_deferred:
             self.debts.append(record)
         elif record.result == OK:
+            self.keep(record)
             self.findings.extend(stale_translations(self.units, record, step, PROMISES[record.call]))
 
     def settle(self, record: CallRecord, step: int) -> None:
@@ -125,9 +128,16 @@ class PromiseJudge:
         self.debts.remove(record)
         if record.result != OK:
             return
+        self.keep(record)
         for owed in stale_translations(self.units, record, step, "owed"):
             if not self.is_released(owed):
                 self.findings.append(attrs.evolve(owed, debt=record, payment=self.payment(record, owed.dfn)))
+
+    def keep(self, record: CallRecord) -> None:
+        """Remember what a call has promised, where an access may come after it: where a unit does not drain."""
+        if not all(unit.settings.drain for unit in self.units):
+            for dfn, changed, _ in questions(record):
+                self.promised.setdefault((record.domain.number, dfn), []).append((changed, record))
 
     def is_released(self, owed: Stale) -> bool:
         """Whether the frame of a debt was released already: that is reported, and names the debt."""

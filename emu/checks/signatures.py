@@ -2,9 +2,23 @@
 
 from typing import NamedTuple
 
-from emu.checks.findings import Finding, FindingKind, Foreign, LostError, NotRolledBack, Stale, Stuck, WrongResult
+from emu.checks.findings import (
+    Finding,
+    FindingKind,
+    Foreign,
+    Illegal,
+    Late,
+    LostError,
+    NotRolledBack,
+    Stale,
+    Stuck,
+    WrongResult,
+)
 from emu.engine import Trace
 from emu.units import Dfn, Mfn
+
+Facts = tuple[str, int | None, Dfn | None, Mfn | None, str | None, str | None]
+"""What a signature says besides the kind."""
 
 
 class Signature(NamedTuple):
@@ -27,21 +41,32 @@ class Signature(NamedTuple):
 
 def signature(finding: Finding, trace: Trace) -> Signature:
     """Return the signature of a finding in the execution that left a trace."""
-    kind = finding.kind
-    if isinstance(finding, Stale):
-        changed = finding.replaced.overwritten if finding.replaced else None
-        owed_by = trace.agent_of(changed).name if changed else finding.agent
-        check = f"owed: {finding.payment.value}" if finding.payment else finding.promise
-        return Signature(kind, check, finding.domain, finding.dfn, finding.frame, finding.unit, owed_by)
-    if isinstance(finding, LostError):
-        hook = f"{finding.call}: {finding.failure.hook}"
-        return Signature(kind, hook, finding.domain, finding.failure.dfn, None, None, finding.agent)
-    if isinstance(finding, NotRolledBack | WrongResult):
-        return Signature(kind, finding.call, finding.domain, finding.page, None, None, finding.agent)
-    if isinstance(finding, Foreign):
-        check = f"programmed by domain {finding.programmed_by}"
-        return Signature(kind, check, finding.domain, finding.dfn, finding.frame, finding.unit, finding.device)
-    if isinstance(finding, Stuck):
-        waits = "; ".join(f"{one.agent} waits for {one.waits_for}" for one in finding.deadlock.waiters)
-        return Signature(kind, waits, None, None, None, None, None)
-    return Signature(kind, "ledger", None, finding.dfn, None, finding.unit, finding.device)
+    what: Facts
+    match finding:
+        case Stale():
+            what = stale(finding, trace)
+        case LostError(failure=failure):
+            hook = f"{finding.call}: {failure.hook}"
+            what = (hook, finding.domain, failure.dfn, None, None, finding.agent)
+        case NotRolledBack() | WrongResult():
+            what = (finding.call, finding.domain, finding.page, None, None, finding.agent)
+        case Late():
+            promise = f"{finding.call} of {finding.agent}"
+            what = (promise, finding.domain, finding.dfn, finding.frame, finding.unit, finding.device)
+        case Foreign():
+            driver = f"programmed by domain {finding.programmed_by}"
+            what = (driver, finding.domain, finding.dfn, finding.frame, finding.unit, finding.device)
+        case Stuck(deadlock=deadlock):
+            waits = "; ".join(f"{one.agent} waits for {one.waits_for}" for one in deadlock.waiters)
+            what = (waits, None, None, None, None, None)
+        case Illegal():
+            what = ("ledger", None, finding.dfn, None, finding.unit, finding.device)
+    return Signature(finding.kind, *what)
+
+
+def stale(finding: Stale, trace: Trace) -> Facts:
+    """Return what makes a stale translation the same."""
+    check = f"owed: {finding.payment.value}" if finding.payment else finding.promise
+    changed = finding.replaced.overwritten if finding.replaced else None
+    owed_by = trace.agent_of(changed).name if changed else finding.agent
+    return (check, finding.domain, finding.dfn, finding.frame, finding.unit, owed_by)

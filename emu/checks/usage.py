@@ -1,17 +1,18 @@
 """What devices really use: evidence for findings, and the emulator's check of itself."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import attrs
 
-from emu.checks.findings import Finding, Foreign, Illegal, Stale, Use
+from emu.checks.findings import Finding, Foreign, Illegal, Late, Stale, Use
 from emu.checks.promises import promise_space
 from emu.engine import Access, Kind
 from emu.hypervisor.domain import Domain
+from emu.hypervisor.records import CallRecord
 from emu.iommus.iotlb import IotlbEntry
 from emu.iommus.requests import CONTEXT_LEVEL, Request
 from emu.iommus.vtd.unit import VtdUnit
-from emu.units import Maddr, address_frame, frame_address
+from emu.units import Dfn, Maddr, address_frame, frame_address
 
 
 @attrs.define(eq=False)
@@ -24,11 +25,13 @@ class UsageWatch:
 
     Attributes:
         domains: returns all domains of the machine.
+        promised: for each domain's page the calls that have promised something of it: up to which step, and who.
         names: of the devices, by source-id.
     """
 
     findings: list[Finding]
     domains: Callable[[], Iterable[Domain]]
+    promised: Mapping[tuple[int, Dfn], Sequence[tuple[int, CallRecord]]]
     names: dict[int, str] = attrs.field(factory=dict)
 
     def reads(self, unit: VtdUnit, request: Request) -> Iterable[Access]:
@@ -44,14 +47,30 @@ class UsageWatch:
         tables_of_tag = (tables for tables in unit.tables_ever(request.source_id) if tables.tag == entry.tag)
         legal = (unit.ledger.legal(tables, request.dfn) for tables in tables_of_tag)
         if not any(entry.translation in translations for translations in legal):
-            leaf = entry.translation.leaf
-            self.findings.append(Illegal(device, step, unit.name, request.dfn, leaf))
+            if request.is_left:
+                self.findings.extend(self.late(unit, request, entry, step))
+            else:
+                self.findings.append(Illegal(device, step, unit.name, request.dfn, entry.translation.leaf))
         if request.programmed_by is not None and permits(entry, request):
-            domain = next(one.number for one in self.domains() if one.pgd == root_of(entry))
+            domain = self.domain_of(entry).number
             if domain != request.programmed_by:
                 frame = entry.frame(request.dfn)
                 foreign = Foreign(device, step, unit.name, request.dfn, frame, request.programmed_by, domain)
                 self.findings.append(foreign)
+
+    def domain_of(self, entry: IotlbEntry) -> Domain:
+        """Return the domain by whose tables an entry was found."""
+        return next(domain for domain in self.domains() if domain.pgd == root_of(entry))
+
+    def late(self, unit: VtdUnit, request: Request, entry: IotlbEntry, step: int) -> Iterator[Late]:
+        """Yield what an access breaks that an invalidation has left in flight: the first promise made before it."""
+        domain, device = self.domain_of(entry), self.names[request.source_id]
+        for changed, record in self.promised.get((domain.number, request.dfn), ()):
+            if is_replaced(unit, entry, changed):
+                frame, cpu = entry.frame(request.dfn), record.cpu.name
+                about = (domain.number, request.dfn, frame, request.is_write)
+                yield Late(device, step, unit.name, *about, cpu, record.call, record.returned)
+                return
 
 
 def permits(entry: IotlbEntry, request: Request) -> bool:
@@ -72,8 +91,11 @@ def takes(unit: VtdUnit, request: Request, entry: IotlbEntry, finding: Stale) ->
         return False
     if finding.promise == "released":
         return True
+    return is_replaced(unit, entry, finding.changed)
+
+
+def is_replaced(unit: VtdUnit, entry: IotlbEntry, changed: int) -> bool:
+    """Whether a word by which an entry was found had been replaced at or before a step."""
     return any(
-        read.step < version.stored <= finding.changed
-        for read in entry.reads
-        for version in unit.memory.history(read.address)
+        read.step < version.stored <= changed for read in entry.reads for version in unit.memory.history(read.address)
     )

@@ -7,7 +7,8 @@ import attrs
 
 from emu.cpus import Cpu
 from emu.hypervisor.domain import Domain
-from emu.hypervisor.ops import OK, FlushType, IommuOps, MapFlags
+from emu.hypervisor.faults import Fault, Faults
+from emu.hypervisor.ops import ENOMEM, OK, FlushType, IommuOps, MapFlags
 from emu.hypervisor.records import record_failure
 from emu.units import Dfn, Mfn
 
@@ -16,7 +17,7 @@ HOOKS_THAT_CAN_FAIL = ("map_page", "unmap_page")
 
 @attrs.frozen
 class HookFault:
-    """A fault to inject: a hook fails on one page, before it has touched anything."""
+    """A hook that fails on one page, before it has touched anything."""
 
     hook: str
     dfn: Dfn
@@ -25,29 +26,36 @@ class HookFault:
 
 @attrs.define(eq=False)
 class Hooks:
-    """A driver's hooks, watched."""
+    """A driver's hooks, watched.
+
+    Attributes:
+        faults: those that the strategy may choose.
+        failing: the hooks that fail for certain.
+    """
 
     driver: IommuOps
-    faults: list[HookFault] = attrs.field(factory=list)
+    faults: Faults = attrs.field(factory=Faults)
+    failing: list[HookFault] = attrs.field(factory=list)
 
-    def injected(self, cpu: Cpu, hook: str, dfn: Dfn) -> int:
+    async def injected(self, cpu: Cpu, hook: str, dfn: Dfn) -> int:
         """Return the result that an injected fault gives; OK where there is none."""
-        for fault in self.faults:
-            if (fault.hook, fault.dfn) == (hook, dfn):
-                cpu.note("fault.inject", hook=hook, dfn=dfn, result=fault.result)
-                return fault.result
-        return OK
+        result = next((one.result for one in self.failing if (one.hook, one.dfn) == (hook, dfn)), OK)
+        if result == OK and await self.faults.strike(cpu, Fault.HOOK):
+            result = ENOMEM
+        if result != OK:
+            cpu.note("fault.inject", hook=hook, dfn=dfn, result=result)
+        return result
 
     async def map_page(self, cpu: Cpu, domain: Domain, dfn: Dfn, mfn: Mfn, flags: MapFlags) -> tuple[int, FlushType]:
         """Make an entry."""
-        result, flush_type = self.injected(cpu, "map_page", dfn), FlushType.NONE
+        result, flush_type = await self.injected(cpu, "map_page", dfn), FlushType.NONE
         if result == OK:
             result, flush_type = await self.driver.map_page(cpu, domain, dfn, mfn, flags)
         return noted(cpu, "map_page", dfn, result), flush_type
 
     async def unmap_page(self, cpu: Cpu, domain: Domain, dfn: Dfn) -> tuple[int, FlushType]:
         """Clear an entry."""
-        result, flush_type = self.injected(cpu, "unmap_page", dfn), FlushType.NONE
+        result, flush_type = await self.injected(cpu, "unmap_page", dfn), FlushType.NONE
         if result == OK:
             result, flush_type = await self.driver.unmap_page(cpu, domain, dfn)
         return noted(cpu, "unmap_page", dfn, result), flush_type

@@ -11,11 +11,11 @@ import attrs
 from emu.cpus import Cpu, SpinLock
 from emu.devices import Device
 from emu.engine import Access, Kind, Latch, Wait
-from emu.errors import LimitReached
 from emu.hypervisor.domain import INSTALLED, Domain
 from emu.hypervisor.domids import DomainIds
+from emu.hypervisor.faults import Fault, Faults
 from emu.hypervisor.fixes import AS_OF_2018, Fix
-from emu.hypervisor.ops import INVALID_DFN, OK
+from emu.hypervisor.ops import ENOMEM, ETIMEDOUT, INVALID_DFN, OK
 from emu.hypervisor.records import record_failure, record_update
 from emu.iommus.translation import entry_address
 from emu.iommus.vtd.formats import (
@@ -29,7 +29,7 @@ from emu.iommus.vtd.formats import (
     decode_pte,
     encode_descriptor,
 )
-from emu.iommus.vtd.queue import ENTRIES, ReadTail, WriteTail
+from emu.iommus.vtd.queue import ReadTail, WriteTail
 from emu.iommus.vtd.unit import VtdUnit
 from emu.memory import WORDS, DrainWriteBuffer, Store, WriteBack, word_number
 from emu.units import WORD_BYTES, Dfn, Maddr, Mfn, address_frame, frame_address
@@ -73,11 +73,13 @@ class VtdDriver:
     Attributes:
         poll_slots: where each CPU has its completion status written (Xen: per-CPU poll_slot).
         fixes: the repairs that the driver's code has.
+        faults: those that the strategy may choose.
     """
 
     poll_slots: Maddr
     iommus: list[VtdIommu] = attrs.field(factory=list)
     fixes: set[Fix] = attrs.field(factory=lambda: set(AS_OF_2018))
+    faults: Faults = attrs.field(factory=Faults)
 
     @property
     def is_coherent(self) -> bool:
@@ -113,6 +115,21 @@ class AwaitStatus(Wait):
         return self.event, {"iommu": self.iommu}
 
 
+class AwaitRoom(Wait):
+    """Wait until the unit has fetched so many descriptors that one more fits into the ring."""
+
+    __slots__ = ("iommu",)
+
+    event = "queue.room"
+
+    def __init__(self, latch: Latch, iommu: str) -> None:
+        super().__init__(latch)
+        self.iommu = iommu
+
+    def describe(self) -> tuple[str, Mapping[str, Any]]:
+        return self.event, {"iommu": self.iommu}
+
+
 async def iommu_flush_cache_entry(cpu: Cpu, driver: VtdDriver, address: Maddr) -> None:
     """Write an entry's cache line back, where the walk of some unit does not snoop the CPUs' caches."""
     if not driver.is_coherent:
@@ -120,7 +137,7 @@ async def iommu_flush_cache_entry(cpu: Cpu, driver: VtdDriver, address: Maddr) -
 
 
 async def addr_to_dma_page_maddr(cpu: Cpu, driver: VtdDriver, domain: Domain, dfn: Dfn, *, alloc: bool) -> Maddr | None:
-    """Return the address of the leaf of a dfn; None where a table is missing and `alloc` is not set.
+    """Return the address of the leaf of a dfn; None where a table is missing and not made.
 
     A new table is entered in three stores, as Xen does it: address, then R, then W, on an entry that is in use.
     """
@@ -132,6 +149,9 @@ async def addr_to_dma_page_maddr(cpu: Cpu, driver: VtdDriver, domain: Domain, df
         if entry is None:
             if not alloc:
                 record_update(cpu, domain, dfn, 0, 0)
+                return None
+            if await driver.faults.strike(cpu, Fault.ALLOCATION):
+                cpu.note("fault.inject", dfn=dfn, result=ENOMEM)
                 return None
             table = frame_address(cpu.memory.allocate_table(domain.owner))
             for word in (table, table | READ, table | READ | WRITE):
@@ -197,21 +217,27 @@ async def qinval_update(cpu: Cpu, iommu: VtdIommu, descriptor: Descriptor) -> No
     queue = iommu.unit.queue
     async with iommu.register_lock.held(cpu):
         tail = await ReadTail(queue)
-        if queue.is_full:
-            raise LimitReached(
-                f"{iommu.unit.name}'s invalidation queue is full (limit 'descriptors', {ENTRIES - 1}): use fewer CPUs"
-            )
+        room = queue.room()
+        if room is not None:
+            await AwaitRoom(room, iommu.unit.name)
         address = queue.slot_address(tail)
         await cpu.store128(address, encode_descriptor(descriptor), "queue.write", iommu=iommu.unit.name)
-        await WriteTail(queue, (tail + 1) % ENTRIES)
+        await WriteTail(queue, (tail + 1) % queue.entries)
 
 
 async def invalidate_sync(cpu: Cpu, driver: VtdDriver, iommu: VtdIommu) -> int:
-    """Post a wait descriptor and wait until the unit has written its status (Xen: queue_invalidate_wait)."""
+    """Post a wait descriptor and wait until the unit has written its status (Xen: queue_invalidate_wait).
+
+    A CPU that gives up leaves the descriptors to the unit: the status is written when they have completed, and may
+    then end a later wait of the same CPU before its time.
+    """
     address = driver.poll_slot(cpu)
     await cpu.store32(address, QINVAL_STAT_INIT)
     latch = cpu.memory.latch(address, QINVAL_STAT_DONE)
     await qinval_update(cpu, iommu, WaitDescriptor(address, QINVAL_STAT_DONE))
+    if await driver.faults.strike(cpu, Fault.WAIT):
+        cpu.note("fault.inject", iommu=iommu.unit.name, result=ETIMEDOUT)
+        return ETIMEDOUT
     await AwaitStatus(latch, iommu.unit.name)
     return OK
 

@@ -50,6 +50,7 @@ class Request:
         is_void: the present walk may not fill a cache any more.
         is_translated: the translation is known and the access is not yet committed.
         is_recalled: it was translated, and must be so again.
+        is_left: an invalidation that covers its translation was not asked, or is not able, to drain it.
         committed: set when the access has been made.
         programmed_by: the number of the domain on whose behalf it is, where that matters.
     """
@@ -64,6 +65,7 @@ class Request:
     is_void: bool = False
     is_translated: bool = False
     is_recalled: bool = False
+    is_left: bool = False
     programmed_by: int | None = None
 
     def begin_walk(self) -> None:

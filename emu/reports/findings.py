@@ -8,6 +8,7 @@ from emu.checks.findings import (
     Finding,
     Foreign,
     Illegal,
+    Late,
     LostError,
     NotRolledBack,
     Payment,
@@ -34,6 +35,13 @@ def sentence(finding: Finding, trace: Trace) -> str:
                 for one in deadlock.waiters
             )
             return f"deadlock at step {deadlock.step}: {waits}"
+        case Late():
+            access = "wrote to" if finding.is_write else "read"
+            return (
+                f"late access: at step {finding.step} device {finding.device} {access} mfn {finding.frame:#x}: "
+                f"{finding.unit} had translated domain {finding.domain} dfn {finding.dfn:#x} to it before an "
+                f"invalidation that did not drain the request; {finding.agent}'s {finding.call} had returned at step {finding.returned}"
+            )
         case Foreign():
             return (
                 f"foreign access: at step {finding.step} device {finding.device} accessed mfn {finding.frame:#x} of "

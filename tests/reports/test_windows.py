@@ -19,7 +19,7 @@ def longest(revision: str, order: int) -> int:
 
 
 def test_before_the_patch_the_window_is_that_of_one_page_whatever_the_order() -> None:
-    assert longest("implicit", 9) == longest("implicit", 2)
+    assert longest("implicit", 6) == longest("implicit", 2)
 
 
 @pytest.mark.parametrize("revision", ["v1", "merged"])

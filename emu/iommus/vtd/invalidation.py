@@ -225,7 +225,10 @@ async def invalidate_iotlb(unit: "VtdUnit", slot: int, descriptor: IotlbInvalida
     covered = covered_range(unit, slot, descriptor)
     start = await Begin(unit.memory, {"iommu": unit.name, **covered.keys()})
     for request in await Remove(unit, covered, start):
-        if unit.settings.synchronous:
+        is_drained = descriptor.drain_writes if request.is_write else descriptor.drain_reads
+        if not (unit.settings.drain and is_drained):
+            request.is_left = True
+        elif unit.settings.synchronous:
             request.recall()
         else:
             await Wait(request.committed)

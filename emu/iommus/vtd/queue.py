@@ -18,7 +18,7 @@ from emu.memory import WORDS, Memory, word_number
 from emu.units import WORD_BYTES, Maddr
 
 ENTRIES = 256
-"""Descriptors in a ring of one page, 16 bytes each (IQA_REG.QS = 0)."""
+"""Descriptors in a ring of one page, 16 bytes each (IQA_REG.QS = 0): the smallest that there is."""
 
 DESCRIPTOR_BYTES = 16
 TAIL, FIRST_SLOT = 0, 1
@@ -40,21 +40,25 @@ class InvalidationQueue:
 
     Attributes:
         base: where the ring lies.
+        entries: slots of the ring. Not architectural: fewer than `ENTRIES`, so that it is soon full.
         at_once: executes what is posted at once, where the unit does.
         tail: IQT as an index: the slot that software fills next.
         count: how many slots were ever posted.
         fetched: how many of them hardware has taken.
         posted: latches "slot n is posted", n counted from the start and never wrapped.
+        taken: latches "slot n is fetched", as far as anyone has asked.
         error: FSTS.IQE: hardware has met a descriptor that it cannot execute, and has stopped.
     """
 
     unit: str
     base: Maddr
+    entries: int = ENTRIES
     at_once: Engine | None = None
     tail: int = 0
     count: int = 0
     fetched: int = 0
     posted: dict[int, Latch] = attrs.field(factory=dict)
+    taken: dict[int, Latch] = attrs.field(factory=dict)
     error: bool = False
 
     @property
@@ -62,10 +66,24 @@ class InvalidationQueue:
         """Objects: the tail register, then every slot ever posted."""
         return ("queue", self.unit)
 
-    @property
-    def is_full(self) -> bool:
-        """Whether no slot is free: hardware has yet to fetch all but one of them."""
-        return self.count - self.fetched >= ENTRIES - 1
+    def fetch_access(self, slot: int, kind: Kind) -> Access:
+        """Return the access to whether slot number `slot` was fetched."""
+        return Access.to((*self.space, "fetched"), slot, kind)
+
+    def room(self) -> Latch | None:
+        """Return the latch that is set when there is room for one more descriptor; None if there always was.
+
+        The ring is full when it holds one descriptor less than it has slots.
+        """
+        awaited = self.count + 1 - self.entries
+        if awaited < 0:
+            return None
+        if awaited not in self.taken:
+            name = f"a free slot in {self.unit}'s invalidation queue"
+            latch = self.taken[awaited] = Latch(name, self.fetch_access(awaited, Kind.READ))
+            if self.fetched > awaited:
+                latch.set(0)
+        return self.taken[awaited]
 
     def slot_access(self, slot: int, kind: Kind) -> Access:
         """Return the access to the slot posted as number `slot`."""
@@ -73,7 +91,7 @@ class InvalidationQueue:
 
     def slot_address(self, slot: int) -> Maddr:
         """Return where the descriptor of a slot lies; slots wrap round."""
-        return Maddr(self.base + DESCRIPTOR_BYTES * (slot % ENTRIES))
+        return Maddr(self.base + DESCRIPTOR_BYTES * (slot % self.entries))
 
     def descriptor(self, slot: int, memory: Memory) -> Descriptor | None:
         """Return what lies in a slot; None if it is no descriptor."""
@@ -124,7 +142,7 @@ class WriteTail(Operation[None]):
 
     def accesses(self) -> Iterable[Access]:
         first = FIRST_SLOT + self.queue.count
-        posted = (self.value - self.queue.tail) % ENTRIES
+        posted = (self.value - self.queue.tail) % self.queue.entries
         yield Access.to(self.queue.space, TAIL, Kind.WRITE)
         yield Access(self.queue.space, first, first + posted - 1, Kind.WRITE)
         if self.queue.at_once is not None:
@@ -135,7 +153,7 @@ class WriteTail(Operation[None]):
         self.slot = queue.count
         while queue.tail != self.value:
             queue.latch(queue.count).set(step)
-            queue.tail = (queue.tail + 1) % ENTRIES
+            queue.tail = (queue.tail + 1) % queue.entries
             queue.count += 1
         if queue.at_once is not None:
             queue.at_once.execute(step)
@@ -162,10 +180,13 @@ class Fetch(Wait):
         first = word_number(self.queue.slot_address(self.slot))
         yield from super().accesses()
         yield Access(WORDS, first, first + 1, Kind.READ)
+        yield self.queue.fetch_access(self.slot, Kind.WRITE)
 
     def perform(self, step: int) -> None:
         self.descriptor = self.queue.descriptor(self.slot, self.memory)
         self.queue.fetched += 1
+        if self.slot in self.queue.taken:
+            self.queue.taken[self.slot].set(step)
         self.queue.error = self.descriptor is None
 
     def describe(self) -> tuple[str, Mapping[str, Any]]:

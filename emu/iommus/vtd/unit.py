@@ -13,7 +13,7 @@ from emu.iommus.requests import Request, Requests
 from emu.iommus.vtd.contexts import ContextCache
 from emu.iommus.vtd.formats import decode_pte
 from emu.iommus.vtd.invalidation import SynchronousEngine, engine
-from emu.iommus.vtd.queue import InvalidationQueue
+from emu.iommus.vtd.queue import ENTRIES, InvalidationQueue
 from emu.iommus.vtd.walk import walk, walk_accesses
 from emu.memory import Memory
 from emu.units import frame_address
@@ -21,7 +21,7 @@ from emu.units import frame_address
 
 @attrs.frozen
 class VtdSettings:
-    """What the capability registers of a unit say. Requests are drained.
+    """What the capability registers of a unit say.
 
     Attributes:
         caching_mode: CAP.CM: non-present entries are cached, so software must invalidate after making one present.
@@ -29,6 +29,9 @@ class VtdSettings:
         write_buffer: CAP.RWBF: stores to tables may wait in the chipset until software asks for a flush.
         mamv: CAP.MAMV: the largest address mask of a page-selective invalidation.
         page_selective: CAP.PSI: page-selective invalidation is supported.
+        drain: CAP.DRD and DWD: an invalidation that asks for it completes only when the requests that were translated
+            before it have been committed (section 6.5.4).
+        queue_entries: slots of the invalidation queue; fewer than 256 are not architectural.
         snoop_control: ECAP.SC: leaves may carry SNP.
         iotlb_entries: size of the concrete IOTLB; None for as many as come.
         synchronous: not architectural: descriptors are executed in the step that posts them, and what would have to
@@ -41,6 +44,8 @@ class VtdSettings:
     write_buffer: bool = False
     mamv: int = attrs.field(default=18, validator=[attrs.validators.ge(0), attrs.validators.le(52)])
     page_selective: bool = True
+    drain: bool = True
+    queue_entries: int = attrs.field(default=ENTRIES, validator=attrs.validators.ge(2))
     snoop_control: bool = True
     iotlb_entries: int | None = attrs.field(default=None, validator=attrs.validators.optional(attrs.validators.ge(1)))
     synchronous: bool = False
@@ -65,7 +70,7 @@ class VtdUnit:
         self.iotlb = Iotlb(name, settings.iotlb_entries)
         self.requests = Requests(name)
         at_once = SynchronousEngine(self) if settings.synchronous else None
-        self.queue = InvalidationQueue(name, frame_address(memory.allocate_data()), at_once)
+        self.queue = InvalidationQueue(name, frame_address(memory.allocate_data()), settings.queue_entries, at_once)
 
     async def walk(self, request: Request) -> IotlbEntry | None:
         """Find a request's translation in the tables; None where it faults."""

@@ -1,0 +1,40 @@
+"""Faults that the strategy may inject: each is a choice, so an exploration takes both ways.
+
+A CPU meets at most so many of each sort; what one CPU has met is nothing to the others, so the choices of two CPUs
+commute.
+"""
+
+from collections.abc import Mapping
+from enum import Enum
+
+import attrs
+
+from emu.cpus import Cpu, PerCpu
+from emu.engine import Choose
+
+
+class Fault(Enum):
+    """What can go wrong."""
+
+    ALLOCATION = "allocation"  # there is no memory for a page table
+    HOOK = "hook"  # a driver hook fails before it has touched anything
+    WAIT = "wait"  # a CPU gives up waiting for an invalidation; hardware completes it when it does
+
+
+@attrs.frozen
+class Faults:
+    """Which faults may happen.
+
+    Attributes:
+        limits: how many of each sort a CPU may meet; none of those that are not named.
+    """
+
+    limits: Mapping[Fault, int] = attrs.field(factory=dict)
+
+    async def strike(self, cpu: Cpu, fault: Fault) -> bool:
+        """Choose whether a fault happens now, if the CPU may meet one more."""
+        met = PerCpu(f"{fault.value} faults", initial=0)
+        if cpu.peek(met) >= self.limits.get(fault, 0) or not await Choose(f"{fault.value} fault", 2):
+            return False
+        cpu.poke(met, cpu.peek(met) + 1)
+        return True
