@@ -4,13 +4,13 @@ A scenario receives a fresh machine for each execution and fills in the cast.
 """
 
 import inspect
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 import attrs
 
 from emu.boot import assign, make_context_table, premap
-from emu.checks.findings import Finding, Stuck
+from emu.checks.findings import Finding, Stale, Stuck
 from emu.checks.promises import PromiseJudge
 from emu.checks.releases import ReleaseJudge
 from emu.checks.usage import UsageWatch
@@ -22,7 +22,7 @@ from emu.errors import ScenarioError
 from emu.hypervisor.assignment import Assignment
 from emu.hypervisor.calls import Calls, check_order, check_range
 from emu.hypervisor.domain import Domain
-from emu.hypervisor.faults import Faults
+from emu.hypervisor.faults import Fault, Faults
 from emu.hypervisor.hooks import HOOKS_THAT_CAN_FAIL, HookFault, Hooks
 from emu.hypervisor.ops import READ_WRITE, MapFlags
 from emu.hypervisor.pages import Pages
@@ -47,7 +47,7 @@ class Description:
         revision: of the hypervisor's wrappers.
         levels: of page tables, 3 or 4.
         vtd: what each of its VT-d units can do.
-        faults: those that the strategy may inject.
+        faults: how many of each sort the strategy may inject on a CPU.
         sources: keep the source lines of every step.
         is_checking: every read of a check must have been declared.
     """
@@ -55,7 +55,7 @@ class Description:
     revision: Revision = attrs.field(factory=lambda: load_revision("v1"))
     levels: int = attrs.field(default=4, validator=attrs.validators.in_((3, 4)))
     vtd: VtdSettings = attrs.field(factory=VtdSettings)
-    faults: Faults = attrs.field(factory=Faults)
+    faults: Mapping[Fault, int] = attrs.field(factory=dict)
     limits: Limits = attrs.field(factory=Limits)
     sources: bool = False
     is_checking: bool = False
@@ -108,7 +108,8 @@ class Machine:
         self.agents: list[Agent] = []
         first = VtdUnit("vtd0", vtd, self.memory, self.trace, self.recorder)
         self.units: list[VtdUnit] = []
-        self.driver = VtdDriver(frame_address(self.memory.allocate_data()), faults=description.faults)
+        self.faults = Faults(dict(description.faults))
+        self.driver = VtdDriver(frame_address(self.memory.allocate_data()), faults=self.faults)
         self.add_unit(first)
         self.findings: list[Finding] = []
         revision = description.revision
@@ -117,7 +118,7 @@ class Machine:
         self.watch = UsageWatch(self.findings, self.domains.values, self.judge.promised)
         self.hypervisor = Calls(revision, self.judge)
         self.pages = Pages(self.memory, ReleaseJudge(self.units, self.findings, self.domains.values, self.judge.debts))
-        self.hooks = Hooks(revision.make_ops(self.driver), description.faults)
+        self.hooks = Hooks(revision.make_ops(self.driver), self.faults)
         self.cpus: dict[int, Cpu] = {}
         self.devices: dict[str, Device] = {}
         self.assignment = Assignment(self.driver, self.devices)
@@ -239,6 +240,15 @@ class Machine:
             raise ScenarioError(f"device {bdf} belongs to no domain: name it among the devices of one")
         return Role(self, self.devices[bdf], bdf, {"device": bdf})
 
+    def user_of(self, finding: Stale) -> Device:
+        """Return a device that could use what a finding is about: one that the unit may translate for so."""
+        return next(
+            device
+            for device in self.devices.values()
+            if device.unit.name == finding.unit
+            and any(tables.tag == finding.tag for tables in device.unit.tables_ever(device.source_id))
+        )
+
     def add_witness(self, bdf: str, dfn: Dfn) -> str:
         """Have a device read one page once more, besides what it does; return the name of the agent that does it."""
 
@@ -265,6 +275,12 @@ class Machine:
                 f"{hook!r} cannot fail with {result}: name one of {', '.join(HOOKS_THAT_CAN_FAIL)} and -ENOMEM"
             )
         self.hooks.failing.append(HookFault(hook, dfn, result))
+
+    def allow_faults(self, *, allocations: int = 0, hooks: int = 0, waits: int = 0) -> None:
+        """Let the strategy choose on each CPU at least so many allocations, hooks or waits to fail."""
+        limits = {Fault.ALLOCATION: allocations, Fault.HOOK: hooks, Fault.WAIT: waits}
+        for sort, limit in limits.items():
+            self.faults.limits[sort] = max(limit, self.faults.limits.get(sort, 0))
 
     def add_agent(self, agent: Agent) -> None:
         """Add whatever takes steps.

@@ -88,11 +88,10 @@ class Replay:
         for finding in run.matters.findings if run.matters else ():
             if isinstance(finding, Stale) and finding.use is None and run.matters is not None:
                 machine = run.matters.machine
-                devices = machine.domains[finding.domain].devices
                 if wanted is not None and signature(finding, machine.trace) != wanted:
                     continue
                 schedule = self.saved.schedule().cut(finding.step)
-                witness = Witness(devices[0].bdf, finding.dfn)
+                witness = Witness(machine.user_of(finding).bdf, finding.dfn)
                 return attrs.evolve(self, saved=self.saved.following(schedule, witness))
         raise ScenarioError("there is nothing that a device could witness: no stale translation is merely possible")
 

@@ -12,7 +12,7 @@ from emu.checks.findings import Evidence, Finding, FindingKind, Stale
 from emu.engine import Limits
 from emu.engine.sources import raised_at
 from emu.errors import EmuError, ScenarioError
-from emu.hypervisor.faults import Fault, Faults
+from emu.hypervisor.faults import Fault
 from emu.hypervisor.revisions import BUNDLED, load_revision
 from emu.iommus.vtd.unit import VtdSettings
 from emu.machine import Description, Machine
@@ -234,7 +234,7 @@ class BoundScenario:
                     synchronous=values["synchronous"],
                     walk_at_once=values["walk_at_once"],
                 ),
-                faults=Faults({fault: values[f"{fault.value}_faults"] for fault in Fault}),
+                faults={fault: values[f"{fault.value}_faults"] for fault in Fault},
                 limits=Limits(steps=values["steps"]),
                 sources=sources,
                 is_checking=is_checking,

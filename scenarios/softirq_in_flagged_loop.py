@@ -3,31 +3,37 @@
 from emu.cpus import Cpu
 from emu.hypervisor.ops import iommu_dont_flush_iotlb
 from emu.machine import Machine
-from emu.scenario import CLEAN, OWED, Expectation, scenario
+from emu.scenario import CLEAN, OWED, RELEASED, Expectation, scenario
 from emu.units import Dfn, Mfn, offset
 
 G = Dfn(0x1000)
 PAGES = 2
 
 
-def unless_repaired(*, repaired: bool, **_: object) -> Expectation:
+def unless_repaired(*, repaired: bool, release: bool, **_: object) -> Expectation:
     """Clean if the softirq runs with the flag cleared."""
-    return CLEAN if repaired else OWED
+    if repaired:
+        return CLEAN
+    return RELEASED if release else OWED
 
 
 @scenario(expect=unless_repaired, sequential=True)
-def softirq_in_flagged_loop(m: Machine, *, repaired: bool = False) -> None:
+def softirq_in_flagged_loop(m: Machine, *, repaired: bool = False, release: bool = False) -> None:
     """A softirq inside a flagged loop replaces a page of another domain, which nobody flushes afterwards.
 
+    release: it then frees the old frame.
     repaired: the loop clears the flag while it processes softirqs.
     """
     hardware_domain = m.domain(0, devices=("00:1f.0",))
     guest = m.domain(1, devices=("00:02.0",))
-    m.premap(guest, G, m.allocate(), cached=True)
+    old = m.allocate(domain=guest)
+    m.premap(guest, G, old, cached=True)
     new, identity = m.allocate(), m.allocate(page_order=1)
 
     async def replace_guest_page(cpu: Cpu) -> None:
         await m.hypervisor.map(cpu, guest, G, new)
+        if release:
+            await m.pages.put(cpu, old)
 
     @m.cpu(0)
     async def builder(cpu: Cpu) -> None:

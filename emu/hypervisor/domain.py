@@ -14,6 +14,8 @@ from emu.hypervisor.ops import IommuOps
 from emu.units import Dfn, Maddr, Mfn
 
 HARDWARE_DOMAIN = 0
+DOMID_IO = 0x7FF1
+"""The domain that owns what no guest does; devices in quarantine are assigned to it (Xen: dom_io)."""
 
 INSTALLED: Space = ("installed",)
 """In which pages a frame was ever entered, as a shared object, numbered by mfn."""

@@ -4,7 +4,6 @@ A CPU meets at most so many of each sort; what one CPU has met is nothing to the
 commute.
 """
 
-from collections.abc import Mapping
 from enum import Enum
 
 import attrs
@@ -29,7 +28,7 @@ class Faults:
         limits: how many of each sort a CPU may meet; none of those that are not named.
     """
 
-    limits: Mapping[Fault, int] = attrs.field(factory=dict)
+    limits: dict[Fault, int] = attrs.field(factory=dict)
 
     async def strike(self, cpu: Cpu, fault: Fault) -> bool:
         """Choose whether a fault happens now, if the CPU may meet one more."""

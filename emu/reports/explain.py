@@ -17,21 +17,28 @@ class Flush:
     Attributes:
         agent: who submitted it, at step `submitted`; it completed at step `completed`.
         source: the line of the wrapper that asked for it.
+        given_up: the step after which whoever submitted it waited no longer; None if it did.
     """
 
     agent: str
     submitted: int
     completed: int
     source: str | None
+    given_up: int | None
 
 
 @attrs.frozen
 class Omission:
-    """A call that changed the entry and returned, at step `step`, without a flush that ever covered it."""
+    """A call that changed the entry and returned, at step `step`, without a flush that ever covered it.
+
+    Attributes:
+        skipped: the step after which it passed the unit over, for the domain had no id there; None if it did not.
+    """
 
     call: str
     step: int
     source: str | None
+    skipped: int | None
 
 
 @attrs.frozen
@@ -85,7 +92,7 @@ def explain(finding: Stale, trace: Trace) -> Explanation:
         change_source=line_of_change(trace, changed),
         promise_source=promise_source,
         flush=flush,
-        omission=None if flush else omission(changed_by, changed, events, trace),
+        omission=None if flush else omission(finding, changed_by, changed, events, trace),
         flag_set=flag_set(finding, events, trace) if finding.flag_is_left_set else None,
         last_step=trace.step,
     )
@@ -103,15 +110,28 @@ def covering_flush(finding: Stale, visible: int, events: list[Event], trace: Tra
                 for other in events
                 if other.name == "queue.post" and (other.fields["iommu"], other.fields["slot"]) == (finding.unit, slot)
             )
-            return Flush(posted.agent.name, posted.step, event.step, line_of_call(trace, posted.step))
+            given_up = note("fault.inject", posted.agent.name, finding.unit, posted.step, event.step, events)
+            return Flush(posted.agent.name, posted.step, event.step, line_of_call(trace, posted.step), given_up)
     return None
 
 
-def omission(agent: str, changed: int, events: list[Event], trace: Trace) -> Omission | None:
+def note(name: str, agent: str, unit: str, first: int, last: int, events: list[Event]) -> int | None:
+    """Return the step of an agent's first remark about a unit between two steps; None if there is none."""
+    found = (
+        event.step
+        for event in events
+        if event.name == name and event.agent.name == agent and first <= event.step <= last
+        if event.fields.get("iommu") == unit
+    )
+    return next(found, None)
+
+
+def omission(finding: Stale, agent: str, changed: int, events: list[Event], trace: Trace) -> Omission | None:
     """Return the end of the call in which an agent changed an entry."""
     for event in events:
         if event.name == "call.return" and event.agent.name == agent and event.step > changed:
-            return Omission(event.fields["call"], event.step, line_of_caller(trace, event.step))
+            skipped = note("flush.skip", agent, finding.unit, changed, event.step, events)
+            return Omission(event.fields["call"], event.step, line_of_caller(trace, event.step), skipped)
     return None
 
 

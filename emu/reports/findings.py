@@ -18,7 +18,7 @@ from emu.checks.findings import (
 )
 from emu.engine import Trace
 from emu.hypervisor.ops import RESULT_NAMES
-from emu.reports.explain import Explanation, explain
+from emu.reports.explain import Explanation, Flush, Omission, explain
 
 
 def sentence(finding: Finding, trace: Trace) -> str:
@@ -40,7 +40,8 @@ def sentence(finding: Finding, trace: Trace) -> str:
             return (
                 f"late access: at step {finding.step} device {finding.device} {access} mfn {finding.frame:#x}: "
                 f"{finding.unit} had translated domain {finding.domain} dfn {finding.dfn:#x} to it before an "
-                f"invalidation that did not drain the request; {finding.agent}'s {finding.call} had returned at step {finding.returned}"
+                f"invalidation that did not drain the request, and {finding.agent}'s {finding.call} had returned at "
+                f"step {finding.returned}"
             )
         case Foreign():
             return (
@@ -147,15 +148,25 @@ def flush_words(why: Explanation) -> str:
     if why.flush is not None:
         return (
             f"the flush came late: {why.flush.agent} submitted it at step {why.flush.submitted}"
-            f"{at(why.flush.source)}, and it completed at step {why.flush.completed}"
+            f"{at(why.flush.source)}, {gave_up(why.flush)}and it completed at step {why.flush.completed}"
         )
     if why.omission is None:
         return "no flush of it had completed when the execution ended"
     missing = why.omission
     return (
         f"no flush of it followed: {why.changed_by}'s {missing.call} returned without one at step {missing.step}"
-        f"{at(missing.source)}"
+        f"{at(missing.source)}{passed_over(missing)}"
     )
+
+
+def gave_up(flush: Flush) -> str:
+    """Say that a CPU had waited no longer for its flush."""
+    return "" if flush.given_up is None else f"gave up waiting for it after step {flush.given_up}, "
+
+
+def passed_over(missing: Omission) -> str:
+    """Say that a unit was not asked."""
+    return "" if missing.skipped is None else f", having found no domain id for it there at step {missing.skipped}"
 
 
 def at(source: str | None) -> str:

@@ -1,0 +1,39 @@
+"""R5, XSA-399 (B64): a domain id can be taken again before the one who frees it has cleared its owner."""
+
+from emu.cpus import Cpu
+from emu.hypervisor.fixes import Fix
+from emu.machine import Machine
+from emu.scenario import CLEAN, STALE, Expectation, scenario
+from emu.units import Dfn
+
+G = Dfn(0x1000)
+
+
+def unless_repaired(*, repaired: bool, **_: object) -> Expectation:
+    """Whatever the wrappers do, a unit on which the domain has no id is passed over."""
+    return CLEAN if repaired else STALE
+
+
+@scenario(expect=unless_repaired)
+def domain_id_freed_too_early(m: Machine, *, repaired: bool = False) -> None:
+    """CPU 0 takes the last device from domain 1; CPU 1 gives one to domain 2 and then unmaps a page of it.
+
+    repaired: the owner of an id is cleared before its bit is (d9eca7bb6c).
+    """
+    if repaired:
+        m.driver.fixes.add(Fix.XSA_399)
+    old, new = m.domain(1, devices=("00:1f.0",)), m.domain(2)
+    m.premap(new, G, m.allocate())
+    device = m.plug("00:02.0")
+
+    @m.cpu(0)
+    async def destroyer(cpu: Cpu) -> None:
+        async with cpu.hypercall("domctl"):
+            await m.assignment.detach(cpu, old, m.devices["00:1f.0"])
+
+    @m.cpu(1)
+    async def builder(cpu: Cpu) -> None:
+        async with cpu.hypercall("domctl"):
+            await m.assignment.attach(cpu, new, device)
+        async with cpu.hypercall("remove_from_physmap"):
+            await m.hypervisor.unmap(cpu, new, G)

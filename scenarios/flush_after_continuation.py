@@ -1,0 +1,40 @@
+"""D14: a batch that is cut into several passes puts its flush off to the last of them."""
+
+from emu.cpus import Cpu
+from emu.hypervisor.ops import iommu_dont_flush_iotlb
+from emu.machine import Machine
+from emu.scenario import CLEAN, OWED, Expectation, scenario
+from emu.units import Dfn, Mfn, offset
+
+G = Dfn(0x1000)
+PASSES = 2
+
+
+def unless_each_pass_flushes(*, repaired: bool, **_: object) -> Expectation:
+    """What a pass has put off is due when it returns to the guest, whether its work is done or not."""
+    return CLEAN if repaired else OWED
+
+
+@scenario(expect=unless_each_pass_flushes, sequential=True)
+def flush_after_continuation(m: Machine, *, repaired: bool = False) -> None:
+    """A batch replaces a page in each of two passes, returns to the guest between them, and flushes at the end.
+
+    repaired: each pass flushes what it has replaced (4be86bb194).
+    """
+    domain = m.domain(1, devices=("00:1f.0",))
+    old, new = m.allocate(page_order=1), m.allocate(page_order=1)
+    m.premap(domain, G, old, page_order=1, cached=True)
+
+    @m.cpu(0)
+    async def batch(cpu: Cpu) -> None:
+        for page in range(PASSES):
+            async with cpu.hypercall("add_to_physmap"):
+                await cpu.write(iommu_dont_flush_iotlb, True)
+                await m.hypervisor.map(cpu, domain, offset(G, page), Mfn(new + page))
+                await cpu.write(iommu_dont_flush_iotlb, False)
+                if repaired:
+                    await m.hypervisor.flush(cpu, domain, offset(G, page), pages=1)
+                elif page == PASSES - 1:
+                    await m.hypervisor.flush(cpu, domain, G, pages=PASSES)
+                if page < PASSES - 1:
+                    cpu.create_continuation()

@@ -1,0 +1,31 @@
+"""B14, XSA-78: an unmap tells the flush that its entry was not present, so the unit is asked nothing."""
+
+from emu.cpus import Cpu
+from emu.hypervisor.fixes import Fix
+from emu.machine import Machine
+from emu.scenario import CLEAN, STALE, Expectation, scenario
+from emu.units import Dfn
+
+G = Dfn(0x1000)
+
+
+def unless_repaired(*, repaired: bool, caching_mode: bool, **_: object) -> Expectation:
+    """A unit that caches non-present entries is asked in any case, though under domain id 0."""
+    return CLEAN if repaired else STALE
+
+
+@scenario(expect=unless_repaired, sequential=True)
+def unmap_claims_nothing_was_there(m: Machine, *, repaired: bool = False) -> None:
+    """A CPU unmaps a page, and the driver's flush takes the old entry for one that was not present.
+
+    repaired: the flush is told the truth (85c72f9fe7).
+    """
+    if not repaired:
+        m.driver.fixes.remove(Fix.XSA_78)
+    domain = m.domain(1, devices=("00:1f.0",))
+    m.premap(domain, G, m.allocate(), cached=True)
+
+    @m.cpu(0)
+    async def unmapper(cpu: Cpu) -> None:
+        async with cpu.hypercall("remove_from_physmap"):
+            await m.hypervisor.unmap(cpu, domain, G)
