@@ -27,10 +27,11 @@ from emu.hypervisor.hooks import HOOKS_THAT_CAN_FAIL, HookFault, Hooks
 from emu.hypervisor.ops import READ_WRITE, MapFlags
 from emu.hypervisor.pages import Pages
 from emu.hypervisor.revisions import Revision, load_revision
+from emu.hypervisor.tables import PageTables
 from emu.hypervisor.vtd import VtdDriver, VtdIommu
 from emu.iommus.vtd.unit import VtdSettings, VtdUnit
 from emu.memory import Memory
-from emu.units import Dfn, Mfn, frame_address, offset, page_count, parse_source_id
+from emu.units import Dfn, Mfn, address_frame, frame_address, offset, page_count, parse_source_id
 
 CPUS_MAX = 64
 UNITS_MAX = 8
@@ -96,6 +97,7 @@ class Machine:
         driver: the VT-d driver, with the units that it knows.
         assignment: attaches devices to domains and takes them away.
         pages: who owns a frame.
+        tables: frees page tables.
         findings: what the checks have found; complete when the execution has ended and `conclude` was called.
     """
 
@@ -122,6 +124,7 @@ class Machine:
         self.cpus: dict[int, Cpu] = {}
         self.devices: dict[str, Device] = {}
         self.assignment = Assignment(self.driver, self.devices)
+        self.tables = PageTables(self.driver, self.pages)
         self.scopes: dict[str, VtdUnit] = {}
 
     @property
@@ -180,7 +183,8 @@ class Machine:
             raise ScenarioError(f"domain {number} exists already: give each domain a number of its own")
         owner = 1 + len(self.domains)
         pgd = frame_address(self.memory.allocate_table(owner))
-        domain = Domain(number, owner, pgd, self.description.levels, self.hooks)
+        domain = Domain(number, owner, pgd, self.description.levels, self.hooks, self.pages)
+        self.pages.add_table(address_frame(pgd), domain, Dfn(0))
         self.domains[number] = domain
         for bdf in devices:
             assign(self.plug(bdf), domain, self.driver)

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from emu.engine import Access, Kind, Latch, Operation, Space
 from emu.errors import InternalError, LimitReached, ScenarioError
-from emu.units import WORD_BYTES, Maddr, Mfn, frame_address
+from emu.units import PAGE_SIZE, WORD_BYTES, Maddr, Mfn, frame_address
 
 WORDS: Space = ("memory",)
 """The space of words as shared objects, numbered by address / 8."""
@@ -32,6 +32,7 @@ WORD_MASK = (1 << 64) - 1
 HALF_MASK = (1 << 32) - 1
 HALF_BYTES = 4
 LINE_BYTES = 64
+WORDS_OF_FRAME = PAGE_SIZE // WORD_BYTES
 
 
 class Version(NamedTuple):
@@ -154,6 +155,13 @@ class Memory:
     def seen(self, address: int) -> int:
         """Return what a walker reads of a word now, without a step."""
         return next(version.value for version in reversed(self.history(address)) if version.visible != inf)
+
+    def zero(self, frame: Mfn, step: int) -> None:
+        """Clear all words of a frame."""
+        first = frame_address(frame)
+        for address in range(first, first + PAGE_SIZE, WORD_BYTES):
+            if self.peek(address):
+                self.put(address, 0, step=step)
 
     def latch(self, address: Maddr, awaited: int) -> Latch:
         """Return a latch that is set when the 32 bits at an address next become `awaited`."""

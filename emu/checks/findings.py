@@ -24,6 +24,7 @@ class FindingKind(Enum):
     WRONG_RESULT = "wrong-result"  # a success was reported without any failure, and the table is not what it says
     DEADLOCK = "deadlock"  # nobody can go on
     LATE = "late-access"  # an access was made after its translation was gone and promised to be: it was not drained
+    FREED_TABLE = "freed-table"  # a CPU stored an entry into the frame of a page table that its domain had lost
     FOREIGN = "foreign-access"  # an access that one domain's driver had programmed was made to another's memory
     ILLEGAL = "illegal-translation"  # hardware used what the ledger forbids: a bug of emu
 
@@ -66,6 +67,7 @@ class Stale:
         update: what the call stored or found; None for a flush.
         path: the old way to the old leaf.
         replaced: the entry of the path that was overwritten first; None where a frame was released that is mapped.
+        table: the frame that was released, where it was that of a page table which the path reads.
         debt: the call that had put off the flush, where that was not paid.
         payment: what became of the debt that is broken by itself.
         generation: of the frame that was released.
@@ -85,6 +87,7 @@ class Stale:
     update: Update | None
     use: Use | None = None
     flag_is_left_set: bool = False
+    table: Mfn | None = None
     debt: CallRecord | None = attrs.field(default=None, repr=False, eq=False)
     payment: Payment | None = None
     generation: int = 0
@@ -98,8 +101,8 @@ class Stale:
 
     @property
     def frame(self) -> Mfn | None:
-        """The frame to which the old path leads; None if it leads to a fault."""
-        return frame_of(self.path, self.dfn)
+        """The frame to which the old path leads, or the table that was released; None if it leads to a fault."""
+        return self.table or frame_of(self.path, self.dfn)
 
     @property
     def page(self) -> tuple[int, Dfn, str, Mfn | None]:
@@ -166,6 +169,26 @@ class WrongResult:
 
 
 @attrs.frozen
+class FreedTable:
+    """A store to a page table that was freed before.
+
+    Attributes:
+        frame: of the table.
+        freed_by, freed: who has freed it, at which step.
+    """
+
+    agent: str
+    step: int
+    domain: int
+    dfn: Dfn
+    frame: Mfn
+    freed_by: str
+    freed: int
+
+    kind = FindingKind.FREED_TABLE
+
+
+@attrs.frozen
 class Late:
     """An access that was translated before an invalidation and made after a promise that the translation is gone.
 
@@ -229,4 +252,4 @@ class Illegal:
     kind = FindingKind.ILLEGAL
 
 
-Finding = Stale | LostError | NotRolledBack | WrongResult | Late | Foreign | Stuck | Illegal
+Finding = Stale | LostError | NotRolledBack | WrongResult | FreedTable | Late | Foreign | Stuck | Illegal

@@ -1,7 +1,8 @@
 """What must hold when a frame is freed or gets a new owner.
 
 *released*: no translation to it is legal for anyone but its owner, at any unit. Whether a call has promised that the
-translation is gone does not matter: a caller that frees the frame first has nobody to blame but itself.
+translation is gone does not matter: a caller that frees the frame first has nobody to blame but itself. If the frame
+was that of a page table, no path reads it; and from then on no CPU stores an entry there.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -9,16 +10,16 @@ from math import inf
 
 import attrs
 
-from emu.checks.findings import Finding, Stale, frame_of
+from emu.checks.findings import Finding, FreedTable, Stale, frame_of
 from emu.checks.promises import context_reads, promise_space, translators
 from emu.cpus import Cpu
 from emu.engine import Access, Kind
 from emu.hypervisor.domain import INSTALLED, Domain
 from emu.hypervisor.pages import Page
 from emu.hypervisor.records import CallRecord
-from emu.iommus.ledger import Tables
+from emu.iommus.ledger import Path, Tables
 from emu.iommus.vtd.unit import VtdUnit
-from emu.units import Dfn, Mfn
+from emu.units import Dfn, Mfn, address_frame
 
 
 @attrs.define(eq=False)
@@ -40,24 +41,26 @@ class ReleaseJudge:
         """Return where the frame was ever entered, and what decides whether a path leads there."""
         yield Access.to(INSTALLED, page.mfn, Kind.READ)
         yield from context_reads(self.units)
-        for unit, tables, _, dfn in self.entered(page.mfn):
+        for unit, tables, _, dfn in self.entered(page):
             yield Access.to(promise_space(unit), dfn, Kind.WRITE)
             for space, number in unit.ledger.objects_read(tables, dfn, inf):
                 yield Access.to(space, number, Kind.READ)
 
-    def entered(self, mfn: Mfn) -> Iterator[tuple[VtdUnit, Tables, Domain, Dfn]]:
-        """Yield where a frame was ever entered: unit, tables, domain and dfn."""
-        for domain in self.domains():
-            for dfn in domain.installed.get(mfn, ()):
-                for unit, tables in translators(self.units, domain):
-                    yield unit, tables, domain, dfn
+    def entered(self, page: Page) -> Iterator[tuple[VtdUnit, Tables, Domain, Dfn]]:
+        """Yield where a frame was ever entered, or was a table: unit, tables, domain and dfn."""
+        pages = [(domain, dfn) for domain in self.domains() for dfn in domain.installed.get(page.mfn, ())]
+        if page.table is not None:
+            pages.append(page.table)
+        for domain, dfn in pages:
+            for unit, tables in translators(self.units, domain):
+                yield unit, tables, domain, dfn
 
     def owner_changes(self, page: Page, cpu: Cpu, call: str, step: int) -> None:
         """Judge a frame at the step at which it was freed or given to its present owner."""
-        for unit, tables, domain, dfn in self.entered(page.mfn):
+        for unit, tables, domain, dfn in self.entered(page):
             if domain is page.owner:
                 continue
-            path = next((path for path in unit.ledger.all_paths(tables, dfn) if frame_of(path, dfn) == page.mfn), None)
+            path = next((path for path in unit.ledger.all_paths(tables, dfn) if leads_to(path, dfn, page.mfn)), None)
             if path is None or self.is_known(domain, dfn, unit, page):
                 continue
             released = Stale(
@@ -73,10 +76,17 @@ class ReleaseJudge:
                 replaced=path.overwritten_by(step),
                 changed=step,
                 update=None,
+                table=page.mfn if frame_of(path, dfn) != page.mfn else None,
                 debt=next((debt for debt in self.debts if debt.domain is domain and dfn in debt.updates), None),
                 generation=page.generation,
             )
             self.findings.append(self.with_debt_of(released))
+
+    def entry_stored(self, page: Page, cpu: Cpu, dfn: Dfn, step: int) -> None:
+        """Note a store to a table that its domain had lost."""
+        if page.table is not None and page.freed is not None:
+            domain, _ = page.table
+            self.findings.append(FreedTable(cpu.name, step, domain.number, dfn, page.mfn, *page.freed))
 
     def with_debt_of(self, released: Stale) -> Stale:
         """Return a release with the debt that was found before it for the same page; that one is reported no more."""
@@ -95,3 +105,8 @@ class ReleaseJudge:
             and finding.generation + 1 >= page.generation
             for finding in self.findings
         )
+
+
+def leads_to(path: Path, dfn: Dfn, mfn: Mfn) -> bool:
+    """Whether a path gives a frame for a dfn, or reads a table in it."""
+    return frame_of(path, dfn) == mfn or any(address_frame(entry.address) == mfn for entry in path.entries)

@@ -6,6 +6,7 @@ from emu.checks.findings import (
     Finding,
     FindingKind,
     Foreign,
+    FreedTable,
     Illegal,
     Late,
     LostError,
@@ -50,6 +51,9 @@ def signature(finding: Finding, trace: Trace) -> Signature:
             what = (hook, finding.domain, failure.dfn, None, None, finding.agent)
         case NotRolledBack() | WrongResult():
             what = (finding.call, finding.domain, finding.page, None, None, finding.agent)
+        case FreedTable():
+            freed = f"freed by {finding.freed_by}"
+            what = (freed, finding.domain, finding.dfn, finding.frame, None, finding.agent)
         case Late():
             promise = f"{finding.call} of {finding.agent}"
             what = (promise, finding.domain, finding.dfn, finding.frame, finding.unit, finding.device)

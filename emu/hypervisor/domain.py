@@ -2,16 +2,20 @@
 
 from contextlib import AbstractAsyncContextManager, nullcontext
 from enum import Enum
+from typing import TYPE_CHECKING
 
 import attrs
 from sortedcontainers import SortedSet
 
 from emu.cpus import Cpu, SpinLock
 from emu.devices import Device
-from emu.engine import Space
+from emu.engine import Space, Variable
 from emu.hypervisor.bitmaps import Bitmap
 from emu.hypervisor.ops import IommuOps
 from emu.units import Dfn, Maddr, Mfn
+
+if TYPE_CHECKING:
+    from emu.hypervisor.pages import Pages
 
 HARDWARE_DOMAIN = 0
 DOMID_IO = 0x7FF1
@@ -37,7 +41,9 @@ class Domain:
         owner: under which number it has page-table frames of its own.
         pgd: its highest page table.
         levels: how many levels of tables it has.
+        pages: the frames of the machine.
         devices: assigned to it before the first step.
+        is_dying: it is being destroyed.
         iommu_bitmap: the units that translate for it, by their index.
         mapping_lock: guards its page tables (Xen: hd->arch.mapping_lock).
         p2m_lock: what its callers may hold around the wrappers.
@@ -51,8 +57,10 @@ class Domain:
     pgd: Maddr
     levels: int
     ops: IommuOps
+    pages: "Pages" = attrs.field(repr=False)
     devices: list[Device] = attrs.field(factory=list)
     is_crashed: bool = False
+    is_dying: Variable[bool] = attrs.field(init=False)
     mapping_lock: SpinLock = attrs.field(init=False)
     p2m_lock: SpinLock = attrs.field(init=False)
     iommu_bitmap: Bitmap = attrs.field(init=False)
@@ -63,6 +71,7 @@ class Domain:
     def __attrs_post_init__(self) -> None:
         self.mapping_lock = SpinLock(f"d{self.number}.mapping_lock")
         self.p2m_lock = SpinLock(f"d{self.number}.p2m_lock")
+        self.is_dying = Variable(f"d{self.number}.is_dying", value=False)
         self.iommu_bitmap = Bitmap(f"d{self.number}.iommu_bitmap")
 
     def note_leaf(self, dfn: Dfn, mfn: Mfn) -> None:

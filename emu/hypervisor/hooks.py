@@ -8,8 +8,8 @@ import attrs
 from emu.cpus import Cpu
 from emu.hypervisor.domain import Domain
 from emu.hypervisor.faults import Fault, Faults
-from emu.hypervisor.ops import ENOMEM, OK, FlushType, IommuOps, MapFlags
-from emu.hypervisor.records import record_failure
+from emu.hypervisor.ops import ENOMEM, OK, DomainIsDyingError, FlushType, IommuOps, MapFlags
+from emu.hypervisor.records import record_failure, record_refusal
 from emu.units import Dfn, Mfn
 
 HOOKS_THAT_CAN_FAIL = ("map_page", "unmap_page")
@@ -50,7 +50,10 @@ class Hooks:
         """Make an entry."""
         result, flush_type = await self.injected(cpu, "map_page", dfn), FlushType.NONE
         if result == OK:
-            result, flush_type = await self.driver.map_page(cpu, domain, dfn, mfn, flags)
+            try:
+                result, flush_type = await self.driver.map_page(cpu, domain, dfn, mfn, flags)
+            except DomainIsDyingError:
+                record_refusal(cpu)
         return noted(cpu, "map_page", dfn, result), flush_type
 
     async def unmap_page(self, cpu: Cpu, domain: Domain, dfn: Dfn) -> tuple[int, FlushType]:

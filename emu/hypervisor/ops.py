@@ -27,6 +27,10 @@ iommu_dont_flush_iotlb = PerCpu("iommu_dont_flush_iotlb", initial=False)
 """While it is set on a CPU, the wrappers that read it leave the flush to whoever set it."""
 
 
+class DomainIsDyingError(Exception):
+    """A hook was to make an entry in a domain that is being destroyed: it does nothing, and that is no failure."""
+
+
 class FlushType(IntEnum):
     """What a change of an entry requires (seed patch: enum iommu_flush_type). The larger covers the smaller.
 

@@ -1,5 +1,7 @@
 """Who owns a frame, who holds references to it, and what becomes of it when the last one goes.
 
+Frames of page tables are pages too: a unit may have cached the way to one that is free.
+
 As Xen's page_info: a frame that a domain owns has a reference for being allocated, and one for each use that must
 not see it go. When the last goes the frame is free, and the next allocation of anyone's may return it: the one that was
 freed last comes first, which is the order in which a premature free does most harm.
@@ -14,8 +16,8 @@ from emu.cpus import Cpu
 from emu.engine import Access, Kind, Operation, Space
 from emu.errors import ScenarioError
 from emu.hypervisor.domain import Domain
-from emu.memory import WORDS, Memory, word_number
-from emu.units import Mfn, frame_address
+from emu.memory import WORDS, WORDS_OF_FRAME, Memory, word_number
+from emu.units import Dfn, Maddr, Mfn, frame_address
 
 PAGES: Space = ("page",)
 """Frames as shared objects: owner and references, numbered by mfn."""
@@ -32,12 +34,16 @@ class Page:
         owner: the domain that it belongs to; None while it is free.
         references: how many there are; the frame is free at 0.
         generation: how often it has got an owner.
+        table: the domain whose page table it is or last was, and a page that is looked up in it; None of other frames.
+        freed: who has freed it last, and at which step.
     """
 
     mfn: Mfn
     owner: Domain | None
     references: int = 1
     generation: int = 1
+    table: tuple[Domain, Dfn] | None = None
+    freed: tuple[str, int] | None = None
 
 
 class OwnerJudge(Protocol):
@@ -48,6 +54,9 @@ class OwnerJudge(Protocol):
 
     def owner_changes(self, page: Page, cpu: Cpu, call: str, step: int) -> None:
         """Judge the frame at the step at which it was freed or given to `page.owner`."""
+
+    def entry_stored(self, page: Page, cpu: Cpu, dfn: Dfn, step: int) -> None:
+        """Learn that a CPU has stored an entry for a page of `page.table`'s domain, which had lost that table."""
 
 
 @attrs.define(eq=False)
@@ -66,6 +75,20 @@ class Pages:
     def add(self, mfn: Mfn, owner: Domain) -> None:
         """Have a domain own a frame before the first step."""
         self.frames[mfn] = Page(mfn, owner)
+
+    def allocate_table(self, domain: Domain, dfn: Dfn) -> Maddr:
+        """Return the address of a zeroed frame for a page table of a domain, in which a dfn is looked up."""
+        mfn = self.memory.allocate_table(domain.owner)
+        self.add_table(mfn, domain, dfn)
+        return frame_address(mfn)
+
+    def add_table(self, mfn: Mfn, domain: Domain, dfn: Dfn) -> None:
+        """Have a domain own the frame of a page table."""
+        self.frames[mfn] = Page(mfn, domain, table=(domain, dfn))
+
+    def tables(self, domain: Domain) -> list[Mfn]:
+        """Return the frames of a domain's page tables, the oldest first, without a step."""
+        return [page.mfn for page in self.frames.values() if page.owner is domain and page.table is not None]
 
     def page(self, mfn: Mfn) -> Page:
         """Return a frame.
@@ -151,6 +174,7 @@ class PutPage(Operation[bool]):
         self.left = page.references
         if self.left == 0:
             page.owner = None
+            page.freed = (self.cpu.name, step)
             self.pages.free.append(page)
             self.pages.judge.owner_changes(page, self.cpu, "put_page", step)
         return self.left == 0
@@ -178,7 +202,8 @@ class AllocatePage(Operation[Mfn]):
         page = self.pages.next_free()
         yield Access.to(PAGES, page.mfn, Kind.WRITE)
         yield Access.to(*HEAP, Kind.WRITE)
-        yield Access.to(WORDS, word_number(frame_address(page.mfn)), Kind.WRITE)
+        first = word_number(frame_address(page.mfn))
+        yield Access(WORDS, first, first + WORDS_OF_FRAME - 1, Kind.WRITE)
         yield from self.pages.judge.reads_of_page(page)
 
     def perform(self, step: int) -> Mfn:
@@ -188,7 +213,7 @@ class AllocatePage(Operation[Mfn]):
         page.references = 1
         page.generation += 1
         self.mfn = page.mfn
-        self.pages.memory.put(frame_address(page.mfn), 0, step=step)
+        self.pages.memory.zero(page.mfn, step)
         self.pages.judge.owner_changes(page, self.cpu, "alloc_domheap_page", step)
         return page.mfn
 

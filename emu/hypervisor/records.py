@@ -86,3 +86,10 @@ def record_failure(cpu: Cpu, hook: str, dfn: Dfn, result: int) -> None:
     record = cpu.peek(open_call)
     if record is not None:
         record.failures.append(HookFailure(hook, dfn, result, cpu.trace.step))
+
+
+def record_refusal(cpu: Cpu) -> None:
+    """Note that a call does nothing because its domain is dying."""
+    record = cpu.peek(open_call)
+    if record is not None:
+        record.is_refused = True

@@ -15,7 +15,8 @@ from emu.hypervisor.domain import INSTALLED, Domain
 from emu.hypervisor.domids import DomainIds
 from emu.hypervisor.faults import Fault, Faults
 from emu.hypervisor.fixes import AS_OF_2018, Fix
-from emu.hypervisor.ops import ENOMEM, ETIMEDOUT, INVALID_DFN, OK
+from emu.hypervisor.ops import ENOMEM, ETIMEDOUT, INVALID_DFN, OK, DomainIsDyingError
+from emu.hypervisor.pages import PAGES
 from emu.hypervisor.records import record_failure, record_update
 from emu.iommus.translation import entry_address
 from emu.iommus.vtd.formats import (
@@ -32,7 +33,7 @@ from emu.iommus.vtd.formats import (
 from emu.iommus.vtd.queue import ReadTail, WriteTail
 from emu.iommus.vtd.unit import VtdUnit
 from emu.memory import WORDS, DrainWriteBuffer, Store, WriteBack, word_number
-from emu.units import WORD_BYTES, Dfn, Maddr, Mfn, address_frame, frame_address
+from emu.units import WORD_BYTES, Dfn, Maddr, Mfn, address_frame
 
 QINVAL_STAT_INIT = 0
 QINVAL_STAT_DONE = 1
@@ -140,7 +141,12 @@ async def addr_to_dma_page_maddr(cpu: Cpu, driver: VtdDriver, domain: Domain, df
     """Return the address of the leaf of a dfn; None where a table is missing and not made.
 
     A new table is entered in three stores, as Xen does it: address, then R, then W, on an entry that is in use.
+
+    Raises:
+        DomainIsDyingError: if an entry was to be made, and the driver's code looks for that.
     """
+    if alloc and Fix.DYING in driver.fixes and await domain.is_dying.read():
+        raise DomainIsDyingError
     table = domain.pgd
     for level in range(domain.levels, 1, -1):
         address = entry_address(table, dfn, level)
@@ -153,25 +159,43 @@ async def addr_to_dma_page_maddr(cpu: Cpu, driver: VtdDriver, domain: Domain, df
             if await driver.faults.strike(cpu, Fault.ALLOCATION):
                 cpu.note("fault.inject", dfn=dfn, result=ENOMEM)
                 return None
-            table = frame_address(cpu.memory.allocate_table(domain.owner))
+            table = domain.pages.allocate_table(domain, dfn)
             for word in (table, table | READ, table | READ | WRITE):
-                await cpu.store64(address, word, "pte.write", domain=domain.number, dfn=dfn, table_level=level)
+                await StoreEntry(cpu, domain, dfn, level, address, word)
             await iommu_flush_cache_entry(cpu, driver, address)
         else:
             table = entry.address
     return entry_address(table, dfn, 1)
 
 
-class StoreLeaf(Store):
-    """Store a leaf: the frame in it is now entered at one more page."""
+class StoreEntry(Store):
+    """Store an entry of a page table for a dfn; a leaf enters its frame at one more page.
 
-    __slots__ = ()
+    The table's frame should still be the domain's: whether it is gets judged.
+    """
+
+    __slots__ = ("cpu", "dfn", "domain", "level", "page")
+
+    def __init__(self, cpu: Cpu, domain: Domain, dfn: Dfn, level: int, address: Maddr, word: int) -> None:
+        details = {"domain": domain.number, "dfn": dfn, "table_level": level}
+        super().__init__(cpu.memory, address, word, WORD_BITS, "pte.write" if word else "pte.clear", details)
+        self.cpu = cpu
+        self.domain = domain
+        self.dfn = dfn
+        self.level = level
+        self.page = domain.pages.page(address_frame(address))
 
     def accesses(self) -> Iterable[Access]:
         yield from super().accesses()
-        entry = decode_pte(self.value, 1)
-        if entry is not None:
+        yield Access.to(PAGES, self.page.mfn, Kind.READ)
+        entry = decode_pte(self.value, self.level)
+        if entry is not None and entry.is_leaf:
             yield Access.to(INSTALLED, address_frame(entry.address), Kind.COMMUTE)
+
+    def perform(self, step: int) -> int:
+        if self.page.owner is not self.domain:
+            self.domain.pages.judge.entry_stored(self.page, self.cpu, self.dfn, step)
+        return super().perform(step)
 
 
 def leaf_section(cpu: Cpu, domain: Domain, dfn: Dfn, mfn: Mfn | None = None) -> tuple[Access, ...] | None:
@@ -191,6 +215,7 @@ def leaf_section(cpu: Cpu, domain: Domain, dfn: Dfn, mfn: Mfn | None = None) -> 
         if entry is None:
             return None
         table = entry.address
+    touched.append(Access.to(PAGES, address_frame(table), Kind.READ))
     return (*touched, Access.to(WORDS, word_number(entry_address(table, dfn, 1)), Kind.WRITE))
 
 
@@ -203,9 +228,7 @@ async def read_pte(cpu: Cpu, domain: Domain, dfn: Dfn, address: Maddr) -> int:
 
 async def write_pte(cpu: Cpu, domain: Domain, dfn: Dfn, address: Maddr, word: int) -> None:
     """Store the leaf of a dfn in one step. To be called under the mapping_lock."""
-    event = "pte.write" if word else "pte.clear"
-    details = {"domain": domain.number, "dfn": dfn, "table_level": 1}
-    old = await StoreLeaf(cpu.memory, address, word, WORD_BITS, event, details)
+    old = await StoreEntry(cpu, domain, dfn, 1, address, word)
     entered = decode_pte(word, 1)
     if entered is not None:
         domain.note_leaf(dfn, address_frame(entered.address))

@@ -7,6 +7,7 @@ import cattrs
 from emu.checks.findings import (
     Finding,
     Foreign,
+    FreedTable,
     Illegal,
     Late,
     LostError,
@@ -35,6 +36,19 @@ def sentence(finding: Finding, trace: Trace) -> str:
                 for one in deadlock.waiters
             )
             return f"deadlock at step {deadlock.step}: {waits}"
+        case FreedTable() | Late() | Foreign() | Illegal():
+            return access_sentence(finding)
+
+
+def access_sentence(finding: FreedTable | Late | Foreign | Illegal) -> str:
+    """Say what was accessed that should not have been."""
+    match finding:
+        case FreedTable():
+            return (
+                f"freed table: at step {finding.step} {finding.agent} stored an entry for domain {finding.domain} dfn "
+                f"{finding.dfn:#x} into mfn {finding.frame:#x}, a page table that {finding.freed_by} had freed at step "
+                f"{finding.freed}"
+            )
         case Late():
             access = "wrote to" if finding.is_write else "read"
             return (
@@ -95,7 +109,7 @@ def stale_sentence(finding: Stale, why: Explanation) -> str:
         what, page = "released", f"domain {finding.domain}'s dfn {finding.dfn:#x}"
         verb = "freed" if finding.call == "put_page" else "gave away"
         moment = f"{finding.agent} {verb} mfn {finding.frame:#x}"
-        harm = f"translate {page} to it"
+        harm = f"walk it, a page table, for {page}" if finding.table else f"translate {page} to it"
     elif finding.promise == "owed":
         what, moment = (
             "flush owed",

@@ -1,0 +1,38 @@
+"""B41: a CPU frees the page tables of a dying domain while another one is about to enter a page there."""
+
+from emu.cpus import Cpu
+from emu.hypervisor.fixes import Fix
+from emu.machine import Machine
+from emu.scenario import CLEAN, FREED_TABLE, Expectation, scenario
+from emu.units import Dfn, offset
+
+G = Dfn(0x1000)
+
+
+def unless_repaired(*, repaired: bool, **_: object) -> Expectation:
+    """No wrapper knows of dying domains."""
+    return CLEAN if repaired else FREED_TABLE
+
+
+@scenario(expect=unless_repaired)
+def map_into_dying_domain(m: Machine, *, repaired: bool = False) -> None:
+    """CPU 0 destroys a domain whose devices are gone; CPU 1 maps one more page of it.
+
+    repaired: a map looks under the mapping_lock whether the domain is dying, and whoever frees the tables waits for
+    the lock (1ef48c82e7).
+    """
+    if repaired:
+        m.driver.fixes.add(Fix.DYING)
+    domain = m.domain(1)
+    m.premap(domain, G, m.allocate())
+    new = m.allocate()
+
+    @m.cpu(0)
+    async def destroyer(cpu: Cpu) -> None:
+        async with cpu.hypercall("domctl"):
+            await m.tables.free_all(cpu, domain)
+
+    @m.cpu(1)
+    async def mapper(cpu: Cpu) -> None:
+        async with cpu.hypercall("add_to_physmap"):
+            await m.hypervisor.map(cpu, domain, offset(G, 1), new)

@@ -1,0 +1,35 @@
+"""B37: page tables that an unmap has emptied are freed by a softirq, which must not run before the caller's flush."""
+
+from emu.cpus import Cpu
+from emu.hypervisor.ops import iommu_dont_flush_iotlb
+from emu.machine import Machine
+from emu.scenario import CLEAN, RELEASED, Expectation, scenario
+from emu.units import Dfn
+
+G = Dfn(0x1000)
+
+
+def unless_repaired(*, repaired: bool, **_: object) -> Expectation:
+    """An unmap that flushes does so before the table is taken out, so that helps nobody."""
+    return CLEAN if repaired else RELEASED
+
+
+@scenario(expect=unless_repaired, sequential=True)
+def table_freed_before_flush(m: Machine, *, repaired: bool = False) -> None:
+    """A batch unmaps the last page of a table and processes softirqs, one of which frees the table, and then flushes.
+
+    repaired: softirqs are left for the end of the hypercall, after the flush.
+    """
+    domain = m.domain(1, devices=("00:1f.0",))
+    m.premap(domain, G, m.allocate(), cached=True)
+
+    @m.cpu(0)
+    async def batch(cpu: Cpu) -> None:
+        async with cpu.hypercall("decrease_reservation"):
+            await cpu.write(iommu_dont_flush_iotlb, True)
+            await m.hypervisor.unmap(cpu, domain, G)
+            await m.tables.take_out(cpu, domain, G)
+            await cpu.write(iommu_dont_flush_iotlb, False)
+            if not repaired:
+                await cpu.process_pending_softirqs()
+            await m.hypervisor.flush(cpu, domain, G, pages=1)
