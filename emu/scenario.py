@@ -73,6 +73,7 @@ NOT_ROLLED_BACK = Expectation(FindingKind.NOT_ROLLED_BACK)
 WRONG_RESULT = Expectation(FindingKind.WRONG_RESULT)
 FREED_TABLE = Expectation(FindingKind.FREED_TABLE)
 LATE = Expectation(FindingKind.LATE)
+OVERRUN = Expectation(FindingKind.OVERRUN)
 FOREIGN = Expectation(FindingKind.FOREIGN)
 DEADLOCK = Expectation(FindingKind.DEADLOCK)
 

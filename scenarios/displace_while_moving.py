@@ -28,8 +28,7 @@ def displace_while_moving(m: Machine, *, form: Form = Form.XSA_80) -> None:
 
     @m.cpu(0)
     async def mover(cpu: Cpu) -> None:
-        async with cpu.hypercall("add_to_physmap"):
-            await physmap.move_pages(cpu, domain, [(G, H)])
+        await physmap.move_pages(cpu, domain, [(G, H)])
 
     @m.cpu(1)
     async def allocator(cpu: Cpu) -> None:

@@ -14,7 +14,7 @@ G = Dfn(0x1000)
 
 def unless_flush_is_left_out(*, dont_flush: bool, revision: str, **_: object) -> Expectation:
     """Only v1 lets the flush's result replace the error, and without a flush there is none."""
-    return CLEAN if dont_flush or revision in {"implicit", "merged"} else LOST_ERROR
+    return CLEAN if dont_flush or revision in {"implicit", "merged", "flush_on_error"} else LOST_ERROR
 
 
 @scenario(expect=unless_flush_is_left_out, sequential=True)

@@ -23,7 +23,7 @@ def unless_covered(*, change: Change, outer_lock: OuterLock, revision: str, **_:
     """A lock across the flush helps; so does an unmap that ignores the flag, as v1's does."""
     if outer_lock is OuterLock.ACROSS_FLUSH:
         return CLEAN
-    return STALE if change is Change.REPLACE or revision in {"implicit", "merged"} else CLEAN
+    return STALE if change is Change.REPLACE or revision in {"implicit", "merged", "flush_on_error"} else CLEAN
 
 
 @scenario(expect=unless_covered)

@@ -27,8 +27,7 @@ def remove_moved_page(m: Machine, *, form: Form = Form.XSA_346_PART_1) -> None:
 
     @m.cpu(0)
     async def mover(cpu: Cpu) -> None:
-        async with cpu.hypercall("add_to_physmap"):
-            await physmap.move_pages(cpu, domain, [(G, H)])
+        await physmap.move_pages(cpu, domain, [(G, H)])
 
     @m.cpu(1)
     async def remover(cpu: Cpu) -> None:

@@ -13,7 +13,7 @@ def unless_every_unmap_flushes(*, outer_lock: OuterLock, revision: str, coherent
     """An unmap of v1 flushes whatever it finds; a walk that does not snoop may undo even that (D21)."""
     if outer_lock is not OuterLock.NONE:
         return CLEAN
-    return STALE if revision in {"implicit", "merged"} or not coherent else CLEAN
+    return STALE if revision in {"implicit", "merged", "flush_on_error"} or not coherent else CLEAN
 
 
 @scenario(expect=unless_every_unmap_flushes)

@@ -144,6 +144,9 @@ flush_after_continuation                                  | owed        | owed  
 flush_after_continuation repaired=true                    | clean       | clean       | clean
 table_freed_before_flush                                  | released    | released    | released
 table_freed_before_flush repaired=true                    | clean       | clean       | clean
+move_more_than_fit slots=1                                | overrun     | overrun     | overrun
+move_more_than_fit slots=1 form=2020-3                    | clean       | clean       | clean
+failed_map_leaves_entries                                 | released    | clean       | released
 map_into_dying_domain                                     | freed-table | freed-table | freed-table
 map_into_dying_domain repaired=true                       | clean       | clean       | clean
 """
@@ -164,6 +167,18 @@ def test_each_revision_has_the_verdict_of_the_table(what: str, revision: str, ve
     assert done.is_exhausted
     assert str(done.bound.expectation) == verdict
     assert done.verdict is (Verdict.PROVED if verdict == "clean" else Verdict.SHOWN)
+
+
+SINCE_FLUSH_ON_ERROR = [
+    *((what, verdict) for what, revision, verdict in CELLS if revision == "merged" and "failed_map" not in what),
+    ("failed_map_leaves_entries", "clean"),
+]
+"""What revision flush_on_error has: the verdicts of merged, but for a map that fails halfway."""
+
+
+@pytest.mark.parametrize(("what", "verdict"), SINCE_FLUSH_ON_ERROR)
+def test_what_fails_halfway_and_flushes_changes_one_verdict_only(what: str, verdict: str) -> None:
+    test_each_revision_has_the_verdict_of_the_table(what, "flush_on_error", verdict)
 
 
 @pytest.mark.parametrize("revision", ["implicit", "v1", "merged"])

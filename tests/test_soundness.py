@@ -206,7 +206,7 @@ SMALL_FORMS = [
     for name in bundled_names()
     if name not in WITHOUT_SMALL_FORM
     for revision in ("implicit", "v1", "merged")
-]
+] + [("failed_map_leaves_entries", "flush_on_error")]
 
 
 def test_at_most_five_scenarios_have_no_small_form() -> None:

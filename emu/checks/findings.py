@@ -25,6 +25,7 @@ class FindingKind(Enum):
     DEADLOCK = "deadlock"  # nobody can go on
     LATE = "late-access"  # an access was made after its translation was gone and promised to be: it was not drained
     FREED_TABLE = "freed-table"  # a CPU stored an entry into the frame of a page table that its domain had lost
+    OVERRUN = "overrun"  # more references were stored than an array has room for
     FOREIGN = "foreign-access"  # an access that one domain's driver had programmed was made to another's memory
     ILLEGAL = "illegal-translation"  # hardware used what the ledger forbids: a bug of emu
 
@@ -189,6 +190,18 @@ class FreedTable:
 
 
 @attrs.frozen
+class Overrun:
+    """More stored into an array than it has room for."""
+
+    agent: str
+    step: int
+    array: str
+    count: int
+
+    kind = FindingKind.OVERRUN
+
+
+@attrs.frozen
 class Late:
     """An access that was translated before an invalidation and made after a promise that the translation is gone.
 
@@ -252,4 +265,4 @@ class Illegal:
     kind = FindingKind.ILLEGAL
 
 
-Finding = Stale | LostError | NotRolledBack | WrongResult | FreedTable | Late | Foreign | Stuck | Illegal
+Finding = Stale | LostError | NotRolledBack | WrongResult | FreedTable | Overrun | Late | Foreign | Stuck | Illegal

@@ -10,7 +10,7 @@ from math import inf
 
 import attrs
 
-from emu.checks.findings import Finding, FreedTable, Stale, frame_of
+from emu.checks.findings import Finding, FreedTable, Overrun, Stale, frame_of
 from emu.checks.promises import context_reads, promise_space, translators
 from emu.cpus import Cpu
 from emu.engine import Access, Kind
@@ -87,6 +87,10 @@ class ReleaseJudge:
         if page.table is not None and page.freed is not None:
             domain, _ = page.table
             self.findings.append(FreedTable(cpu.name, step, domain.number, dfn, page.mfn, *page.freed))
+
+    def overrun(self, cpu: Cpu, array: str, count: int) -> None:
+        """Note a store past the end of an array."""
+        self.findings.append(Overrun(cpu.name, cpu.trace.step, array, count))
 
     def with_debt_of(self, released: Stale) -> Stale:
         """Return a release with the debt that was found before it for the same page; that one is reported no more."""

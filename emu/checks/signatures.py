@@ -11,6 +11,7 @@ from emu.checks.findings import (
     Late,
     LostError,
     NotRolledBack,
+    Overrun,
     Stale,
     Stuck,
     WrongResult,
@@ -54,6 +55,8 @@ def signature(finding: Finding, trace: Trace) -> Signature:
         case FreedTable():
             freed = f"freed by {finding.freed_by}"
             what = (freed, finding.domain, finding.dfn, finding.frame, None, finding.agent)
+        case Overrun():
+            what = (finding.array, None, None, None, None, finding.agent)
         case Late():
             promise = f"{finding.call} of {finding.agent}"
             what = (promise, finding.domain, finding.dfn, finding.frame, finding.unit, finding.device)

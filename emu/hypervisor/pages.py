@@ -58,6 +58,9 @@ class OwnerJudge(Protocol):
     def entry_stored(self, page: Page, cpu: Cpu, dfn: Dfn, step: int) -> None:
         """Learn that a CPU has stored an entry for a page of `page.table`'s domain, which had lost that table."""
 
+    def overrun(self, cpu: Cpu, array: str, count: int) -> None:
+        """Learn that a CPU has stored so many references into an array that has no room for them."""
+
 
 @attrs.define(eq=False)
 class Pages:

@@ -26,6 +26,7 @@ class Form(Enum):
     XSA_80 = "2013"  # 552b7fcb9a: every exit clears it
     XSA_346_PART_1 = "2020-1"  # dea460d869: a displaced page is removed with the flag cleared, so that it is flushed
     XSA_346_PART_2 = "2020-2"  # 5777a3742d: each moved page keeps a reference until its old place has been flushed
+    XSA_355 = "2020-3"  # 9b156bcc3f: a pass ends when the array of these references is full, not one page later
 
     def has(self, form: "Form") -> bool:
         """Whether the code has the lines of a form."""
@@ -92,11 +93,15 @@ class Physmap:
     """The callers of map and unmap that own the pages.
 
     A p2m update and the IOMMU's are made under the p2m_lock; a flush that is put off comes after it was dropped.
+
+    Attributes:
+        slots: how many references to moved pages a pass has room for.
     """
 
     hypervisor: Calls
     pages: Pages
     form: Form
+    slots: int = 16
 
     async def add_entry(self, cpu: Cpu, domain: Domain, dfn: Dfn, mfn: Mfn) -> int:
         """Enter a page (Xen: guest_physmap_add_page)."""
@@ -139,7 +144,18 @@ class Physmap:
         return result
 
     async def move_pages(self, cpu: Cpu, domain: Domain, moves: Sequence[tuple[Dfn, Dfn]]) -> int:
-        """Move pages, and flush once for all of them (Xen: xenmem_add_to_physmap)."""
+        """Move pages in as many hypercalls as it takes (Xen: xenmem_add_to_physmap, and its continuations)."""
+        result = OK
+        while moves and result == OK:
+            async with cpu.hypercall("add_to_physmap"):
+                result, done = await self.move_slice(cpu, domain, moves)
+                moves = moves[done:]
+                if moves and result == OK:
+                    cpu.create_continuation()
+        return result
+
+    async def move_slice(self, cpu: Cpu, domain: Domain, moves: Sequence[tuple[Dfn, Dfn]]) -> tuple[int, int]:
+        """Move pages, and flush once for all of them; return the result and how many it was."""
         held: list[Mfn] = []
         result, done = OK, 0
         await cpu.write(iommu_dont_flush_iotlb, True)
@@ -147,9 +163,13 @@ class Physmap:
             result = await self.move_page(cpu, domain, old, new, held)
             if result != OK:
                 if not self.form.has(Form.XSA_80):
-                    return result
+                    return result, done
                 break
             done += 1
+            if self.is_full(len(held)):
+                break
+        if len(held) > self.slots:
+            self.pages.judge.overrun(cpu, f"the array of {self.slots} references", len(held))
         await cpu.write(iommu_dont_flush_iotlb, False)
         for old, _ in moves[:done]:
             await self.hypervisor.flush(cpu, domain, old, pages=1)
@@ -157,4 +177,8 @@ class Physmap:
             await self.pages.put(cpu, mfn)
         for _, new in moves[:done]:
             await self.hypervisor.flush(cpu, domain, new, pages=1)
-        return result
+        return result, done
+
+    def is_full(self, held: int) -> bool:
+        """Whether a pass ends here, for the array of references is taken to be full."""
+        return held >= self.slots if self.form.has(Form.XSA_355) else held > self.slots

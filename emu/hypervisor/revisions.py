@@ -24,7 +24,7 @@ from emu.hypervisor.vtd import VtdDriver
 from emu.units import Dfn, Mfn
 
 FOLDER = Path(__file__).parent
-BUNDLED = ("implicit", "v1", "merged")
+BUNDLED = ("implicit", "v1", "merged", "flush_on_error")
 FILES = ("iommu.py", "vtd.py")
 
 WRAPPERS = {

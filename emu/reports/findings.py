@@ -12,6 +12,7 @@ from emu.checks.findings import (
     Late,
     LostError,
     NotRolledBack,
+    Overrun,
     Payment,
     Stale,
     Stuck,
@@ -36,6 +37,10 @@ def sentence(finding: Finding, trace: Trace) -> str:
                 for one in deadlock.waiters
             )
             return f"deadlock at step {deadlock.step}: {waits}"
+        case Overrun():
+            return (
+                f"overrun: at step {finding.step} {finding.agent} had stored {finding.count} entries in {finding.array}"
+            )
         case FreedTable() | Late() | Foreign() | Illegal():
             return access_sentence(finding)
 

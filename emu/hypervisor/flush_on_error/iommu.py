@@ -1,0 +1,94 @@
+"""The wrappers since 0229adb138 (Xen: drivers/passthrough/iommu.c): what fails halfway flushes the domain itself.
+
+Whoever puts its flushes off, or stops at an error, need not know what a call that failed has changed.
+"""
+
+from emu.cpus import Cpu
+from emu.hypervisor.domain import Domain
+from emu.hypervisor.ops import EINVAL, INVALID_DFN, OK, FlushType, MapFlags, iommu_dont_flush_iotlb
+from emu.units import Dfn, Mfn, offset, page_count
+
+
+async def iommu_map(
+    cpu: Cpu, domain: Domain, dfn: Dfn, mfn: Mfn, page_order: int, flags: MapFlags
+) -> tuple[int, FlushType]:
+    """Map 2^page_order pages; on an error take back those that were mapped. Reports what is left to flush."""
+    result = OK
+    flush_type = FlushType.NONE
+    for i in range(page_count(page_order)):
+        result, this_flush_type = await domain.ops.map_page(cpu, domain, offset(dfn, i), Mfn(mfn + i), flags)
+        flush_type = max(flush_type, this_flush_type)
+        if result == OK:
+            continue
+        for mapped in reversed(range(i)):
+            _, this_flush_type = await domain.ops.unmap_page(cpu, domain, offset(dfn, mapped))
+            flush_type = max(flush_type, this_flush_type)
+        if not domain.is_hardware_domain:
+            domain.crash(cpu)
+        break
+
+    return result, await flush_failed(cpu, domain, page_order, result, flush_type)
+
+
+async def iommu_legacy_map(cpu: Cpu, domain: Domain, dfn: Dfn, mfn: Mfn, page_order: int, flags: MapFlags) -> int:
+    """Map 2^page_order pages and flush once, unless it failed."""
+    result, flush_type = await iommu_map(cpu, domain, dfn, mfn, page_order, flags)
+    if not await cpu.read(iommu_dont_flush_iotlb) and result == OK:
+        result = await iommu_iotlb_flush(cpu, domain, dfn, page_count(page_order), flush_type)
+    return result
+
+
+async def iommu_unmap(cpu: Cpu, domain: Domain, dfn: Dfn, page_order: int) -> tuple[int, FlushType]:
+    """Unmap 2^page_order pages; return the first error. Reports what is left to flush."""
+    result = OK
+    flush_type = FlushType.NONE
+    for i in range(page_count(page_order)):
+        error, this_flush_type = await domain.ops.unmap_page(cpu, domain, offset(dfn, i))
+        flush_type = max(flush_type, this_flush_type)
+        if error == OK:
+            continue
+        if result == OK:
+            result = error
+        if not domain.is_hardware_domain:
+            domain.crash(cpu)
+            break
+
+    return result, await flush_failed(cpu, domain, page_order, result, flush_type)
+
+
+async def flush_failed(cpu: Cpu, domain: Domain, page_order: int, result: int, flush_type: FlushType) -> FlushType:
+    """Flush the domain if several pages were to be changed and one failed; return what is still to be flushed."""
+    if result == OK or page_order == 0:
+        return flush_type
+    error = await iommu_iotlb_flush_all(cpu, domain, flush_type)
+    return FlushType.NONE if error == OK else flush_type
+
+
+async def iommu_legacy_unmap(cpu: Cpu, domain: Domain, dfn: Dfn, page_order: int) -> int:
+    """Unmap 2^page_order pages and flush once, unless it failed."""
+    result, flush_type = await iommu_unmap(cpu, domain, dfn, page_order)
+    if not await cpu.read(iommu_dont_flush_iotlb) and result == OK:
+        result = await iommu_iotlb_flush(cpu, domain, dfn, page_count(page_order), flush_type)
+    return result
+
+
+async def iommu_iotlb_flush(cpu: Cpu, domain: Domain, dfn: Dfn, page_count: int, flush_type: FlushType) -> int:
+    """Flush a range as far as the type requires."""
+    if page_count == 0 or flush_type == FlushType.NONE:
+        return OK
+    if dfn == INVALID_DFN:
+        return EINVAL
+    result = await domain.ops.iotlb_flush(cpu, domain, dfn, page_count, flush_type)
+    if result != OK and not domain.is_hardware_domain:
+        domain.crash(cpu)
+    return result
+
+
+async def iommu_iotlb_flush_all(cpu: Cpu, domain: Domain, flush_type: FlushType) -> int:
+    """Flush a domain, if anything has changed."""
+    if flush_type == FlushType.NONE:
+        return OK
+    result = await domain.ops.iotlb_flush_all(cpu, domain)
+    if result != OK and not domain.is_hardware_domain:
+        domain.crash(cpu)
+    return result

@@ -1,0 +1,34 @@
+"""B08: a map that fails halfway leaves a replaced entry cached, and whoever stops at an error flushes nothing."""
+
+from emu.cpus import Cpu
+from emu.hypervisor.ops import ENOMEM, OK, iommu_dont_flush_iotlb
+from emu.machine import Machine
+from emu.scenario import CLEAN, RELEASED, Expectation, scenario
+from emu.units import Dfn, offset
+
+G = Dfn(0x1000)
+
+
+def unless_failures_flush(*, revision: str, **_: object) -> Expectation:
+    """v1 flushes the domain on every error, whatever the flag says; so does the code since 0229adb138."""
+    return RELEASED if revision in {"implicit", "merged"} else CLEAN
+
+
+@scenario(expect=unless_failures_flush, sequential=True)
+def failed_map_leaves_entries(m: Machine) -> None:
+    """A batch replaces two pages, fails on the second, stops there, and frees the frame that it found at the first."""
+    domain = m.domain(1, devices=("00:1f.0",))
+    old, new = m.allocate(domain=domain), m.allocate(page_order=1)
+    m.premap(domain, G, old, cached=True)
+    m.fail_hook("map_page", offset(G, 1), ENOMEM)
+
+    @m.cpu(0)
+    async def batch(cpu: Cpu) -> None:
+        async with cpu.hypercall("add_to_physmap"):
+            await cpu.write(iommu_dont_flush_iotlb, True)
+            result = await m.hypervisor.map(cpu, domain, G, new, page_order=1)
+            await cpu.write(iommu_dont_flush_iotlb, False)
+            if result == OK:
+                await m.hypervisor.flush(cpu, domain, G, pages=2)
+            else:
+                await m.pages.put(cpu, old)

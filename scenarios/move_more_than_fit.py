@@ -1,0 +1,36 @@
+"""XSA-355 (B04): the references to moved pages run over the end of their array by one."""
+
+from typing import Annotated
+
+from emu.cpus import Cpu
+from emu.hypervisor.physmap import Form, Physmap
+from emu.machine import Machine
+from emu.scenario import CLEAN, OVERRUN, Bounds, Expectation, scenario
+from emu.units import Dfn, offset
+
+G = Dfn(0x1000)
+
+
+def unless_repaired(*, form: Form, **_: object) -> Expectation:
+    """Before XSA-346 there was no array."""
+    return OVERRUN if form is Form.XSA_346_PART_2 else CLEAN
+
+
+@scenario(expect=unless_repaired, sequential=True, small={"slots": "1"})
+def move_more_than_fit(
+    m: Machine, *, form: Form = Form.XSA_346_PART_2, slots: Annotated[int, Bounds(1, 16)] = 16
+) -> None:
+    """A CPU moves one page more than it has room for references to.
+
+    form: the year of the code; 2020-3 ends a pass one page earlier.
+    slots: of the array.
+    """
+    domain = m.domain(1, devices=("00:1f.0",))
+    physmap = Physmap(m.hypervisor, m.pages, form, slots)
+    pages = slots + 1
+    for page in range(pages):
+        m.premap(domain, offset(G, page), m.allocate(domain=domain), cached=True)
+
+    @m.cpu(0)
+    async def mover(cpu: Cpu) -> None:
+        await physmap.move_pages(cpu, domain, [(offset(G, page), offset(G, pages + page)) for page in range(pages)])
