@@ -48,6 +48,7 @@ EMULATOR_BUG = 70
 )
 @click.option("--log", "log_path", type=click.Path(), help="Write the log as JSON lines to a file.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON instead of the log.")
+@click.option("--cycles", "cycles_path", type=click.Path(), help="JSON file: how many cycles events take.")
 def run_command(
     *,
     scenario: str,
@@ -59,6 +60,7 @@ def run_command(
     schedules: str,
     log_path: str | None,
     as_json: bool,
+    cycles_path: str | None,
 ) -> int:
     """Run executions of SCENARIO, a name or a .py file, until it shows what it declares.
 
@@ -67,14 +69,16 @@ def run_command(
     """
     from emu.errors import ScenarioError
     from emu.library import find
+    from emu.reports.cycles import CYCLES, read_cycles
     from emu.reports.run import RunReport
     from emu.runs import Run
 
+    cycles = read_cycles(cycles_path) if cycles_path else CYCLES
     bound = find(scenario).bind(parse_parameters(parameters))
     run = Run(bound, strategy, seed, executions)
     with stop_on_interrupt(run), open_log(log_path) as log, show_progress(run):
         run.on(host)
-        report = RunReport(run, scenario)
+        report = RunReport(run, scenario, cycles=cycles)
         if log is not None:
             report.write_log(log)
     if run.failure is not None:

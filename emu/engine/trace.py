@@ -12,12 +12,13 @@ from emu.engine.sources import Location, locations
 
 @attrs.frozen
 class Event:
-    """Something that happened at a step: the operation performed, or what an agent remarked about it."""
+    """Something that happened at a step: the operation performed, or what an agent remarked about it (a note)."""
 
     step: int
     agent: Agent
     name: str
     fields: Mapping[str, Any]
+    is_note: bool = False
 
 
 class Trace:
@@ -54,7 +55,7 @@ class Trace:
     def note(self, name: str, **fields: Any) -> None:
         """Keep a remark of the agent that runs now; one made while no agent runs is dropped."""
         if self.agent is not None:
-            self._records.append((self.step, self.agent, Event(self.step, self.agent, name, fields)))
+            self._records.append((self.step, self.agent, Event(self.step, self.agent, name, fields, is_note=True)))
 
     def performed(self) -> Iterator[tuple[Agent, Operation[Any]]]:
         """Yield who performed which operation, step by step."""

@@ -134,12 +134,12 @@ class Iotlb:
             low = (tag, level, level_base(first, level), 0)
             yield from self.entries.irange(low, (tag, level, last, 1 << SOURCE_BITS))
 
-    def invalidate(self, tag: int | None, first: Dfn, last: Dfn) -> int:
-        """Drop every entry of a tag that overlaps a range of dfns; return how many."""
-        keys = list(self.matching(tag, first, last))
-        for key in keys:
-            self.remove(key)
-        return len(keys)
+    def invalidate(self, tag: int | None, first: Dfn, last: Dfn) -> list[IotlbEntry]:
+        """Drop every entry of a tag that overlaps a range of dfns, and return them."""
+        dropped: list[IotlbEntry] = [self.entries[key] for key in self.matching(tag, first, last)]
+        for entry in dropped:
+            self.remove(entry.key)
+        return dropped
 
 
 class Lookup(Operation[IotlbEntry | None]):

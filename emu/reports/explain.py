@@ -103,7 +103,7 @@ def covering_flush(finding: Stale, visible: int, events: list[Event], trace: Tra
     for event in events:
         if event.name != "invalidate.complete" or event.fields["began"] <= visible:
             continue
-        if covers(event, finding.unit, finding.tag, finding.dfn):
+        if covers(event, finding.unit, finding.tag, finding.dfn, finding.dfn):
             slot = event.fields["slot"]
             posted = next(
                 other

@@ -14,10 +14,11 @@ from structlog.typing import EventDict, WrappedLogger
 
 from emu.checks.findings import Finding
 from emu.machine import Machine
+from emu.reports.cycles import CYCLES
 from emu.reports.findings import data
 from emu.reports.sources import line_of_change
 from emu.reports.vocabulary import HEXADECIMAL, KEYS
-from emu.reports.windows import windows
+from emu.reports.windows import Statistics, statistics
 
 ORDER = {key: number for number, key in enumerate(KEYS)}
 HIDDEN_ON_CONSOLE = frozenset({"level", "execution", "cpu", "device", "source"})
@@ -26,11 +27,14 @@ HIDDEN_BESIDE_DFN = frozenset({"address"})
 Record = dict[str, Any]
 
 
-def records(machine: Machine, findings: Iterable[Finding], header: Mapping[str, Any]) -> Iterator[Record]:
+def records(
+    machine: Machine, findings: Iterable[Finding], header: Mapping[str, Any], cycles: Mapping[str, int] = CYCLES
+) -> Iterator[Record]:
     """Yield an execution's log records in order, `event` and `level` in each.
 
     Args:
         header: what was executed: scenario, parameters, strategy, seed. The seed is the execution's number.
+        cycles: how many the steps take.
     """
     trace, found = machine.trace, list(findings)
     common = {"level": "info", "execution": header["seed"]}
@@ -42,9 +46,26 @@ def records(machine: Machine, findings: Iterable[Finding], header: Mapping[str, 
     for finding in found:
         facts = {key: value for key, value in data(finding, trace).items() if key in KEYS}
         yield {"event": "finding", **common, "level": "warning", **facts}
-    longest = max((window.steps for window in windows(machine)), default=0)
-    totals = {"steps": trace.step, "findings": len(found), "longest_window": longest}
-    yield {"event": "execution.end", **common, **totals}
+    summary = statistics(machine, cycles)
+    for window in summary.windows:
+        facts = {key: value for key, value in attrs.asdict(window).items() if key != "is_closed"}
+        yield {"event": "window", **common, **facts, "steps": window.steps, "still_open": not window.is_closed}
+    yield {"event": "execution.end", **common, "findings": len(found), **totals(trace.step, summary)}
+
+
+def totals(steps: int, summary: Statistics) -> dict[str, int]:
+    """Return what an execution's end says of its steps, windows, flushes and locks."""
+    windows = summary.windows
+    return {
+        "steps": steps,
+        "longest_window": max((window.steps for window in windows), default=0),
+        "longest_window_cycles": max((window.cycles for window in windows), default=0),
+        "open_windows": sum(not window.is_closed for window in windows),
+        "uses_in_windows": sum(window.uses for window in windows),
+        "over_flushed": summary.over_flushed,
+        "lock_held": summary.lock_held,
+        "lock_held_cycles": summary.lock_cycles,
+    }
 
 
 def write_json(lines: Iterable[Record], file: BinaryIO) -> None:

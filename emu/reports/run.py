@@ -1,15 +1,17 @@
 """What `emu run` reports: the log of one execution, its findings, the verdict, and how to see it again."""
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any, BinaryIO, TextIO
 
 import attrs
 
 from emu.checks.findings import Finding
+from emu.reports.cycles import CYCLES
 from emu.reports.findings import data, sentence
 from emu.reports.log import Record, records, write_console, write_json
+from emu.reports.windows import statistics
 from emu.runs import Run, Verdict
 
 RECORDS_AFTER_LIMIT = 40
@@ -23,11 +25,13 @@ class RunReport:
     Attributes:
         named: the scenario as the user named it.
         again: the command that repeats it, where it is not another run.
+        cycles: how many the steps take.
     """
 
     run: Run
     named: str
     again: str | None = None
+    cycles: Mapping[str, int] = CYCLES
 
     def records(self) -> Iterator[Record]:
         """Yield the log of the execution that matters."""
@@ -40,15 +44,15 @@ class RunReport:
             "strategy": run.strategy,
             "seed": shown.seed,
         }
-        return records(shown.machine, shown.findings, header)
+        return records(shown.machine, shown.findings, header, self.cycles)
 
     def write_log(self, file: BinaryIO) -> None:
         """Write the log as JSON lines."""
         write_json(self.records(), file)
 
     def write_text(self, file: TextIO, *, colors: bool) -> None:
-        """Write the log for people, without the findings: those follow it."""
-        lines = [line for line in self.records() if line["event"] != "finding"]
+        """Write the log for people, without the windows, and without the findings: those follow it."""
+        lines = [line for line in self.records() if line["event"] not in {"finding", "window"}]
         skipped = max(0, len(lines) - RECORDS_AFTER_LIMIT) if self.run.limit else 0
         if skipped:
             file.write(f"... {skipped} earlier events; --log FILE writes them all\n")
@@ -102,6 +106,11 @@ class RunReport:
         words += ["--seed", str(run.matters.seed)] if run.strategy == "random" else ["--strategy", run.strategy]
         return shlex.join(words)
 
+    def windows(self) -> list[dict[str, Any]]:
+        """Return the windows of the execution that matters."""
+        summary = None if self.run.matters is None else statistics(self.run.matters.machine, self.cycles)
+        return [attrs.asdict(window) for window in summary.windows] if summary else []
+
     def data(self) -> dict[str, Any]:
         """Return the report as what JSON can hold."""
         run, shown = self.run, self.run.matters
@@ -117,6 +126,7 @@ class RunReport:
             "limit": run.limit,
             "seed": shown.seed if shown else run.seed,
             "steps": shown.machine.trace.step if shown else 0,
+            "windows": self.windows(),
             "findings": [data(finding, shown.machine.trace) for finding in shown.findings] if shown else [],
             "reproduce": self.command(),
         }

@@ -1,28 +1,51 @@
-"""Windows: for each entry that was replaced, the steps until an invalidation that covers it had completed."""
+"""Windows: how long a replaced entry could still be used, and what flushes cost besides.
 
-from collections.abc import Iterator
+A window opens with the store that replaces an entry, deferred or not, at every unit and tag under which the domain's
+tables translate. It closes when an invalidation has completed there that covers the page and began when walkers could
+see the store.
+"""
+
+from collections.abc import Iterator, Mapping
+from math import inf
 
 import attrs
 
 from emu.engine import Event
-from emu.hypervisor.vtd import VtdDriver
+from emu.iommus.translation import level_base, level_order
 from emu.iommus.vtd.formats import decode_pte
 from emu.machine import Machine
+from emu.reports.cycles import CYCLES, Clock
+from emu.units import Dfn, Maddr, address_frame
+
+CHANGES = {"pte.write", "pte.clear"}
+ACCESSES = {"dma.read", "dma.write"}
 
 
 @attrs.frozen
 class Window:
-    """The time in which a replaced entry could still be used.
+    """The time in which a replaced entry could still be used at one unit, under one tag.
 
     Attributes:
+        table_level: of the entry; 1 for a leaf.
         opened: the step of the store that replaced it.
         closed: the step at which the invalidation completed; the last step if none did.
+        is_closed: whether one did.
+        deferred: the call that replaced it has put its flush off.
+        cycles: from opened to closed.
+        uses: accesses that devices made through it meanwhile; counted for leaves.
     """
 
     domain: int
     dfn: int
+    table_level: int
+    iommu: str
+    tag: int
     opened: int
     closed: int
+    is_closed: bool
+    deferred: bool
+    cycles: int
+    uses: int
 
     @property
     def steps(self) -> int:
@@ -30,30 +53,131 @@ class Window:
         return self.closed - self.opened
 
 
-def windows(machine: Machine) -> Iterator[Window]:
-    """Yield the windows of an execution, in the order in which they closed. Walkers are taken to see stores at once."""
-    still_open: list[tuple[int, int, int]] = []
-    for event in machine.trace.events():
-        if event.name in {"pte.write", "pte.clear"} and event.fields["table_level"] == 1:
-            if decode_pte(event.fields["old"], 1) is not None:
-                still_open.append((event.fields["domain"], event.fields["dfn"], event.step))
-        elif event.name == "invalidate.complete":
-            closed = [window for window in still_open if closes(event, *window, machine.driver)]
-            still_open = [window for window in still_open if window not in closed]
-            yield from (Window(*window, event.step) for window in closed)
-    yield from (Window(*window, machine.trace.step) for window in still_open)
+@attrs.frozen
+class Statistics:
+    """What the flushes of an execution left open, and what they cost.
+
+    Attributes:
+        windows: in the order in which they opened.
+        over_flushed: entries that invalidations dropped although nothing in them had been replaced.
+        lock_held: steps for which mapping_locks were held, all together.
+        lock_cycles: the same in cycles.
+    """
+
+    windows: list[Window]
+    over_flushed: int
+    lock_held: int
+    lock_cycles: int
 
 
-def covers(event: Event, unit: str, tag: int | None, dfn: int) -> bool:
-    """Whether an `invalidate.complete` event is about a page of a tag at a unit."""
-    keys = event.fields
-    if keys["iommu"] != unit or keys["tag"] not in {"all", tag}:
-        return False
-    return "dfn" not in keys or keys["dfn"] <= dfn < keys["dfn"] + (1 << keys["page_order"])
+@attrs.define
+class Change:
+    """A store that replaced an entry."""
+
+    event: Event
+    domain: int
+    dfn: Dfn
+    level: int
+    visible: float
+    deferred: bool = False
+
+    @property
+    def last(self) -> Dfn:
+        """The last dfn for which the entry stood."""
+        return Dfn(level_base(self.dfn, self.level) + (1 << level_order(self.level)) - 1)
 
 
-def closes(event: Event, domain: int, dfn: int, opened: int, driver: VtdDriver) -> bool:
+def statistics(machine: Machine, cycles: Mapping[str, int] = CYCLES) -> Statistics:
+    """Return the windows of an execution that has ended, and what its flushes cost."""
+    clock, events = Clock.of(machine.trace, cycles), list(machine.trace.events())
+    held = [event for event in events if event.name == "lock.release" and "mapping_lock" in event.fields["lock"]]
+    return Statistics(
+        list(windows(machine, events, clock)),
+        sum(event.fields["over_flushed"] for event in events if event.name == "iotlb.invalidate"),
+        sum(event.fields["held"] for event in held),
+        sum(clock.ended[event.step] - clock.ended[event.step - event.fields["held"]] for event in held),
+    )
+
+
+def windows(machine: Machine, events: list[Event], clock: Clock) -> Iterator[Window]:
+    """Yield the windows of an execution, in the order in which they opened."""
+    tags = {number: translators(machine, number) for number in machine.domains}
+    completions = [event for event in events if event.name == "invalidate.complete"]
+    accesses = [event for event in events if event.name in ACCESSES]
+    for change in changes(machine, events):
+        for iommu, tag in tags[change.domain]:
+            closing = next((one for one in completions if closes(one, change, iommu, tag)), None)
+            opened, closed = change.event.step, machine.trace.step if closing is None else closing.step
+            yield Window(
+                change.domain,
+                change.dfn,
+                change.level,
+                iommu,
+                tag,
+                opened,
+                closed,
+                closing is not None,
+                change.deferred,
+                max(0, clock.ended[closed] - clock.ended[opened]),
+                sum(uses(access, change, iommu) for access in accesses if opened < access.step <= closed),
+            )
+
+
+def translators(machine: Machine, domain: int) -> list[tuple[str, int]]:
+    """Return the units, and the tags there, under which a domain's tables have ever translated."""
+    pgd = machine.domains[domain].pgd
+    found = [
+        (unit.name, tables.tag)
+        for unit in machine.units
+        for source_id in unit.sources
+        for tables in unit.tables_ever(source_id)
+        if tables.root == pgd
+    ]
+    return list(dict.fromkeys(found))
+
+
+def changes(machine: Machine, events: list[Event]) -> list[Change]:
+    """Return the stores that replaced an entry which was present."""
+    found: list[Change] = []
+    calls: dict[str, list[Change]] = {}
+    for event in events:
+        if event.name == "call.enter":
+            calls[event.agent.name] = []
+        elif event.name == "call.return":
+            for change in calls.pop(event.agent.name, ()):
+                change.deferred = event.fields.get("deferred", False)
+        elif event.name in CHANGES:
+            level, old = event.fields["table_level"], decode_pte(event.fields["old"], event.fields["table_level"])
+            new = decode_pte(event.fields["value"], level)
+            if old is None or (new is not None and not new.is_leaf and new.address == old.address):
+                continue
+            history = machine.memory.history(event.fields["address"])
+            visible = next((version.visible for version in history if version.stored == event.step), inf)
+            change = Change(event, event.fields["domain"], event.fields["dfn"], level, visible)
+            found.append(change)
+            calls.setdefault(event.agent.name, []).append(change)
+    return found
+
+
+def closes(completion: Event, change: Change, iommu: str, tag: int) -> bool:
     """Whether an invalidation that has completed closes a window."""
-    unit = event.fields["iommu"]
-    tag = next(iommu.domids.peek(domain) for iommu in driver.iommus if iommu.unit.name == unit)
-    return event.fields["began"] >= opened and covers(event, unit, tag, dfn)
+    if completion.fields["began"] < change.visible:
+        return False
+    first = change.dfn if change.level == 1 else level_base(change.dfn, change.level)
+    return covers(completion, iommu, tag, first, change.last)
+
+
+def covers(completion: Event, iommu: str, tag: int | None, first: int, last: int) -> bool:
+    """Whether an `invalidate.complete` event is about one of the pages first..last of a tag at a unit."""
+    keys = completion.fields
+    if keys["iommu"] != iommu or keys["tag"] not in {"all", tag}:
+        return False
+    return "dfn" not in keys or (keys["dfn"] <= last and first < keys["dfn"] + (1 << keys["page_order"]))
+
+
+def uses(access: Event, change: Change, iommu: str) -> bool:
+    """Whether an access went through a leaf that was replaced."""
+    leaf = decode_pte(change.event.fields["old"], 1)
+    if change.level != 1 or leaf is None or access.fields["iommu"] != iommu or access.fields["dfn"] != change.dfn:
+        return False
+    return bool(access.fields["mfn"] == address_frame(Maddr(leaf.address)))

@@ -12,7 +12,7 @@ import attrs
 
 from emu.engine import Access, Kind, Operation, Wait
 from emu.engine.at_once import Together
-from emu.iommus.iotlb import DFN_MAX
+from emu.iommus.iotlb import DFN_MAX, IotlbEntry
 from emu.iommus.requests import Request
 from emu.iommus.vtd.contexts import sources_covered
 from emu.iommus.vtd.formats import (
@@ -84,7 +84,7 @@ class Begin(Operation[int]):
 class Remove(Operation[list[Request]]):
     """Drop the entries in a range, void walks that may not fill any more, and return the requests to drain."""
 
-    __slots__ = ("draining", "range", "removed", "start", "unit", "voided")
+    __slots__ = ("draining", "dropped", "range", "start", "step", "unit", "voided")
 
     event = "iotlb.invalidate"
 
@@ -92,7 +92,8 @@ class Remove(Operation[list[Request]]):
         self.unit = unit
         self.range = covered
         self.start = start
-        self.removed = self.voided = self.draining = 0
+        self.dropped: list[IotlbEntry] = []
+        self.voided = self.draining = self.step = 0
 
     def accesses(self) -> Iterable[Access]:
         iotlb, covered = self.unit.iotlb, self.range
@@ -104,15 +105,21 @@ class Remove(Operation[list[Request]]):
     def perform(self, step: int) -> list[Request]:
         unit, covered = self.unit, self.range
         dfns = (covered.tag, covered.dfn, covered.last)
-        self.removed = unit.iotlb.invalidate(*dfns)
+        self.step = step
+        self.dropped = unit.iotlb.invalidate(*dfns)
         self.voided = unit.requests.void_walks(unit.memory, *dfns, self.start, leaf_only=covered.leaf_only)
         translated = unit.requests.translated(*dfns)
         self.draining = len(translated)
         return translated
 
     def describe(self) -> tuple[str, Mapping[str, Any]]:
-        done = {"removed": self.removed, "voided_walks": self.voided, "draining": self.draining}
-        return self.event, {"iommu": self.unit.name, **self.range.keys(), **done}
+        memory = self.unit.memory
+        valid = [
+            entry for entry in self.dropped if not any(read.was_replaced(memory, self.step) for read in entry.reads)
+        ]
+        done = {"removed": len(self.dropped), "over_flushed": len(valid)}
+        waiting = {"voided_walks": self.voided, "draining": self.draining}
+        return self.event, {"iommu": self.unit.name, **self.range.keys(), **done, **waiting}
 
 
 class Complete(Operation[None]):
