@@ -16,7 +16,7 @@ def unless_repaired(*, form: Form, revision: str, **_: object) -> Expectation:
 
 
 @scenario(expect=unless_repaired)
-def displace_while_moving(m: Machine, *, form: Form = Form.XSA_80) -> None:
+def displace_while_moving(m: Machine, *, form: Form = Form.XSA_222) -> None:
     """CPU 0 moves a page to where another one is; CPU 1 gives the frame of that one to another domain.
 
     form: the year of the code; 2020-1 removes the displaced page with the flag cleared.

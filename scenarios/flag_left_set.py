@@ -52,8 +52,8 @@ def flag_left_set(m: Machine, *, later: Later = Later.REPLACE, repaired: bool = 
             await batch(cpu)
         async with cpu.hypercall("memory_op"):
             if later is Later.REPLACE:
-                await m.hypervisor.map(cpu, domain, G, new)
+                result = await m.hypervisor.map(cpu, domain, G, new)
             else:
-                await m.hypervisor.unmap(cpu, domain, G)
-            if later is Later.REMOVE:
+                result = await m.hypervisor.unmap(cpu, domain, G)
+            if later is Later.REMOVE and result == OK:
                 await m.pages.put(cpu, old)

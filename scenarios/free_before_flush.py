@@ -1,7 +1,7 @@
 """B33 on VT-d: a frame is freed between the change of its entry and the flush."""
 
 from emu.cpus import Cpu
-from emu.hypervisor.ops import iommu_dont_flush_iotlb
+from emu.hypervisor.ops import OK, iommu_dont_flush_iotlb
 from emu.machine import Machine
 from emu.scenario import CLEAN, RELEASED, Expectation, scenario
 from emu.units import Dfn
@@ -28,12 +28,12 @@ def free_before_flush(m: Machine, *, repaired: bool = False) -> None:
     async def owner(cpu: Cpu) -> None:
         async with cpu.hypercall("memory_op"):
             await cpu.write(iommu_dont_flush_iotlb, True)
-            await m.hypervisor.unmap(cpu, domain, G)
+            result = await m.hypervisor.unmap(cpu, domain, G)
             await cpu.write(iommu_dont_flush_iotlb, False)
-            if not repaired:
+            if result == OK and not repaired:
                 await m.pages.put(cpu, frame)
-            await m.hypervisor.flush(cpu, domain, G, pages=1)
-            if repaired:
+            flushed = await m.hypervisor.flush(cpu, domain, G, pages=1)
+            if result == flushed == OK and repaired:
                 await m.pages.put(cpu, frame)
 
     @m.cpu(1)

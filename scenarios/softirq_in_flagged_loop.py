@@ -1,7 +1,7 @@
 """D7: iommu_dont_flush_iotlb belongs to a CPU, not to a domain, so it also silences whoever interrupts the loop."""
 
 from emu.cpus import Cpu
-from emu.hypervisor.ops import iommu_dont_flush_iotlb
+from emu.hypervisor.ops import OK, iommu_dont_flush_iotlb
 from emu.machine import Machine
 from emu.scenario import CLEAN, OWED, RELEASED, Expectation, scenario
 from emu.units import Dfn, Mfn, offset
@@ -31,8 +31,8 @@ def softirq_in_flagged_loop(m: Machine, *, repaired: bool = False, release: bool
     new, identity = m.allocate(), m.allocate(page_order=1)
 
     async def replace_guest_page(cpu: Cpu) -> None:
-        await m.hypervisor.map(cpu, guest, G, new)
-        if release:
+        result = await m.hypervisor.map(cpu, guest, G, new)
+        if release and result == OK:
             await m.pages.put(cpu, old)
 
     @m.cpu(0)

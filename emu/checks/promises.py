@@ -147,12 +147,12 @@ class PromiseJudge:
 
     def payment(self, debt: CallRecord, dfn: Dfn) -> Payment:
         """Return what whoever owed a flush has done about it."""
-        if debt.is_continued:
-            return Payment.CONTINUED
         flushed = [one for one in self.flushes if one.cpu is debt.cpu and one.called >= debt.returned]
         same_domain = [one for one in flushed if one.domain is debt.domain]
         if any(one.covers(dfn) for one in same_domain):
             return Payment.INEFFECTIVE
+        if debt.is_continued:
+            return Payment.CONTINUED
         if flushed:
             return Payment.WRONG_RANGE if same_domain else Payment.WRONG_DOMAIN
         return Payment.NEVER

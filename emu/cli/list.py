@@ -2,6 +2,9 @@
 
 import click
 
+INDENT = 31
+"""Where the values of a parameter begin."""
+
 
 @click.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -37,5 +40,6 @@ def show(name: str, story: str, parameters: list[dict[str, str]]) -> None:
     click.echo(click.wrap_text(story, width=80, initial_indent="  ", subsequent_indent="  "))
     for parameter in parameters:
         setting = f"-p {parameter['name']}={parameter['default']}"
-        click.echo(f"  {setting:<28} {parameter['takes']}")
+        line = f"  {setting:<28} {parameter['takes']}"
+        click.echo(click.wrap_text(line, width=80, subsequent_indent=" " * INDENT))
     click.echo()

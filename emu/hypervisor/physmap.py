@@ -24,6 +24,7 @@ class Form(Enum):
 
     INTRODUCED = "2011"  # cf95b2a9fd: the flag is set; an error leaves it set
     XSA_80 = "2013"  # 552b7fcb9a: every exit clears it
+    XSA_222 = "2017"  # a0cce6048d: a page that cannot be removed keeps its frame, and nothing takes its place
     XSA_346_PART_1 = "2020-1"  # dea460d869: a displaced page is removed with the flag cleared, so that it is flushed
     XSA_346_PART_2 = "2020-2"  # 5777a3742d: each moved page keeps a reference until its old place has been flushed
     XSA_355 = "2020-3"  # 9b156bcc3f: a pass ends when the array of these references is full, not one page later
@@ -109,34 +110,41 @@ class Physmap:
             await WriteP2m(domain, dfn, mfn)
             return await self.hypervisor.map(cpu, domain, dfn, mfn)
 
-    async def remove_entry(self, cpu: Cpu, domain: Domain, dfn: Dfn) -> Mfn | None:
-        """Remove a page; return what was there (Xen: guest_physmap_remove_page)."""
+    async def remove_entry(self, cpu: Cpu, domain: Domain, dfn: Dfn) -> tuple[int, Mfn | None]:
+        """Remove a page; return the result and what was there (Xen: guest_physmap_remove_page)."""
         async with domain.p2m_lock.held(cpu):
             mfn = await ReadP2m(domain, dfn)
-            if mfn is not None:
-                await WriteP2m(domain, dfn, None)
-                await self.hypervisor.unmap(cpu, domain, dfn)
-        return mfn
+            if mfn is None:
+                return OK, None
+            await WriteP2m(domain, dfn, None)
+            result = await self.hypervisor.unmap(cpu, domain, dfn)
+            if result != OK and self.form.has(Form.XSA_222):
+                await WriteP2m(domain, dfn, mfn)
+                return result, mfn
+        return OK, mfn
 
-    async def remove_page(self, cpu: Cpu, domain: Domain, dfn: Dfn) -> None:
+    async def remove_page(self, cpu: Cpu, domain: Domain, dfn: Dfn) -> int:
         """Take a page away: remove it, and drop the reference of its allocation (Xen: guest_remove_page)."""
         saved = await cpu.read(iommu_dont_flush_iotlb)
         if self.form.has(Form.XSA_346_PART_1):
             await cpu.write(iommu_dont_flush_iotlb, False)
-        mfn = await self.remove_entry(cpu, domain, dfn)
-        if mfn is not None:
+        result, mfn = await self.remove_entry(cpu, domain, dfn)
+        if mfn is not None and result == OK:
             await self.pages.put(cpu, mfn)
         if self.form.has(Form.XSA_346_PART_1):
             await cpu.write(iommu_dont_flush_iotlb, saved)
+        return result
 
     async def move_page(self, cpu: Cpu, domain: Domain, old: Dfn, new: Dfn, held: list[Mfn]) -> int:
         """Move one page (Xen: xenmem_add_to_physmap_one)."""
         mfn = await ReadP2m(domain, old)
         if mfn is None or not await self.pages.get(mfn, domain):
             return EINVAL
-        await self.remove_page(cpu, domain, new)
-        await self.remove_entry(cpu, domain, old)
-        result = await self.add_entry(cpu, domain, new, mfn)
+        result = await self.remove_page(cpu, domain, new)
+        if result == OK:
+            result, _ = await self.remove_entry(cpu, domain, old)
+        if result == OK:
+            result = await self.add_entry(cpu, domain, new, mfn)
         if self.form.has(Form.XSA_346_PART_2):
             held.append(mfn)
         else:

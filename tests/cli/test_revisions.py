@@ -75,6 +75,6 @@ def test_what_is_no_folder_is_a_usage_error_that_names_the_bundled_ones(emu: Emu
     status, out, err = emu("run", "remap_before_flush", "-p", f"revision={path}")
     assert (status, out) == (2, "")
     assert err == (
-        f"emu: there is no revision {str(path)!r}: use one of implicit, v1, merged, or a folder with iommu.py and "
-        "vtd.py\n"
+        f"emu: there is no revision {str(path)!r}: use one of implicit, v1, merged, flush_on_error, or a folder "
+        "with iommu.py and vtd.py\n"
     )

@@ -308,5 +308,6 @@ def test_what_is_no_folder_is_refused_with_what_there_is(tmp_path: Path, is_file
     path = tmp_path / "v2"
     if is_file:
         path.write_text(V1_WRAPPERS, encoding="utf-8")
-    with pytest.raises(ScenarioError, match=r"use one of implicit, v1, merged, or a folder with iommu\.py and vtd\.py"):
+    known = r"use one of implicit, v1, merged, flush_on_error, or a folder with iommu\.py and vtd\.py"
+    with pytest.raises(ScenarioError, match=known):
         load_revision(str(path))
