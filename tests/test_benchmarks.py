@@ -9,6 +9,7 @@ from emu.engine.hosts import direct
 from emu.errors import ScenarioError
 from emu.library import benchmarks, find_programs
 from emu.measures import details
+from emu.measures.checks import CHECKS, measure_checks
 from emu.measures.details import DETAILS, measure_details
 from emu.measures.programs import Counts, Measure, count, explore, measure, mistakes, repeat
 from emu.measures.steps import STEPS, measure_steps
@@ -220,3 +221,11 @@ def test_a_name_stands_for_the_sizes_worth_a_look_and_with_all_for_the_long_ones
     assert [one.name for one in find_programs(["writers"], with_long=False)] == ["writers-5", "writers-7"]
     assert [one.name for one in find_programs(["writers"], with_long=True)] == ["writers-5", "writers-7", "writers-8"]
     assert [one.name for one in find_programs(["flush_page.one"], with_long=False)] == ["flush_page.one-2"]
+
+
+def test_the_time_of_checks_is_a_part_of_that_of_the_exploration() -> None:
+    before = [getattr(owner, name) for owner, names in CHECKS for name in names]
+    measured = measure_checks()
+    assert 0 < measured.seconds < measured.bare_seconds
+    assert measured.steps > 10_000
+    assert [getattr(owner, name) for owner, names in CHECKS for name in names] == before

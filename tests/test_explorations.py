@@ -1,7 +1,7 @@
 """Explorations: what is executed, what ends them, and what they make of what they find."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,7 +12,7 @@ from emu.checks.findings import Evidence, FindingKind, Stale
 from emu.checks.signatures import Signature
 from emu.cpus import Cpu
 from emu.devices import Device
-from emu.engine import Access, Kind, Trace, watchdog
+from emu.engine import Access, Event, Kind, Trace, watchdog
 from emu.engine.strategies.optimal import Optimal
 from emu.errors import InternalError, ModelError, ScenarioError
 from emu.explorations import CANDIDATES_MAX, Cause, ScenarioExploration, find
@@ -445,3 +445,19 @@ def test_a_search_may_think_as_long_as_it_likes(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(ScenarioExploration, "progress", counted)
     monkeypatch.setattr(Optimal, "advance", slow)
     assert explored(of(store_and_load)).is_exhausted
+
+
+def test_an_execution_without_findings_builds_no_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    rendered: list[int] = []
+    events = Trace.events
+
+    def watched(trace: Trace) -> Iterator[Event]:
+        rendered.append(trace.step)
+        return events(trace)
+
+    monkeypatch.setattr(Trace, "events", watched)
+    monkeypatch.setattr("emu.checks.promises.Stale", None)
+    monkeypatch.setattr("emu.checks.releases.Stale", None)
+    done = explored(bundled("two_wait_for_mapping_lock"))
+    assert (done.is_exhausted, done.done) == (True, 6)
+    assert len(rendered) == 2, "only the first execution and its repetition are compared event by event"

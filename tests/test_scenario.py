@@ -66,7 +66,7 @@ def test_a_value_is_read_as_what_its_parameter_is(name: str, text: str, value: o
         ("count", "many", "count takes a whole number from 1 to 4"),
         ("colour", "green", "colour takes one of red, dark-blue, not 'green'"),
         ("wet", "maybe", "wet takes true or false"),
-        ("revision", "v9", "there is no revision 'v9': use one of implicit, v1, merged, or a folder"),
+        ("revision", "v9", "there is no revision 'v9': use one of implicit, v1, merged, flush_on_error, or a folder"),
         ("color", "red", "did you mean 'colour'"),
         ("zzz", "1", "painted has no parameter 'zzz'; it has count, colour"),
     ],

@@ -39,6 +39,7 @@ def bench_command(*, names: tuple[str, ...], with_long: bool, is_list: bool, as_
 
 def show_table(programs: Sequence["Program"], *, with_steps: bool) -> int:
     """Print a line for each program as soon as it was measured, and what is wrong; return the exit status."""
+    from emu.measures.checks import measure_checks
     from emu.measures.details import measure_details
     from emu.measures.programs import measure
     from emu.measures.steps import measure_steps
@@ -53,7 +54,7 @@ def show_table(programs: Sequence["Program"], *, with_steps: bool) -> int:
         mistakes += measured.mistakes()
     if with_steps:
         click.secho(f"\n{STEPS_HEAD}", bold=True, color=colors)
-        for step in measure_steps():
+        for step in (*measure_steps(), measure_checks()):
             click.echo(steps_line(step))
         click.secho(f"\n{DETAILS_HEAD}", bold=True, color=colors)
         for detail in measure_details():
@@ -68,13 +69,14 @@ def show_json(programs: Sequence["Program"], *, with_steps: bool) -> int:
     """Print all measures as JSON; return the exit status."""
     import orjson
 
+    from emu.measures.checks import measure_checks
     from emu.measures.details import measure_details
     from emu.measures.programs import measure
     from emu.measures.steps import measure_steps
     from emu.reports.bench import data, details_data, steps_data
 
     measured = [measure(program) for program in programs]
-    steps = list(measure_steps()) if with_steps else []
+    steps = [*measure_steps(), measure_checks()] if with_steps else []
     details = list(measure_details()) if with_steps else []
     report = {
         "programs": [data(one) for one in measured],

@@ -66,7 +66,7 @@ def test_a_bundled_revision_imports_nothing_of_the_checks(revision: str, file: s
     tree = ast.parse((FOLDER / revision / file).read_text(encoding="utf-8"))
     modules = {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     modules |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-    assert "emu.cpus" in modules
+    assert any(name.startswith("emu.") for name in modules)
     assert not [name for name in modules if name.startswith(("emu.checks", "emu.reports", "emu.hypervisor.records"))]
 
 
