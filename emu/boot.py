@@ -54,7 +54,7 @@ def enter_leaf(memory: Memory, domain: Domain, dfn: Dfn, leaf: int) -> tuple[Tab
         path.append(TableRead(level, address, 0, is_leaf=False))
         entry = decode_pte(memory.peek(address), level)
         if entry is None:
-            table = domain.pages.allocate_table(domain, dfn)
+            table = frame_address(domain.pages.add_table(domain, dfn))
             memory.put(address, encode_table(table))
         else:
             table = entry.address

@@ -31,7 +31,7 @@ from emu.hypervisor.tables import PageTables
 from emu.hypervisor.vtd import VtdDriver, VtdIommu
 from emu.iommus.vtd.unit import VtdSettings, VtdUnit
 from emu.memory import Memory
-from emu.units import Dfn, Mfn, address_frame, frame_address, offset, page_count, parse_source_id
+from emu.units import Dfn, Mfn, frame_address, offset, page_count, parse_source_id
 
 CPUS_MAX = 64
 UNITS_MAX = 8
@@ -182,9 +182,7 @@ class Machine:
         if number in self.domains:
             raise ScenarioError(f"domain {number} exists already: give each domain a number of its own")
         owner = 1 + len(self.domains)
-        pgd = frame_address(self.memory.allocate_table(owner))
-        domain = Domain(number, owner, pgd, self.description.levels, self.hooks, self.pages)
-        self.pages.add_table(address_frame(pgd), domain, Dfn(0))
+        domain = Domain(number, owner, self.description.levels, self.hooks, self.pages)
         self.domains[number] = domain
         for bdf in devices:
             assign(self.plug(bdf), domain, self.driver)

@@ -8,6 +8,7 @@ from emu.checks.findings import Finding, Stale
 from emu.engine.hosts import direct
 from emu.explorations import ScenarioExploration
 from emu.library import bundled, find
+from emu.reports.findings import sentence
 from emu.runs import Run, Verdict
 from emu.scenario import CLEAN, BoundScenario
 
@@ -179,6 +180,82 @@ SINCE_FLUSH_ON_ERROR = [
 @pytest.mark.parametrize(("what", "verdict"), SINCE_FLUSH_ON_ERROR)
 def test_what_fails_halfway_and_flushes_changes_one_verdict_only(what: str, verdict: str) -> None:
     test_each_revision_has_the_verdict_of_the_table(what, "flush_on_error", verdict)
+
+
+BLAME = """
+flag_left_set revision=merged                     | owed           | owed: never  | 0 | 0x1000 | 0x180002 | vtd0 | cpu0
+flag_left_set revision=merged later=remove        | released       | released     | 0 | 0x1000 | 0x180002 | vtd0 | cpu0
+displace_while_moving revision=merged             | released       | released     | 1 | 0x1001 | 0x180003 | vtd0 | cpu0
+remove_moved_page revision=merged                 | released       | released     | 1 | 0x1000 | 0x180002 | vtd0 | cpu0
+free_before_flush revision=merged                 | released       | released     | 1 | 0x1000 | 0x180002 | vtd0 | cpu0
+failed_map_leaves_entries revision=merged         | released       | released     | 1 | 0x1000 | 0x180002 | vtd0 | cpu0
+softirq_in_flagged_loop revision=merged       | owed      | owed: wrong-domain    | 1 | 0x1000 | 0x180002 | vtd0 | cpu0
+softirq_in_flagged_loop release=true              | released       | released     | 1 | 0x1000 | 0x180002 | vtd0 | cpu0
+table_freed_before_flush revision=merged          | released       | released     | 1 | 0x1000 | 0x101003 | vtd0 | cpu0
+flush_after_continuation revision=merged          | owed       | owed: continued  | 1 | 0x1000 | 0x180002 | vtd0 | cpu0
+unmap_fails_halfway revision=v1                   | released       | released     | 1 | 0x1001 | 0x180003 | vtd0 | cpu0
+unmap_fails_halfway revision=v1        | lost-error | unmap: unmap_page            | 1 | 0x1001 | None | None | cpu0
+map_fails_halfway revision=v1          | lost-error | map: map_page                | 1 | 0x1002 | None | None | cpu0
+timeout_on_one_unit revision=merged    | lost-error | unmap: iotlb_flush on vtd0   | 1 | 0x1000 | None | None | cpu0
+timeout_on_one_unit revision=merged               | stale          | unmapped     | 1 | 0x1000 | 0x180003 | vtd0 | cpu0
+timeout_on_one_unit revision=merged               | stale          | unmapped     | 1 | 0x1000 | 0x180003 | vtd1 | cpu0
+unmap_claims_nothing_was_there revision=merged    | stale          | unmapped     | 1 | 0x1000 | 0x180002 | vtd0 | cpu0
+domain_id_freed_too_early revision=merged         | stale          | unmapped     | 2 | 0x1000 | 0x180002 | vtd0 | cpu1
+map_into_dying_domain revision=merged         | freed-table | freed by cpu0       | 1 | 0x1001 | 0x101003 | None | cpu1
+write_in_flight drain=false                 | late-access | unmap of cpu0       | 1 | 0x1000 | 0x180002 | vtd0 | 00:1f.0
+device_returned_with_writes_queued | foreign-access | programmed by domain 1    | 0 | 0x1000 | 0x180002 | vtd0 | 00:1f.0
+move_more_than_fit slots=1     | overrun | the array of 1 references          | None | None | None | None | cpu0
+"""
+"""All that each defect shows: kind, check, domain, dfn, frame, unit, and who owes it."""
+
+BLAMED: dict[str, set[tuple[str, ...]]] = {}
+for row in BLAME.strip().splitlines():
+    title, *facts = (cell.strip() for cell in row.split("|"))
+    BLAMED.setdefault(title, set()).add(tuple(facts))
+
+
+@pytest.mark.parametrize("what", BLAMED)
+def test_each_defect_is_found_with_its_page_its_frame_its_unit_and_who_is_to_blame(what: str) -> None:
+    name, *parameters = what.split()
+    done = ScenarioExploration(bound(name, " ".join(parameters)), name)
+    done.on("direct")
+    found = {
+        (
+            one.kind.value,
+            one.check,
+            str(one.domain),
+            *("None" if number is None else f"{number:#x}" for number in (one.dfn, one.frame)),
+            str(one.unit),
+            str(one.owed_by),
+        )
+        for one in done.causes
+    }
+    assert found == BLAMED[what]
+
+
+PUT_OFF = {
+    "flag_left_set later=remove revision=merged": ("unmap", "returned without one at step"),
+    "displace_while_moving revision=merged": ("unmap", "the flush came late: cpu0 submitted it"),
+    "remove_moved_page revision=merged": ("unmap", "the flush came late: cpu0 submitted it"),
+    "failed_map_leaves_entries revision=merged": ("map", "returned without one at step"),
+    "softirq_in_flagged_loop release=true": ("map", "returned without one at step"),
+}
+"""Frames that were released before a flush that was put off: by which call, and what became of it."""
+
+
+@pytest.mark.parametrize("what", PUT_OFF)
+def test_a_release_before_a_flush_that_was_put_off_names_who_owed_it_and_what_became_of_it(what: str) -> None:
+    name, *parameters = what.split()
+    done = ScenarioExploration(bound(name, " ".join(parameters)), name)
+    done.on("direct")
+    (cause,) = done.causes.values()
+    assert cause.run is not None
+    assert cause.run.matters is not None
+    assert cause.finding is not None
+    call, became = PUT_OFF[what]
+    said = sentence(cause.finding, cause.run.matters.machine.trace)
+    assert f"cpu0's deferred {call} owed it" in said
+    assert became in said
 
 
 @pytest.mark.parametrize("revision", ["implicit", "v1", "merged"])

@@ -209,6 +209,27 @@ SMALL_FORMS = [
 ] + [("failed_map_leaves_entries", "flush_on_error")]
 
 
+REPAIRED = """
+flag_left_set repaired=true
+flag_left_set later=remove repaired=true
+softirq_in_flagged_loop release=true
+softirq_in_flagged_loop release=true repaired=true
+free_before_flush repaired=true
+displace_while_moving form=2020-3
+remove_moved_page form=2020-2
+move_more_than_fit form=2020-3
+unmap_claims_nothing_was_there repaired=true
+timeout_on_one_unit repaired=true
+domain_id_freed_too_early repaired=true
+device_returned_with_writes_queued repaired=true
+write_in_flight drain=false
+flush_after_continuation repaired=true
+table_freed_before_flush repaired=true
+map_into_dying_domain repaired=true
+""".strip().splitlines()
+"""The other variants of scenarios that have two; `drain` is on by default."""
+
+
 def test_at_most_five_scenarios_have_no_small_form() -> None:
     assert set(WITHOUT_SMALL_FORM) <= set(bundled())
     assert len(WITHOUT_SMALL_FORM) <= 5
@@ -218,6 +239,18 @@ def test_at_most_five_scenarios_have_no_small_form() -> None:
 def test_every_class_of_interleavings_is_explored_once_and_has_one_verdict(name: str, revision: str) -> None:
     scenario = find(name)
     bound = scenario.bind({**scenario.small, "revision": revision})
+    classes = Classes.of(bound)
+    stepwise, short = explored(bound, sections=False), explored(bound, sections=True)
+    assert stepwise.done == classes.traces
+    assert set(stepwise.causes) == set(short.causes) == classes.signatures
+
+
+@pytest.mark.parametrize("what", REPAIRED)
+def test_the_other_variants_too(what: str) -> None:
+    name, *parameters = what.split()
+    scenario = find(name)
+    values = dict(pair.split("=") for pair in parameters)
+    bound = scenario.bind({**scenario.small, **values, "revision": "merged"})
     classes = Classes.of(bound)
     stepwise, short = explored(bound, sections=False), explored(bound, sections=True)
     assert stepwise.done == classes.traces

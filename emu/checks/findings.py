@@ -111,6 +111,11 @@ class Stale:
         return (self.domain, self.dfn, self.unit, self.frame)
 
     @property
+    def change(self) -> int | None:
+        """The step of the store that made the path an old one; None where the page is still mapped."""
+        return self.replaced.overwritten if self.replaced else None
+
+    @property
     def evidence(self) -> Evidence:
         """Whether a device has used the translation."""
         return Evidence.POSSIBLE if self.use is None else Evidence.OBSERVED

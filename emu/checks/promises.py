@@ -41,6 +41,7 @@ def translators(units: Sequence[VtdUnit], domain: Domain) -> list[tuple[VtdUnit,
     found: list[tuple[VtdUnit, Tables]] = []
     for unit in units:
         for source_id in unit.sources:
+            unit.contexts.record_reads(source_id, unit.ledger.recorder)
             for tables in unit.tables_ever(source_id):
                 if tables.root == domain.pgd and (unit, tables) not in found:
                     found.append((unit, tables))
@@ -48,7 +49,7 @@ def translators(units: Sequence[VtdUnit], domain: Domain) -> list[tuple[VtdUnit,
 
 
 def context_reads(units: Sequence[VtdUnit]) -> Iterator[Access]:
-    """Yield what `translators` depends on."""
+    """Yield what `translators` depends on: of every device, for any may be given to the domain meanwhile."""
     for unit in units:
         for source_id in unit.sources:
             for space, number in unit.contexts.reads(source_id):
@@ -134,16 +135,14 @@ class PromiseJudge:
                 self.findings.append(attrs.evolve(owed, debt=record, payment=self.payment(record, owed.dfn)))
 
     def keep(self, record: CallRecord) -> None:
-        """Remember what a call has promised, where an access may come after it: where a unit does not drain."""
-        if not all(unit.settings.drain for unit in self.units):
-            for dfn, changed, _ in questions(record):
-                self.promised.setdefault((record.domain.number, dfn), []).append((changed, record))
+        """Remember what a call has promised: an access may come after it that no invalidation has drained."""
+        for dfn, changed, _ in questions(record):
+            self.promised.setdefault((record.domain.number, dfn), []).append((changed, record))
 
     def is_released(self, owed: Stale) -> bool:
         """Whether the frame of a debt was released already: that is reported, and names the debt."""
-        return any(
-            isinstance(one, Stale) and one.promise == "released" and one.page == owed.page for one in self.findings
-        )
+        released = (one for one in self.findings if isinstance(one, Stale) and one.promise == "released")
+        return any((one.page, one.change) == (owed.page, owed.change) for one in released)
 
     def payment(self, debt: CallRecord, dfn: Dfn) -> Payment:
         """Return what whoever owed a flush has done about it."""
@@ -164,13 +163,14 @@ class PromiseJudge:
                 self.findings[index] = attrs.evolve(one, payment=Payment.LATE)
 
     def is_legal(self, finding: Stale) -> bool:
-        """Whether the translation that a finding is about may still be used."""
+        """Whether the translation that a finding is about may still be used, by an old path."""
         unit = next(unit for unit in self.units if unit.name == finding.unit)
         return any(
-            finding.path.translation in unit.ledger.legal(tables, finding.dfn)
+            path.translation == finding.path.translation and path.overwritten_by(finding.changed) is not None
             for source_id in unit.sources
             for tables in unit.tables_ever(source_id)
             if tables.tag == finding.tag
+            for path in unit.ledger.paths(tables, finding.dfn)
         )
 
 

@@ -82,10 +82,9 @@ class ReleaseJudge:
             )
             self.findings.append(self.with_debt_of(released))
 
-    def entry_stored(self, page: Page, cpu: Cpu, dfn: Dfn, step: int) -> None:
+    def entry_stored(self, page: Page, cpu: Cpu, domain: Domain, dfn: Dfn, step: int) -> None:
         """Note a store to a table that its domain had lost."""
-        if page.table is not None and page.freed is not None:
-            domain, _ = page.table
+        if page.freed is not None:
             self.findings.append(FreedTable(cpu.name, step, domain.number, dfn, page.mfn, *page.freed))
 
     def overrun(self, cpu: Cpu, array: str, count: int) -> None:
@@ -95,7 +94,9 @@ class ReleaseJudge:
     def with_debt_of(self, released: Stale) -> Stale:
         """Return a release with the debt that was found before it for the same page; that one is reported no more."""
         for owed in list(self.findings):
-            if isinstance(owed, Stale) and owed.promise == "owed" and owed.page == released.page:
+            if not (isinstance(owed, Stale) and owed.promise == "owed"):
+                continue
+            if (owed.page, owed.change) == (released.page, released.change):
                 self.findings.remove(owed)
                 released = attrs.evolve(released, debt=owed.debt)
         return released

@@ -74,6 +74,5 @@ def signature(finding: Finding, trace: Trace) -> Signature:
 def stale(finding: Stale, trace: Trace) -> Facts:
     """Return what makes a stale translation the same."""
     check = f"owed: {finding.payment.value}" if finding.payment else finding.promise
-    changed = finding.replaced.overwritten if finding.replaced else None
-    owed_by = trace.agent_of(changed).name if changed else finding.agent
+    owed_by = trace.agent_of(finding.change).name if finding.change else finding.agent
     return (check, finding.domain, finding.dfn, finding.frame, finding.unit, owed_by)

@@ -17,7 +17,7 @@ def untold(record: CallRecord, step: int) -> Finding | None:
     call = (record.cpu.name, record.call, step, record.domain.number, record.dfn, record.page_count)
     if record.result == OK and record.failures:
         return LostError(*call, record.failures[0])
-    if record.call not in {"map", "unmap"} or record.is_refused:
+    if record.call not in {"map", "unmap"}:
         return None
     if record.result == OK:
         pages = (offset(record.dfn, i) for i in range(record.page_count))
@@ -30,8 +30,8 @@ def untold(record: CallRecord, step: int) -> Finding | None:
 def is_done(record: CallRecord, dfn: Dfn) -> bool:
     """Whether a call has left a page, or found it, as it was to be."""
     update = record.updates.get(dfn)
-    if update is None:
-        return False
+    if update is None or dfn in record.refused:
+        return dfn in record.refused
     entry = decode_pte(update.new, 1)
     if record.mapped is None:
         return entry is None

@@ -33,13 +33,13 @@ PRESENT = 1
 
 
 class HandOver(Operation[None]):
-    """Let another domain's driver program a device (Xen: the device moves to that domain's list)."""
+    """Let a domain's driver program a device, or nobody's (Xen: the device moves to that domain's list)."""
 
     __slots__ = ("device", "domain")
 
     event = "device.hand_over"
 
-    def __init__(self, device: Device, domain: Domain) -> None:
+    def __init__(self, device: Device, domain: int | None) -> None:
         self.device = device
         self.domain = domain
 
@@ -47,10 +47,10 @@ class HandOver(Operation[None]):
         yield self.device.driver_access(Kind.WRITE)
 
     def perform(self, step: int) -> None:
-        self.device.driven_by = self.domain.number
+        self.device.driven_by = self.domain
 
     def describe(self) -> tuple[str, Mapping[str, Any]]:
-        return self.event, {"bdf": self.device.bdf, "domain": self.domain.number}
+        return self.event, {"bdf": self.device.bdf, "domain": self.domain}
 
 
 class FindOthers(Operation[bool]):
@@ -117,6 +117,7 @@ class Assignment:
             await self.write_context(cpu, device, [(1, entry >> 64), (0, entry & WORD_MASK)])
         result = await self.flush(cpu, iommu, 0, device, non_present=True)
         await domain.iommu_bitmap.set(iommu.index)
+        await HandOver(device, domain.number)
         return result
 
     async def detach(self, cpu: Cpu, domain: Domain, device: Device) -> int:
@@ -136,21 +137,22 @@ class Assignment:
             if did is None:
                 return EINVAL
             result = await self.flush(cpu, iommu, did, device, non_present=False)
-        if result != OK or await FindOthers(domain, device, self.devices.values()):
-            return result
+        if result == OK and not await FindOthers(domain, device, self.devices.values()):
+            await self.clean_up(domain, iommu)
+        await HandOver(device, None)
+        return result
+
+    async def clean_up(self, domain: Domain, iommu: VtdIommu) -> None:
+        """Free a domain's id on a unit that translates for it no more (Xen: cleanup_domid_map)."""
         await domain.iommu_bitmap.clear(iommu.index)
         did = await iommu.domids.find(domain.number)
         if did is not None:
             await iommu.domids.give_back(did, map_first=Fix.XSA_399 in self.driver.fixes)
-        return OK
 
     async def reassign(self, cpu: Cpu, source: Domain, target: Domain, device: Device) -> int:
         """Give a device of one domain to another (Xen: reassign_device_ownership)."""
         result = await self.detach(cpu, source, device)
-        if result != OK:
-            return result
-        await HandOver(device, target)
-        return await self.attach(cpu, target, device)
+        return result or await self.attach(cpu, target, device)
 
     async def flush(self, cpu: Cpu, iommu: VtdIommu, did: int, device: Device, *, non_present: bool) -> int:
         """Flush the context cache and then the IOTLB: a request in flight may refill this through the old entry."""

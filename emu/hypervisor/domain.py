@@ -12,7 +12,7 @@ from emu.devices import Device
 from emu.engine import Space, Variable
 from emu.hypervisor.bitmaps import Bitmap
 from emu.hypervisor.ops import IommuOps
-from emu.units import Dfn, Maddr, Mfn
+from emu.units import Dfn, Maddr, Mfn, frame_address
 
 if TYPE_CHECKING:
     from emu.hypervisor.pages import Pages
@@ -39,8 +39,9 @@ class Domain:
 
     Attributes:
         owner: under which number it has page-table frames of its own.
-        pgd: its highest page table.
         levels: how many levels of tables it has.
+        pgd: its highest page table.
+        tables: the frames of all its page tables (Xen: arch.pgtables.list).
         pages: the frames of the machine.
         devices: assigned to it before the first step.
         is_dying: it is being destroyed.
@@ -54,10 +55,11 @@ class Domain:
 
     number: int
     owner: int
-    pgd: Maddr
     levels: int
     ops: IommuOps
     pages: "Pages" = attrs.field(repr=False)
+    pgd: Maddr = attrs.field(init=False)
+    tables: list[Mfn] = attrs.field(factory=list)
     devices: list[Device] = attrs.field(factory=list)
     is_crashed: bool = False
     is_dying: Variable[bool] = attrs.field(init=False)
@@ -69,6 +71,7 @@ class Domain:
     installed: "dict[Mfn, SortedSet[Dfn]]" = attrs.field(factory=dict)
 
     def __attrs_post_init__(self) -> None:
+        self.pgd = frame_address(self.pages.add_table(self, Dfn(0)))
         self.mapping_lock = SpinLock(f"d{self.number}.mapping_lock")
         self.p2m_lock = SpinLock(f"d{self.number}.p2m_lock")
         self.is_dying = Variable(f"d{self.number}.is_dying", value=False)

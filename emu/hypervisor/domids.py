@@ -72,7 +72,7 @@ class DomainIds:
         return did
 
     async def give_back(self, did: int, *, map_first: bool) -> None:
-        """Free an id (Xen: cleanup_domid_map). No lock is held.
+        """Free an id (Xen: at the end of cleanup_domid_map). No lock is held.
 
         Args:
             map_first: it leaves the map before it can be taken again (XSA-399).

@@ -53,7 +53,7 @@ class Hooks:
             try:
                 result, flush_type = await self.driver.map_page(cpu, domain, dfn, mfn, flags)
             except DomainIsDyingError:
-                record_refusal(cpu)
+                record_refusal(cpu, dfn)
         return noted(cpu, "map_page", dfn, result), flush_type
 
     async def unmap_page(self, cpu: Cpu, domain: Domain, dfn: Dfn) -> tuple[int, FlushType]:

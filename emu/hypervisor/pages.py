@@ -17,7 +17,7 @@ from emu.engine import Access, Kind, Operation, Space
 from emu.errors import ScenarioError
 from emu.hypervisor.domain import Domain
 from emu.memory import WORDS, WORDS_OF_FRAME, Memory, word_number
-from emu.units import Dfn, Maddr, Mfn, frame_address
+from emu.units import Dfn, Mfn, frame_address
 
 PAGES: Space = ("page",)
 """Frames as shared objects: owner and references, numbered by mfn."""
@@ -34,7 +34,7 @@ class Page:
         owner: the domain that it belongs to; None while it is free.
         references: how many there are; the frame is free at 0.
         generation: how often it has got an owner.
-        table: the domain whose page table it is or last was, and a page that is looked up in it; None of other frames.
+        table: the domain whose page table it is, or was until it was freed, and a page that is looked up in it.
         freed: who has freed it last, and at which step.
     """
 
@@ -55,8 +55,8 @@ class OwnerJudge(Protocol):
     def owner_changes(self, page: Page, cpu: Cpu, call: str, step: int) -> None:
         """Judge the frame at the step at which it was freed or given to `page.owner`."""
 
-    def entry_stored(self, page: Page, cpu: Cpu, dfn: Dfn, step: int) -> None:
-        """Learn that a CPU has stored an entry for a page of `page.table`'s domain, which had lost that table."""
+    def entry_stored(self, page: Page, cpu: Cpu, domain: Domain, dfn: Dfn, step: int) -> None:
+        """Learn that a CPU has stored an entry for a page of a domain into a frame that is no table of its any more."""
 
     def overrun(self, cpu: Cpu, array: str, count: int) -> None:
         """Learn that a CPU has stored so many references into an array that has no room for them."""
@@ -79,19 +79,12 @@ class Pages:
         """Have a domain own a frame before the first step."""
         self.frames[mfn] = Page(mfn, owner)
 
-    def allocate_table(self, domain: Domain, dfn: Dfn) -> Maddr:
-        """Return the address of a zeroed frame for a page table of a domain, in which a dfn is looked up."""
+    def add_table(self, domain: Domain, dfn: Dfn) -> Mfn:
+        """Return a zeroed frame for a page table of a domain, in which a dfn is looked up. Without a step."""
         mfn = self.memory.allocate_table(domain.owner)
-        self.add_table(mfn, domain, dfn)
-        return frame_address(mfn)
-
-    def add_table(self, mfn: Mfn, domain: Domain, dfn: Dfn) -> None:
-        """Have a domain own the frame of a page table."""
         self.frames[mfn] = Page(mfn, domain, table=(domain, dfn))
-
-    def tables(self, domain: Domain) -> list[Mfn]:
-        """Return the frames of a domain's page tables, the oldest first, without a step."""
-        return [page.mfn for page in self.frames.values() if page.owner is domain and page.table is not None]
+        domain.tables.append(mfn)
+        return mfn
 
     def page(self, mfn: Mfn) -> Page:
         """Return a frame.
@@ -188,6 +181,78 @@ class PutPage(Operation[bool]):
         return "page.put", {"mfn": self.page.mfn, "references": self.left}
 
 
+def tables_access(domain: Domain, kind: Kind) -> Access:
+    """Return the access to the list of a domain's page tables."""
+    return Access.to(("page_tables", f"d{domain.number}"), 0, kind)
+
+
+class AllocateTable(Operation[Mfn]):
+    """Give a domain a frame for a page table (Xen: iommu_alloc_pgtable)."""
+
+    __slots__ = ("dfn", "domain", "mfn")
+
+    event = "table.allocate"
+
+    def __init__(self, domain: Domain, dfn: Dfn) -> None:
+        self.domain = domain
+        self.dfn = dfn
+        self.mfn = Mfn(0)
+
+    def accesses(self) -> Iterable[Access]:
+        return (tables_access(self.domain, Kind.WRITE),)
+
+    def perform(self, step: int) -> Mfn:
+        self.mfn = self.domain.pages.add_table(self.domain, self.dfn)
+        return self.mfn
+
+    def describe(self) -> tuple[str, Mapping[str, Any]]:
+        return self.event, {"mfn": self.mfn, "domain": self.domain.number}
+
+
+class ListTables(Operation[list[Mfn]]):
+    """Return a domain's page tables, the oldest first."""
+
+    __slots__ = ("count", "domain")
+
+    event = "table.list"
+
+    def __init__(self, domain: Domain) -> None:
+        self.domain = domain
+        self.count = 0
+
+    def accesses(self) -> Iterable[Access]:
+        return (tables_access(self.domain, Kind.READ),)
+
+    def perform(self, step: int) -> list[Mfn]:
+        self.count = len(self.domain.tables)
+        return list(self.domain.tables)
+
+    def describe(self) -> tuple[str, Mapping[str, Any]]:
+        return self.event, {"domain": self.domain.number, "tables": self.count}
+
+
+class QueueTable(Operation[None]):
+    """Take a page table from its domain's list: whoever does so will free it (Xen: iommu_queue_free_pgtable)."""
+
+    __slots__ = ("domain", "mfn")
+
+    event = "table.queue"
+
+    def __init__(self, domain: Domain, mfn: Mfn) -> None:
+        self.domain = domain
+        self.mfn = mfn
+
+    def accesses(self) -> Iterable[Access]:
+        return (tables_access(self.domain, Kind.WRITE),)
+
+    def perform(self, step: int) -> None:
+        if self.mfn in self.domain.tables:
+            self.domain.tables.remove(self.mfn)
+
+    def describe(self) -> tuple[str, Mapping[str, Any]]:
+        return self.event, {"mfn": self.mfn, "domain": self.domain.number}
+
+
 class AllocatePage(Operation[Mfn]):
     """Give a free frame to a domain, and zero it."""
 
@@ -218,6 +283,7 @@ class AllocatePage(Operation[Mfn]):
         self.mfn = page.mfn
         self.pages.memory.zero(page.mfn, step)
         self.pages.judge.owner_changes(page, self.cpu, "alloc_domheap_page", step)
+        page.table = None
         return page.mfn
 
     def describe(self) -> tuple[str, Mapping[str, Any]]:

@@ -11,7 +11,12 @@ from emu.units import Dfn, Mfn
 
 
 class Update(NamedTuple):
-    """A leaf that a call stored, or found under the lock and left alone (old equals new)."""
+    """A leaf that a call stored, or found under the lock and left alone (old equals new).
+
+    Attributes:
+        old: what stood there when the call first looked.
+        step: at which the call last stored or found it.
+    """
 
     dfn: Dfn
     old: int
@@ -41,7 +46,7 @@ class CallRecord:
         mapped: the first frame and the permissions of a map.
         returned: the step of the return; 0 before that.
         result: what the caller was told; meaningful once the call has returned.
-        is_refused: the domain is dying, and nothing was done.
+        refused: pages at which nothing was done, for the domain is dying.
         flag_is_left_set: the flag was still set when the hypercall ended.
         is_continued: the hypercall ended with a continuation.
         is_deferred: a map or an unmap returned with its CPU's iommu_dont_flush_iotlb set.
@@ -59,7 +64,7 @@ class CallRecord:
     failures: list[HookFailure] = attrs.field(factory=list)
     returned: int = 0
     result: int = 0
-    is_refused: bool = False
+    refused: set[Dfn] = attrs.field(factory=set)
     is_deferred: bool = False
     flag_is_left_set: bool = False
     is_continued: bool = False
@@ -78,7 +83,8 @@ def record_update(cpu: Cpu, domain: Domain, dfn: Dfn, old: int, new: int) -> Non
     domain.known_dfns.add(dfn)
     record = cpu.peek(open_call)
     if record is not None:
-        record.updates[dfn] = Update(dfn, old, new, cpu.trace.step)
+        first = record.updates.get(dfn)
+        record.updates[dfn] = Update(dfn, old if first is None else first.old, new, cpu.trace.step)
 
 
 def record_failure(cpu: Cpu, hook: str, dfn: Dfn, result: int) -> None:
@@ -88,8 +94,8 @@ def record_failure(cpu: Cpu, hook: str, dfn: Dfn, result: int) -> None:
         record.failures.append(HookFailure(hook, dfn, result, cpu.trace.step))
 
 
-def record_refusal(cpu: Cpu) -> None:
-    """Note that a call does nothing because its domain is dying."""
+def record_refusal(cpu: Cpu, dfn: Dfn) -> None:
+    """Note that a call does nothing at a page because its domain is dying."""
     record = cpu.peek(open_call)
     if record is not None:
-        record.is_refused = True
+        record.refused.add(dfn)

@@ -9,7 +9,7 @@ import attrs
 from emu.cpus import Cpu, PerCpu
 from emu.hypervisor.domain import Domain
 from emu.hypervisor.fixes import Fix
-from emu.hypervisor.pages import Pages
+from emu.hypervisor.pages import ListTables, Pages, QueueTable
 from emu.hypervisor.vtd import StoreEntry, VtdDriver, iommu_flush_cache_entry
 from emu.iommus.translation import LEVEL_BITS, entry_address
 from emu.iommus.vtd.formats import decode_pte
@@ -47,6 +47,7 @@ class PageTables:
                     return False
             await StoreEntry(cpu, domain, dfn, LEAF_TABLE, address, 0)
             await iommu_flush_cache_entry(cpu, self.driver, address)
+            await QueueTable(domain, address_frame(table))
         if not cpu.peek(free_pgt_list):
             cpu.raise_softirq(self.free_queued)
         cpu.poke(free_pgt_list, (*cpu.peek(free_pgt_list), address_frame(table)))
@@ -81,5 +82,6 @@ class PageTables:
         if Fix.DYING in self.driver.fixes:
             async with domain.mapping_lock.held(cpu):
                 pass
-        for mfn in reversed(self.pages.tables(domain)):
+        for mfn in reversed(await ListTables(domain)):
+            await QueueTable(domain, mfn)
             await self.pages.put(cpu, mfn)

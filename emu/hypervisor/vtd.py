@@ -16,7 +16,7 @@ from emu.hypervisor.domids import DomainIds
 from emu.hypervisor.faults import Fault, Faults
 from emu.hypervisor.fixes import AS_OF_2018, Fix
 from emu.hypervisor.ops import ENOMEM, ETIMEDOUT, INVALID_DFN, OK, DomainIsDyingError
-from emu.hypervisor.pages import PAGES
+from emu.hypervisor.pages import PAGES, AllocateTable
 from emu.hypervisor.records import record_failure, record_update
 from emu.iommus.translation import entry_address
 from emu.iommus.vtd.formats import (
@@ -33,7 +33,7 @@ from emu.iommus.vtd.formats import (
 from emu.iommus.vtd.queue import ReadTail, WriteTail
 from emu.iommus.vtd.unit import VtdUnit
 from emu.memory import WORDS, DrainWriteBuffer, Store, WriteBack, word_number
-from emu.units import WORD_BYTES, Dfn, Maddr, Mfn, address_frame
+from emu.units import WORD_BYTES, Dfn, Maddr, Mfn, address_frame, frame_address
 
 QINVAL_STAT_INIT = 0
 QINVAL_STAT_DONE = 1
@@ -159,7 +159,7 @@ async def addr_to_dma_page_maddr(cpu: Cpu, driver: VtdDriver, domain: Domain, df
             if await driver.faults.strike(cpu, Fault.ALLOCATION):
                 cpu.note("fault.inject", dfn=dfn, result=ENOMEM)
                 return None
-            table = domain.pages.allocate_table(domain, dfn)
+            table = frame_address(await AllocateTable(domain, dfn))
             for word in (table, table | READ, table | READ | WRITE):
                 await StoreEntry(cpu, domain, dfn, level, address, word)
             await iommu_flush_cache_entry(cpu, driver, address)
@@ -193,8 +193,8 @@ class StoreEntry(Store):
             yield Access.to(INSTALLED, address_frame(entry.address), Kind.COMMUTE)
 
     def perform(self, step: int) -> int:
-        if self.page.owner is not self.domain:
-            self.domain.pages.judge.entry_stored(self.page, self.cpu, self.dfn, step)
+        if self.page.owner is not self.domain or self.page.table is None:
+            self.domain.pages.judge.entry_stored(self.page, self.cpu, self.domain, self.dfn, step)
         return super().perform(step)
 
 

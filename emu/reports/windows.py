@@ -59,7 +59,7 @@ class Statistics:
 
     Attributes:
         windows: in the order in which they opened.
-        over_flushed: entries that invalidations dropped although nothing in them had been replaced.
+        over_flushed: entries that invalidations dropped although nothing in them had been replaced before.
         lock_held: steps for which mapping_locks were held, all together.
         lock_cycles: the same in cycles.
     """

@@ -4,7 +4,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from emu.checks.findings import Finding, FindingKind, Stale
+from emu.checks.findings import Finding, FindingKind, Payment, Stale
+from emu.checks.signatures import signature
 from emu.cpus import Cpu
 from emu.errors import ModelError
 from emu.hypervisor.domain import Domain
@@ -63,6 +64,11 @@ async def flush_other_domain(machine: Machine, cpu: Cpu) -> None:
 
 async def flush_nothing(machine: Machine, cpu: Cpu) -> None:
     pass
+
+
+async def flush_wrong_page_and_other_domain(machine: Machine, cpu: Cpu) -> None:
+    await flush_wrong_page(machine, cpu)
+    await flush_other_domain(machine, cpu)
 
 
 PAYMENTS = pytest.mark.parametrize(
@@ -329,3 +335,169 @@ def test_without_the_flag_a_hypercall_owes_nothing(execute: Execute, order: int)
 
     assert execute(machine) == []
     assert "hypercall.settle" not in {event.name for event in machine.trace.events()}
+
+
+def payments(findings: list[Finding]) -> list[Payment | None]:
+    owed_pages(findings)
+    return [finding.payment for finding in findings if isinstance(finding, Stale)]
+
+
+@pytest.mark.parametrize(
+    ("later", "payment"),
+    [
+        (flush_page, Payment.LATE),
+        (flush_both_pages, Payment.LATE),
+        (flush_domain, Payment.LATE),
+        (flush_wrong_page, Payment.NEVER),
+        (flush_other_domain, Payment.NEVER),
+        (flush_nothing, Payment.NEVER),
+    ],
+)
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_debt_is_paid_late_by_whoever_flushes_its_page_after_the_hypercall_and_otherwise_never(
+    execute: Execute, later: Pay, payment: Payment, number: int
+) -> None:
+    machine = machine_of()
+    ended = machine.signal("ended")
+
+    @machine.cpu(0)
+    async def batch(cpu: Cpu) -> None:
+        async with cpu.hypercall("batch"):
+            await replace_deferred(machine, cpu)
+        await ended.send()
+        if number == 0:
+            await later(machine, cpu)
+
+    @machine.cpu(1)
+    async def payer(cpu: Cpu) -> None:
+        await ended.wait()
+        if number == 1:
+            await later(machine, cpu)
+
+    assert payments(execute(machine)) == [payment]
+
+
+@pytest.mark.parametrize(
+    ("pay", "payment"),
+    [
+        (flush_wrong_page, Payment.WRONG_RANGE),
+        (flush_wrong_page_and_other_domain, Payment.WRONG_RANGE),
+        (flush_other_domain, Payment.WRONG_DOMAIN),
+        (flush_nothing, Payment.NEVER),
+    ],
+)
+def test_the_signature_of_a_debt_says_what_whoever_owed_it_has_flushed_instead(
+    execute: Execute, pay: Pay, payment: Payment
+) -> None:
+    machine = machine_of()
+
+    @machine.cpu(0)
+    async def batch(cpu: Cpu) -> None:
+        async with cpu.hypercall("batch"):
+            await replace_deferred(machine, cpu)
+            await pay(machine, cpu)
+
+    (finding,) = execute(machine)
+    assert signature(finding, machine.trace).check == f"owed: {payment.value}"
+
+
+@pytest.mark.parametrize("is_late", [True, False])
+def test_the_signature_of_a_debt_tells_late_from_never(execute: Execute, is_late: bool) -> None:
+    machine = machine_of()
+
+    @machine.cpu(0)
+    async def batch(cpu: Cpu) -> None:
+        async with cpu.hypercall("batch"):
+            await replace_deferred(machine, cpu)
+        if is_late:
+            await flush_page(machine, cpu)
+
+    (finding,) = execute(machine)
+    assert signature(finding, machine.trace).check == ("owed: late" if is_late else "owed: never")
+
+
+@pytest.mark.parametrize("before", [flush_page, flush_wrong_page, flush_other_domain])
+def test_a_flush_from_before_the_call_that_put_its_own_off_is_no_attempt_to_pay(execute: Execute, before: Pay) -> None:
+    machine = machine_of()
+
+    @machine.cpu(0)
+    async def batch(cpu: Cpu) -> None:
+        async with cpu.hypercall("batch"):
+            await before(machine, cpu)
+            await replace_deferred(machine, cpu)
+
+    assert payments(execute(machine)) == [Payment.NEVER]
+
+
+@pytest.mark.parametrize("pay", [flush_wrong_page, flush_other_domain])
+def test_what_another_cpu_flushes_is_no_attempt_to_pay(execute: Execute, pay: Pay) -> None:
+    machine = machine_of()
+    replaced, flushed = machine.signal("replaced"), machine.signal("flushed")
+
+    @machine.cpu(0)
+    async def batch(cpu: Cpu) -> None:
+        async with cpu.hypercall("batch"):
+            await replace_deferred(machine, cpu)
+            await replaced.send()
+            await flushed.wait()
+
+    @machine.cpu(1)
+    async def other(cpu: Cpu) -> None:
+        await replaced.wait()
+        await pay(machine, cpu)
+        await flushed.send()
+
+    assert payments(execute(machine)) == [Payment.NEVER]
+
+
+@pytest.mark.parametrize("is_released", [True, False])
+@pytest.mark.parametrize("pay", [flush_nothing, flush_wrong_page])
+def test_a_debt_whose_frame_is_released_after_the_hypercall_is_reported_once_as_released_and_named(
+    execute: Execute, pay: Pay, is_released: bool
+) -> None:
+    machine = Machine(Description())
+    domain = machine.domain(1, devices=("00:1f.0",))
+    old = machine.allocate(domain=domain)
+    machine.premap(domain, G, old)
+    owed: list[Finding] = []
+
+    @machine.cpu(0)
+    async def batch(cpu: Cpu) -> None:
+        async with cpu.hypercall("batch"):
+            await replace_deferred(machine, cpu)
+            await pay(machine, cpu)
+        owed.extend(machine.findings)
+        if is_released:
+            await machine.pages.put(cpu, old)
+
+    (finding,) = execute(machine)
+    assert owed_pages(owed) == [G]
+    assert isinstance(finding, Stale)
+    assert finding.kind is (FindingKind.RELEASED if is_released else FindingKind.OWED)
+    assert (finding.promise, finding.frame) == (finding.kind.value, old)
+    assert finding.debt is not None
+    assert (finding.debt.call, finding.debt.cpu.name, finding.debt.dfn) == ("map", "cpu0", G)
+    assert (finding.payment is None) is is_released
+    assert ("cpu0's deferred map owed it" in sentence(finding, machine.trace)) is is_released
+
+
+def test_a_release_replaces_only_the_debt_of_its_own_page(execute: Execute) -> None:
+    machine = Machine(Description())
+    domain = machine.domain(1, devices=("00:1f.0",))
+    frames = [machine.allocate(domain=domain) for _ in range(2)]
+    for page, frame in enumerate(frames):
+        machine.premap(domain, offset(G, page), frame)
+
+    @machine.cpu(0)
+    async def batch(cpu: Cpu) -> None:
+        async with cpu.hypercall("batch"):
+            for page in range(2):
+                await replace_deferred(machine, cpu, offset(G, page))
+        await machine.pages.put(cpu, frames[1])
+
+    findings = [finding for finding in execute(machine) if isinstance(finding, Stale)]
+    assert {(finding.kind, finding.dfn) for finding in findings} == {
+        (FindingKind.OWED, G),
+        (FindingKind.RELEASED, offset(G, 1)),
+    }
+    assert len(findings) == 2

@@ -120,7 +120,7 @@ def test_an_exhausted_exploration_says_how_many_traces_there_are_and_what_that_p
     status, out, err = emu("explore", "two_wait_for_mapping_lock")
     assert (status, err) == (0, "")
     assert out.splitlines() == [
-        "two_wait_for_mapping_lock: exhausted: all 6 traces executed (288 steps)",
+        "two_wait_for_mapping_lock: exhausted: all 6 traces executed (306 steps)",
         "",
         "two_wait_for_mapping_lock declares clean: proved for these parameters",
         "again: emu explore two_wait_for_mapping_lock",

@@ -11,6 +11,7 @@ from math import inf
 import attrs
 
 from emu.engine import Access, Kind, Space
+from emu.engine.execution import ReadRecorder
 from emu.iommus.requests import TableRead
 from emu.iommus.vtd.formats import (
     ContextEntry,
@@ -110,6 +111,12 @@ class ContextCache:
                 addresses.append(context_entry_address(table, source_id))
         words = [(WORDS, word_number(address) + half) for address in addresses for half in (0, 1)]
         return [*words, (self.completions, source_id)]
+
+    def record_reads(self, source_id: int, recorder: ReadRecorder) -> None:
+        """Note as read what decides which context entries a device may use."""
+        if recorder.is_on:
+            for space, number in self.reads(source_id):
+                recorder.read(space, number)
 
 
 def sources_covered(invalidation: ContextInvalidation) -> tuple[int, int]:

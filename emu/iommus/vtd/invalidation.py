@@ -84,7 +84,7 @@ class Begin(Operation[int]):
 class Remove(Operation[list[Request]]):
     """Drop the entries in a range, void walks that may not fill any more, and return the requests to drain."""
 
-    __slots__ = ("draining", "dropped", "range", "start", "step", "unit", "voided")
+    __slots__ = ("draining", "dropped", "range", "start", "unit", "voided")
 
     event = "iotlb.invalidate"
 
@@ -93,7 +93,7 @@ class Remove(Operation[list[Request]]):
         self.range = covered
         self.start = start
         self.dropped: list[IotlbEntry] = []
-        self.voided = self.draining = self.step = 0
+        self.voided = self.draining = 0
 
     def accesses(self) -> Iterable[Access]:
         iotlb, covered = self.unit.iotlb, self.range
@@ -105,7 +105,6 @@ class Remove(Operation[list[Request]]):
     def perform(self, step: int) -> list[Request]:
         unit, covered = self.unit, self.range
         dfns = (covered.tag, covered.dfn, covered.last)
-        self.step = step
         self.dropped = unit.iotlb.invalidate(*dfns)
         self.voided = unit.requests.void_walks(unit.memory, *dfns, self.start, leaf_only=covered.leaf_only)
         translated = unit.requests.translated(*dfns)
@@ -115,7 +114,7 @@ class Remove(Operation[list[Request]]):
     def describe(self) -> tuple[str, Mapping[str, Any]]:
         memory = self.unit.memory
         valid = [
-            entry for entry in self.dropped if not any(read.was_replaced(memory, self.step) for read in entry.reads)
+            entry for entry in self.dropped if not any(read.was_replaced(memory, self.start) for read in entry.reads)
         ]
         done = {"removed": len(self.dropped), "over_flushed": len(valid)}
         waiting = {"voided_walks": self.voided, "draining": self.draining}

@@ -44,7 +44,7 @@ class InvalidationQueue:
         at_once: executes what is posted at once, where the unit does.
         tail: IQT as an index: the slot that software fills next.
         count: how many slots were ever posted.
-        fetched: how many of them hardware has taken.
+        fetched_at: the step at which hardware has taken each slot.
         posted: latches "slot n is posted", n counted from the start and never wrapped.
         taken: latches "slot n is fetched", as far as anyone has asked.
         error: FSTS.IQE: hardware has met a descriptor that it cannot execute, and has stopped.
@@ -56,10 +56,15 @@ class InvalidationQueue:
     at_once: Engine | None = None
     tail: int = 0
     count: int = 0
-    fetched: int = 0
+    fetched_at: list[int] = attrs.field(factory=list)
     posted: dict[int, Latch] = attrs.field(factory=dict)
     taken: dict[int, Latch] = attrs.field(factory=dict)
     error: bool = False
+
+    @property
+    def fetched(self) -> int:
+        """How many slots hardware has taken."""
+        return len(self.fetched_at)
 
     @property
     def space(self) -> Space:
@@ -82,7 +87,7 @@ class InvalidationQueue:
             name = f"a free slot in {self.unit}'s invalidation queue"
             latch = self.taken[awaited] = Latch(name, self.fetch_access(awaited, Kind.READ))
             if self.fetched > awaited:
-                latch.set(0)
+                latch.set(self.fetched_at[awaited])
         return self.taken[awaited]
 
     def slot_access(self, slot: int, kind: Kind) -> Access:
@@ -184,7 +189,7 @@ class Fetch(Wait):
 
     def perform(self, step: int) -> None:
         self.descriptor = self.queue.descriptor(self.slot, self.memory)
-        self.queue.fetched += 1
+        self.queue.fetched_at.append(step)
         if self.slot in self.queue.taken:
             self.queue.taken[self.slot].set(step)
         self.queue.error = self.descriptor is None

@@ -1,0 +1,416 @@
+"""Each kind of finding, each payment and each release: a smallest program with it, and a twin, one thing different.
+
+Both are exhausted, so what shows the one and what does not show the other is said of every trace.
+"""
+
+import attrs
+import pytest
+
+from emu.checks.findings import FindingKind, Payment
+from emu.checks.signatures import Signature
+from emu.cpus import Cpu
+from emu.devices import Device
+from emu.explorations import ScenarioExploration
+from emu.hypervisor.domain import DOMID_IO, Domain
+from emu.hypervisor.fixes import Fix
+from emu.hypervisor.ops import ENOMEM, MapFlags, iommu_dont_flush_iotlb
+from emu.hypervisor.physmap import Form, Physmap
+from emu.hypervisor.v1.iommu import iommu_map
+from emu.machine import Machine
+from emu.runs import Verdict
+from emu.scenario import CLEAN, LATE, STALE_FAULT, Expect, Expectation, Scenario, scenario
+from emu.units import Dfn, Mfn, offset
+
+BDF = "00:1f.0"
+G = Dfn(0x30)
+H = offset(G, 1)
+
+OLD = Mfn(0x180002)
+"""The first frame that a scenario allocates."""
+
+TABLE = Mfn(0x101003)
+"""The table of leaves of the first domain."""
+
+
+def breaks(kind: FindingKind) -> Expect:
+    """Declare a kind of finding unless the program is repaired."""
+
+    def expected(*, repaired: bool, **_: object) -> Expectation:
+        return CLEAN if repaired else Expectation(kind)
+
+    return expected
+
+
+def mapped(m: Machine) -> Domain:
+    """Return a domain with a device and a page, of which it owns the frame."""
+    domain = m.domain(1, devices=(BDF,))
+    m.premap(domain, G, m.allocate(domain=domain))
+    return domain
+
+
+async def put_off(m: Machine, cpu: Cpu, domain: Domain, new: Mfn) -> None:
+    """Replace the page, and leave its flush to the end of the hypercall."""
+    await cpu.write(iommu_dont_flush_iotlb, True)
+    await m.hypervisor.map(cpu, domain, G, new)
+    await cpu.write(iommu_dont_flush_iotlb, False)
+
+
+@scenario(expect=breaks(FindingKind.STALE), sequential=True)
+def unmap_claims_nothing_was_there(m: Machine, *, repaired: bool = False) -> None:
+    """The flush of an unmap is told that the entry was not present."""
+    domain = mapped(m)
+    if not repaired:
+        m.driver.fixes.remove(Fix.XSA_78)
+
+    @m.cpu(0)
+    async def unmapper(cpu: Cpu) -> None:
+        await m.hypervisor.unmap(cpu, domain, G)
+
+
+@scenario(expect=lambda *, order, **_: CLEAN if order else STALE_FAULT, sequential=True)
+def first_map(m: Machine, *, order: int = 0) -> None:
+    """A unit that caches faults is asked to drop one under domain id 0; the flush of several pages names the domain."""
+    domain, new = m.domain(1, devices=(BDF,)), m.allocate(page_order=1)
+
+    @m.cpu(0)
+    async def mapper(cpu: Cpu) -> None:
+        await m.hypervisor.map(cpu, domain, G, new, page_order=order)
+
+
+@scenario(expect=breaks(FindingKind.LOST_ERROR), sequential=True)
+def map_without_memory(m: Machine, *, repaired: bool = False) -> None:
+    """The result of v1's flush replaces that of the hook, which fails on the page or on its neighbour."""
+    domain, new = m.domain(1, devices=(BDF,)), m.allocate()
+    m.fail_hook("map_page", H if repaired else G, ENOMEM)
+
+    @m.cpu(0)
+    async def mapper(cpu: Cpu) -> None:
+        await m.hypervisor.map(cpu, domain, G, new)
+
+
+@scenario(expect=breaks(FindingKind.NOT_ROLLED_BACK), sequential=True)
+def roll_back_fails(m: Machine, *, repaired: bool = False) -> None:
+    """A map fails on its second page and takes back the first; an unmap fails on the first or on the second."""
+    domain, new = m.domain(1, devices=(BDF,)), m.allocate(page_order=1)
+    m.fail_hook("map_page", H, ENOMEM)
+    m.fail_hook("unmap_page", H if repaired else G, ENOMEM)
+
+    @m.cpu(0)
+    async def mapper(cpu: Cpu) -> None:
+        await m.hypervisor.map(cpu, domain, G, new, page_order=1)
+
+
+@scenario(expect=breaks(FindingKind.WRONG_RESULT), sequential=True)
+def map_enters_another_frame(m: Machine, *, repaired: bool = False) -> None:
+    """The wrapper enters the frame that it was given, or the next one."""
+    domain, new = m.domain(1, devices=(BDF,)), m.allocate(page_order=1)
+
+    async def enter(cpu: Cpu, domain: Domain, dfn: Dfn, mfn: Mfn, page_order: int, flags: MapFlags) -> int:
+        return await iommu_map(cpu, domain, dfn, mfn if repaired else Mfn(mfn + 1), page_order, flags)
+
+    m.hypervisor = attrs.evolve(m.hypervisor, revision=attrs.evolve(m.hypervisor.revision, map=enter))
+
+    @m.cpu(0)
+    async def mapper(cpu: Cpu) -> None:
+        await m.hypervisor.map(cpu, domain, G, new)
+
+
+@scenario(expect=breaks(FindingKind.DEADLOCK), sequential=True)
+def waits_for_itself(m: Machine, *, repaired: bool = False) -> None:
+    """A CPU waits for what only it could say."""
+    signal = m.signal("go")
+
+    @m.cpu(0)
+    async def waiter(cpu: Cpu) -> None:
+        if repaired:
+            await signal.send()
+        await signal.wait()
+
+
+@scenario(expect=lambda *, drain, **_: CLEAN if drain else LATE)
+def write_in_flight(m: Machine) -> None:
+    """A device writes a page that a CPU unmaps; a unit that drains lets the CPU wait for the write."""
+    domain = mapped(m)
+
+    @m.cpu(0)
+    async def unmapper(cpu: Cpu) -> None:
+        await m.hypervisor.unmap(cpu, domain, G)
+
+    @m.device(BDF)
+    async def writer(device: Device) -> None:
+        await device.write(G, 1)
+
+
+@scenario(expect=breaks(FindingKind.FREED_TABLE), sequential=True)
+def map_into_freed_tables(m: Machine, *, repaired: bool = False) -> None:
+    """A page is mapped in a domain that has lost its tables, by a driver that may look whether the domain is dying."""
+    domain = m.domain(1)
+    m.premap(domain, G, m.allocate())
+    new = m.allocate()
+    if repaired:
+        m.driver.fixes.add(Fix.DYING)
+
+    @m.cpu(0)
+    async def destroyer(cpu: Cpu) -> None:
+        await m.tables.free_all(cpu, domain)
+        await m.hypervisor.map(cpu, domain, H, new)
+
+
+@scenario(expect=breaks(FindingKind.OVERRUN), sequential=True)
+def two_moves_with_one_slot(m: Machine, *, repaired: bool = False) -> None:
+    """A pass over two pages has room for a reference to one, and ends with the first or with the second."""
+    domain = m.domain(1)
+    physmap = Physmap(m.hypervisor, m.pages, Form.XSA_355 if repaired else Form.XSA_346_PART_2, slots=1)
+    for dfn in (G, H):
+        m.premap(domain, dfn, m.allocate(domain=domain))
+
+    @m.cpu(0)
+    async def mover(cpu: Cpu) -> None:
+        await physmap.move_pages(cpu, domain, [(G, offset(G, 2)), (H, offset(H, 2))])
+
+
+@scenario(expect=breaks(FindingKind.FOREIGN))
+def device_moves_on(m: Machine, *, repaired: bool = False) -> None:
+    """A device that a guest has programmed is given to a domain that maps the page, or to one that maps nothing."""
+    other, quarantine = m.domain(0), m.domain(DOMID_IO)
+    m.premap(other, G, m.allocate())
+    guest = m.domain(1, devices=(BDF,))
+
+    @m.cpu(0)
+    async def toolstack(cpu: Cpu) -> None:
+        await m.assignment.reassign(cpu, guest, quarantine if repaired else other, m.devices[BDF])
+
+    @m.device(BDF)
+    async def writer(device: Device) -> None:
+        await device.write_programmed(G, 1)
+
+
+@scenario(expect=breaks(FindingKind.OWED), sequential=True)
+def paid_by_nobody(m: Machine, *, repaired: bool = False) -> None:
+    """A hypercall puts a flush off, and makes it or not."""
+    domain, new = mapped(m), m.allocate()
+
+    @m.cpu(0)
+    async def owing(cpu: Cpu) -> None:
+        async with cpu.hypercall("memory_op"):
+            await put_off(m, cpu, domain, new)
+            if repaired:
+                await m.hypervisor.flush(cpu, domain, G, pages=1)
+
+
+@scenario(expect=breaks(FindingKind.OWED), sequential=True)
+def paid_after_the_hypercall(m: Machine, *, repaired: bool = False) -> None:
+    """A hypercall puts a flush off, which is made before its end or after it."""
+    domain, new = mapped(m), m.allocate()
+
+    @m.cpu(0)
+    async def owing(cpu: Cpu) -> None:
+        async with cpu.hypercall("memory_op"):
+            await put_off(m, cpu, domain, new)
+            if repaired:
+                await m.hypervisor.flush(cpu, domain, G, pages=1)
+        if not repaired:
+            await m.hypervisor.flush(cpu, domain, G, pages=1)
+
+
+@scenario(expect=breaks(FindingKind.OWED), sequential=True)
+def paid_for_another_page(m: Machine, *, repaired: bool = False) -> None:
+    """A hypercall puts a flush off, and makes it for the page or for its neighbour."""
+    domain, new = mapped(m), m.allocate()
+
+    @m.cpu(0)
+    async def owing(cpu: Cpu) -> None:
+        async with cpu.hypercall("memory_op"):
+            await put_off(m, cpu, domain, new)
+            await m.hypervisor.flush(cpu, domain, G if repaired else H, pages=1)
+
+
+@scenario(expect=breaks(FindingKind.OWED), sequential=True)
+def paid_for_another_domain(m: Machine, *, repaired: bool = False) -> None:
+    """A hypercall puts a flush off, and makes it for the domain or for another one."""
+    domain, other, new = mapped(m), m.domain(2), m.allocate()
+
+    @m.cpu(0)
+    async def owing(cpu: Cpu) -> None:
+        async with cpu.hypercall("memory_op"):
+            await put_off(m, cpu, domain, new)
+            await m.hypervisor.flush(cpu, domain if repaired else other, G, pages=1)
+
+
+@scenario(expect=breaks(FindingKind.OWED), sequential=True)
+def paid_without_waiting(m: Machine, *, repaired: bool = False) -> None:
+    """A hypercall puts a flush off, and may give up waiting for it in the end."""
+    domain, new = mapped(m), m.allocate()
+    m.allow_faults(waits=0 if repaired else 1)
+
+    @m.cpu(0)
+    async def owing(cpu: Cpu) -> None:
+        async with cpu.hypercall("memory_op"):
+            await put_off(m, cpu, domain, new)
+            await m.hypervisor.flush(cpu, domain, G, pages=1)
+
+
+@scenario(expect=breaks(FindingKind.OWED), sequential=True)
+def left_to_a_later_pass(m: Machine, *, repaired: bool = False) -> None:
+    """A hypercall puts a flush off and ends with a continuation, before or after the flush."""
+    domain, new = mapped(m), m.allocate()
+
+    @m.cpu(0)
+    async def owing(cpu: Cpu) -> None:
+        async with cpu.hypercall("memory_op"):
+            await put_off(m, cpu, domain, new)
+            if repaired:
+                await m.hypervisor.flush(cpu, domain, G, pages=1)
+            cpu.create_continuation()
+
+
+@scenario(expect=breaks(FindingKind.RELEASED), sequential=True)
+def frame_freed(m: Machine, *, repaired: bool = False) -> None:
+    """A frame is freed while it is mapped, or after it was unmapped."""
+    domain = mapped(m)
+
+    @m.cpu(0)
+    async def owner(cpu: Cpu) -> None:
+        if repaired:
+            await m.hypervisor.unmap(cpu, domain, G)
+        await m.pages.put(cpu, OLD)
+
+
+@scenario(expect=breaks(FindingKind.RELEASED), sequential=True)
+def free_frame_allocated(m: Machine, *, repaired: bool = False) -> None:
+    """A domain enters a frame that is free, and that is allocated then for another domain or for itself."""
+    domain, other = m.domain(1, devices=(BDF,)), m.domain(2)
+    free = m.allocate(domain=domain)
+
+    @m.cpu(0)
+    async def allocator(cpu: Cpu) -> None:
+        await m.pages.put(cpu, free)
+        await m.hypervisor.map(cpu, domain, G, free)
+        await m.pages.allocate(cpu, domain if repaired else other)
+
+
+@scenario(expect=breaks(FindingKind.RELEASED), sequential=True)
+def frame_freed_by_its_next_owner(m: Machine, *, repaired: bool = False) -> None:
+    """A frame gets a new owner, who maps it and frees it, unmapped or still mapped."""
+    first, second = m.domain(1), m.domain(2, devices=(BDF,))
+    frame = m.allocate(domain=first)
+
+    @m.cpu(0)
+    async def owners(cpu: Cpu) -> None:
+        await m.pages.put(cpu, frame)
+        await m.hypervisor.map(cpu, second, G, await m.pages.allocate(cpu, second))
+        if repaired:
+            await m.hypervisor.unmap(cpu, second, G)
+        await m.pages.put(cpu, frame)
+
+
+@scenario(expect=breaks(FindingKind.RELEASED), sequential=True)
+def table_freed(m: Machine, *, repaired: bool = False) -> None:
+    """A table that was emptied and taken out is freed before the page is flushed once more, or after it."""
+    domain = mapped(m)
+
+    @m.cpu(0)
+    async def owner(cpu: Cpu) -> None:
+        await m.hypervisor.unmap(cpu, domain, G)
+        await m.tables.take_out(cpu, domain, G)
+        if repaired:
+            await m.hypervisor.flush(cpu, domain, G, pages=1)
+        await cpu.process_pending_softirqs()
+
+
+@attrs.frozen
+class Pair:
+    """A program, what it shows, and the parameters of the program and of its twin."""
+
+    scenario: Scenario
+    shown: Signature
+    fires: str = "repaired=false"
+    silent: str = "repaired=true"
+
+
+def owes(scenario: Scenario, payment: Payment) -> Pair:
+    """Return the pair of a program that does with a debt what the payment says."""
+    check = f"owed: {payment.value}"
+    return Pair(scenario, Signature(FindingKind.OWED, check, 1, G, OLD, "vtd0", "cpu0"))
+
+
+def releases(scenario: Scenario, domain: int = 1, frame: Mfn = OLD) -> Pair:
+    """Return the pair of a program that releases a frame."""
+    return Pair(scenario, Signature(FindingKind.RELEASED, "released", domain, G, frame, "vtd0", "cpu0"))
+
+
+PAIRS = [
+    Pair(unmap_claims_nothing_was_there, Signature(FindingKind.STALE, "unmapped", 1, G, OLD, "vtd0", "cpu0")),
+    Pair(
+        first_map,
+        Signature(FindingKind.STALE_FAULT, "mapped", 1, G, None, "vtd0", "cpu0"),
+        "order=0 caching_mode=true",
+        "order=1 caching_mode=true",
+    ),
+    Pair(map_without_memory, Signature(FindingKind.LOST_ERROR, "map: map_page", 1, G, None, None, "cpu0")),
+    Pair(
+        roll_back_fails,
+        Signature(FindingKind.NOT_ROLLED_BACK, "map", 1, G, None, None, "cpu0"),
+        "repaired=false revision=merged",
+        "repaired=true revision=merged",
+    ),
+    Pair(map_enters_another_frame, Signature(FindingKind.WRONG_RESULT, "map", 1, G, None, None, "cpu0")),
+    Pair(
+        waits_for_itself,
+        Signature(FindingKind.DEADLOCK, "cpu0 waits for the signal 'go'", None, None, None, None, None),
+    ),
+    Pair(
+        write_in_flight,
+        Signature(FindingKind.LATE, "unmap of cpu0", 1, G, OLD, "vtd0", BDF),
+        "drain=false",
+        "drain=true",
+    ),
+    Pair(map_into_freed_tables, Signature(FindingKind.FREED_TABLE, "freed by cpu0", 1, H, TABLE, None, "cpu0")),
+    Pair(
+        two_moves_with_one_slot,
+        Signature(FindingKind.OVERRUN, "the array of 1 references", None, None, None, None, "cpu0"),
+    ),
+    Pair(device_moves_on, Signature(FindingKind.FOREIGN, "programmed by domain 1", 0, G, OLD, "vtd0", BDF)),
+    owes(paid_by_nobody, Payment.NEVER),
+    owes(paid_after_the_hypercall, Payment.LATE),
+    owes(paid_for_another_page, Payment.WRONG_RANGE),
+    owes(paid_for_another_domain, Payment.WRONG_DOMAIN),
+    owes(paid_without_waiting, Payment.INEFFECTIVE),
+    owes(left_to_a_later_pass, Payment.CONTINUED),
+    releases(frame_freed),
+    releases(free_frame_allocated),
+    releases(frame_freed_by_its_next_owner, domain=2),
+    releases(table_freed, frame=TABLE),
+]
+EACH_PAIR = pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: pair.scenario.name)
+
+
+def explored(scenario: Scenario, parameters: str) -> ScenarioExploration:
+    done = ScenarioExploration(scenario.bind(dict(text.split("=") for text in parameters.split())), __file__)
+    done.on("direct")
+    assert done.failure is None
+    assert done.is_exhausted
+    return done
+
+
+@EACH_PAIR
+def test_the_program_shows_what_it_is_for_and_nothing_else(pair: Pair) -> None:
+    done = explored(pair.scenario, pair.fires)
+    assert list(done.causes) == [pair.shown]
+    assert done.verdict is Verdict.SHOWN
+
+
+@EACH_PAIR
+def test_its_twin_shows_nothing(pair: Pair) -> None:
+    done = explored(pair.scenario, pair.silent)
+    assert done.causes == {}
+    assert done.verdict is Verdict.PROVED
+
+
+def test_every_kind_of_finding_has_a_pair() -> None:
+    assert {pair.shown.kind for pair in PAIRS} == set(FindingKind) - {FindingKind.ILLEGAL}
+
+
+def test_every_payment_has_a_pair() -> None:
+    owed = {pair.shown.check for pair in PAIRS if pair.shown.kind is FindingKind.OWED}
+    assert owed == {f"owed: {payment.value}" for payment in Payment}
