@@ -1,6 +1,8 @@
 """Devices: what a PCI function does when it accesses memory by DMA.
 
-One access is a lookup in the IOTLB, on a miss a walk of one step a level and a fill, then the access itself.
+One access is a lookup in the IOTLB, on a miss a walk of one step a level and a fill, then the access itself. A device
+waits for its accesses to be made, but for a write that it posts: that is held in the root complex, which commits what
+it holds in order, and the device goes on.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,7 +10,8 @@ from typing import Any, Protocol
 
 import attrs
 
-from emu.engine import Access, Choose, Kind, Operation
+from emu.engine import Access, Choose, Kind, Latch, Operation, Wait
+from emu.errors import ScenarioError
 from emu.iommus.iotlb import DFN_MAX, Fill, FindRoom, IotlbEntry, Key, Lookup
 from emu.iommus.requests import Request
 from emu.iommus.vtd.unit import VtdUnit
@@ -130,6 +133,31 @@ class Fault(Operation[None]):
         return self.event, {"iommu": self.device.unit.name, "dfn": self.request.dfn, "access": access}
 
 
+class Post(Operation[None]):
+    """Leave a translated write to the root complex."""
+
+    __slots__ = ("device", "entry", "request", "slot", "value")
+
+    event = "dma.post"
+
+    def __init__(self, device: "Device", request: Request, entry: IotlbEntry | None, value: int) -> None:
+        self.device = device
+        self.request = request
+        self.entry = entry
+        self.value = value
+        self.slot = len(device.posted)
+
+    def accesses(self) -> Iterable[Access]:
+        return (self.device.posting(self.slot).touch._replace(kind=Kind.WRITE),)
+
+    def perform(self, step: int) -> None:
+        self.device.posted.append((self.request, self.entry, self.value))
+        self.device.posting(self.slot).set(step)
+
+    def describe(self) -> tuple[str, Mapping[str, Any]]:
+        return self.event, {"iommu": self.device.unit.name, "dfn": self.request.dfn}
+
+
 @attrs.define(eq=False)
 class Device:
     """A PCI function behind a unit.
@@ -138,12 +166,20 @@ class Device:
         bdf: its name, bus:device.function.
         watchers: the checks that are told of its accesses.
         driven_by: the domain whose driver programs it; None before it was given to one.
+        posted: the writes that it has left to the root complex, translated; None in place of a translation that faults.
+        postings: latches "so many writes were posted", as far as anyone has asked.
+        pushed: how many of them a read has pushed out.
+        may_post: there is an agent that commits them.
     """
 
     bdf: str
     unit: VtdUnit
     watchers: Sequence[Watcher] = ()
     driven_by: int | None = None
+    posted: list[tuple[Request, IotlbEntry | None, int]] = attrs.field(factory=list)
+    postings: dict[int, Latch] = attrs.field(factory=dict)
+    pushed: int = 0
+    may_post: bool = False
 
     @property
     def source_id(self) -> int:
@@ -158,13 +194,43 @@ class Device:
         """Return the access by which the end of a request is ordered with invalidations that would wait for it."""
         return self.unit.iotlb.access(request.dfn, request.dfn, Kind.READ, request.source_id)
 
+    def posting(self, slot: int) -> Latch:
+        """Return the latch that is set when write number `slot` is posted."""
+        if slot not in self.postings:
+            touch = Access.to(("posted", self.bdf), slot, Kind.READ)
+            self.postings[slot] = Latch(f"posted write {slot} of {self.bdf}", touch)
+        return self.postings[slot]
+
     async def read(self, dfn: Dfn) -> int | None:
-        """Read the first word of a page; None if the IOMMU faults the access."""
+        """Read the first word of a page; None if the IOMMU faults the access. Posted writes are pushed out before."""
+        while self.pushed < len(self.posted):
+            request, _, _ = self.posted[self.pushed]
+            self.pushed += 1
+            await Wait(request.committed)
         return await self.access(dfn, is_write=False, value=0)
 
     async def write(self, dfn: Dfn, value: int) -> bool:
         """Write the first word of a page; return whether the IOMMU let it through."""
         return await self.access(dfn, is_write=True, value=value & WORD_MAX) is not None
+
+    async def post(self, dfn: Dfn, value: int) -> None:
+        """Post a write of the first word of a page: once it is translated the device goes on.
+
+        Raises:
+            ScenarioError: if there is no agent that is the root complex.
+        """
+        if not self.may_post:
+            raise ScenarioError(f'{self.bdf} posts writes: say so, @m.device("{self.bdf}", posts=True)')
+        request = self.unit.requests.open(self.source_id, dfn, is_write=True)
+        await Post(self, request, await self.translate(request), value & WORD_MAX)
+
+    async def commit_posted(self) -> None:
+        """Be the root complex: commit what the device posts, in order."""
+        slot = 0
+        while True:
+            await Wait(self.posting(slot))
+            await self.finish(*self.posted[slot])
+            slot += 1
 
     async def write_programmed(self, dfn: Dfn, value: int) -> bool:
         """Have its driver program a write, and make that some time later; return whether the IOMMU let it through."""
@@ -177,20 +243,22 @@ class Device:
         Args:
             programmed_by: the domain on whose behalf it is, where that matters.
         """
-        unit = self.unit
-        request = unit.requests.open(self.source_id, dfn, is_write=is_write)
+        request = self.unit.requests.open(self.source_id, dfn, is_write=is_write)
         request.programmed_by = programmed_by
-        result: int | None = None
-        while not request.committed.is_set:
+        return await self.finish(request, await self.translate(request), value)
+
+    async def finish(self, request: Request, entry: IotlbEntry | None, value: int) -> int | None:
+        """Make an access that is translated, or fault it; translate it anew as often as it is recalled."""
+        while True:
+            result: int | None = None
+            if entry is not None and entry.permits(is_write=request.is_write):
+                result = await Commit(self, request, entry, value)
+            else:
+                await Fault(self, request, entry)
+            if request.committed.is_set:
+                return result
             request.is_recalled = False
             entry = await self.translate(request)
-            permitted = entry is not None and (entry.translation.write if is_write else entry.translation.read)
-            if entry is None or not permitted:
-                await Fault(self, request, entry)
-                result = None
-            else:
-                result = await Commit(self, request, entry, value)
-        return result
 
     async def translate(self, request: Request) -> IotlbEntry | None:
         """Find a request's translation, in the IOTLB or by walks; None where it faults."""

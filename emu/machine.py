@@ -232,15 +232,22 @@ class Machine:
         cpu = self.cpus.setdefault(number, Cpu(number, self.memory, self.trace))
         return Role(self, cpu, cpu.name, {"cpu": number})
 
-    def device(self, bdf: str) -> Role[Device]:
+    def device(self, bdf: str, *, posts: bool = False) -> Role[Device]:
         """Return a device, for the function that it is to run.
+
+        Args:
+            posts: it may post writes; the root complex that commits them is one more agent.
 
         Raises:
             ScenarioError: if it is not assigned to a domain.
         """
         if bdf not in self.devices:
             raise ScenarioError(f"device {bdf} belongs to no domain: name it among the devices of one")
-        return Role(self, self.devices[bdf], bdf, {"device": bdf})
+        device = self.devices[bdf]
+        if posts:
+            device.may_post = True
+            self.add_agent(Agent(f"{bdf} (root complex)", device.commit_posted, {"device": bdf}, is_daemon=True))
+        return Role(self, device, bdf, {"device": bdf})
 
     def user_of(self, finding: Stale) -> Device:
         """Return a device that could use what a finding is about: one that the unit may translate for so."""

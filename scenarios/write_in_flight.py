@@ -17,7 +17,7 @@ def unless_drained(*, drain: bool, **_: object) -> Expectation:
 
 @scenario(expect=unless_drained)
 def write_in_flight(m: Machine, *, release: bool = True) -> None:
-    """A device writes a page that a CPU unmaps, flushes and gives up: correct software, if the unit drains.
+    """A device posts a write to a page that a CPU unmaps, flushes and gives up: correct software, if the unit drains.
 
     release: the frame is freed at last.
     """
@@ -31,6 +31,6 @@ def write_in_flight(m: Machine, *, release: bool = True) -> None:
             if await m.hypervisor.unmap(cpu, domain, G) == OK and release:
                 await m.pages.put(cpu, frame)
 
-    @m.device("00:1f.0")
+    @m.device("00:1f.0", posts=True)
     async def writer(device: Device) -> None:
-        await device.write(G, 0xBAD)
+        await device.post(G, 0xBAD)

@@ -5,7 +5,11 @@ from collections.abc import Callable
 import pytest
 
 from emu.checks.findings import Finding
+from emu.cpus import Cpu
 from emu.devices import Device
+from emu.engine.hosts import direct
+from emu.engine.strategies.random import RandomStrategy
+from emu.errors import ModelError
 from emu.hypervisor.ops import READ_WRITE, MapFlags
 from emu.iommus.translation import entry_address, level_base
 from emu.iommus.vtd.formats import decode_pte, encode_leaf
@@ -120,3 +124,74 @@ def test_a_superpage_is_cached_once_for_all_its_pages(execute: Execute, level: i
     reads = [event.fields["mfn"] for event in machine.trace.events() if event.name == "dma.read"]
     assert reads == [frames, frames + 300]
     assert len(machine.unit.iotlb) == 1
+
+
+def posting(seed: int, *, read: bool = False, drain: bool = True) -> Machine:
+    """Return a machine whose device has posted two writes and gone on, while a CPU unmapped and flushed the pages."""
+    machine = Machine(Description(vtd=VtdSettings(drain=drain)))
+    domain = machine.domain(1, devices=("00:1f.0",))
+    machine.premap(domain, G, machine.allocate(page_order=1), page_order=1, cached=True)
+    machine.premap(domain, offset(G, 2), machine.allocate(), cached=True)
+
+    @machine.device("00:1f.0", posts=True)
+    async def device(device: Device) -> None:
+        await device.post(G, 1)
+        await device.post(offset(G, 1), 2)
+        if read:
+            await device.read(offset(G, 2))
+
+    @machine.cpu(0)
+    async def unmapper(cpu: Cpu) -> None:
+        await machine.hypervisor.unmap(cpu, domain, G, page_order=1)
+
+    direct.run(machine.execution(RandomStrategy.seeded(seed)))
+    return machine
+
+
+def steps(machine: Machine, event: str) -> list[int]:
+    return [one.step for one in machine.trace.events() if one.name == event]
+
+
+def test_a_device_goes_on_while_the_root_complex_holds_its_writes() -> None:
+    held = 0
+    for seed in range(40):
+        machine = posting(seed)
+        posted, written = steps(machine, "dma.post"), steps(machine, "dma.write")
+        assert len(posted) == 2
+        held += bool(written) and posted[1] < written[0]
+    assert held > 5
+
+
+def test_posted_writes_are_committed_in_order() -> None:
+    for seed in range(40):
+        values = [one.fields["value"] for one in posting(seed).trace.events() if one.name == "dma.write"]
+        assert values == sorted(values)
+
+
+def test_a_read_pushes_posted_writes_out() -> None:
+    for seed in range(40):
+        machine = posting(seed, read=True)
+        done = [*steps(machine, "dma.write"), *steps(machine, "dma.fault")]
+        assert len(done) == 2
+        assert max(done) < steps(machine, "dma.read")[0]
+
+
+@pytest.mark.parametrize("drain", [True, False])
+def test_an_invalidation_that_drains_waits_for_the_root_complex(drain: bool) -> None:
+    late = 0
+    for seed in range(100):
+        machine = posting(seed, drain=drain)
+        (completed,) = steps(machine, "invalidate.complete")
+        late += any(step > completed for step in steps(machine, "dma.write"))
+    assert (late == 0) is drain
+
+
+def test_a_write_can_only_be_posted_where_something_commits_it() -> None:
+    machine = mapped()
+
+    @machine.device("00:1f.0")
+    async def device(device: Device) -> None:
+        await device.post(G, 1)
+
+    with pytest.raises(ModelError, match=r'00:1f\.0 posts writes: say so, @m\.device\("00:1f\.0", posts=True\)'):
+        direct.run(machine.execution(RandomStrategy.seeded(0)))

@@ -18,7 +18,7 @@ from emu.engine.strategies.random import RandomStrategy
 from emu.explorations import ScenarioExploration
 from emu.library import bundled, bundled_names, find
 from emu.machine import Machine
-from emu.scenario import BoundScenario
+from emu.scenario import SMALL, BoundScenario
 
 CLASSES_MAX = 200_000
 
@@ -299,7 +299,8 @@ def test_the_reference_races_have_so_many_traces(name: str, parameters: str, tra
 
 @pytest.mark.parametrize("name", bundled_names())
 def test_random_schedules_show_nothing_that_an_exploration_misses(name: str) -> None:
-    bound = find(name).bind({})
+    scenario = find(name)
+    bound = scenario.bind({key: value for key, value in scenario.small.items() if key not in SMALL})
     assert seeded(bound, 500) <= set(explored(bound, sections=True).causes)
 
 

@@ -51,7 +51,7 @@ class UsageWatch:
                 self.findings.extend(self.late(unit, request, entry, step))
             else:
                 self.findings.append(Illegal(device, step, unit.name, request.dfn, entry.translation.leaf))
-        if request.programmed_by is not None and permits(entry, request):
+        if request.programmed_by is not None and entry.permits(is_write=request.is_write):
             domain = self.domain_of(entry).number
             if domain != request.programmed_by:
                 frame = entry.frame(request.dfn)
@@ -71,11 +71,6 @@ class UsageWatch:
                 about = (domain.number, request.dfn, frame, request.is_write)
                 yield Late(device, step, unit.name, *about, cpu, record.call, record.returned)
                 return
-
-
-def permits(entry: IotlbEntry, request: Request) -> bool:
-    """Whether an entry lets a request through."""
-    return entry.translation.write if request.is_write else entry.translation.read
 
 
 def root_of(entry: IotlbEntry) -> Maddr:

@@ -46,6 +46,10 @@ class IotlbEntry(NamedTuple):
         level = self.translation.level
         return (self.tag, level, level_base(self.dfn, level), self.source_id)
 
+    def permits(self, *, is_write: bool) -> bool:
+        """Whether the entry lets an access through."""
+        return self.translation.write if is_write else self.translation.read
+
     def frame(self, dfn: Dfn) -> Mfn:
         """Return the frame that the entry gives for any dfn that it covers."""
         return Mfn(self.mfn + dfn - self.dfn)

@@ -79,6 +79,7 @@ EVENTS = {
     "iotlb.bypass": "a request is translated, and there was no room to cache that",
     "iotlb.room": "a limited cache is looked over for room",
     "dma.program": "a driver asks the device for an access, which comes later",
+    "dma.post": "a device leaves a translated write to the root complex",
     "dma.again": "a translation was taken back before the access was made: the request begins again",
     "dma.read": "a device reads memory",
     "dma.write": "a device writes memory",
