@@ -119,7 +119,8 @@ class Machine:
         self.domains: dict[int, Domain] = {}
         self.watch = UsageWatch(self.findings, self.domains.values, self.judge.promised)
         self.hypervisor = Calls(revision, self.judge)
-        self.pages = Pages(self.memory, ReleaseJudge(self.units, self.findings, self.domains.values, self.judge.debts))
+        releases = ReleaseJudge(self.units, self.findings, self.domains.values, self.judge.debts, self.judge.promised)
+        self.pages = Pages(self.memory, releases)
         self.hooks = Hooks(revision.make_ops(self.driver), self.faults)
         self.cpus: dict[int, Cpu] = {}
         self.devices: dict[str, Device] = {}

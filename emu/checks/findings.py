@@ -211,7 +211,7 @@ class Late:
     """An access that was translated before an invalidation and made after a promise that the translation is gone.
 
     Attributes:
-        agent, call, returned: who has promised that by returning from which call at which step.
+        agent, call, promised: who has promised that by which call at which step; put_page where the frame was freed.
     """
 
     device: str
@@ -223,7 +223,7 @@ class Late:
     is_write: bool
     agent: str
     call: str
-    returned: int
+    promised: int
 
     kind = FindingKind.LATE
 

@@ -14,6 +14,7 @@ overwritten nothing is owed. What became of a debt that is found is a part of th
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import attrs
 
@@ -29,6 +30,15 @@ from emu.iommus.vtd.unit import VtdUnit
 from emu.units import Dfn
 
 PROMISES = {"map": "mapped", "unmap": "unmapped", "flush": "flushed", "flush_all": "flushed"}
+
+
+class Promise(NamedTuple):
+    """A promise that nothing which the CPUs had replaced up to step `changed` is used any more, and who made it."""
+
+    changed: int
+    agent: str
+    call: str
+    step: int
 
 
 def promise_space(unit: VtdUnit) -> Space:
@@ -88,14 +98,14 @@ class PromiseJudge:
         units: of the machine.
         debts: the calls that were deferred and whose hypercall has not ended.
         flushes: the explicit flushes that have returned.
-        promised: for each domain's page, the promises made of it: the step up to which old words count, and the call.
+        promised: for each domain's page the promises made of it, releases of its frame among them.
     """
 
     units: Sequence[VtdUnit]
     findings: list[Finding] = attrs.field(factory=list)
     debts: list[CallRecord] = attrs.field(factory=list)
     flushes: list[CallRecord] = attrs.field(factory=list)
-    promised: dict[tuple[int, Dfn], list[tuple[int, CallRecord]]] = attrs.field(factory=dict)
+    promised: dict[tuple[int, Dfn], list[Promise]] = attrs.field(factory=dict)
 
     def reads(self, record: CallRecord) -> Iterable[Access]:
         """Return the promises about the pages, the ledger's objects of them, and what replaced table entries add."""
@@ -121,7 +131,7 @@ class PromiseJudge:
         if record.is_deferred:
             self.debts.append(record)
         elif record.result == OK:
-            self.keep(record)
+            self.keep(record, step)
             self.findings.extend(stale_translations(self.units, record, step, PROMISES[record.call]))
 
     def settle(self, record: CallRecord, step: int) -> None:
@@ -129,15 +139,16 @@ class PromiseJudge:
         self.debts.remove(record)
         if record.result != OK:
             return
-        self.keep(record)
+        self.keep(record, step)
         for owed in stale_translations(self.units, record, step, "owed"):
             if not self.is_released(owed):
                 self.findings.append(attrs.evolve(owed, debt=record, payment=self.payment(record, owed.dfn)))
 
-    def keep(self, record: CallRecord) -> None:
+    def keep(self, record: CallRecord, step: int) -> None:
         """Remember what a call has promised: an access may come after it that no invalidation has drained."""
         for dfn, changed, _ in questions(record):
-            self.promised.setdefault((record.domain.number, dfn), []).append((changed, record))
+            promise = Promise(changed, record.cpu.name, record.call, step)
+            self.promised.setdefault((record.domain.number, dfn), []).append(promise)
 
     def is_released(self, owed: Stale) -> bool:
         """Whether the frame of a debt was released already: that is reported, and names the debt."""

@@ -11,7 +11,7 @@ from math import inf
 import attrs
 
 from emu.checks.findings import Finding, FreedTable, Overrun, Stale, frame_of
-from emu.checks.promises import context_reads, promise_space, translators
+from emu.checks.promises import Promise, context_reads, promise_space, translators
 from emu.cpus import Cpu
 from emu.engine import Access, Kind
 from emu.hypervisor.domain import INSTALLED, Domain
@@ -30,12 +30,14 @@ class ReleaseJudge:
         units: of the machine.
         domains: returns all domains of the machine.
         debts: the calls that were deferred and whose hypercall has not ended.
+        promised: where each release is noted as a promise about the pages at which the frame was entered.
     """
 
     units: Sequence[VtdUnit]
     findings: list[Finding]
     domains: Callable[[], Iterable[Domain]]
-    debts: list[CallRecord] = attrs.field(factory=list)
+    debts: list[CallRecord]
+    promised: dict[tuple[int, Dfn], list[Promise]]
 
     def reads_of_page(self, page: Page) -> Iterable[Access]:
         """Return where the frame was ever entered, and what decides whether a path leads there."""
@@ -60,6 +62,8 @@ class ReleaseJudge:
         for unit, tables, domain, dfn in self.entered(page):
             if domain is page.owner:
                 continue
+            promise = Promise(step, cpu.name, call, step)
+            self.promised.setdefault((domain.number, dfn), []).append(promise)
             path = next((path for path in unit.ledger.all_paths(tables, dfn) if leads_to(path, dfn, page.mfn)), None)
             if path is None or self.is_known(domain, dfn, unit, page):
                 continue

@@ -5,10 +5,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import attrs
 
 from emu.checks.findings import Finding, Foreign, Illegal, Late, Stale, Use
-from emu.checks.promises import promise_space
+from emu.checks.promises import Promise, promise_space
 from emu.engine import Access, Kind
 from emu.hypervisor.domain import Domain
-from emu.hypervisor.records import CallRecord
 from emu.iommus.iotlb import IotlbEntry
 from emu.iommus.requests import CONTEXT_LEVEL, Request
 from emu.iommus.vtd.unit import VtdUnit
@@ -25,13 +24,13 @@ class UsageWatch:
 
     Attributes:
         domains: returns all domains of the machine.
-        promised: for each domain's page the calls that have promised something of it: up to which step, and who.
+        promised: for each domain's page the promises made of it.
         names: of the devices, by source-id.
     """
 
     findings: list[Finding]
     domains: Callable[[], Iterable[Domain]]
-    promised: Mapping[tuple[int, Dfn], Sequence[tuple[int, CallRecord]]]
+    promised: Mapping[tuple[int, Dfn], Sequence[Promise]]
     names: dict[int, str] = attrs.field(factory=dict)
 
     def reads(self, unit: VtdUnit, request: Request) -> Iterable[Access]:
@@ -44,13 +43,10 @@ class UsageWatch:
         for index, finding in enumerate(self.findings):
             if isinstance(finding, Stale) and finding.use is None and takes(unit, request, entry, finding):
                 self.findings[index] = attrs.evolve(finding, use=Use(device, step))
-        tables_of_tag = (tables for tables in unit.tables_ever(request.source_id) if tables.tag == entry.tag)
-        legal = (unit.ledger.legal(tables, request.dfn) for tables in tables_of_tag)
-        if not any(entry.translation in translations for translations in legal):
-            if request.is_left:
-                self.findings.extend(self.late(unit, request, entry, step))
-            else:
-                self.findings.append(Illegal(device, step, unit.name, request.dfn, entry.translation.leaf))
+        if request.is_left:
+            self.findings.extend(self.late(unit, request, entry, step))
+        elif not self.is_legal(unit, request, entry):
+            self.findings.append(Illegal(device, step, unit.name, request.dfn, entry.translation.leaf))
         if request.programmed_by is not None and entry.permits(is_write=request.is_write):
             domain = self.domain_of(entry).number
             if domain != request.programmed_by:
@@ -62,14 +58,18 @@ class UsageWatch:
         """Return the domain by whose tables an entry was found."""
         return next(domain for domain in self.domains() if domain.pgd == root_of(entry))
 
+    def is_legal(self, unit: VtdUnit, request: Request, entry: IotlbEntry) -> bool:
+        """Whether the ledger allows what an access has used."""
+        tables_of_tag = (tables for tables in unit.tables_ever(request.source_id) if tables.tag == entry.tag)
+        return any(entry.translation in unit.ledger.legal(tables, request.dfn) for tables in tables_of_tag)
+
     def late(self, unit: VtdUnit, request: Request, entry: IotlbEntry, step: int) -> Iterator[Late]:
         """Yield what an access breaks that an invalidation has left in flight: the first promise made before it."""
         domain, device = self.domain_of(entry), self.names[request.source_id]
-        for changed, record in self.promised.get((domain.number, request.dfn), ()):
-            if is_replaced(unit, entry, changed):
-                frame, cpu = entry.frame(request.dfn), record.cpu.name
-                about = (domain.number, request.dfn, frame, request.is_write)
-                yield Late(device, step, unit.name, *about, cpu, record.call, record.returned)
+        for promise in self.promised.get((domain.number, request.dfn), ()):
+            if entry.permits(is_write=request.is_write) and is_replaced(unit, entry, promise.changed):
+                frame, made = entry.frame(request.dfn), (promise.agent, promise.call, promise.step)
+                yield Late(device, step, unit.name, domain.number, request.dfn, frame, request.is_write, *made)
                 return
 
 

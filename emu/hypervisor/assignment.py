@@ -137,10 +137,12 @@ class Assignment:
             if did is None:
                 return EINVAL
             result = await self.flush(cpu, iommu, did, device, non_present=False)
-        if result == OK and not await FindOthers(domain, device, self.devices.values()):
+        if result != OK:
+            return result
+        if not await FindOthers(domain, device, self.devices.values()):
             await self.clean_up(domain, iommu)
         await HandOver(device, None)
-        return result
+        return OK
 
     async def clean_up(self, domain: Domain, iommu: VtdIommu) -> None:
         """Free a domain's id on a unit that translates for it no more (Xen: cleanup_domid_map)."""

@@ -231,26 +231,32 @@ class ListTables(Operation[list[Mfn]]):
         return self.event, {"domain": self.domain.number, "tables": self.count}
 
 
-class QueueTable(Operation[None]):
-    """Take a page table from its domain's list: whoever does so will free it (Xen: iommu_queue_free_pgtable)."""
+class QueueTable(Operation[bool]):
+    """Take a page table from its domain's list: whoever does so will free it. Return whether it was there.
 
-    __slots__ = ("domain", "mfn")
+    Xen: iommu_queue_free_pgtable.
+    """
+
+    __slots__ = ("domain", "found", "mfn")
 
     event = "table.queue"
 
     def __init__(self, domain: Domain, mfn: Mfn) -> None:
         self.domain = domain
         self.mfn = mfn
+        self.found = False
 
     def accesses(self) -> Iterable[Access]:
         return (tables_access(self.domain, Kind.WRITE),)
 
-    def perform(self, step: int) -> None:
-        if self.mfn in self.domain.tables:
+    def perform(self, step: int) -> bool:
+        self.found = self.mfn in self.domain.tables
+        if self.found:
             self.domain.tables.remove(self.mfn)
+        return self.found
 
     def describe(self) -> tuple[str, Mapping[str, Any]]:
-        return self.event, {"mfn": self.mfn, "domain": self.domain.number}
+        return self.event, {"mfn": self.mfn, "domain": self.domain.number, "found": self.found}
 
 
 class AllocatePage(Operation[Mfn]):

@@ -35,6 +35,8 @@ class PageTables:
         Xen keeps a count in ignored bits of the entries; here those are read that were ever made.
         """
         async with domain.mapping_lock.held(cpu):
+            if Fix.DYING in self.driver.fixes and await domain.is_dying.read():
+                return False
             address, table = await self.find(cpu, domain, dfn)
             if table is None:
                 return False
@@ -47,7 +49,9 @@ class PageTables:
                     return False
             await StoreEntry(cpu, domain, dfn, LEAF_TABLE, address, 0)
             await iommu_flush_cache_entry(cpu, self.driver, address)
-            await QueueTable(domain, address_frame(table))
+            is_ours = await QueueTable(domain, address_frame(table))
+        if not is_ours:
+            return False
         if not cpu.peek(free_pgt_list):
             cpu.raise_softirq(self.free_queued)
         cpu.poke(free_pgt_list, (*cpu.peek(free_pgt_list), address_frame(table)))
@@ -83,5 +87,5 @@ class PageTables:
             async with domain.mapping_lock.held(cpu):
                 pass
         for mfn in reversed(await ListTables(domain)):
-            await QueueTable(domain, mfn)
-            await self.pages.put(cpu, mfn)
+            if await QueueTable(domain, mfn):
+                await self.pages.put(cpu, mfn)

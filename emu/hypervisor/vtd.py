@@ -140,13 +140,17 @@ async def iommu_flush_cache_entry(cpu: Cpu, driver: VtdDriver, address: Maddr) -
 async def addr_to_dma_page_maddr(cpu: Cpu, driver: VtdDriver, domain: Domain, dfn: Dfn, *, alloc: bool) -> Maddr | None:
     """Return the address of the leaf of a dfn; None where a table is missing and not made.
 
-    A new table is entered in three stores, as Xen does it: address, then R, then W, on an entry that is in use.
+    A new table is entered in three stores, as Xen does it: address, then R, then W, on an entry that is in use. A dying
+    domain has no tables any more, for those who look.
 
     Raises:
         DomainIsDyingError: if an entry was to be made, and the driver's code looks for that.
     """
-    if alloc and Fix.DYING in driver.fixes and await domain.is_dying.read():
-        raise DomainIsDyingError
+    if Fix.DYING in driver.fixes and await domain.is_dying.read():
+        if alloc:
+            raise DomainIsDyingError
+        record_update(cpu, domain, dfn, 0, 0)
+        return None
     table = domain.pgd
     for level in range(domain.levels, 1, -1):
         address = entry_address(table, dfn, level)

@@ -59,8 +59,8 @@ def access_sentence(finding: FreedTable | Late | Foreign | Illegal) -> str:
             return (
                 f"late access: at step {finding.step} device {finding.device} {access} mfn {finding.frame:#x}: "
                 f"{finding.unit} had translated domain {finding.domain} dfn {finding.dfn:#x} to it before an "
-                f"invalidation that did not drain the request, and {finding.agent}'s {finding.call} had returned at "
-                f"step {finding.returned}"
+                f"invalidation that did not drain the request; that this was gone {finding.agent}'s {finding.call} had "
+                f"promised at step {finding.promised}"
             )
         case Foreign():
             return (
