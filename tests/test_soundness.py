@@ -201,12 +201,15 @@ def seeded(bound: BoundScenario, seeds: int) -> set[Signature]:
     return shown
 
 
+LARGE = ("remove_moved_page", "domain_id_freed_too_early")
+"""Scenarios whose enumeration takes many seconds: on one revision each time, on the others with `-m long`."""
+
 SMALL_FORMS = [
-    (name, revision)
+    pytest.param(name, revision, marks=[pytest.mark.long] if name in LARGE and revision != "merged" else [])
     for name in bundled_names()
     if name not in WITHOUT_SMALL_FORM
     for revision in ("implicit", "v1", "merged")
-] + [("failed_map_leaves_entries", "flush_on_error")]
+] + [pytest.param("failed_map_leaves_entries", "flush_on_error")]
 
 
 REPAIRED = """
