@@ -44,12 +44,14 @@ class Tables(NamedTuple):
     """What a domain tag stands for: the tables that translate for it.
 
     Attributes:
-        until: the step from which no walk may read the root table any more, for no context entry leads there.
+        since: the first step at which a walk could read the root table, for a context entry leads there.
+        until: the step from which no walk may do so any more.
     """
 
     tag: int
     root: Maddr
     levels: int
+    since: int = 0
     until: float = inf
 
 
@@ -214,7 +216,7 @@ class Ledger:
                     break
                 until, newer = min(until, version.visible), version
 
-        yield from descend(tables.levels, tables.root, 0, tables.until, ())
+        yield from descend(tables.levels, tables.root, tables.since, tables.until, ())
 
     def is_widened(self, old: Version, new: Version, level: int) -> bool:
         """Whether a table entry was only given more permissions: what was cached of it still leads where it should.

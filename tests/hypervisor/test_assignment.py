@@ -137,7 +137,7 @@ def test_a_device_never_had_another_entry_than_those_of_its_domains(execute: Exe
     machine = machine_with()
     run(execute, machine, lambda m, cpu: reassign(m, cpu, 1, 2, NIC))
     first, second = machine.domains[1], machine.domains[2]
-    entries = [entry for entry, _ in machine.unit.contexts.lifetimes(machine.devices[NIC].source_id)]
+    entries = [entry for entry, *_ in machine.unit.contexts.lifetimes(machine.devices[NIC].source_id)]
     assert entries == [ContextEntry(1, second.pgd, 4), ContextEntry(1, first.pgd, 4)]
 
 
@@ -759,3 +759,19 @@ def test_two_cpus_that_attach_devices_of_two_domains_give_them_two_ids() -> None
     machines, results = attached_by_two((NIC, DISK))
     assert set(results) == {(OK, OK)}
     assert {(*ids_of(machine, 1), *ids_of(machine, 2)) for machine in machines} == {(1, 2), (2, 1)}
+
+
+def test_a_page_that_was_unmapped_before_the_device_came_was_never_in_its_reach(execute: Execute) -> None:
+    machine = Machine(Description(is_checking=True))
+    domain = machine.domain(1)
+    machine.plug(NIC)
+    frame = machine.allocate(domain=domain)
+    machine.premap(domain, G, frame)
+
+    async def body(m: Machine, cpu: Cpu) -> None:
+        await m.hypervisor.unmap(cpu, domain, G)
+        assert await attach(m, cpu, 1, NIC) == OK
+        await m.pages.put(cpu, frame)
+
+    run(execute, machine, body)
+    assert machine.findings == []

@@ -109,7 +109,7 @@ class Caches:
 
     def fill(self, words: Mapping[int, int]) -> None:
         self.faults.clear()
-        for (tag, root, levels, _), dfn in QUESTIONS:
+        for (tag, root, levels, *_), dfn in QUESTIONS:
             above = {CachedTable(root, read=True, write=True)}
             for level in range(levels, 0, -1):
                 number = dfn >> (9 * (level - 1))

@@ -78,11 +78,11 @@ class ContextCache:
 
     def legal(self, source_id: int) -> list[ContextEntry]:
         """Return the context entries that the unit may use for a device now, newest first."""
-        return [entry for entry, dropped in self.lifetimes(source_id) if dropped == inf]
+        return [entry for entry, _, dropped in self.lifetimes(source_id) if dropped == inf]
 
-    def lifetimes(self, source_id: int) -> list[tuple[ContextEntry, float]]:
-        """Return every context entry that a device has ever had, newest first: until when it could be used."""
-        found: dict[ContextEntry, float] = {}
+    def lifetimes(self, source_id: int) -> list[tuple[ContextEntry, int, float]]:
+        """Return every context entry that a device has ever had, newest first: from when and until when it was used."""
+        found: dict[ContextEntry, tuple[int, float]] = {}
         for root, root_until in wide_history(self.memory, root_entry_address(self.root_table, source_id)):
             table = decode_root_entry(root.value)
             if table is None:
@@ -91,8 +91,10 @@ class ContextCache:
                 entry = decode_context_entry(version.value)
                 replaced = min(until, root_until)
                 if entry is not None and replaced > root.visible:
-                    found[entry] = max(found.get(entry, 0), self.dropped(source_id, entry.did, replaced))
-        return list(found.items())
+                    first, last = max(version.visible, root.visible), self.dropped(source_id, entry.did, replaced)
+                    before = found.get(entry, (int(first), last))
+                    found[entry] = (int(min(first, before[0])), max(last, before[1]))
+        return [(entry, *used) for entry, used in found.items()]
 
     def dropped(self, source_id: int, did: int, replaced: float) -> float:
         """Return when the first invalidation had completed that covers an entry and began after it was replaced."""

@@ -83,15 +83,16 @@ class VtdUnit:
         await engine(self)
 
     def tables_ever(self, source_id: int) -> list[Tables]:
-        """Return the tables that have ever translated for a device, newest first, and until when they could."""
+        """Return the tables that have ever translated for a device, newest first, and from when until when."""
         return [
             Tables(
                 entry.did,
                 entry.root,
                 entry.levels,
+                since,
                 inf if dropped == inf else self.ledger.all_dropped(entry.did, dropped),
             )
-            for entry, dropped in self.contexts.lifetimes(source_id)
+            for entry, since, dropped in self.contexts.lifetimes(source_id)
         ]
 
     def legal_tables(self, source_id: int) -> list[Tables]:
