@@ -5,7 +5,7 @@ from emu.hypervisor.domain import Domain
 from emu.hypervisor.ops import MapFlags
 from emu.hypervisor.vtd import VtdDriver
 from emu.iommus.iotlb import IotlbEntry
-from emu.iommus.requests import TableRead
+from emu.iommus.requests import CONTEXT_LEVEL, TableRead
 from emu.iommus.translation import Translation, entry_address
 from emu.iommus.vtd.contexts import context_entry_address, root_entry_address
 from emu.iommus.vtd.formats import (
@@ -66,6 +66,14 @@ def enter_leaf(memory: Memory, domain: Domain, dfn: Dfn, leaf: int) -> tuple[Tab
     return (*path, TableRead(1, address, 0, is_leaf=True))
 
 
+def context_reads(device: Device) -> tuple[TableRead, ...]:
+    """Return what a walk for a device reads of the root and the context tables."""
+    root_entry = root_entry_address(device.unit.contexts.root_table, device.source_id)
+    entry = context_entry_address(make_context_table(device), device.source_id)
+    words = (root_entry, entry, entry + WORD_BYTES)
+    return tuple(TableRead(CONTEXT_LEVEL, word, 0, is_leaf=False) for word in words)
+
+
 def premap(
     memory: Memory, driver: VtdDriver, domain: Domain, dfn: Dfn, mfn: Mfn, flags: MapFlags, *, cached: bool
 ) -> None:
@@ -75,5 +83,5 @@ def premap(
     reads = enter_leaf(memory, domain, dfn, leaf)
     for device in domain.devices if cached else ():
         did = driver.iommu_of(device).domids.put(domain.number)
-        translation = Translation(leaf, 1, read, write)
-        device.unit.iotlb.insert(IotlbEntry(device.source_id, did, dfn, mfn, translation, reads))
+        translation, found = Translation(leaf, 1, read, write), (*context_reads(device), *reads)
+        device.unit.iotlb.insert(IotlbEntry(device.source_id, did, dfn, mfn, translation, found))

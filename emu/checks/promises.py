@@ -27,18 +27,23 @@ from emu.hypervisor.records import CallRecord, Update
 from emu.iommus.ledger import Tables
 from emu.iommus.translation import FAULT
 from emu.iommus.vtd.unit import VtdUnit
-from emu.units import Dfn
+from emu.units import Dfn, Mfn
 
 PROMISES = {"map": "mapped", "unmap": "unmapped", "flush": "flushed", "flush_all": "flushed"}
 
 
 class Promise(NamedTuple):
-    """A promise that nothing which the CPUs had replaced up to step `changed` is used any more, and who made it."""
+    """A promise that nothing which the CPUs had replaced up to step `changed` is used any more, and who made it.
+
+    Attributes:
+        frame: that was released; None where the promise is about a page, whatever its frame.
+    """
 
     changed: int
     agent: str
     call: str
     step: int
+    frame: Mfn | None = None
 
 
 def promise_space(unit: VtdUnit) -> Space:

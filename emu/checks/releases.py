@@ -62,7 +62,7 @@ class ReleaseJudge:
         for unit, tables, domain, dfn in self.entered(page):
             if domain is page.owner:
                 continue
-            promise = Promise(step, cpu.name, call, step)
+            promise = Promise(step, cpu.name, call, step, page.mfn)
             self.promised.setdefault((domain.number, dfn), []).append(promise)
             path = next((path for path in unit.ledger.all_paths(tables, dfn) if leads_to(path, dfn, page.mfn)), None)
             if path is None or self.is_known(domain, dfn, unit, page):

@@ -67,8 +67,10 @@ class UsageWatch:
         """Yield what an access breaks that an invalidation has left in flight: the first promise made before it."""
         domain, device = self.domain_of(entry), self.names[request.source_id]
         for promise in self.promised.get((domain.number, request.dfn), ()):
-            if entry.permits(is_write=request.is_write) and is_replaced(unit, entry, promise.changed):
-                frame, made = entry.frame(request.dfn), (promise.agent, promise.call, promise.step)
+            frame = entry.frame(request.dfn)
+            is_meant = promise.frame in {None, frame} and entry.permits(is_write=request.is_write)
+            if is_meant and is_replaced(unit, entry, promise.changed):
+                made = (promise.agent, promise.call, promise.step)
                 yield Late(device, step, unit.name, domain.number, request.dfn, frame, request.is_write, *made)
                 return
 
