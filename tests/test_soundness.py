@@ -4,7 +4,8 @@ The search here is independent of the engine's: it goes over the classes of pref
 enabled in each, so every way into a class is executed, and what the agents have seen must not depend on the way.
 """
 
-from collections.abc import Iterator, Sequence
+import random
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import Any, TypeVar
 
@@ -14,6 +15,7 @@ import pytest
 from emu.checks.signatures import Signature, signature
 from emu.engine import Access, Agent, Choose, Execution
 from emu.engine.hosts import direct
+from emu.engine.strategies import Strategy
 from emu.engine.strategies.random import RandomStrategy
 from emu.explorations import ScenarioExploration
 from emu.library import bundled, bundled_names, find
@@ -30,6 +32,8 @@ TIMES = {"began", "held", "held_since", "holder", "waited", "waited_for", "reads
 
 Way = tuple[int, int]
 Levels = tuple[tuple[Way, ...], ...]
+Announced = tuple[str, tuple[Access, ...]]
+Looks = tuple[tuple[int, ...], tuple[Announced | None, ...], frozenset[Signature]]
 Item = TypeVar("Item")
 
 
@@ -99,16 +103,26 @@ class Prefix:
             for chosen in range(agent.pending.count if isinstance(agent.pending, Choose) else 1)
         ]
 
+    def announced(self) -> tuple[Announced | None, ...]:
+        """Return for each agent what it will do next, and what that may touch."""
+        return tuple(
+            None if agent.pending is None else (type(agent.pending).__name__, tuple(agent.pending.accesses()))
+            for agent in self.execution.agents
+        )
+
     def take(self, way: Way) -> None:
-        """Take a step."""
+        """Take a step. What others have announced may change only if it depends on the step."""
         number, self.strategy.chosen = way
         agent = self.execution.agents[number]
-        operation = agent.pending
-        assert operation is not None
-        accesses = tuple(operation.accesses())
+        before = self.announced()
+        announced = before[number]
+        assert announced is not None
+        _, accesses = announced
         past = self.past
         below = (level for other, theirs, level in past.performed if other == number or conflict(accesses, theirs))
         level = 1 + max(below, default=0)
+        operation = agent.pending
+        assert operation is not None
         self.execution.step(agent)
         self.past = Past(
             (*past.ways, way),
@@ -116,6 +130,9 @@ class Prefix:
             with_item(past.levels, number, (*past.levels[number], (level, way[1]))),
             with_item(past.seen, number, hash((past.seen[number], *told(operation.describe())))),
         )
+        for other, (then, now) in enumerate(zip(before, self.announced(), strict=True)):
+            if other != number and then is not None and then != now:
+                assert conflict(accesses, then[1]), f"{announced} changes what {then} touches into {now}"
 
     def verdict(self) -> frozenset[Signature]:
         """Return what the checks have found so far."""
@@ -143,7 +160,7 @@ class Classes:
         signatures: of all that was found.
     """
 
-    known: dict[Levels, tuple[tuple[int, ...], frozenset[Signature]]] = attrs.field(factory=dict)
+    known: dict[Levels, Looks] = attrs.field(factory=dict)
     traces: int = 0
     signatures: set[Signature] = attrs.field(factory=set)
 
@@ -168,7 +185,7 @@ class Classes:
 
     def enter(self, prefix: Prefix) -> bool:
         """Enter a class; return whether it is new. Every way into it must look the same."""
-        looks = (prefix.past.seen, prefix.verdict())
+        looks = (prefix.past.seen, prefix.announced(), prefix.verdict())
         known = self.known.setdefault(prefix.past.levels, looks)
         assert known == looks, f"two interleavings of one class differ: {prefix.past.ways}"
         assert len(self.known) <= CLASSES_MAX
@@ -190,12 +207,38 @@ def explored(bound: BoundScenario, *, sections: bool, strategy: str = "optimal")
     return done
 
 
+@attrs.define
+class Priorities:
+    """Runs whoever has the highest of random priorities, which change now and then: so somebody may lag far behind."""
+
+    random: random.Random
+    of: dict[int, float] = attrs.field(factory=dict)
+
+    @classmethod
+    def seeded(cls, seed: int) -> "Priorities":
+        return cls(random.Random(seed))
+
+    def pick(self, enabled: Sequence[Agent]) -> Agent:
+        for agent in enabled:
+            self.of.setdefault(agent.number, self.random.random())
+        first = max(enabled, key=lambda agent: self.of[agent.number])
+        if self.random.random() < 1 / 8:
+            self.of[first.number] = self.random.random()
+        return first
+
+    def choose(self, choice: Choose) -> int:
+        return self.random.randrange(choice.count)
+
+
+STRATEGIES: tuple[Callable[[int], Strategy], ...] = (RandomStrategy.seeded, Priorities.seeded)
+
+
 def seeded(bound: BoundScenario, seeds: int) -> set[Signature]:
-    """Return the signatures that random schedules show."""
+    """Return the signatures that random schedules show, half of them with random priorities."""
     shown: set[Signature] = set()
     for seed in range(seeds):
         machine = bound.build()
-        execution = machine.execution(RandomStrategy.seeded(seed))
+        execution = machine.execution(STRATEGIES[seed % 2](seed))
         direct.run(execution)
         shown |= {signature(finding, machine.trace) for finding in machine.conclude(execution)}
     return shown
