@@ -98,7 +98,10 @@ class Commit(Operation[int]):
 
 
 class Fault(Operation[None]):
-    """Refuse an access: there is no translation, or none that permits it."""
+    """Refuse an access: there is no translation, or none that permits it.
+
+    A walk that found none and was voided meanwhile begins again.
+    """
 
     __slots__ = ("device", "entry", "is_made", "request")
 
@@ -111,14 +114,17 @@ class Fault(Operation[None]):
         self.is_made = False
 
     def accesses(self) -> Iterable[Access]:
-        yield self.device.in_flight(self.request)
-        yield self.request.committed.touch
+        request = self.request
+        yield self.device.in_flight(request)
+        yield request.committed.touch
+        if self.entry is None:
+            yield from self.device.unit.iotlb.walk_accesses(request.dfn, request.reads)
         for watcher in self.device.watchers:
-            yield from watcher.reads(self.device.unit, self.request)
+            yield from watcher.reads(self.device.unit, request)
 
     def perform(self, step: int) -> None:
         unit = self.device.unit
-        self.is_made = not self.request.is_recalled
+        self.is_made = not (self.request.is_recalled or self.request.is_void)
         if not self.is_made:
             return
         if self.entry is not None:
@@ -267,9 +273,7 @@ class Device:
             if entry is not None:
                 return entry
             entry = await self.unit.walk(request)
-            if entry is None and not request.is_void:
-                return None
-            if entry is not None and await Fill(self.unit.iotlb, request, entry, await self.choose_victim()):
+            if entry is None or await Fill(self.unit.iotlb, request, entry, await self.choose_victim()):
                 return entry
 
     async def choose_victim(self) -> Key | None:

@@ -60,6 +60,12 @@ TABLE_WORDS = (word_number(frame_address(FIRST_TABLE_FRAME)), word_number(frame_
 """First and last object of the region from which tables are allocated."""
 
 
+def table_words(owner: int) -> tuple[int, int]:
+    """Return the first and last object of the tables of one owner."""
+    first = word_number(frame_address(Mfn(FIRST_TABLE_FRAME + owner * TABLES_PER_OWNER)))
+    return first, first + TABLES_PER_OWNER * WORDS_OF_FRAME - 1
+
+
 class Memory:
     """Words by address, with their histories.
 

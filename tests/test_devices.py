@@ -106,7 +106,7 @@ def test_a_full_iotlb_evicts_what_the_strategy_chooses(execute: Execute) -> None
 
 def leaf_address(memory: Memory, machine: Machine, level: int) -> Maddr:
     """Return where the word of G's table of a level lies."""
-    (tables,) = machine.unit.legal_tables(machine.devices["00:1f.0"].source_id)
+    (tables,) = machine.unit.tables_ever(machine.devices["00:1f.0"].source_id)
     table = tables.root
     for above in range(tables.levels, level, -1):
         entry = decode_pte(memory.peek(entry_address(table, G, above)), above)

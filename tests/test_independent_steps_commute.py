@@ -69,7 +69,7 @@ def state(machine: Machine, execution: Execution) -> dict[str, Any]:
     legal = {
         (device.bdf, tables, page): machine.unit.ledger.legal(tables, Dfn(page))
         for device in machine.devices.values()
-        for tables in machine.unit.legal_tables(device.source_id)
+        for tables in machine.unit.tables_ever(device.source_id)
         for page in range(PAGES)
     }
     execution.end()

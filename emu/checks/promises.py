@@ -4,7 +4,7 @@
 one of which the CPUs had overwritten a word at or before the call's own change of that page. A path that gives the
 very leaf that the call stored or found does no harm, and later changes by others are not its business.
 
-*flushed*: nothing that was overwritten before the flush was called may be used in its range.
+*flushed*: nothing may be used in its range of which walkers could read a newer value when the flush was called.
 
 *told* (told.py): what the result says is what has happened.
 
@@ -52,15 +52,8 @@ def promise_space(unit: VtdUnit) -> Space:
 
 
 def translators(units: Sequence[VtdUnit], domain: Domain) -> list[tuple[VtdUnit, Tables]]:
-    """Return every unit, and every tag there, under which the domain's tables may translate, or have done so."""
-    found: list[tuple[VtdUnit, Tables]] = []
-    for unit in units:
-        for source_id in unit.sources:
-            unit.contexts.record_reads(source_id, unit.ledger.recorder)
-            for tables in unit.tables_ever(source_id):
-                if tables.root == domain.pgd and (unit, tables) not in found:
-                    found.append((unit, tables))
-    return found
+    """Return every unit, and as what the domain's tables may translate there, or have done so."""
+    return [(unit, tables) for unit in units for tables in unit.tables_at(domain.pgd)]
 
 
 def context_reads(units: Sequence[VtdUnit]) -> Iterator[Access]:
@@ -77,8 +70,7 @@ def questions(record: CallRecord) -> Iterator[tuple[Dfn, int, Update | None]]:
         for dfn, update in record.updates.items():
             yield dfn, update.step, update
     else:
-        last = record.dfn + record.page_count - 1 if record.page_count else None
-        for dfn in record.domain.known_dfns.irange(record.dfn, last):
+        for dfn in record.known:
             yield dfn, record.called, None
 
 
@@ -192,14 +184,16 @@ class PromiseJudge:
 
 def stale_translations(units: Sequence[VtdUnit], record: CallRecord, step: int, promise: str) -> Iterator[Stale]:
     """Yield what a unit may still use although the call has promised otherwise, once a unit, page and translation."""
+    found: set[tuple[str, int, Dfn, int]] = set()
     for unit, tables in translators(units, record.domain):
         for dfn, changed, update in questions(record):
-            known = {kept_leaf(unit, tables, dfn, changed, update)}
+            kept = kept_leaf(unit, tables, dfn, changed, update)
             for path in unit.ledger.old_paths(tables, dfn, changed):
-                replaced = path.overwritten_by(changed)
-                if replaced is None or path.translation.leaf in known:
+                replaced = path.outdated_by(changed) if update is None else path.overwritten_by(changed)
+                one = (unit.name, tables.tag, dfn, path.translation.leaf)
+                if replaced is None or path.translation.leaf == kept or one in found:
                     continue
-                known.add(path.translation.leaf)
+                found.add(one)
                 yield Stale(
                     promise=promise,
                     agent=record.cpu.name,

@@ -16,10 +16,34 @@ from emu.hypervisor.domain import Domain
 from emu.hypervisor.ops import READ_WRITE, RESULT_NAMES, Judge, MapFlags, iommu_dont_flush_iotlb
 from emu.hypervisor.records import CallRecord, open_call
 from emu.hypervisor.revisions import Revision
+from emu.memory import WORDS, table_words
 from emu.units import Dfn, Mfn, page_count
 
 DEFERRABLE = ("map", "unmap")
 """Calls whose promise the caller may take over; an explicit flush is what redeems it."""
+
+
+class Enter(Operation[None]):
+    """Call a flush: it answers for what walkers could see to be replaced in its domain's tables by now."""
+
+    __slots__ = ("record",)
+
+    event = "call.enter"
+
+    def __init__(self, record: CallRecord) -> None:
+        self.record = record
+
+    def accesses(self) -> Iterable[Access]:
+        yield Access(WORDS, *table_words(self.record.domain.owner), Kind.READ)
+
+    def perform(self, step: int) -> None:
+        record = self.record
+        record.called = step
+        last = record.dfn + record.page_count - 1 if record.page_count else None
+        record.known = tuple(record.domain.known_dfns.irange(record.dfn, last))
+
+    def describe(self) -> tuple[str, Mapping[str, Any]]:
+        return self.event, entered(self.record)
 
 
 class Return(Operation[None]):
@@ -45,11 +69,14 @@ class Return(Operation[None]):
 
     def describe(self) -> tuple[str, Mapping[str, Any]]:
         record = self.record
-        keys: dict[str, Any] = {"call": record.call, "domain": record.domain.number}
-        if record.page_count:
-            keys |= {"dfn": record.dfn, "page_count": record.page_count}
-        keys["result"] = RESULT_NAMES.get(record.result, record.result)
+        keys = {**entered(record), "result": RESULT_NAMES.get(record.result, record.result)}
         return self.event, {**keys, "deferred": True} if record.is_deferred else keys
+
+
+def entered(record: CallRecord) -> dict[str, Any]:
+    """Return how an event names a call."""
+    keys: dict[str, Any] = {"call": record.call, "domain": record.domain.number}
+    return {**keys, "dfn": record.dfn, "page_count": record.page_count} if record.page_count else keys
 
 
 class Settle(Operation[None]):
@@ -126,19 +153,20 @@ class Calls:
         check_range(domain, dfn, 0)
         check_range(domain, Dfn(dfn + pages - 1), 0)
         record = self.open(cpu, "flush", domain, dfn, pages)
+        await Enter(record)
         return await self.close(record, self.revision.flush(cpu, domain, dfn, pages))
 
     async def flush_all(self, cpu: Cpu, domain: Domain) -> int:
         """Flush all that is cached for a domain; return 0 or a negative errno."""
         record = self.open(cpu, "flush_all", domain, Dfn(0), 0)
+        await Enter(record)
         return await self.close(record, self.revision.flush_all(cpu, domain))
 
     def open(self, cpu: Cpu, call: str, domain: Domain, dfn: Dfn, pages: int) -> CallRecord:
         """Begin the record of a call; one that interrupts another, in a softirq, keeps a record of its own."""
-        outer = cpu.peek(open_call)
-        record = CallRecord(call, cpu, domain, dfn, pages, called=cpu.trace.step, outer=outer)
-        keys = {"dfn": dfn, "page_count": pages} if pages else {}
-        cpu.note("call.enter", call=call, domain=domain.number, **keys)
+        record = CallRecord(call, cpu, domain, dfn, pages, outer=cpu.peek(open_call))
+        if call in DEFERRABLE:
+            cpu.note(Enter.event, **entered(record))
         cpu.poke(open_call, record)
         return record
 

@@ -48,7 +48,7 @@ class Domain:
         iommu_bitmap: the units that translate for it, by their index.
         mapping_lock: guards its page tables (Xen: hd->arch.mapping_lock).
         p2m_lock: what its callers may hold around the wrappers.
-        known_dfns: every dfn that ever had an entry.
+        known_dfns: every dfn at which a frame was ever entered.
         p2m: which frame each page has, as far as anyone asks.
         installed: the dfns at which each frame was ever entered.
     """

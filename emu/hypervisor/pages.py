@@ -108,13 +108,18 @@ class Pages:
         """Give a domain a free frame, zeroed (Xen: alloc_domheap_page)."""
         return AllocatePage(self, cpu, domain)
 
+    @property
     def next_free(self) -> Page:
-        """Return the frame that is allocated next."""
-        if not self.free:
-            page = Page(self.memory.allocate_data(), None, references=0, generation=0)
-            self.frames[page.mfn] = page
-            self.free.append(page)
-        return self.free[-1]
+        """The frame that is allocated next; it may be one that nobody has ever owned."""
+        return self.free[-1] if self.free else Page(self.memory.next_data, None, references=0, generation=0)
+
+    def take_free(self) -> Page:
+        """Return the frame that is allocated next, and take it from the free ones."""
+        if self.free:
+            return self.free.pop()
+        mfn = self.memory.allocate_data()
+        page = self.frames[mfn] = Page(mfn, None, references=0, generation=0)
+        return page
 
 
 class GetPage(Operation[bool]):
@@ -273,7 +278,7 @@ class AllocatePage(Operation[Mfn]):
         self.mfn = Mfn(0)
 
     def accesses(self) -> Iterable[Access]:
-        page = self.pages.next_free()
+        page = self.pages.next_free
         yield Access.to(PAGES, page.mfn, Kind.WRITE)
         yield Access.to(*HEAP, Kind.WRITE)
         first = word_number(frame_address(page.mfn))
@@ -281,8 +286,7 @@ class AllocatePage(Operation[Mfn]):
         yield from self.pages.judge.reads_of_page(page)
 
     def perform(self, step: int) -> Mfn:
-        page = self.pages.next_free()
-        self.pages.free.pop()
+        page = self.pages.take_free()
         page.owner = self.domain
         page.references = 1
         page.generation += 1

@@ -40,7 +40,8 @@ class CallRecord:
 
     Attributes:
         page_count: how many pages the call was for; 0 for the whole domain.
-        called: the last step before the call.
+        called: the step at which a flush was called; of a map or an unmap nothing depends on it.
+        known: the pages of a flush that had ever had an entry when it was called.
         outer: the call that this one has interrupted on its CPU.
         updates: the last update of each dfn, in the order of the first ones.
         mapped: the first frame and the permissions of a map.
@@ -57,7 +58,8 @@ class CallRecord:
     domain: Domain
     dfn: Dfn
     page_count: int
-    called: int
+    called: int = 0
+    known: tuple[Dfn, ...] = ()
     mapped: tuple[Mfn, MapFlags] | None = None
     outer: "CallRecord | None" = attrs.field(default=None, repr=False)
     updates: dict[Dfn, Update] = attrs.field(factory=dict)
@@ -78,9 +80,8 @@ open_call: PerCpu[CallRecord | None] = PerCpu("open_call", initial=None)
 """The record of the wrapper that is running on a CPU; bookkeeping of the emulator, so it takes no steps."""
 
 
-def record_update(cpu: Cpu, domain: Domain, dfn: Dfn, old: int, new: int) -> None:
+def record_update(cpu: Cpu, dfn: Dfn, old: int, new: int) -> None:
     """Note that the current step stored or found a leaf."""
-    domain.known_dfns.add(dfn)
     record = cpu.peek(open_call)
     if record is not None:
         first = record.updates.get(dfn)

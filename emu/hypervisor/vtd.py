@@ -149,7 +149,7 @@ async def addr_to_dma_page_maddr(cpu: Cpu, driver: VtdDriver, domain: Domain, df
     if Fix.DYING in driver.fixes and await domain.is_dying.read():
         if alloc:
             raise DomainIsDyingError
-        record_update(cpu, domain, dfn, 0, 0)
+        record_update(cpu, dfn, 0, 0)
         return None
     table = domain.pgd
     for level in range(domain.levels, 1, -1):
@@ -158,7 +158,7 @@ async def addr_to_dma_page_maddr(cpu: Cpu, driver: VtdDriver, domain: Domain, df
         entry = decode_pte(word, level)
         if entry is None:
             if not alloc:
-                record_update(cpu, domain, dfn, 0, 0)
+                record_update(cpu, dfn, 0, 0)
                 return None
             if await driver.faults.strike(cpu, Fault.ALLOCATION):
                 cpu.note("fault.inject", dfn=dfn, result=ENOMEM)
@@ -226,7 +226,7 @@ def leaf_section(cpu: Cpu, domain: Domain, dfn: Dfn, mfn: Mfn | None = None) -> 
 async def read_pte(cpu: Cpu, domain: Domain, dfn: Dfn, address: Maddr) -> int:
     """Return the leaf of a dfn. To be called under the mapping_lock."""
     word = await cpu.load64(address, "pte.read", domain=domain.number, dfn=dfn, table_level=1)
-    record_update(cpu, domain, dfn, word, word)
+    record_update(cpu, dfn, word, word)
     return word
 
 
@@ -236,7 +236,7 @@ async def write_pte(cpu: Cpu, domain: Domain, dfn: Dfn, address: Maddr, word: in
     entered = decode_pte(word, 1)
     if entered is not None:
         domain.note_leaf(dfn, address_frame(entered.address))
-    record_update(cpu, domain, dfn, old, word)
+    record_update(cpu, dfn, old, word)
 
 
 async def qinval_update(cpu: Cpu, iommu: VtdIommu, descriptor: Descriptor) -> None:

@@ -13,7 +13,7 @@ import attrs
 from sortedcontainers import SortedDict
 
 from emu.engine import Access, Kind, Operation, Space
-from emu.iommus.requests import Request, TableRead
+from emu.iommus.requests import CONTEXT_LEVEL, Request, TableRead
 from emu.iommus.translation import TABLE_LEVELS, Translation, level_base, level_order
 from emu.units import Dfn, Mfn
 
@@ -80,14 +80,26 @@ class Iotlb:
         low, high = (0, (1 << SOURCE_BITS) - 1) if source_id is None else (source_id, source_id)
         return Access(self.space, first << SOURCE_BITS | low, last << SOURCE_BITS | high, kind)
 
-    def table_accesses(self, first: Dfn, last: Dfn) -> Iterator[Access]:
-        """Yield the accesses that void walks by the table entries which stand for one of the dfns first..last."""
-        for level in TABLE_LEVELS:
-            order = level_order(level)
-            yield Access(self.table_space(level), first >> order, last >> order, Kind.COMMUTE)
+    def void_accesses(self, first: Dfn, last: Dfn) -> Iterator[Access]:
+        """Yield the accesses that void walks by the entries above leaves which stand for one of the dfns first..last.
 
-    def table_space(self, level: int) -> Space:
-        """The table entries of a level that walks in flight hold, as shared objects."""
+        A context entry stands for every dfn.
+        """
+        for level in (*TABLE_LEVELS, CONTEXT_LEVEL):
+            order = level_order(level)
+            yield Access(self.walk_space(level), first >> order, last >> order, Kind.COMMUTE)
+
+    def walk_accesses(self, dfn: Dfn, reads: Iterable[TableRead]) -> Iterator[Access]:
+        """Yield the accesses by which a walk that has read these words learns whether it was voided.
+
+        By its leaf it may be voided too: that is the cache's own object of the dfn.
+        """
+        levels = dict.fromkeys(read.level for read in reads if not read.is_leaf)
+        for level in levels:
+            yield Access.to(self.walk_space(level), dfn >> level_order(level), Kind.READ)
+
+    def walk_space(self, level: int) -> Space:
+        """The entries of a level that walks in flight hold, as shared objects."""
         return ("walks", self.unit, f"level {level}")
 
     def room_access(self, kind: Kind) -> Iterator[Access]:
@@ -213,10 +225,7 @@ class Fill(Operation[bool]):
         last = first + (1 << level_order(level)) - 1
         yield self.iotlb.access(first, last, Kind.WRITE)
         yield from self.iotlb.room_access(Kind.WRITE)
-        for read in self.entry.reads:
-            if read.level in TABLE_LEVELS and not read.is_leaf:
-                number = self.entry.dfn >> level_order(read.level)
-                yield Access.to(self.iotlb.table_space(read.level), number, Kind.READ)
+        yield from self.iotlb.walk_accesses(self.entry.dfn, self.entry.reads)
         if self.victim is not None:
             yield self.iotlb.access(0, DFN_MAX, Kind.WRITE)
 

@@ -15,7 +15,7 @@ Sources: VT-d 6.2.4, 6.2.5, 6.5.3; RISC-V IOMMU, note on IOTINVAL, states the ru
 """
 
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from math import inf
 from typing import NamedTuple
 
@@ -56,12 +56,18 @@ class Tables(NamedTuple):
 
 
 class PathEntry(NamedTuple):
-    """One word that a path reads: which value of it, and the step of the store that replaced this value."""
+    """One word that a path reads: which value of it, and what has become of that.
+
+    Attributes:
+        overwritten: the step of the store that replaced the value; None if none did.
+        outdated: the step from which a walker could read a newer value; infinite as long as it cannot.
+    """
 
     level: int
     address: Maddr
     version: Version
     overwritten: int | None
+    outdated: float
 
 
 class Path(NamedTuple):
@@ -72,8 +78,19 @@ class Path(NamedTuple):
 
     def overwritten_by(self, step: int) -> PathEntry | None:
         """Return the entry that the CPUs replaced first, if that was at or before a step."""
-        old = [entry for entry in self.entries if entry.overwritten is not None and entry.overwritten <= step]
-        return min(old, key=lambda entry: (entry.overwritten, -entry.level)) if old else None
+        return first_replaced(entry for entry in self.entries if entry.overwritten and entry.overwritten <= step)
+
+    def outdated_by(self, step: int) -> PathEntry | None:
+        """Return the entry that the CPUs replaced first of those of which a walker could read a newer value at a step.
+
+        It is less than `overwritten_by` where a store waits in a cache or a buffer.
+        """
+        return first_replaced(entry for entry in self.entries if entry.outdated <= step)
+
+
+def first_replaced(entries: Iterable[PathEntry]) -> PathEntry | None:
+    """Return the entry that was overwritten first."""
+    return min(entries, key=lambda entry: (entry.overwritten, -entry.level), default=None)
 
 
 @attrs.define(eq=False)
@@ -193,14 +210,14 @@ class Ledger:
             address = entry_address(table, dfn, level)
             if changed == inf or any(e.overwritten is not None and e.overwritten <= changed for e in above):
                 self.recorder.read(WORDS, word_number(address))
-            until, overwritten, newer = inf, None, None
+            until, overwritten, outdated, newer = inf, None, inf, None
             for version in reversed(self.memory.history(address)):
                 if newer is not None and not self.is_widened(version, newer, level):
-                    overwritten = newer.stored
+                    overwritten, outdated = newer.stored, until
                 earliest, latest = max(version.visible, low), min(until, high)
                 if earliest < latest:
                     entry = self.decode(version.value, level)
-                    entries = (*above, PathEntry(level, address, version, overwritten))
+                    entries = (*above, PathEntry(level, address, version, overwritten, outdated))
                     if entry is None:
                         if latest == inf or (self.caches_non_present and latest > since):
                             yield Path(FAULT, entries)

@@ -78,7 +78,7 @@ class Request:
         """Note that the request now has its translation."""
         self.tag = tag
         self.is_translated = True
-        self.is_left = False
+        self.is_void = self.is_left = False
 
     def recall(self) -> None:
         """Take the translation back: the request begins again."""

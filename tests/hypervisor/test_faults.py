@@ -145,7 +145,7 @@ def injected(events: Sequence[Event]) -> list[Event]:
 
 def leaves(machine: Machine, pages: int) -> list[bool]:
     """Return which pages are mapped now."""
-    (tables,) = machine.unit.legal_tables(machine.devices[NIC].source_id)
+    (tables,) = machine.unit.tables_ever(machine.devices[NIC].source_id)
     return [machine.unit.ledger.leaf_at(tables, offset(G, i), machine.trace.step) != 0 for i in range(pages)]
 
 

@@ -76,13 +76,12 @@ class ContextCache:
         self.completed.append((start, step, invalidation))
         return len(covered)
 
-    def legal(self, source_id: int) -> list[ContextEntry]:
-        """Return the context entries that the unit may use for a device now, newest first."""
-        return [entry for entry, _, dropped in self.lifetimes(source_id) if dropped == inf]
-
     def lifetimes(self, source_id: int) -> list[tuple[ContextEntry, int, float]]:
-        """Return every context entry that a device has ever had, newest first: from when and until when it was used."""
-        found: dict[ContextEntry, tuple[int, float]] = {}
+        """Return every context entry that a device has ever had, newest first: from when and until when it was used.
+
+        One that came again is there again.
+        """
+        found: list[tuple[ContextEntry, int, float]] = []
         for root, root_until in wide_history(self.memory, root_entry_address(self.root_table, source_id)):
             table = decode_root_entry(root.value)
             if table is None:
@@ -91,10 +90,9 @@ class ContextCache:
                 entry = decode_context_entry(version.value)
                 replaced = min(until, root_until)
                 if entry is not None and replaced > root.visible:
-                    first, last = max(version.visible, root.visible), self.dropped(source_id, entry.did, replaced)
-                    before = found.get(entry, (int(first), last))
-                    found[entry] = (int(min(first, before[0])), max(last, before[1]))
-        return [(entry, *used) for entry, used in found.items()]
+                    first = int(max(version.visible, root.visible))
+                    found.append((entry, first, self.dropped(source_id, entry.did, replaced)))
+        return found
 
     def dropped(self, source_id: int, did: int, replaced: float) -> float:
         """Return when the first invalidation had completed that covers an entry and began after it was replaced."""

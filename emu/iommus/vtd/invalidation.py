@@ -14,6 +14,7 @@ from emu.engine import Access, Kind, Operation, Wait
 from emu.engine.at_once import Together
 from emu.iommus.iotlb import DFN_MAX, IotlbEntry
 from emu.iommus.requests import Request
+from emu.iommus.translation import level_order
 from emu.iommus.vtd.contexts import sources_covered
 from emu.iommus.vtd.formats import (
     ContextInvalidation,
@@ -98,9 +99,12 @@ class Remove(Operation[list[Request]]):
     def accesses(self) -> Iterable[Access]:
         iotlb, covered = self.unit.iotlb, self.range
         yield iotlb.access(covered.dfn, covered.last, Kind.COMMUTE)
+        for _, level, first, _ in iotlb.matching(covered.tag, covered.dfn, covered.last):
+            if level > 1:
+                yield iotlb.access(first, first + (1 << level_order(level)) - 1, Kind.COMMUTE)
         yield from iotlb.room_access(Kind.COMMUTE)
         if not covered.leaf_only:
-            yield from iotlb.table_accesses(covered.dfn, covered.last)
+            yield from iotlb.void_accesses(covered.dfn, covered.last)
 
     def perform(self, step: int) -> list[Request]:
         unit, covered = self.unit, self.range

@@ -16,7 +16,7 @@ from emu.iommus.vtd.invalidation import SynchronousEngine, engine
 from emu.iommus.vtd.queue import ENTRIES, InvalidationQueue
 from emu.iommus.vtd.walk import walk, walk_accesses
 from emu.memory import Memory
-from emu.units import frame_address
+from emu.units import Maddr, frame_address
 
 
 @attrs.frozen
@@ -95,6 +95,13 @@ class VtdUnit:
             for entry, since, dropped in self.contexts.lifetimes(source_id)
         ]
 
-    def legal_tables(self, source_id: int) -> list[Tables]:
-        """Return the tables that may translate for a device now, with their tags, newest first."""
-        return [Tables(entry.did, entry.root, entry.levels) for entry in self.contexts.legal(source_id)]
+    def tables_at(self, root: Maddr) -> list[Tables]:
+        """Return as what the tables of a root have ever translated here, for any device: with which tags, and when.
+
+        What decides that is noted as read.
+        """
+        found: dict[Tables, None] = {}
+        for source_id in self.sources:
+            self.contexts.record_reads(source_id, self.ledger.recorder)
+            found |= dict.fromkeys(tables for tables in self.tables_ever(source_id) if tables.root == root)
+        return list(found)

@@ -94,7 +94,7 @@ async def invalidate(machine: Machine, cpu: Cpu, *descriptors: Descriptor) -> No
 
 def submits(machine: Machine, *descriptors: Descriptor) -> None:
     """Have a CPU clear G's leaf, submit descriptors, and wait until they have completed."""
-    (tables,) = machine.unit.legal_tables(machine.devices[NIC].source_id)
+    (tables,) = machine.unit.tables_ever(machine.devices[NIC].source_id)
     (path,) = machine.unit.ledger.paths(tables, G)
 
     @machine.cpu(0)
@@ -273,7 +273,7 @@ def test_a_promise_about_another_page_does_not_count() -> None:
 
 def test_a_promise_from_before_the_request_was_translated_does_not_count() -> None:
     machine = machine_with(UNDRAINED)
-    (tables,) = machine.unit.legal_tables(machine.devices[NIC].source_id)
+    (tables,) = machine.unit.tables_ever(machine.devices[NIC].source_id)
     (path,) = machine.unit.ledger.paths(tables, G)
     mapped, new = machine.signal("mapped"), machine.allocate()
 

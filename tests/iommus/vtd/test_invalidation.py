@@ -128,7 +128,7 @@ def test_a_context_invalidation_drops_cached_context_entries(execute: Execute) -
     machine = two_domains()
     contexts = machine.unit.contexts
     for device in machine.devices.values():
-        contexts.entries[device.source_id] = (contexts.legal(device.source_id)[0], ())
+        contexts.entries[device.source_id] = (contexts.lifetimes(device.source_id)[0][0], ())
     submit(execute, machine, ContextInvalidation(Granularity.DOMAIN, 2))
     assert sorted(contexts.entries) == [machine.devices[bdf].source_id for bdf in ("00:1f.0", "00:1f.1")]
 

@@ -96,7 +96,7 @@ def test_a_posted_wait_descriptor_has_written_its_status(execute: Execute) -> No
 def test_a_posted_context_invalidation_has_removed_its_entries(execute: Execute) -> None:
     machine, _ = machine_with(SYNCHRONOUS)
     source_id = machine.devices[DEVICE].source_id
-    machine.unit.contexts.entries[source_id] = (machine.unit.contexts.legal(source_id)[0], ())
+    machine.unit.contexts.entries[source_id] = (machine.unit.contexts.lifetimes(source_id)[0][0], ())
     left = []
 
     @machine.cpu(0)

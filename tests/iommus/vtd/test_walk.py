@@ -143,7 +143,7 @@ def test_a_walk_that_read_only_what_is_in_force_goes_on(machine: Machine) -> Non
 
 def test_completing_an_invalidation_declares_the_table_entries_that_it_drops(machine: Machine) -> None:
     ledger = machine.unit.ledger
-    (tables,) = machine.unit.legal_tables(machine.devices["00:1f.0"].source_id)
+    (tables,) = machine.unit.tables_ever(machine.devices["00:1f.0"].source_id)
     middle, leaf = words(machine)
     machine.memory.put(middle, encode_table(frame_address(machine.memory.allocate_table())), step=1)
     machine.memory.put(leaf, encode_leaf(frame_address(machine.allocate()), read=True, write=True), step=3)
