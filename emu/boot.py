@@ -1,5 +1,7 @@
 """What stands before the first step: device assignments and page tables, written at once and without any step."""
 
+from collections.abc import Iterable
+
 from emu.devices import Device
 from emu.hypervisor.domain import Domain
 from emu.hypervisor.ops import MapFlags
@@ -41,7 +43,6 @@ def assign(device: Device, domain: Domain, driver: VtdDriver) -> None:
     memory.put(address, context & WORD_MASK)
     memory.put(address + WORD_BYTES, context >> 64)
     domain.iommu_bitmap.put(iommu.index)
-    domain.devices.append(device)
     device.driven_by = domain.number
 
 
@@ -75,13 +76,13 @@ def context_reads(device: Device) -> tuple[TableRead, ...]:
 
 
 def premap(
-    memory: Memory, driver: VtdDriver, domain: Domain, dfn: Dfn, mfn: Mfn, flags: MapFlags, *, cached: bool
+    memory: Memory, driver: VtdDriver, domain: Domain, dfn: Dfn, mfn: Mfn, flags: MapFlags, users: Iterable[Device]
 ) -> None:
-    """Map one page, and let every device of the domain have used it already if it is to be cached."""
+    """Map one page, and let some devices of the domain have used it already."""
     read, write = MapFlags.READABLE in flags, MapFlags.WRITABLE in flags
     leaf = encode_leaf(frame_address(mfn), read=read, write=write, snoop=driver.snoop_control)
     reads = enter_leaf(memory, domain, dfn, leaf)
-    for device in domain.devices if cached else ():
+    for device in users:
         did = driver.iommu_of(device).domids.put(domain.number)
         translation, found = Translation(leaf, 1, read, write), (*context_reads(device), *reads)
         device.unit.iotlb.insert(IotlbEntry(device.source_id, did, dfn, mfn, translation, found))

@@ -93,8 +93,8 @@ class Commit(Operation[int]):
         if not self.is_made:
             return "dma.again", {"iommu": self.device.unit.name, "dfn": self.request.dfn}
         event = "dma.write" if self.request.is_write else "dma.read"
-        keys = {"iommu": self.device.unit.name, "dfn": self.request.dfn, "mfn": self.mfn, "value": self.value}
-        return event, keys
+        keys = {"iommu": self.device.unit.name, "tag": self.entry.tag, "dfn": self.request.dfn, "mfn": self.mfn}
+        return event, {**keys, "value": self.value}
 
 
 class Fault(Operation[None]):
@@ -176,6 +176,7 @@ class Device:
         postings: latches "so many writes were posted", as far as anyone has asked.
         pushed: how many of them a read has pushed out.
         may_post: there is an agent that commits them.
+        first_request: the number from which its requests are counted.
     """
 
     bdf: str
@@ -186,6 +187,7 @@ class Device:
     postings: dict[int, Latch] = attrs.field(factory=dict)
     pushed: int = 0
     may_post: bool = False
+    first_request: int = 0
 
     @property
     def source_id(self) -> int:
@@ -199,6 +201,10 @@ class Device:
     def in_flight(self, request: Request) -> Access:
         """Return the access by which the end of a request is ordered with invalidations that would wait for it."""
         return self.unit.iotlb.access(request.dfn, request.dfn, Kind.READ, request.source_id)
+
+    def request(self, dfn: Dfn, *, is_write: bool) -> Request:
+        """Return a new request to a page."""
+        return self.unit.requests.open(self.source_id, dfn, is_write=is_write, first=self.first_request)
 
     def posting(self, slot: int) -> Latch:
         """Return the latch that is set when write number `slot` is posted."""
@@ -227,7 +233,7 @@ class Device:
         """
         if not self.may_post:
             raise ScenarioError(f'{self.bdf} posts writes: say so, @m.device("{self.bdf}", posts=True)')
-        request = self.unit.requests.open(self.source_id, dfn, is_write=True)
+        request = self.request(dfn, is_write=True)
         await Post(self, request, await self.translate(request), value & WORD_MAX)
 
     async def commit_posted(self) -> None:
@@ -249,7 +255,7 @@ class Device:
         Args:
             programmed_by: the domain on whose behalf it is, where that matters.
         """
-        request = self.unit.requests.open(self.source_id, dfn, is_write=is_write)
+        request = self.request(dfn, is_write=is_write)
         request.programmed_by = programmed_by
         return await self.finish(request, await self.translate(request), value)
 

@@ -21,7 +21,7 @@ from emu.engine.execution import ReadRecorder
 from emu.errors import ScenarioError
 from emu.hypervisor.assignment import Assignment
 from emu.hypervisor.calls import Calls, check_order, check_range
-from emu.hypervisor.domain import Domain
+from emu.hypervisor.domain import DOMID_FIRST_RESERVED, DOMID_IO, Domain
 from emu.hypervisor.faults import Fault, Faults
 from emu.hypervisor.hooks import HOOKS_THAT_CAN_FAIL, HookFault, Hooks
 from emu.hypervisor.ops import READ_WRITE, MapFlags
@@ -32,6 +32,9 @@ from emu.hypervisor.vtd import VtdDriver, VtdIommu
 from emu.iommus.vtd.unit import VtdSettings, VtdUnit
 from emu.memory import Memory
 from emu.units import Dfn, Mfn, frame_address, offset, page_count, parse_source_id
+
+WITNESS_REQUESTS = 1 << 31
+"""The number of a witness's first request: those of the device itself keep theirs."""
 
 CPUS_MAX = 64
 UNITS_MAX = 8
@@ -126,7 +129,17 @@ class Machine:
         self.devices: dict[str, Device] = {}
         self.assignment = Assignment(self.driver, self.devices)
         self.tables = PageTables(self.driver, self.pages)
-        self.scopes: dict[str, VtdUnit] = {}
+        self.scopes: dict[int, VtdUnit] = {}
+        self.is_running = False
+
+    def set_up(self, what: str, instead: str = "") -> None:
+        """Refuse to set anything up while agents run: no step would stand for it.
+
+        Raises:
+            ScenarioError: naming what was asked for.
+        """
+        if self.is_running:
+            raise ScenarioError(f"m.{what} is for before the first step: call it outside of the agents{instead}")
 
     @property
     def unit(self) -> VtdUnit:
@@ -146,15 +159,17 @@ class Machine:
         Raises:
             ScenarioError: if there can be no such unit, or a device is there already.
         """
+        self.set_up("scope")
         if not 0 <= number < UNITS_MAX:
             raise ScenarioError(f"there is no unit {number}: number units from 0 to {UNITS_MAX - 1}")
-        for bdf in bdfs:
-            if bdf in self.devices:
+        sources = {bdf: parse_source_id(bdf) for bdf in bdfs}
+        for bdf, source_id in sources.items():
+            if source_id in self.watch.names:
                 raise ScenarioError(f"device {bdf} is there already: name its unit before you use it")
         while len(self.units) <= number:
             name = f"vtd{len(self.units)}"
             self.add_unit(VtdUnit(name, self.description.vtd, self.memory, self.trace, self.recorder))
-        self.scopes |= dict.fromkeys(bdfs, self.units[number])
+        self.scopes |= dict.fromkeys(sources.values(), self.units[number])
 
     def plug(self, bdf: str) -> Device:
         """Return a new device, assigned to no domain.
@@ -162,9 +177,11 @@ class Machine:
         Raises:
             ScenarioError: if it is there already.
         """
-        if parse_source_id(bdf) in self.watch.names:
+        self.set_up("plug")
+        source_id = parse_source_id(bdf)
+        if source_id in self.watch.names:
             raise ScenarioError(f"device {bdf} is assigned already: assign each device to one domain")
-        device = self.devices[bdf] = Device(bdf, self.scopes.get(bdf, self.unit), (self.watch,))
+        device = self.devices[bdf] = Device(bdf, self.scopes.get(source_id, self.unit), (self.watch,))
         self.watch.names[device.source_id] = bdf
         device.unit.sources.append(device.source_id)
         make_context_table(device)
@@ -176,10 +193,14 @@ class Machine:
         Raises:
             ScenarioError: if the domain or a device is in use already.
         """
+        self.set_up("domain")
         if isinstance(devices, str):
             raise ScenarioError(f"devices={devices!r} is one text: write a tuple of names, ({devices!r},)")
-        if number < 0:
-            raise ScenarioError(f"there is no domain {number}: number domains from 0, the hardware domain")
+        if not 0 <= number < DOMID_FIRST_RESERVED and number != DOMID_IO:
+            raise ScenarioError(
+                f"there is no domain {number}: number domains from 0, the hardware domain, to "
+                f"{DOMID_FIRST_RESERVED - 1:#x}; DOMID_IO is {DOMID_IO:#x}"
+            )
         if number in self.domains:
             raise ScenarioError(f"domain {number} exists already: give each domain a number of its own")
         owner = 1 + len(self.domains)
@@ -194,7 +215,11 @@ class Machine:
 
         Args:
             domain: owns each of them, with one reference; without it nobody keeps account of them.
+
+        Raises:
+            ScenarioError: if agents run already.
         """
+        self.set_up("allocate", ", or await m.pages.allocate(cpu, domain)")
         first = self.memory.allocate_data(page_order)
         if domain is not None:
             for i in range(page_count(page_order)):
@@ -215,12 +240,17 @@ class Machine:
 
         Args:
             cached: every device of the domain has used the pages: its IOTLB holds them.
+
+        Raises:
+            ScenarioError: if dfn or mfn does not fit the order or the domain, or agents run already.
         """
+        self.set_up("premap")
         check_range(domain, dfn, page_order)
         check_order(f"mfn {mfn:#x}", mfn, page_order)
+        users = [device for device in self.devices.values() if cached and device.driven_by == domain.number]
         for i in range(page_count(page_order)):
             domain.p2m[offset(dfn, i)] = Mfn(mfn + i)
-            premap(self.memory, self.driver, domain, offset(dfn, i), Mfn(mfn + i), flags, cached=cached)
+            premap(self.memory, self.driver, domain, offset(dfn, i), Mfn(mfn + i), flags, users)
 
     def cpu(self, number: int) -> Role[Cpu]:
         """Return CPU `number`, for the function that it is to run.
@@ -228,6 +258,7 @@ class Machine:
         Raises:
             ScenarioError: if there can be no such CPU.
         """
+        self.set_up("cpu")
         if not 0 <= number < CPUS_MAX:
             raise ScenarioError(f"there is no CPU {number}: number CPUs from 0 to {CPUS_MAX - 1}")
         cpu = self.cpus.setdefault(number, Cpu(number, self.memory, self.trace))
@@ -242,6 +273,7 @@ class Machine:
         Raises:
             ScenarioError: if it is not assigned to a domain.
         """
+        self.set_up("device")
         if bdf not in self.devices:
             raise ScenarioError(f"device {bdf} belongs to no domain: name it among the devices of one")
         device = self.devices[bdf]
@@ -252,11 +284,12 @@ class Machine:
 
     def user_of(self, finding: Stale) -> Device:
         """Return a device that could use what a finding is about: one that the unit may translate for so."""
+        used = (finding.tag, finding.root)
         return next(
             device
             for device in self.devices.values()
             if device.unit.name == finding.unit
-            and any(tables.tag == finding.tag for tables in device.unit.tables_ever(device.source_id))
+            and any((tables.tag, tables.root) == used for tables in device.unit.tables_ever(device.source_id))
         )
 
     def add_witness(self, bdf: str, dfn: Dfn) -> str:
@@ -265,7 +298,7 @@ class Machine:
         async def witness() -> None:
             await device.read(dfn)
 
-        device = self.device(bdf).actor
+        device = attrs.evolve(self.device(bdf).actor, first_request=WITNESS_REQUESTS)
         name = f"{bdf} (witness)"
         self.add_agent(Agent(name, witness, {"device": bdf}))
         return name
@@ -280,6 +313,7 @@ class Machine:
         Raises:
             ScenarioError: if there is no such hook, or the result is no error.
         """
+        self.set_up("fail_hook")
         if hook not in HOOKS_THAT_CAN_FAIL or result >= 0:
             raise ScenarioError(
                 f"{hook!r} cannot fail with {result}: name one of {', '.join(HOOKS_THAT_CAN_FAIL)} and -ENOMEM"
@@ -287,9 +321,16 @@ class Machine:
         self.hooks.failing.append(HookFault(hook, dfn, result))
 
     def allow_faults(self, *, allocations: int = 0, hooks: int = 0, waits: int = 0) -> None:
-        """Let the strategy choose on each CPU at least so many allocations, hooks or waits to fail."""
+        """Let the strategy choose on each CPU at least so many allocations, hooks or waits to fail.
+
+        Raises:
+            ScenarioError: if a number is negative.
+        """
+        self.set_up("allow_faults")
         limits = {Fault.ALLOCATION: allocations, Fault.HOOK: hooks, Fault.WAIT: waits}
         for sort, limit in limits.items():
+            if limit < 0:
+                raise ScenarioError(f"{limit} {sort.value} faults: allow none, or a number of them")
             self.faults.limits[sort] = max(limit, self.faults.limits.get(sort, 0))
 
     def add_agent(self, agent: Agent) -> None:
@@ -310,6 +351,7 @@ class Machine:
         """
         if all(agent.is_daemon for agent in self.agents):
             raise ScenarioError("the scenario gave no CPU and no device anything to do: use @m.cpu(0)")
+        self.is_running = True
         description = self.description
         return Execution(
             self.agents,

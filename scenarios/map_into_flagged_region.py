@@ -20,10 +20,11 @@ class Change(Enum):
 
 
 def unless_covered(*, change: Change, outer_lock: OuterLock, revision: str, **_: object) -> Expectation:
-    """A lock across the flush helps; so does an unmap that ignores the flag, as v1's does."""
+    """A lock across the flush helps; v1's unmap ignores the flag, so that it flushes under the lock of the call."""
     if outer_lock is OuterLock.ACROSS_FLUSH:
         return CLEAN
-    return STALE if change is Change.REPLACE or revision in {"implicit", "merged", "flush_on_error"} else CLEAN
+    flushes_under_lock = change is Change.UNMAP and outer_lock is OuterLock.PER_CALL and revision == "v1"
+    return CLEAN if flushes_under_lock else STALE
 
 
 @scenario(expect=unless_covered)

@@ -108,6 +108,7 @@ map_same_frame_before_flush                               | stale       | stale 
 map_same_frame_before_flush order=1                       | stale       | stale       | stale
 map_into_flagged_region change=unmap                      | stale       | clean       | stale
 map_into_flagged_region change=replace                    | stale       | stale       | stale
+map_into_flagged_region change=unmap outer_lock=none      | stale       | stale       | stale
 map_into_flagged_region change=unmap outer_lock=across-flush   | clean  | clean       | clean
 map_into_flagged_region change=replace outer_lock=across-flush | clean  | clean       | clean
 flag_left_set later=unmap                                 | owed        | clean       | owed

@@ -21,6 +21,7 @@ from emu.explorations import ScenarioExploration
 from emu.library import bundled, bundled_names, find
 from emu.machine import Machine
 from emu.scenario import SMALL, BoundScenario
+from tests.programs import PROGRAMS
 
 CLASSES_MAX = 200_000
 
@@ -301,6 +302,28 @@ def test_the_other_variants_too(what: str) -> None:
     stepwise, short = explored(bound, sections=False), explored(bound, sections=True)
     assert stepwise.done == classes.traces
     assert set(stepwise.causes) == set(short.causes) == classes.signatures
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("flush_beside_a_deferred_unmap", "synchronous=true"),
+        ("flush_beside_a_deferred_unmap", "synchronous=true coherent=false"),
+        ("flush_of_a_domain_beside_a_first_map", "synchronous=true caching_mode=true"),
+        ("fault_beside_a_reassignment", "synchronous=true"),
+        pytest.param("walk_beside_a_detach_and_a_flush_of_a_far_page", "synchronous=true", marks=pytest.mark.long),
+        ("access_beside_two_unmaps", "synchronous=true drain=false walk_at_once=true"),
+        ("allocations_beside_a_release", "synchronous=true walk_at_once=true"),
+    ],
+)
+def test_nothing_is_missed_where_much_depends_on_what_a_step_declares(name: str, parameters: str) -> None:
+    bound = PROGRAMS[name].bind(
+        {"levels": "3", "revision": "merged", **dict(pair.split("=") for pair in parameters.split())}
+    )
+    classes = Classes.of(bound)
+    done = explored(bound, sections=False)
+    assert done.done == classes.traces
+    assert set(done.causes) == classes.signatures >= seeded(bound, 500)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from emu.hypervisor.records import CallRecord, HookFailure, Update
 from emu.iommus.ledger import Path, PathEntry
 from emu.iommus.translation import FAULT, translated_frame
 from emu.iommus.vtd.formats import decode_pte
-from emu.units import Dfn, Mfn
+from emu.units import Dfn, Maddr, Mfn, address_frame, frame_address
 
 
 class FindingKind(Enum):
@@ -101,6 +101,11 @@ class Stale:
         return FindingKind.STALE_FAULT if self.path.translation == FAULT else FindingKind.STALE
 
     @property
+    def root(self) -> Maddr:
+        """The highest table of the domain."""
+        return frame_address(address_frame(self.path.entries[0].address))
+
+    @property
     def frame(self) -> Mfn | None:
         """The frame to which the old path leads, or the table that was released; None if it leads to a fault."""
         return self.table or frame_of(self.path, self.dfn)
@@ -176,11 +181,12 @@ class WrongResult:
 
 @attrs.frozen
 class FreedTable:
-    """A store to a page table that was freed before.
+    """A store to a page table that was freed before; or to what its domain took for one.
 
     Attributes:
         frame: of the table.
-        freed_by, freed: who has freed it, at which step.
+        freed: who has freed it, and at which step; None where it was never a page table, and the domain found the way
+            there in a table that was freed and then used by somebody else.
     """
 
     agent: str
@@ -188,8 +194,7 @@ class FreedTable:
     domain: int
     dfn: Dfn
     frame: Mfn
-    freed_by: str
-    freed: int
+    freed: tuple[str, int] | None
 
     kind = FindingKind.FREED_TABLE
 

@@ -36,6 +36,7 @@ class Promise(NamedTuple):
     """A promise that nothing which the CPUs had replaced up to step `changed` is used any more, and who made it.
 
     Attributes:
+        is_seen: it is about that only of which a walker could then read a newer value.
         frame: that was released; None where the promise is about a page, whatever its frame.
     """
 
@@ -43,6 +44,7 @@ class Promise(NamedTuple):
     agent: str
     call: str
     step: int
+    is_seen: bool = False
     frame: Mfn | None = None
 
 
@@ -143,8 +145,8 @@ class PromiseJudge:
 
     def keep(self, record: CallRecord, step: int) -> None:
         """Remember what a call has promised: an access may come after it that no invalidation has drained."""
-        for dfn, changed, _ in questions(record):
-            promise = Promise(changed, record.cpu.name, record.call, step)
+        for dfn, changed, update in questions(record):
+            promise = Promise(changed, record.cpu.name, record.call, step, is_seen=update is None)
             self.promised.setdefault((record.domain.number, dfn), []).append(promise)
 
     def is_released(self, owed: Stale) -> bool:
@@ -175,8 +177,7 @@ class PromiseJudge:
         unit = next(unit for unit in self.units if unit.name == finding.unit)
         return any(
             path.translation == finding.path.translation and path.overwritten_by(finding.changed) is not None
-            for source_id in unit.sources
-            for tables in unit.tables_ever(source_id)
+            for tables in unit.tables_at(finding.root)
             if tables.tag == finding.tag
             for path in unit.ledger.paths(tables, finding.dfn)
         )

@@ -17,7 +17,7 @@ from emu.engine import Access, Kind
 from emu.hypervisor.domain import INSTALLED, Domain
 from emu.hypervisor.pages import Page
 from emu.hypervisor.records import CallRecord
-from emu.iommus.ledger import Path, Tables
+from emu.iommus.ledger import Path
 from emu.iommus.vtd.unit import VtdUnit
 from emu.units import Dfn, Mfn, address_frame
 
@@ -43,31 +43,33 @@ class ReleaseJudge:
         """Return where the frame was ever entered, and what decides whether a path leads there."""
         yield Access.to(INSTALLED, page.mfn, Kind.READ)
         yield from context_reads(self.units)
-        for unit, tables, _, dfn in self.entered(page):
-            yield Access.to(promise_space(unit), dfn, Kind.WRITE)
-            for space, number in unit.ledger.objects_read(tables, dfn, inf):
-                yield Access.to(space, number, Kind.READ)
-
-    def entered(self, page: Page) -> Iterator[tuple[VtdUnit, Tables, Domain, Dfn]]:
-        """Yield where a frame was ever entered, or was a table: unit, tables, domain and dfn."""
-        pages = [(domain, dfn) for domain in self.domains() for dfn in domain.installed.get(page.mfn, ())]
-        if page.table is not None:
-            pages.append(page.table)
-        for domain, dfn in pages:
+        for domain, dfn in self.entered(page):
             for unit, tables in translators(self.units, domain):
-                yield unit, tables, domain, dfn
+                yield Access.to(promise_space(unit), dfn, Kind.WRITE)
+                for space, number in unit.ledger.objects_read(tables, dfn, inf):
+                    yield Access.to(space, number, Kind.READ)
+
+    def entered(self, page: Page) -> list[tuple[Domain, Dfn]]:
+        """Return the pages at which a frame was ever entered, and those of the table that it was."""
+        pages = [(domain, dfn) for domain in self.domains() for dfn in domain.installed.get(page.mfn, ())]
+        return pages if page.table is None else [*pages, page.table]
 
     def owner_changes(self, page: Page, cpu: Cpu, call: str, step: int) -> None:
         """Judge a frame at the step at which it was freed or given to its present owner."""
-        for unit, tables, domain, dfn in self.entered(page):
-            if domain is page.owner:
-                continue
-            promise = Promise(step, cpu.name, call, step, page.mfn)
-            self.promised.setdefault((domain.number, dfn), []).append(promise)
+        for domain, dfn in self.entered(page):
+            if domain is not page.owner:
+                promise = Promise(step, cpu.name, call, step, frame=page.mfn)
+                self.promised.setdefault((domain.number, dfn), []).append(promise)
+                for released in self.released(page, domain, dfn, cpu, call, step):
+                    self.findings.append(released)  # one by one: the next may be known by it
+
+    def released(self, page: Page, domain: Domain, dfn: Dfn, cpu: Cpu, call: str, step: int) -> Iterator[Stale]:
+        """Yield, once a unit and tag, by which path a page of a domain may still lead to a frame."""
+        for unit, tables in translators(self.units, domain):
             path = next((path for path in unit.ledger.all_paths(tables, dfn) if leads_to(path, dfn, page.mfn)), None)
             if path is None or self.is_known(domain, dfn, unit, page):
                 continue
-            released = Stale(
+            found = Stale(
                 promise="released",
                 agent=cpu.name,
                 call=call,
@@ -84,12 +86,11 @@ class ReleaseJudge:
                 debt=next((debt for debt in self.debts if debt.domain is domain and dfn in debt.updates), None),
                 generation=page.generation,
             )
-            self.findings.append(self.with_debt_of(released))
+            yield self.with_debt_of(found)
 
     def entry_stored(self, page: Page, cpu: Cpu, domain: Domain, dfn: Dfn, step: int) -> None:
-        """Note a store to a table that its domain had lost."""
-        if page.freed is not None:
-            self.findings.append(FreedTable(cpu.name, step, domain.number, dfn, page.mfn, *page.freed))
+        """Note a store to a frame that is no table of its domain; freed, or found by way of one that was."""
+        self.findings.append(FreedTable(cpu.name, step, domain.number, dfn, page.mfn, page.freed))
 
     def overrun(self, cpu: Cpu, array: str, count: int) -> None:
         """Note a store past the end of an array."""

@@ -53,7 +53,7 @@ def signature(finding: Finding, trace: Trace) -> Signature:
         case NotRolledBack() | WrongResult():
             what = (finding.call, finding.domain, finding.page, None, None, finding.agent)
         case FreedTable():
-            freed = f"freed by {finding.freed_by}"
+            freed = f"freed by {finding.freed[0]}" if finding.freed else "no table"
             what = (freed, finding.domain, finding.dfn, finding.frame, None, finding.agent)
         case Overrun():
             what = (finding.array, None, None, None, None, finding.agent)

@@ -64,15 +64,20 @@ class UsageWatch:
         return any(entry.translation in unit.ledger.legal(tables, request.dfn) for tables in tables_of_tag)
 
     def late(self, unit: VtdUnit, request: Request, entry: IotlbEntry, step: int) -> Iterator[Late]:
-        """Yield what an access breaks that an invalidation has left in flight: the first promise made before it."""
-        domain, device = self.domain_of(entry), self.names[request.source_id]
-        for promise in self.promised.get((domain.number, request.dfn), ()):
-            frame = entry.frame(request.dfn)
-            is_meant = promise.frame in {None, frame} and entry.permits(is_write=request.is_write)
-            if is_meant and is_replaced(unit, entry, promise.changed):
-                made = (promise.agent, promise.call, promise.step)
-                yield Late(device, step, unit.name, domain.number, request.dfn, frame, request.is_write, *made)
-                return
+        """Yield what an access breaks that an invalidation has left in flight: one of the promises made before it.
+
+        It is the first one of an agent: between those of two the order may be of no account.
+        """
+        domain, device, frame = self.domain_of(entry), self.names[request.source_id], entry.frame(request.dfn)
+        broken = [
+            promise
+            for promise in self.promised.get((domain.number, request.dfn), ())
+            if promise.frame in {None, frame} and is_replaced(unit, entry, promise.changed, is_seen=promise.is_seen)
+        ]
+        if broken and entry.permits(is_write=request.is_write):
+            first = min(broken, key=lambda promise: (promise.agent, promise.step))
+            made = (first.agent, first.call, first.step)
+            yield Late(device, step, unit.name, domain.number, request.dfn, frame, request.is_write, *made)
 
 
 def root_of(entry: IotlbEntry) -> Maddr:
@@ -88,11 +93,14 @@ def takes(unit: VtdUnit, request: Request, entry: IotlbEntry, finding: Stale) ->
         return False
     if finding.promise == "released":
         return True
-    return is_replaced(unit, entry, finding.changed)
+    return is_replaced(unit, entry, finding.changed, is_seen=finding.update is None)
 
 
-def is_replaced(unit: VtdUnit, entry: IotlbEntry, changed: int) -> bool:
-    """Whether a word by which an entry was found had been replaced at or before a step."""
-    return any(
-        read.step < version.stored <= changed for read in entry.reads for version in unit.memory.history(read.address)
-    )
+def is_replaced(unit: VtdUnit, entry: IotlbEntry, changed: int, *, is_seen: bool) -> bool:
+    """Whether a word by which an entry was found had been replaced at or before a step; a walker could see that, too.
+
+    Args:
+        is_seen: it counts only if a walker could see it.
+    """
+    newer = (one for read in entry.reads for one in unit.ledger.newer(read.address, read.level, read.step))
+    return any((version.visible if is_seen else version.stored) <= changed for version in newer)

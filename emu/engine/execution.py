@@ -158,7 +158,11 @@ class Execution:
         step = trace.begin(agent, operation)
         if isinstance(operation, Choose):
             operation.chosen = self.strategy.choose(operation)
-        result = self.perform_checked(operation, step, declared) if self.is_checking else operation.perform(step)
+        try:
+            result = self.perform_checked(operation, step, declared) if self.is_checking else operation.perform(step)
+        except ScenarioError as error:
+            where = agent.coroutine and suspended_at(agent.coroutine)
+            raise ModelError(f"{error} ({agent.name}, at {where})") from error
         self.resume(agent, result)
         if self.blocked:
             self.wake()

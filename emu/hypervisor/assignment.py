@@ -12,9 +12,10 @@ import attrs
 from emu.cpus import Cpu
 from emu.devices import Device
 from emu.engine import Access, Kind, Operation
+from emu.errors import ScenarioError
 from emu.hypervisor.domain import Domain
 from emu.hypervisor.fixes import Fix
-from emu.hypervisor.ops import EINVAL, OK
+from emu.hypervisor.ops import EINVAL, ENODEV, OK
 from emu.hypervisor.vtd import (
     NOT_ISSUED,
     VtdDriver,
@@ -53,16 +54,15 @@ class HandOver(Operation[None]):
         return self.event, {"bdf": self.device.bdf, "domain": self.domain}
 
 
-class FindOthers(Operation[bool]):
-    """Look for another device of a domain behind a unit; return whether there is one."""
+class FindDevice(Operation[bool]):
+    """Look for a domain's device among some; return whether there is one (Xen: pci_get_pdev_by_domain)."""
 
-    __slots__ = ("device", "devices", "domain", "found")
+    __slots__ = ("devices", "domain", "found")
 
     event = "device.find"
 
-    def __init__(self, domain: Domain, device: Device, devices: Iterable[Device]) -> None:
+    def __init__(self, domain: Domain, devices: Iterable[Device]) -> None:
         self.domain = domain
-        self.device = device
         self.devices = tuple(devices)
         self.found = False
 
@@ -70,12 +70,21 @@ class FindOthers(Operation[bool]):
         return (device.driver_access(Kind.READ) for device in self.devices)
 
     def perform(self, step: int) -> bool:
-        others = (other for other in self.devices if other is not self.device and other.unit is self.device.unit)
-        self.found = any(other.driven_by == self.domain.number for other in others)
+        self.found = any(device.driven_by == self.domain.number for device in self.devices)
         return self.found
 
     def describe(self) -> tuple[str, Mapping[str, Any]]:
         return self.event, {"domain": self.domain.number, "found": self.found}
+
+
+def check_device(device: object) -> None:
+    """Refuse what is no device.
+
+    Raises:
+        ScenarioError: saying where devices are.
+    """
+    if not isinstance(device, Device):
+        raise ScenarioError(f"{device!r} is no device: write m.devices[{str(device)!r}]")
 
 
 @attrs.frozen
@@ -106,12 +115,13 @@ class Assignment:
         """Have a domain's tables translate for a device (Xen: domain_context_mapping_one).
 
         Returns:
-            0, or -EINVAL if something translates for it already.
+            0; or -EINVAL if the tables of another domain translate for it.
         """
+        check_device(device)
         iommu = self.driver.iommu_of(device)
         async with iommu.lock.held(cpu):
             if await cpu.load64(self.context_entry(device), "context.read", bdf=device.bdf) & PRESENT:
-                return EINVAL
+                return OK if await FindDevice(domain, [device]) else EINVAL
             did = await iommu.domids.take(domain.number)
             entry = encode_context_entry(ContextEntry(did, domain.pgd, domain.levels))
             await self.write_context(cpu, device, [(1, entry >> 64), (0, entry & WORD_MASK)])
@@ -121,9 +131,28 @@ class Assignment:
         return result
 
     async def detach(self, cpu: Cpu, domain: Domain, device: Device) -> int:
-        """Have nothing translate for a device any more (Xen: domain_context_unmap and its _one).
+        """Have nothing translate for a domain's device any more (Xen: deassign_device, domain_context_unmap).
 
-        With the domain's last device behind a unit goes its id there.
+        With the domain's last device behind a unit goes its id there; until f3401d65d9 also where that has failed.
+
+        Returns:
+            0, or a negative errno: -ENODEV where the domain does not have the device.
+        """
+        check_device(device)
+        if not await FindDevice(domain, [device]):
+            return ENODEV
+        iommu = self.driver.iommu_of(device)
+        result = await self.clear_context(cpu, domain, device)
+        if result == OK or Fix.KEEP_ID not in self.driver.fixes:
+            others = (other for other in self.devices.values() if other.unit is device.unit and other is not device)
+            if not await FindDevice(domain, others):
+                await self.clean_up(domain, iommu)
+        if result == OK:
+            await HandOver(device, None)
+        return result
+
+    async def clear_context(self, cpu: Cpu, domain: Domain, device: Device) -> int:
+        """Clear a device's context entry, if it is present, and flush (Xen: domain_context_unmap_one).
 
         Returns:
             0, or a negative errno: -EINVAL where the domain has no id on the unit.
@@ -136,13 +165,7 @@ class Assignment:
             did = await iommu.domids.find(domain.number)
             if did is None:
                 return EINVAL
-            result = await self.flush(cpu, iommu, did, device, non_present=False)
-        if result != OK:
-            return result
-        if not await FindOthers(domain, device, self.devices.values()):
-            await self.clean_up(domain, iommu)
-        await HandOver(device, None)
-        return OK
+            return await self.flush(cpu, iommu, did, device, non_present=False)
 
     async def clean_up(self, domain: Domain, iommu: VtdIommu) -> None:
         """Free a domain's id on a unit that translates for it no more (Xen: cleanup_domid_map)."""

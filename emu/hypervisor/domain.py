@@ -8,7 +8,6 @@ import attrs
 from sortedcontainers import SortedSet
 
 from emu.cpus import Cpu, SpinLock
-from emu.devices import Device
 from emu.engine import Space, Variable
 from emu.hypervisor.bitmaps import Bitmap
 from emu.hypervisor.ops import IommuOps
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from emu.hypervisor.pages import Pages
 
 HARDWARE_DOMAIN = 0
+DOMID_FIRST_RESERVED = 0x7FF0
 DOMID_IO = 0x7FF1
 """The domain that owns what no guest does; devices in quarantine are assigned to it (Xen: dom_io)."""
 
@@ -43,7 +43,6 @@ class Domain:
         pgd: its highest page table.
         tables: the frames of all its page tables (Xen: arch.pgtables.list).
         pages: the frames of the machine.
-        devices: assigned to it before the first step.
         is_dying: it is being destroyed.
         iommu_bitmap: the units that translate for it, by their index.
         mapping_lock: guards its page tables (Xen: hd->arch.mapping_lock).
@@ -60,7 +59,6 @@ class Domain:
     pages: "Pages" = attrs.field(repr=False)
     pgd: Maddr = attrs.field(init=False)
     tables: list[Mfn] = attrs.field(factory=list)
-    devices: list[Device] = attrs.field(factory=list)
     is_crashed: bool = False
     is_dying: Variable[bool] = attrs.field(init=False)
     mapping_lock: SpinLock = attrs.field(init=False)

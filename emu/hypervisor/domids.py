@@ -12,7 +12,8 @@ NDOMS = 64
 """How many ids a unit has (CAP.ND = 1)."""
 
 FIRST_DID = 1
-"""Domain id 0 is kept free: a unit in caching mode tags non-present context entries with it (section 6.2.2.1)."""
+"""Domain id 0 is never given out: the hardware domain, whose tables are not modelled, has it; or, in caching mode, it
+tags non-present context entries (section 6.2.2.1)."""
 
 DOMID_INVALID = 0x7FF4
 """No domain's number; what the map holds of a free id since XSA-399. Until then it held 0, the hardware domain's."""

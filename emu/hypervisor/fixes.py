@@ -12,6 +12,7 @@ class Fix(Enum):
 
     XSA_78 = "85c72f9fe7"  # an unmap tells the flush that the entry was present (2013)
     XSA_399 = "d9eca7bb6c"  # a domain id leaves the map before it leaves the bitmap (2022)
+    KEEP_ID = "f3401d65d9"  # a domain keeps its id on a unit where a detach has failed (2021)
     FIRST_ERROR = "e7059776f9"  # a flush of several units returns the first error, not the last result (2021)
     DYING = "1ef48c82e7"  # nobody changes the tables of a dying domain, and they go only when nobody does (2021)
 

@@ -9,7 +9,7 @@ from emu.cpus import Cpu
 from emu.hypervisor.domain import Domain
 from emu.hypervisor.faults import Fault, Faults
 from emu.hypervisor.ops import ENOMEM, OK, DomainIsDyingError, FlushType, IommuOps, MapFlags
-from emu.hypervisor.records import record_failure, record_refusal
+from emu.hypervisor.records import record_refusal, record_result
 from emu.units import Dfn, Mfn
 
 HOOKS_THAT_CAN_FAIL = ("map_page", "unmap_page")
@@ -75,7 +75,6 @@ class Hooks:
 
 
 def noted(cpu: Cpu, hook: str, dfn: Dfn, result: int) -> int:
-    """Note a failure, and return the result."""
-    if result != OK:
-        record_failure(cpu, hook, dfn, result)
+    """Note a result, and return it."""
+    record_result(cpu, hook, dfn, result)
     return result

@@ -15,10 +15,18 @@ if TYPE_CHECKING:
 OK = 0
 ENOMEM = -12
 EFAULT = -14
+ENODEV = -19
 EINVAL = -22
 ETIMEDOUT = -110
 
-RESULT_NAMES = {OK: "ok", ENOMEM: "-ENOMEM", EFAULT: "-EFAULT", EINVAL: "-EINVAL", ETIMEDOUT: "-ETIMEDOUT"}
+RESULT_NAMES = {
+    OK: "ok",
+    ENOMEM: "-ENOMEM",
+    EFAULT: "-EFAULT",
+    ENODEV: "-ENODEV",
+    EINVAL: "-EINVAL",
+    ETIMEDOUT: "-ETIMEDOUT",
+}
 """Results of Xen's functions: 0 or a negative errno."""
 
 INVALID_DFN = Dfn((1 << 64) - 1)

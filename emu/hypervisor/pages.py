@@ -92,9 +92,14 @@ class Pages:
         Raises:
             ScenarioError: if nobody has ever owned it.
         """
-        if mfn not in self.frames:
+        page = self.find(mfn)
+        if page.generation == 0:
             raise ScenarioError(f"mfn {mfn:#x} belongs to nobody: allocate it for a domain, m.allocate(domain=...)")
-        return self.frames[mfn]
+        return page
+
+    def find(self, mfn: Mfn) -> Page:
+        """Return a frame, of whatever sort."""
+        return self.frames.get(mfn) or Page(mfn, None, references=0, generation=0)
 
     def get(self, mfn: Mfn, domain: Domain) -> "GetPage":
         """Take a reference, if the domain owns the frame (Xen: get_page)."""
@@ -111,14 +116,14 @@ class Pages:
     @property
     def next_free(self) -> Page:
         """The frame that is allocated next; it may be one that nobody has ever owned."""
-        return self.free[-1] if self.free else Page(self.memory.next_data, None, references=0, generation=0)
+        return self.free[-1] if self.free else self.find(self.memory.next_data)
 
     def take_free(self) -> Page:
         """Return the frame that is allocated next, and take it from the free ones."""
         if self.free:
             return self.free.pop()
-        mfn = self.memory.allocate_data()
-        page = self.frames[mfn] = Page(mfn, None, references=0, generation=0)
+        page = self.find(self.memory.allocate_data())
+        self.frames[page.mfn] = page
         return page
 
 
@@ -168,8 +173,8 @@ class PutPage(Operation[bool]):
         page = self.page
         if page.references == 0:
             raise ScenarioError(
-                f"{self.cpu.name}, at step {step}, puts a reference to mfn {page.mfn:#x} that nobody has: the frame is "
-                "free already; take one with pages.get first"
+                f"at step {step} a reference to mfn {page.mfn:#x} is put that nobody has: the frame is free already; "
+                "take one with pages.get first"
             )
         page.references -= 1
         self.left = page.references

@@ -6,7 +6,7 @@ import attrs
 
 from emu.cpus import Cpu, PerCpu
 from emu.hypervisor.domain import Domain
-from emu.hypervisor.ops import MapFlags
+from emu.hypervisor.ops import OK, MapFlags
 from emu.units import Dfn, Mfn
 
 
@@ -44,6 +44,7 @@ class CallRecord:
         known: the pages of a flush that had ever had an entry when it was called.
         outer: the call that this one has interrupted on its CPU.
         updates: the last update of each dfn, in the order of the first ones.
+        failures: of hooks that did not succeed later for the same page.
         mapped: the first frame and the permissions of a map.
         returned: the step of the return; 0 before that.
         result: what the caller was told; meaningful once the call has returned.
@@ -88,11 +89,13 @@ def record_update(cpu: Cpu, dfn: Dfn, old: int, new: int) -> None:
         record.updates[dfn] = Update(dfn, old if first is None else first.old, new, cpu.trace.step)
 
 
-def record_failure(cpu: Cpu, hook: str, dfn: Dfn, result: int) -> None:
-    """Note that a hook has failed."""
+def record_result(cpu: Cpu, hook: str, dfn: Dfn, result: int) -> None:
+    """Note that a hook has failed; or that it has done what it had failed to do before, for the same page."""
     record = cpu.peek(open_call)
-    if record is not None:
+    if record is not None and result != OK:
         record.failures.append(HookFailure(hook, dfn, result, cpu.trace.step))
+    elif record is not None:
+        record.failures = [one for one in record.failures if (one.hook, one.dfn) != (hook, dfn)]
 
 
 def record_refusal(cpu: Cpu, dfn: Dfn) -> None:

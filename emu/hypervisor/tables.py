@@ -7,6 +7,7 @@ unmapped has flushed. A domain that is destroyed loses all its tables at once.
 import attrs
 
 from emu.cpus import Cpu, PerCpu
+from emu.hypervisor.calls import check_range
 from emu.hypervisor.domain import Domain
 from emu.hypervisor.fixes import Fix
 from emu.hypervisor.pages import ListTables, Pages, QueueTable
@@ -33,7 +34,11 @@ class PageTables:
         """Take out the table of a dfn's leaf, if it is empty, and have it freed later; return whether it was.
 
         Xen keeps a count in ignored bits of the entries; here those are read that were ever made.
+
+        Raises:
+            ScenarioError: if the tables of the domain do not reach so far.
         """
+        check_range(domain, dfn, 0)
         async with domain.mapping_lock.held(cpu):
             if Fix.DYING in self.driver.fixes and await domain.is_dying.read():
                 return False

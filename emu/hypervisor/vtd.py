@@ -17,7 +17,7 @@ from emu.hypervisor.faults import Fault, Faults
 from emu.hypervisor.fixes import AS_OF_2018, Fix
 from emu.hypervisor.ops import ENOMEM, ETIMEDOUT, INVALID_DFN, OK, DomainIsDyingError
 from emu.hypervisor.pages import PAGES, AllocateTable
-from emu.hypervisor.records import record_failure, record_update
+from emu.hypervisor.records import record_result, record_update
 from emu.iommus.translation import entry_address
 from emu.iommus.vtd.formats import (
     READ,
@@ -178,7 +178,7 @@ class StoreEntry(Store):
     The table's frame should still be the domain's: whether it is gets judged.
     """
 
-    __slots__ = ("cpu", "dfn", "domain", "level", "page")
+    __slots__ = ("cpu", "dfn", "domain", "level")
 
     def __init__(self, cpu: Cpu, domain: Domain, dfn: Dfn, level: int, address: Maddr, word: int) -> None:
         details = {"domain": domain.number, "dfn": dfn, "table_level": level}
@@ -187,18 +187,18 @@ class StoreEntry(Store):
         self.domain = domain
         self.dfn = dfn
         self.level = level
-        self.page = domain.pages.page(address_frame(address))
 
     def accesses(self) -> Iterable[Access]:
         yield from super().accesses()
-        yield Access.to(PAGES, self.page.mfn, Kind.READ)
+        yield Access.to(PAGES, address_frame(Maddr(self.address)), Kind.READ)
         entry = decode_pte(self.value, self.level)
         if entry is not None and entry.is_leaf:
             yield Access.to(INSTALLED, address_frame(entry.address), Kind.COMMUTE)
 
     def perform(self, step: int) -> int:
-        if self.page.owner is not self.domain or self.page.table is None:
-            self.domain.pages.judge.entry_stored(self.page, self.cpu, self.domain, self.dfn, step)
+        page = self.domain.pages.find(address_frame(Maddr(self.address)))
+        if page.owner is not self.domain or page.table is None:
+            self.domain.pages.judge.entry_stored(page, self.cpu, self.domain, self.dfn, step)
         return super().perform(step)
 
 
@@ -335,8 +335,7 @@ async def iommu_flush_iotlb(
         if error == NOT_ISSUED:
             await iommu_flush_write_buffer(cpu, iommu)
             error = OK
-        if error != OK:
-            record_failure(cpu, f"iotlb_flush on {iommu.unit.name}", Dfn(0) if dfn == INVALID_DFN else dfn, error)
+        record_result(cpu, f"iotlb_flush on {iommu.unit.name}", Dfn(0) if dfn == INVALID_DFN else dfn, error)
         result = (result or error) if Fix.FIRST_ERROR in driver.fixes else error
     return result
 

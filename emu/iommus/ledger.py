@@ -15,7 +15,7 @@ Sources: VT-d 6.2.4, 6.2.5, 6.5.3; RISC-V IOMMU, note on IOTINVAL, states the ru
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from math import inf
 from typing import NamedTuple
 
@@ -235,11 +235,24 @@ class Ledger:
 
         yield from descend(tables.levels, tables.root, tables.since, tables.until, ())
 
+    def newer(self, address: int, level: int, step: int) -> Sequence[Version]:
+        """Return the values that came after what a walker read of a word at a step; from the first that says more.
+
+        That is one which does not merely widen a table entry.
+        """
+        history = self.memory.history(address)
+        read = max(index for index, version in enumerate(history) if version.visible <= step)
+        while read + 1 < len(history) and self.is_widened(history[read], history[read + 1], level):
+            read += 1
+        return history[read + 1 :]
+
     def is_widened(self, old: Version, new: Version, level: int) -> bool:
         """Whether a table entry was only given more permissions: what was cached of it still leads where it should.
 
         A driver that enters a new table in several stores does so.
         """
+        if level not in TABLE_LEVELS:
+            return False
         before, after = self.decode(old.value, level), self.decode(new.value, level)
         if before is None or after is None or before.is_leaf or after.is_leaf or before.address != after.address:
             return False

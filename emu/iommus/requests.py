@@ -91,12 +91,17 @@ class Requests:
     """The requests of one unit that are in flight, in the order in which they were made."""
 
     unit: str
-    counts: dict[int, int] = attrs.field(factory=dict)
+    counts: dict[tuple[int, int], int] = attrs.field(factory=dict)
     in_flight: dict[int, Request] = attrs.field(factory=dict)
 
-    def open(self, source_id: int, dfn: Dfn, *, is_write: bool) -> Request:
-        """Return a new request."""
-        count = self.counts[source_id] = self.counts.get(source_id, -1) + 1
+    def open(self, source_id: int, dfn: Dfn, *, is_write: bool, first: int = 0) -> Request:
+        """Return a new request.
+
+        Args:
+            first: from which number on the requests of whoever makes it are counted.
+        """
+        serial = (source_id, first)
+        count = self.counts[serial] = self.counts.get(serial, first - 1) + 1
         number = source_id << REQUEST_BITS | count
         touch = Access.to(("request", self.unit), number, Kind.WRITE)
         latch = Latch(f"access {count} of source-id {source_id:#x}, to dfn {dfn:#x} at {self.unit}", touch)

@@ -1,8 +1,8 @@
 """How many cycles steps take: one table, that a user may replace, and the clock that follows from it.
 
 The emulator's only clock is the step; cycles say how steps of different sorts compare. Each agent has a clock of its
-own, which waits for whoever set what the agent has waited for: so time in which an agent was merely not chosen does
-not count.
+own, so time in which an agent was merely not chosen does not count. It waits for whoever set what the agent has waited
+for; and an invalidation does not begin before the stores to tables that it comes after.
 """
 
 from collections.abc import Mapping
@@ -16,6 +16,9 @@ from emu.engine import Trace
 from emu.errors import ScenarioError
 
 OTHER = "other"
+
+TABLE_STORES = {"pte.write", "pte.clear", "line.write_back", "buffer.drain"}
+"""Steps that show a walker something new."""
 
 CYCLES: Mapping[str, int] = {
     # A whole IOTLB invalidation, from the first write to the queue to the status that the CPU sees, took 2,127 cycles,
@@ -80,21 +83,36 @@ class Clock:
 
     Attributes:
         ended: by step; 0 at index 0.
+        last: when the last of them ended.
     """
 
     ended: list[int]
+
+    @property
+    def last(self) -> int:
+        """When all was over."""
+        return max(self.ended)
 
     @classmethod
     def of(cls, trace: Trace, cycles: Mapping[str, int]) -> "Clock":
         """Return the clock of an execution."""
         costs = [0] * (trace.step + 1)
+        stores, begins = set(), set()
         for event in trace.events():
             costs[event.step] += cycles.get(event.name, 0 if event.is_note else cycles[OTHER])
-        ended = [0]
+            if event.name in TABLE_STORES:
+                stores.add(event.step)
+            elif event.name == "invalidate.begin":
+                begins.add(event.step)
+        ended, stored = [0], 0
         now: dict[str, int] = {}
         for step, (agent, operation) in enumerate(trace.performed(), 1):
             waited = operation.waits_for
             start = max(now.get(agent.name, 0), ended[waited.set_at] if waited is not None else 0)
-            now[agent.name] = start + costs[step]
-            ended.append(now[agent.name])
+            if step in begins:
+                start = max(start, stored)
+            ended.append(start + costs[step])
+            now[agent.name] = ended[step]
+            if step in stores:
+                stored = max(stored, ended[step])
         return cls(ended)

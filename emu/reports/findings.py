@@ -49,10 +49,12 @@ def access_sentence(finding: FreedTable | Late | Foreign | Illegal) -> str:
     """Say what was accessed that should not have been."""
     match finding:
         case FreedTable():
+            table = "to which a page table led that was freed and then used by somebody else"
+            if finding.freed is not None:
+                table = f"a page table that {finding.freed[0]} had freed at step {finding.freed[1]}"
             return (
                 f"freed table: at step {finding.step} {finding.agent} stored an entry for domain {finding.domain} dfn "
-                f"{finding.dfn:#x} into mfn {finding.frame:#x}, a page table that {finding.freed_by} had freed at step "
-                f"{finding.freed}"
+                f"{finding.dfn:#x} into mfn {finding.frame:#x}, {table}"
             )
         case Late():
             access = "wrote to" if finding.is_write else "read"

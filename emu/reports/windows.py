@@ -1,8 +1,8 @@
 """Windows: how long a replaced entry could still be used, and what flushes cost besides.
 
 A window opens with the store that replaces an entry, deferred or not, at every unit and tag under which the domain's
-tables translate. It closes when an invalidation has completed there that covers the page and began when walkers could
-see the store.
+tables translate at that time. It closes when an invalidation has completed there that covers the page and began when
+walkers could see the store.
 """
 
 from collections.abc import Iterator, Mapping
@@ -11,6 +11,7 @@ from math import inf
 import attrs
 
 from emu.engine import Event
+from emu.iommus.ledger import Tables
 from emu.iommus.translation import level_base, level_order
 from emu.iommus.vtd.formats import decode_pte
 from emu.machine import Machine
@@ -86,6 +87,10 @@ class Change:
         """The last dfn for which the entry stood."""
         return Dfn(level_base(self.dfn, self.level) + (1 << level_order(self.level)) - 1)
 
+    def is_reached_by(self, tables: Tables) -> bool:
+        """Whether a walk of the tables could find what was replaced, or have left it in a cache."""
+        return tables.since < self.visible and self.event.step < tables.until
+
 
 def statistics(machine: Machine, cycles: Mapping[str, int] = CYCLES) -> Statistics:
     """Return the windows of an execution that has ended, and what its flushes cost."""
@@ -101,11 +106,12 @@ def statistics(machine: Machine, cycles: Mapping[str, int] = CYCLES) -> Statisti
 
 def windows(machine: Machine, events: list[Event], clock: Clock) -> Iterator[Window]:
     """Yield the windows of an execution, in the order in which they opened."""
-    tags = {number: translators(machine, number) for number in machine.domains}
+    tables = {number: translators(machine, number) for number in machine.domains}
     completions = [event for event in events if event.name == "invalidate.complete"]
     accesses = [event for event in events if event.name in ACCESSES]
     for change in changes(machine, events):
-        for iommu, tag in tags[change.domain]:
+        in_reach = [(name, one.tag) for name, one in tables[change.domain] if change.is_reached_by(one)]
+        for iommu, tag in dict.fromkeys(in_reach):
             closing = next((one for one in completions if closes(one, change, iommu, tag)), None)
             opened, closed = change.event.step, machine.trace.step if closing is None else closing.step
             yield Window(
@@ -118,22 +124,15 @@ def windows(machine: Machine, events: list[Event], clock: Clock) -> Iterator[Win
                 closed,
                 closing is not None,
                 change.deferred,
-                max(0, clock.ended[closed] - clock.ended[opened]),
-                sum(uses(access, change, iommu) for access in accesses if opened < access.step <= closed),
+                (clock.last if closing is None else clock.ended[closed]) - clock.ended[opened],
+                sum(uses(access, change, iommu, tag) for access in accesses if opened < access.step <= closed),
             )
 
 
-def translators(machine: Machine, domain: int) -> list[tuple[str, int]]:
-    """Return the units, and the tags there, under which a domain's tables have ever translated."""
+def translators(machine: Machine, domain: int) -> list[tuple[str, Tables]]:
+    """Return the units where a domain's tables have ever translated, and as what."""
     pgd = machine.domains[domain].pgd
-    found = [
-        (unit.name, tables.tag)
-        for unit in machine.units
-        for source_id in unit.sources
-        for tables in unit.tables_ever(source_id)
-        if tables.root == pgd
-    ]
-    return list(dict.fromkeys(found))
+    return [(unit.name, tables) for unit in machine.units for tables in unit.tables_at(pgd)]
 
 
 def changes(machine: Machine, events: list[Event]) -> list[Change]:
@@ -175,9 +174,10 @@ def covers(completion: Event, iommu: str, tag: int | None, first: int, last: int
     return "dfn" not in keys or (keys["dfn"] <= last and first < keys["dfn"] + (1 << keys["page_order"]))
 
 
-def uses(access: Event, change: Change, iommu: str) -> bool:
+def uses(access: Event, change: Change, iommu: str, tag: int) -> bool:
     """Whether an access went through a leaf that was replaced."""
     leaf = decode_pte(change.event.fields["old"], 1)
-    if change.level != 1 or leaf is None or access.fields["iommu"] != iommu or access.fields["dfn"] != change.dfn:
+    if change.level != 1 or leaf is None:
         return False
-    return bool(access.fields["mfn"] == address_frame(Maddr(leaf.address)))
+    through = {"iommu": iommu, "tag": tag, "dfn": change.dfn, "mfn": address_frame(Maddr(leaf.address))}
+    return through.items() <= access.fields.items()

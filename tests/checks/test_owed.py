@@ -12,12 +12,14 @@ from emu.hypervisor.domain import Domain
 from emu.hypervisor.ops import iommu_dont_flush_iotlb
 from emu.machine import Description, Machine
 from emu.reports.findings import data, sentence
-from emu.units import Dfn, offset
+from emu.units import Dfn, Mfn, offset
 
 Execute = Callable[..., list[Finding]]
 Pay = Callable[[Machine, Cpu], Awaitable[object]]
 
 G = Dfn(0x30)
+NEW = Mfn(0x190000)
+"""A frame that no machine here hands out."""
 
 
 def machine_of(description: Description | None = None) -> Machine:
@@ -36,9 +38,8 @@ async def set_flag(cpu: Cpu) -> None:
 
 async def replace_deferred(machine: Machine, cpu: Cpu, dfn: Dfn = G) -> None:
     """Replace a page and leave its flush to whoever comes."""
-    new = machine.allocate()
     await set_flag(cpu)
-    await machine.hypervisor.map(cpu, machine.domains[1], dfn, new)
+    await machine.hypervisor.map(cpu, machine.domains[1], dfn, NEW)
     await cpu.write(iommu_dont_flush_iotlb, False)
 
 

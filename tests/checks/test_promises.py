@@ -256,12 +256,12 @@ class JudgeWithoutLedger(PromiseJudge):
 @pytest.mark.parametrize("judge", [JudgeWithoutLedger, PromiseJudge])
 def test_checking_mode_catches_a_promise_that_does_not_declare_the_ledger(judge: type[PromiseJudge]) -> None:
     machine = Machine(Description(is_checking=True))
-    domain = machine.domain(1, devices=("00:1f.0",))
+    domain, new = machine.domain(1, devices=("00:1f.0",)), machine.allocate()
     machine.hypervisor = attrs.evolve(machine.hypervisor, judge=judge(machine.units, machine.findings))
 
     @machine.cpu(0)
     async def mapper(cpu: Cpu) -> None:
-        await machine.hypervisor.map(cpu, domain, G, machine.allocate())
+        await machine.hypervisor.map(cpu, domain, G, new)
 
     execution: Execution = machine.execution(RoundRobinStrategy())
     if judge is PromiseJudge:

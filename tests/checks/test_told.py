@@ -25,6 +25,8 @@ V1 = load_revision("v1")
 G = Dfn(0x30)
 H = offset(G, 1)
 K = offset(G, 2)
+NEW = Mfn(0x190000)
+"""The first of frames that no machine here hands out."""
 L = offset(G, 3)
 
 
@@ -70,20 +72,20 @@ def frame_at(machine: Machine, dfn: Dfn) -> Mfn:
 
 async def map_one(machine: Machine, cpu: Cpu, domain: Domain) -> int:
     """Map a page that was not present."""
-    return await machine.hypervisor.map(cpu, domain, K, machine.allocate())
+    return await machine.hypervisor.map(cpu, domain, K, NEW)
 
 
 async def map_two(machine: Machine, cpu: Cpu, domain: Domain) -> int:
     """Map two pages that were not present."""
-    return await machine.hypervisor.map(cpu, domain, K, machine.allocate(page_order=1), page_order=1)
+    return await machine.hypervisor.map(cpu, domain, K, NEW, page_order=1)
 
 
 async def replace_one(machine: Machine, cpu: Cpu, domain: Domain) -> int:
-    return await machine.hypervisor.map(cpu, domain, G, machine.allocate())
+    return await machine.hypervisor.map(cpu, domain, G, NEW)
 
 
 async def replace_two(machine: Machine, cpu: Cpu, domain: Domain) -> int:
-    return await machine.hypervisor.map(cpu, domain, G, machine.allocate(page_order=1), page_order=1)
+    return await machine.hypervisor.map(cpu, domain, G, NEW, page_order=1)
 
 
 async def unmap_two(machine: Machine, cpu: Cpu, domain: Domain) -> int:
@@ -245,8 +247,7 @@ async def unmap_nothing(cpu: Cpu, domain: Domain, dfn: Dfn, page_order: int) -> 
 
 
 async def map_two_read_only(machine: Machine, cpu: Cpu, domain: Domain) -> int:
-    frames = machine.allocate(page_order=1)
-    return await machine.hypervisor.map(cpu, domain, K, frames, page_order=1, flags=MapFlags.READABLE)
+    return await machine.hypervisor.map(cpu, domain, K, NEW, page_order=1, flags=MapFlags.READABLE)
 
 
 WRAPPERS = pytest.mark.parametrize(

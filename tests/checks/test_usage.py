@@ -105,11 +105,12 @@ def test_no_schedule_lets_a_device_use_what_the_ledger_forbids(execute: Execute,
     machine = Machine(Description())
     domain = machine.domain(1, devices=("00:1f.0", "00:1f.1"))
     machine.premap(domain, G, machine.allocate())
+    frames = [machine.allocate() for _ in range(3)]
 
     @machine.cpu(0)
     async def mapper(cpu: Cpu) -> None:
-        for _ in range(3):
-            await machine.hypervisor.map(cpu, domain, G, machine.allocate())
+        for frame in frames:
+            await machine.hypervisor.map(cpu, domain, G, frame)
 
     async def reader(device: Device) -> None:
         for _ in range(20):

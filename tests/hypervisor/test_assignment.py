@@ -1,5 +1,6 @@
 """Devices are attached to domains and taken away: context entries, what is flushed in which order, ids and bitmaps."""
 
+import re
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from math import inf
 
@@ -12,11 +13,12 @@ from emu.engine import Choose, Event, Execution, Exploration, Strategy
 from emu.engine.hosts import direct
 from emu.engine.strategies.optimal import Optimal
 from emu.engine.strategies.round_robin import RoundRobinStrategy
+from emu.errors import ModelError
 from emu.explorations import ScenarioExploration
 from emu.hypervisor.domain import DOMID_IO, Domain
 from emu.hypervisor.domids import NDOMS
 from emu.hypervisor.fixes import Fix
-from emu.hypervisor.ops import EINVAL, ETIMEDOUT, OK
+from emu.hypervisor.ops import EINVAL, ENODEV, ETIMEDOUT, OK
 from emu.hypervisor.vtd import iommu_flush_context_device, iommu_flush_iotlb_dsi
 from emu.iommus.vtd.formats import ContextEntry, encode_context_entry
 from emu.iommus.vtd.unit import VtdSettings
@@ -195,14 +197,14 @@ def test_detach_flushes_the_context_cache_and_then_the_iotlb_and_waits_for_each(
     (dropped,), (begun, *_) = steps(events, "context.invalidate"), steps(events, "invalidate.begin", tag=1)
     first_done, second_done = steps(events, "flush.done")
     assert max(steps(events, "context.write")) < dropped < first_done < begun
-    assert begun < min(steps(events, "invalidate.complete")) < second_done < min(steps(events, "device.find"))
+    assert begun < min(steps(events, "invalidate.complete")) < second_done < max(steps(events, "device.find"))
 
 
 def test_detach_holds_the_lock_of_the_unit_until_it_has_flushed(execute: Execute) -> None:
     events = run(execute, machine_with(), lambda m, cpu: detach(m, cpu, 1, NIC))
     (taken,), (released,) = (steps(events, f"lock.{verb}", lock="vtd0.lock") for verb in ("acquire", "release"))
     assert taken < min(steps(events, "context.read"))
-    assert max(steps(events, "flush.done")) < released < min(steps(events, "device.find"))
+    assert max(steps(events, "flush.done")) < released < max(steps(events, "device.find"))
 
 
 def test_attach_flushes_nothing_where_nothing_that_is_not_present_is_cached(execute: Execute) -> None:
@@ -335,7 +337,7 @@ def test_a_device_that_was_plugged_and_attached_keeps_the_id(execute: Execute) -
     assert (ids_of(machine, 2), machine.domains[2].iommu_bitmap.value) == ([2], 1)
 
 
-def test_attach_of_a_device_that_is_attached_is_refused_and_changes_nothing(execute: Execute) -> None:
+def test_attach_of_a_device_that_is_attached_changes_nothing_and_is_refused_to_another_domain(execute: Execute) -> None:
     machine = machine_with()
     before = context_of(machine, NIC)
     results: list[int] = []
@@ -344,13 +346,13 @@ def test_attach_of_a_device_that_is_attached_is_refused_and_changes_nothing(exec
         results.extend([await attach(m, cpu, 2, NIC), await attach(m, cpu, 1, NIC)])
 
     events = run(execute, machine, body)
-    assert results == [EINVAL, EINVAL]
+    assert results == [EINVAL, OK]
     assert context_of(machine, NIC) == before
     assert steps(events, "context.write", "queue.post", "bitmap.set") == []
     assert (ids_of(machine, 2), machine.domains[2].iommu_bitmap.value) == ([None], 0)
 
 
-def test_detach_of_a_device_that_nothing_translates_for_succeeds_and_does_nothing(execute: Execute) -> None:
+def test_detach_of_a_device_that_the_domain_does_not_have_is_refused_and_does_nothing(execute: Execute) -> None:
     machine = machine_with()
     machine.plug(DISK)
     results: list[int] = []
@@ -359,19 +361,30 @@ def test_detach_of_a_device_that_nothing_translates_for_succeeds_and_does_nothin
         results.append(await detach(m, cpu, 1, DISK))
 
     events = run(execute, machine, body)
-    assert results == [OK]
+    assert results == [ENODEV]
     assert steps(events, "context.write", "queue.post", "bitmap.clear") == []
 
 
-def test_detach_from_a_domain_that_has_no_id_on_the_unit_is_refused(execute: Execute) -> None:
+def test_detach_from_another_domain_is_refused_and_leaves_the_device_where_it_is(execute: Execute) -> None:
     machine = machine_with()
+    before = context_of(machine, NIC)
     results: list[int] = []
 
     async def body(m: Machine, cpu: Cpu) -> None:
         results.append(await detach(m, cpu, 2, NIC))
 
     assert fetched(run(execute, machine, body)) == []
-    assert results == [EINVAL]
+    assert results == [ENODEV]
+    assert context_of(machine, NIC) == before
+
+
+@pytest.mark.parametrize("call", ["attach", "detach"])
+def test_what_is_no_device_is_refused_with_the_place_where_devices_are(execute: Execute, call: str) -> None:
+    async def body(m: Machine, cpu: Cpu) -> None:
+        await getattr(m.assignment, call)(cpu, m.domains[1], NIC)
+
+    with pytest.raises(ModelError, match=re.escape(f"write m.devices['{NIC}']")):
+        run(execute, machine_with(), body)
 
 
 def test_a_unit_has_room_for_as_many_domains_as_it_has_ids(execute: Execute) -> None:
@@ -449,8 +462,12 @@ def test_a_device_faults_after_it_was_detached(execute: Execute, vtd: VtdSetting
     assert machine.memory.peek(frame_of(machine, 1) << 12) == 0x111
 
 
-def test_a_detach_whose_flush_timed_out_frees_no_id_and_gives_the_device_to_nobody() -> None:
+@pytest.mark.parametrize(("fixes", "ids"), [((), ([None], 0)), ((Fix.KEEP_ID,), ([1], 1))])
+def test_a_detach_whose_flush_timed_out_frees_the_id_all_the_same_until_f3401d65d9_and_gives_the_device_to_nobody(
+    fixes: tuple[Fix, ...], ids: tuple[list[int | None], int]
+) -> None:
     machine = machine_with()
+    machine.driver.fixes |= set(fixes)
     machine.allow_faults(waits=1)
     results: list[int] = []
 
@@ -462,10 +479,26 @@ def test_a_detach_whose_flush_timed_out_frees_no_id_and_gives_the_device_to_nobo
     direct.run(execution)
     assert machine.conclude(execution) == []
     assert results == [ETIMEDOUT]
-    assert (ids_of(machine, 1), machine.domains[1].iommu_bitmap.value) == ([1], 1)
+    assert (ids_of(machine, 1), machine.domains[1].iommu_bitmap.value) == ids
     assert machine.devices[NIC].driven_by != 2
     assert context_of(machine, NIC) == 0
     assert fetched(list(machine.trace.events())) == CONTEXT_THEN_IOTLB
+
+
+def test_after_a_detach_whose_flush_timed_out_another_one_cleans_up(execute: Execute) -> None:
+    machine = machine_with()
+    machine.driver.fixes.add(Fix.KEEP_ID)
+    machine.allow_faults(waits=1)
+    results: list[int] = []
+
+    @machine.cpu(0)
+    async def only(cpu: Cpu) -> None:
+        results.extend([await detach(machine, cpu, 1, NIC), await detach(machine, cpu, 1, NIC)])
+
+    direct.run(machine.execution(Faulty()))
+    assert results == [ETIMEDOUT, OK]
+    assert (ids_of(machine, 1), machine.domains[1].iommu_bitmap.value) == ([None], 0)
+    assert machine.devices[NIC].driven_by is None
 
 
 # Several units
@@ -615,7 +648,7 @@ def test_until_the_iotlb_is_flushed_a_request_in_flight_may_find_what_was_mapped
     execute: Execute, is_flushed: bool
 ) -> None:
     machine = machine_with()
-    page = Dfn(1 << 27)
+    page, frame = Dfn(1 << 27), machine.allocate()
 
     async def body(m: Machine, cpu: Cpu) -> None:
         iommu, source_id = m.driver.iommus[0], m.devices[NIC].source_id
@@ -623,7 +656,7 @@ def test_until_the_iotlb_is_flushed_a_request_in_flight_may_find_what_was_mapped
         await iommu_flush_context_device(cpu, m.driver, iommu, 1, source_id, non_present=False)
         if is_flushed:
             await iommu_flush_iotlb_dsi(cpu, m.driver, iommu, 1, non_present=False)
-        await m.hypervisor.map(cpu, m.domains[1], page, m.allocate())
+        await m.hypervisor.map(cpu, m.domains[1], page, frame)
 
     run(execute, machine, body)
     (tables,) = machine.unit.tables_ever(machine.devices[NIC].source_id)

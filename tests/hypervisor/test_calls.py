@@ -14,6 +14,9 @@ from emu.units import Dfn, Mfn
 Execute = Callable[[Machine], list[Finding]]
 Call = Callable[[Machine, Cpu], Awaitable[int]]
 
+NEW = Mfn(0x190000)
+"""A frame that no machine here hands out."""
+
 
 def run(execute: Execute, call: Call) -> Machine:
     machine = Machine(Description(levels=3))
@@ -56,7 +59,7 @@ def test_a_flush_of_no_pages_is_refused(execute: Execute) -> None:
 
 def test_the_last_dfn_that_the_tables_reach_can_be_mapped(execute: Execute) -> None:
     async def call(machine: Machine, cpu: Cpu) -> int:
-        return await machine.hypervisor.map(cpu, machine.domains[1], Dfn((1 << 27) - 1), machine.allocate())
+        return await machine.hypervisor.map(cpu, machine.domains[1], Dfn((1 << 27) - 1), NEW)
 
     machine = run(execute, call)
     assert [event.fields["result"] for event in machine.trace.events() if event.name == "call.return"] == ["ok"]
@@ -67,7 +70,7 @@ def test_a_return_says_whether_the_promise_was_deferred(execute: Execute, flag: 
     async def call(machine: Machine, cpu: Cpu) -> int:
         async with cpu.hypercall("batch"):
             await cpu.write(iommu_dont_flush_iotlb, flag)
-            return await machine.hypervisor.map(cpu, machine.domains[1], Dfn(0), machine.allocate())
+            return await machine.hypervisor.map(cpu, machine.domains[1], Dfn(0), NEW)
 
     (returned,) = [event for event in run(execute, call).trace.events() if event.name == "call.return"]
     assert returned.fields.get("deferred", False) is flag

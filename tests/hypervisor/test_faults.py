@@ -24,13 +24,15 @@ from emu.library import find
 from emu.machine import Description, Machine
 from emu.memory import Store
 from emu.scenario import STALE, scenario
-from emu.units import Dfn, offset
+from emu.units import Dfn, Mfn, offset
 
 Execute = Callable[..., list[Finding]]
 Body = Callable[[Machine, Cpu], Awaitable[int]]
 
 G = Dfn(0x1000)
 NIC = "00:1f.0"
+NEW = Mfn(0x190000)
+"""The first of frames that no machine here hands out."""
 SYNCHRONOUS = VtdSettings(synchronous=True)
 KEEPS_ERRORS = ["implicit", "merged"]
 
@@ -110,13 +112,13 @@ def traces(
 async def map_two(machine: Machine, cpu: Cpu) -> int:
     """Map two pages in a domain that has no tables yet."""
     (domain,) = machine.domains.values()
-    return await machine.hypervisor.map(cpu, domain, G, machine.allocate(page_order=1), page_order=1)
+    return await machine.hypervisor.map(cpu, domain, G, NEW, page_order=1)
 
 
 async def map_one(machine: Machine, cpu: Cpu) -> int:
     """Map one page in a domain that has no tables yet."""
     (domain,) = machine.domains.values()
-    return await machine.hypervisor.map(cpu, domain, G, machine.allocate())
+    return await machine.hypervisor.map(cpu, domain, G, NEW)
 
 
 async def flush(machine: Machine, cpu: Cpu) -> int:

@@ -178,14 +178,15 @@ def broken_promises(execute: Execute, revision: str) -> list[str]:
     domain = machine.domain(1, devices=("00:1f.0",))
     for page in range(3):
         machine.premap(domain, Dfn(G + page), machine.allocate())
+    first, third = machine.allocate(), machine.allocate()
 
     @machine.cpu(0)
     async def caller(cpu: Cpu) -> None:
-        await machine.hypervisor.map(cpu, domain, G, machine.allocate())
+        await machine.hypervisor.map(cpu, domain, G, first)
         await machine.hypervisor.unmap(cpu, domain, Dfn(G + 1))
         async with cpu.hypercall("batch"):
             await cpu.write(iommu_dont_flush_iotlb, True)
-            await machine.hypervisor.map(cpu, domain, Dfn(G + 2), machine.allocate())
+            await machine.hypervisor.map(cpu, domain, Dfn(G + 2), third)
             await cpu.write(iommu_dont_flush_iotlb, False)
             await machine.hypervisor.flush(cpu, domain, Dfn(G + 2), pages=1)
 
@@ -216,13 +217,13 @@ def test_a_failure_that_a_folder_hides_is_found(
     execute: Execute, tmp_path: Path, fails: bool, kinds: list[FindingKind]
 ) -> None:
     machine = Machine(Description(revision=load_revision(folder_of(tmp_path, HIDING_A_FAILURE))))
-    domain = machine.domain(1, devices=("00:1f.0",))
+    domain, frame = machine.domain(1, devices=("00:1f.0",)), machine.allocate()
     if fails:
         machine.fail_hook("map_page", G, -12)
 
     @machine.cpu(0)
     async def mapper(cpu: Cpu) -> None:
-        await machine.hypervisor.map(cpu, domain, G, machine.allocate())
+        await machine.hypervisor.map(cpu, domain, G, frame)
 
     assert [finding.kind for finding in execute(machine)] == kinds
 

@@ -191,11 +191,11 @@ def test_a_table_is_taken_out_once(execute: Execute) -> None:
 
 def test_a_map_after_that_makes_a_table_anew(execute: Execute) -> None:
     machine = machine_with(G)
-    old = table_of(machine, G)
+    old, frame = table_of(machine, G), machine.allocate()
 
     async def body(m: Machine, cpu: Cpu) -> None:
         await unmap_and_take_out(m, cpu)
-        assert await m.hypervisor.map(cpu, m.domains[1], LAST, m.allocate()) == OK
+        assert await m.hypervisor.map(cpu, m.domains[1], LAST, frame) == OK
 
     _, findings = run(execute, machine, body)
     assert findings == []
@@ -618,7 +618,7 @@ def test_a_store_into_a_table_that_was_freed_is_found_with_who_has_freed_it(
     (freed_at,) = steps(events, "page.free", mfn=address_frame(entry))
     assert (finding.kind, finding.frame) == (FindingKind.FREED_TABLE, address_frame(entry))
     assert (finding.agent, finding.step, finding.domain, finding.dfn) == ("cpu1", stored, 1, LAST)
-    assert (finding.freed_by, finding.freed) == ("cpu0", freed_at)
+    assert finding.freed == ("cpu0", freed_at)
 
 
 def test_a_store_into_a_table_that_waits_for_its_softirq_is_not(execute: Execute) -> None:

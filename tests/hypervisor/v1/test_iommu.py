@@ -42,7 +42,7 @@ def result_of(execute: Execute, machine: Machine, call: str, order: int, *, flag
 
 def leaves(machine: Machine, pages: int) -> list[int]:
     (domain,) = machine.domains.values()
-    (tables,) = machine.unit.tables_ever(domain.devices[0].source_id)
+    (tables,) = machine.unit.tables_at(domain.pgd)
     return [machine.unit.ledger.leaf_at(tables, offset(G, i), machine.trace.step) for i in range(pages)]
 
 

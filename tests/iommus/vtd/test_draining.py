@@ -25,7 +25,7 @@ from emu.iommus.vtd.formats import (
 from emu.iommus.vtd.unit import VtdSettings
 from emu.machine import Description, Machine
 from emu.scenario import CLEAN, LATE, scenario
-from emu.units import Dfn, offset
+from emu.units import Dfn, Mfn, offset
 
 Execute = Callable[..., list[Finding]]
 
@@ -493,14 +493,15 @@ def test_no_schedule_of_a_device_and_two_cpus_has_a_late_access_where_the_unit_d
         machine = machine_with(VtdSettings(iotlb_entries=1 + seed % 2))
         neighbour = offset(G, 1)
         machine.premap(machine.domains[1], neighbour, machine.allocate())
+        new = machine.allocate()
 
         @machine.cpu(0)
         async def unmapper(cpu: Cpu, m: Machine = machine) -> None:
             await m.hypervisor.unmap(cpu, m.domains[1], G)
 
         @machine.cpu(1)
-        async def mapper(cpu: Cpu, m: Machine = machine, page: Dfn = neighbour) -> None:
-            await m.hypervisor.map(cpu, m.domains[1], page, m.allocate())
+        async def mapper(cpu: Cpu, m: Machine = machine, page: Dfn = neighbour, mfn: Mfn = new) -> None:
+            await m.hypervisor.map(cpu, m.domains[1], page, mfn)
 
         @machine.device(NIC)
         async def user(device: Device, page: Dfn = neighbour) -> None:

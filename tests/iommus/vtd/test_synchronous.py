@@ -269,13 +269,13 @@ def test_without_the_parameter_the_invalidation_waits_and_nothing_is_recalled() 
 def lived(settings: VtdSettings, execute: Execute) -> Machine:
     """Map, use, replace and unmap pages, one after the other."""
     machine, _ = machine_with(settings, cached=False)
-    domain = machine.domains[1]
+    domain, frame = machine.domains[1], machine.allocate()
     turns = [machine.signal(f"turn {number}") for number in range(4)]
 
     @machine.cpu(0)
     async def owner(cpu: Cpu) -> None:
         await turns[0].wait()
-        await machine.hypervisor.map(cpu, domain, G, machine.allocate())
+        await machine.hypervisor.map(cpu, domain, G, frame)
         await turns[1].send()
         await turns[2].wait()
         await machine.hypervisor.unmap(cpu, domain, G)

@@ -91,12 +91,13 @@ def test_a_walk_that_holds_a_replaced_table_entry_begins_again_after_a_neighbour
     machine: Machine, leaf_only: bool
 ) -> None:
     middle, leaf = words(machine)
+    new = machine.allocate()
 
     @machine.cpu(0)
     async def relink(cpu: Cpu) -> None:
         await cpu.store64(middle, encode_table(frame_address(machine.memory.allocate_table())))
         await invalidate(machine, cpu, offset(G, 1), leaf_only=leaf_only)
-        await cpu.store64(leaf, encode_leaf(frame_address(machine.allocate()), read=True, write=True))
+        await cpu.store64(leaf, encode_leaf(frame_address(new), read=True, write=True))
 
     @machine.device("00:1f.0")
     async def reader(device: Device) -> None:

@@ -1,0 +1,117 @@
+"""Small programs in which much depends on what exactly a step declares; each was once explored with traces missing."""
+
+from emu.cpus import Cpu
+from emu.devices import Device
+from emu.hypervisor.ops import OK, iommu_dont_flush_iotlb
+from emu.machine import Machine
+from emu.scenario import CLEAN, Build, Scenario, scenario
+from emu.units import Dfn
+
+G = Dfn(0x1000)
+FAR = Dfn(G + (1 << 19))
+"""A page with no table in common with G, in a tree of three levels."""
+
+PROGRAMS: dict[str, Scenario] = {}
+
+
+def program(build: Build) -> Build:
+    """Enter a program; what it should show is not declared."""
+    PROGRAMS[build.__name__] = scenario(expect=CLEAN)(build)
+    return build
+
+
+@program
+def flush_beside_a_deferred_unmap(m: Machine) -> None:
+    domain = m.domain(1, devices=("00:1f.0",))
+    m.premap(domain, G, m.allocate(), cached=True)
+
+    @m.cpu(0)
+    async def flusher(cpu: Cpu) -> None:
+        await m.hypervisor.flush(cpu, domain, G, pages=1)
+
+    @m.cpu(1)
+    async def unmapper(cpu: Cpu) -> None:
+        async with cpu.hypercall("remove"):
+            await cpu.write(iommu_dont_flush_iotlb, True)
+            await m.hypervisor.unmap(cpu, domain, G)
+
+
+@program
+def flush_of_a_domain_beside_a_first_map(m: Machine) -> None:
+    domain, frame = m.domain(1, devices=("00:1f.0",)), m.allocate()
+
+    @m.cpu(0)
+    async def flusher(cpu: Cpu) -> None:
+        await m.hypervisor.flush_all(cpu, domain)
+
+    @m.cpu(1)
+    async def mapper(cpu: Cpu) -> None:
+        await m.hypervisor.map(cpu, domain, G, frame)
+
+
+@program
+def fault_beside_a_reassignment(m: Machine) -> None:
+    source, target = m.domain(1, devices=("00:1f.0",)), m.domain(2)
+    m.premap(target, G, m.allocate())
+    m.premap(source, Dfn(G + 1), m.allocate())
+
+    @m.cpu(0)
+    async def toolstack(cpu: Cpu) -> None:
+        await m.assignment.reassign(cpu, source, target, m.devices["00:1f.0"])
+
+    @m.device("00:1f.0")
+    async def reader(device: Device) -> None:
+        await device.read(G)
+
+
+@program
+def walk_beside_a_detach_and_a_flush_of_a_far_page(m: Machine) -> None:
+    domain = m.domain(1, devices=("00:1f.0",))
+    for dfn in (G, FAR):
+        m.premap(domain, dfn, m.allocate())
+
+    @m.cpu(0)
+    async def toolstack(cpu: Cpu) -> None:
+        await m.assignment.detach(cpu, domain, m.devices["00:1f.0"])
+
+    @m.cpu(1)
+    async def flusher(cpu: Cpu) -> None:
+        await m.hypervisor.flush(cpu, domain, FAR, pages=1)
+
+    @m.device("00:1f.0")
+    async def reader(device: Device) -> None:
+        await device.read(G)
+
+
+@program
+def access_beside_two_unmaps(m: Machine) -> None:
+    domain = m.domain(1, devices=("00:1f.0",))
+    m.premap(domain, G, m.allocate(), cached=True)
+
+    async def unmapper(cpu: Cpu) -> None:
+        await m.hypervisor.unmap(cpu, domain, G)
+
+    for number in (0, 1):
+        m.cpu(number).runs(unmapper)
+
+    @m.device("00:1f.0")
+    async def writer(device: Device) -> None:
+        await device.write(G, 7)
+
+
+@program
+def allocations_beside_a_release(m: Machine) -> None:
+    first, second = m.domain(1, devices=("00:1f.0",)), m.domain(2)
+    frame = m.allocate(domain=first)
+    m.premap(first, G, frame, cached=True)
+
+    @m.cpu(0)
+    async def freer(cpu: Cpu) -> None:
+        if await m.hypervisor.unmap(cpu, first, G) == OK:
+            await m.pages.put(cpu, frame)
+
+    async def allocator(cpu: Cpu) -> None:
+        await m.pages.allocate(cpu, second)
+
+    for number in (1, 2):
+        m.cpu(number).runs(allocator)
