@@ -124,7 +124,7 @@ class Fault(Operation[None]):
 
     def perform(self, step: int) -> None:
         unit = self.device.unit
-        self.is_made = not (self.request.is_recalled or self.request.is_void)
+        self.is_made = not (self.request.is_recalled or (self.entry is None and unit.is_void(self.request)))
         if not self.is_made:
             return
         if self.entry is not None:
@@ -279,8 +279,12 @@ class Device:
             if entry is not None:
                 return entry
             entry = await self.unit.walk(request)
-            if entry is None or await Fill(self.unit.iotlb, request, entry, await self.choose_victim()):
+            if entry is None or await self.fill(request, entry):
                 return entry
+
+    async def fill(self, request: Request, entry: IotlbEntry) -> bool:
+        """Cache what a walk has found; return whether the request is translated by it."""
+        return await Fill(self.unit.iotlb, request, entry, await self.choose_victim(), self.unit.is_void)
 
     async def choose_victim(self) -> Key | None:
         """Return the entry to evict for the next fill; None while there is room."""

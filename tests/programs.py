@@ -3,6 +3,7 @@
 from emu.cpus import Cpu
 from emu.devices import Device
 from emu.hypervisor.ops import OK, iommu_dont_flush_iotlb
+from emu.hypervisor.vtd import iommu_flush_context_device
 from emu.machine import Machine
 from emu.scenario import CLEAN, Build, Scenario, scenario
 from emu.units import Dfn
@@ -21,9 +22,11 @@ def program(build: Build) -> Build:
 
 
 @program
-def flush_beside_a_deferred_unmap(m: Machine) -> None:
-    domain = m.domain(1, devices=("00:1f.0",))
+def flush_that_times_out_beside_a_deferred_unmap(m: Machine) -> None:
+    m.scope(1, "01:00.0")
+    domain = m.domain(1, devices=("00:1f.0", "01:00.0"))
     m.premap(domain, G, m.allocate(), cached=True)
+    m.allow_faults(waits=1)
 
     @m.cpu(0)
     async def flusher(cpu: Cpu) -> None:
@@ -65,17 +68,35 @@ def fault_beside_a_reassignment(m: Machine) -> None:
 
 
 @program
-def walk_beside_a_detach_and_a_flush_of_a_far_page(m: Machine) -> None:
+def fault_beside_a_table_that_is_taken_out(m: Machine) -> None:
+    domain, neighbour = m.domain(1, devices=("00:1f.0",)), Dfn(G + 1)
+    m.premap(domain, neighbour, m.allocate())
+
+    @m.cpu(0)
+    async def unmapper(cpu: Cpu) -> None:
+        async with cpu.hypercall("remove"):
+            await cpu.write(iommu_dont_flush_iotlb, True)
+            await m.hypervisor.unmap(cpu, domain, neighbour)
+            await m.tables.take_out(cpu, domain, neighbour)
+            await cpu.write(iommu_dont_flush_iotlb, False)
+            await m.hypervisor.flush(cpu, domain, neighbour, pages=1)
+
+    @m.device("00:1f.0")
+    async def reader(device: Device) -> None:
+        await device.read(G)
+
+
+@program
+def walk_beside_a_cleared_context_and_a_flush_of_a_far_page(m: Machine) -> None:
     domain = m.domain(1, devices=("00:1f.0",))
     for dfn in (G, FAR):
         m.premap(domain, dfn, m.allocate())
 
     @m.cpu(0)
     async def toolstack(cpu: Cpu) -> None:
-        await m.assignment.detach(cpu, domain, m.devices["00:1f.0"])
-
-    @m.cpu(1)
-    async def flusher(cpu: Cpu) -> None:
+        device, iommu = m.devices["00:1f.0"], m.driver.iommus[0]
+        await m.assignment.write_context(cpu, device, [(0, 0)])
+        await iommu_flush_context_device(cpu, m.driver, iommu, 1, device.source_id, non_present=False)
         await m.hypervisor.flush(cpu, domain, FAR, pages=1)
 
     @m.device("00:1f.0")

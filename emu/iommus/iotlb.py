@@ -6,7 +6,7 @@ devices of one domain may hold different entries for one page, and one page-sele
 Not architectural: fully associative; when it is full the strategy chooses what is evicted.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import attrs
@@ -210,13 +210,16 @@ class FindRoom(Operation[list[Key]]):
 class Fill(Operation[bool]):
     """Cache what a walk found, unless an invalidation voided the walk; return whether the request is translated."""
 
-    __slots__ = ("entry", "iotlb", "request", "victim", "was_cached", "was_filled")
+    __slots__ = ("entry", "iotlb", "is_void", "request", "victim", "was_cached", "was_filled")
 
-    def __init__(self, iotlb: Iotlb, request: Request, entry: IotlbEntry, victim: Key | None) -> None:
+    def __init__(
+        self, iotlb: Iotlb, request: Request, entry: IotlbEntry, victim: Key | None, is_void: Callable[[Request], bool]
+    ) -> None:
         self.iotlb = iotlb
         self.request = request
         self.entry = entry
         self.victim = victim
+        self.is_void = is_void
         self.was_cached = self.was_filled = False
 
     def accesses(self) -> Iterable[Access]:
@@ -230,7 +233,7 @@ class Fill(Operation[bool]):
             yield self.iotlb.access(0, DFN_MAX, Kind.WRITE)
 
     def perform(self, step: int) -> bool:
-        if self.request.is_void:
+        if self.is_void(self.request):
             self.victim = None
             return False
         if self.victim is not None and self.victim in self.iotlb.entries:

@@ -3,8 +3,12 @@
 An invalidation has to deal with two sorts of them (VT-d 6.5.4, 6.5.3.3): a walk that has read an entry which was
 replaced before the invalidation began must not fill a cache with it any more, and begins again; and, where the unit
 drains, a request that was translated before its entry was dropped must be committed before the invalidation completes.
+
+A walk learns that it is void when it is about to fill, from what it has read and what was removed since: so it makes
+no difference how far it had come when that was removed.
 """
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -47,7 +51,7 @@ class Request:
         is_write: what the access is to do.
         tag: the domain tag under which the page tables are being walked, or the request was translated.
         reads: what the present walk has read of page tables.
-        is_void: the present walk may not fill a cache any more.
+        began: the step after which it began.
         is_translated: the translation is known and the access is not yet committed.
         is_recalled: it was translated, and must be so again.
         is_left: an invalidation that covers its translation was not asked, or is not able, to drain it.
@@ -62,23 +66,23 @@ class Request:
     committed: Latch
     tag: int | None = None
     reads: list[TableRead] = attrs.field(factory=list)
-    is_void: bool = False
+    began: int = 0
     is_translated: bool = False
     is_recalled: bool = False
     is_left: bool = False
     programmed_by: int | None = None
 
-    def begin_walk(self) -> None:
-        """Forget an earlier walk and begin one."""
+    def begin_walk(self, step: int) -> None:
+        """Forget an earlier walk and begin one after a step."""
+        self.began = step
         self.tag = None
         self.reads = []
-        self.is_void = False
 
     def translate(self, tag: int) -> None:
         """Note that the request now has its translation."""
         self.tag = tag
         self.is_translated = True
-        self.is_void = self.is_left = False
+        self.is_left = False
 
     def recall(self) -> None:
         """Take the translation back: the request begins again."""
@@ -86,13 +90,36 @@ class Request:
         self.is_recalled = True
 
 
+class Removal(NamedTuple):
+    """What an invalidation that began at a step has dropped: dfns first..last of a tag, of every tag if it is None.
+
+    Attributes:
+        leaf_only: cached table entries were allowed to stay.
+    """
+
+    start: int
+    tag: int | None
+    first: Dfn
+    last: Dfn
+    leaf_only: bool
+
+    def covers(self, read: TableRead, dfn: Dfn) -> bool:
+        """Whether a word that was read for a dfn is among what was dropped."""
+        return (read.is_leaf or not self.leaf_only) and read.spans(dfn, self.first, self.last)
+
+
 @attrs.define(eq=False)
 class Requests:
-    """The requests of one unit that are in flight, in the order in which they were made."""
+    """The requests of one unit that are in flight, in the order in which they were made.
+
+    Attributes:
+        removals: in the order of their starts.
+    """
 
     unit: str
     counts: dict[tuple[int, int], int] = attrs.field(factory=dict)
     in_flight: dict[int, Request] = attrs.field(factory=dict)
+    removals: list[Removal] = attrs.field(factory=list)
 
     def open(self, source_id: int, dfn: Dfn, *, is_write: bool, first: int = 0) -> Request:
         """Return a new request.
@@ -115,28 +142,16 @@ class Requests:
         del self.in_flight[request.number]
         request.committed.set(step)
 
-    def under(self, tag: int | None) -> Iterator[Request]:
-        """Yield the requests whose walk or translation is under a tag; under any if it is None."""
-        return (one for one in self.in_flight.values() if one.tag is not None and tag in {None, one.tag})
-
     def translated(self, tag: int | None, first: Dfn, last: Dfn) -> list[Request]:
         """Return the requests for dfns first..last that have their translation and are not yet committed."""
-        found = [one for one in self.under(tag) if one.is_translated and first <= one.dfn <= last]
+        found = [
+            one
+            for one in self.in_flight.values()
+            if one.is_translated and tag in {None, one.tag} and first <= one.dfn <= last
+        ]
         return sorted(found, key=lambda one: one.number)
 
-    def void_walks(self, memory: Memory, tag: int | None, first: Dfn, last: Dfn, start: int, *, leaf_only: bool) -> int:
-        """Void the walks that have read an entry in a range which was replaced before step `start`; return how many.
-
-        A table entry stands for every dfn below it, so it is in the range if one of them is; it counts unless the
-        invalidation is for leaves only. A walk that read only what was still in force may go on: beginning again it
-        would find the same.
-        """
-        voided = 0
-        for request in self.under(tag):
-            held = (one for one in request.reads if one.is_leaf or not leaf_only)
-            if not (request.is_translated or request.is_void) and any(
-                one.spans(request.dfn, first, last) and one.was_replaced(memory, start) for one in held
-            ):
-                request.is_void = True
-                voided += 1
-        return voided
+    def removed_since(self, request: Request) -> Iterator[Removal]:
+        """Yield what was removed since a request has begun its walk, under the tag that it walks under."""
+        first = bisect_right(self.removals, request.began, key=lambda one: one.start)
+        return (one for one in self.removals[first:] if one.tag in {None, request.tag})

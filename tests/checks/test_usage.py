@@ -11,8 +11,9 @@ from emu.devices import Commit, Device
 from emu.engine import Agent, Choose
 from emu.engine.hosts import direct
 from emu.iommus.iotlb import Fill
-from emu.iommus.requests import Request, Requests
+from emu.iommus.requests import Request
 from emu.iommus.vtd.invalidation import Remove
+from emu.iommus.vtd.unit import VtdUnit
 from emu.machine import Description, Machine
 from emu.units import Dfn, Mfn
 
@@ -93,10 +94,7 @@ def test_a_walk_that_read_what_was_replaced_begins_again() -> None:
 
 
 def test_a_walk_that_fills_after_the_invalidation_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    def void_nothing(*_: object, leaf_only: bool) -> int:
-        return 0
-
-    monkeypatch.setattr(Requests, "void_walks", void_nothing)
+    monkeypatch.setattr(VtdUnit, "is_void", lambda *_: False)
     assert run(replaced_under_a_device(cached=False)[0], Fill) == [FindingKind.ILLEGAL]
 
 

@@ -101,6 +101,13 @@ class ContextCache:
             default=inf,
         )
 
+    def had_dropped(self, source_id: int, did: int | None, read: TableRead, step: int) -> bool:
+        """Whether an entry that was read had been replaced and then dropped before a step."""
+        return any(
+            done < step and did is not None and covers(what, source_id, did) and read.was_replaced(self.memory, start)
+            for start, done, what in self.completed
+        )
+
     def reads(self, source_id: int) -> list[tuple[Space, int]]:
         """Return the objects that decide which context entries a device may use."""
         root = root_entry_address(self.root_table, source_id)

@@ -13,7 +13,7 @@ import attrs
 from emu.engine import Access, Kind, Operation, Wait
 from emu.engine.at_once import Together
 from emu.iommus.iotlb import DFN_MAX, IotlbEntry
-from emu.iommus.requests import Request
+from emu.iommus.requests import Removal, Request
 from emu.iommus.translation import level_order
 from emu.iommus.vtd.contexts import sources_covered
 from emu.iommus.vtd.formats import (
@@ -83,9 +83,9 @@ class Begin(Operation[int]):
 
 
 class Remove(Operation[list[Request]]):
-    """Drop the entries in a range, void walks that may not fill any more, and return the requests to drain."""
+    """Drop the entries in a range, and return the requests to drain; what is walking now may not fill any more."""
 
-    __slots__ = ("draining", "dropped", "range", "start", "unit", "voided")
+    __slots__ = ("draining", "dropped", "range", "start", "unit")
 
     event = "iotlb.invalidate"
 
@@ -94,7 +94,7 @@ class Remove(Operation[list[Request]]):
         self.range = covered
         self.start = start
         self.dropped: list[IotlbEntry] = []
-        self.voided = self.draining = 0
+        self.draining = 0
 
     def accesses(self) -> Iterable[Access]:
         iotlb, covered = self.unit.iotlb, self.range
@@ -110,7 +110,7 @@ class Remove(Operation[list[Request]]):
         unit, covered = self.unit, self.range
         dfns = (covered.tag, covered.dfn, covered.last)
         self.dropped = unit.iotlb.invalidate(*dfns)
-        self.voided = unit.requests.void_walks(unit.memory, *dfns, self.start, leaf_only=covered.leaf_only)
+        unit.requests.removals.append(Removal(self.start, *dfns, covered.leaf_only))
         translated = unit.requests.translated(*dfns)
         self.draining = len(translated)
         return translated
@@ -121,8 +121,7 @@ class Remove(Operation[list[Request]]):
             entry for entry in self.dropped if not any(read.was_replaced(memory, self.start) for read in entry.reads)
         ]
         done = {"removed": len(self.dropped), "over_flushed": len(valid)}
-        waiting = {"voided_walks": self.voided, "draining": self.draining}
-        return self.event, {"iommu": self.unit.name, **self.range.keys(), **done, **waiting}
+        return self.event, {"iommu": self.unit.name, **self.range.keys(), **done, "draining": self.draining}
 
 
 class Complete(Operation[None]):

@@ -9,7 +9,7 @@ from emu.engine.at_once import AtOnce
 from emu.engine.execution import ReadRecorder
 from emu.iommus.iotlb import Iotlb, IotlbEntry
 from emu.iommus.ledger import Ledger, Tables
-from emu.iommus.requests import Request, Requests
+from emu.iommus.requests import CONTEXT_LEVEL, Request, Requests, TableRead
 from emu.iommus.vtd.contexts import ContextCache
 from emu.iommus.vtd.formats import decode_pte
 from emu.iommus.vtd.invalidation import SynchronousEngine, engine
@@ -77,6 +77,25 @@ class VtdUnit:
         if self.settings.walk_at_once:
             return await AtOnce("walk", lambda: walk(self, request), lambda: walk_accesses(self, request), self.trace)
         return await walk(self, request)
+
+    def is_void(self, request: Request) -> bool:
+        """Whether a walk has read an entry that was replaced before an invalidation removed it: it may not fill.
+
+        A context entry is removed with what was found by it, by an IOTLB invalidation that comes after its own (section
+        6.2.2.1). A walk that has read only what was still in force may go on: beginning again it would find the same.
+        """
+        return any(
+            self.was_replaced(request, read, removal.start)
+            for removal in self.requests.removed_since(request)
+            for read in request.reads
+            if removal.covers(read, request.dfn)
+        )
+
+    def was_replaced(self, request: Request, read: TableRead, step: int) -> bool:
+        """Whether a word that was read had been replaced for walkers up to a step; a context entry dropped, besides."""
+        if read.level == CONTEXT_LEVEL:
+            return self.contexts.had_dropped(request.source_id, request.tag, read, step)
+        return read.was_replaced(self.memory, step)
 
     async def run(self) -> None:
         """Be the engine of the invalidation queue."""

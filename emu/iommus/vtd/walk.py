@@ -174,7 +174,7 @@ def path_of(memory: Memory, context: ContextEntry, dfn: Dfn) -> Iterator[tuple[i
 
 async def walk(unit: "VtdUnit", request: Request) -> IotlbEntry | None:
     """Walk the tables for a request; return the entry that may be cached, None where it faults and that may not be."""
-    request.begin_walk()
+    request.begin_walk(unit.trace.step)
     context = await walk_context(unit, request)
     if context is None:
         return None
