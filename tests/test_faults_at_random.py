@@ -48,7 +48,7 @@ DEFECTS = {
     "released released": "v1: so the caller frees a frame that is still mapped (D1)",
     "not-rolled-back map": "a flush that fails, or a roll-back that does, leaves a page of a failed map (D19, D20)",
     "owed owed: never": "a batch that stops at an error does not flush what the failing page had changed (B08)",
-    "owed owed: ineffective": "the flush of a batch times out, and its caller does not look (B55, C6)",
+    "owed owed: failed": "the flush of a batch times out, and its caller does not look (B55, C6)",
     "released table": "tables are freed after a flush that timed out (B37)",
 }
 """What may be found, and which defect it is."""

@@ -205,7 +205,7 @@ domain_id_freed_too_early revision=merged         | stale          | unmapped   
 map_into_dying_domain revision=merged         | freed-table | freed by cpu0       | 1 | 0x1001 | 0x101003 | None | cpu1
 write_in_flight drain=false                 | late-access | unmap of cpu0       | 1 | 0x1000 | 0x180002 | vtd0 | 00:1f.0
 device_returned_with_writes_queued | foreign-access | programmed by domain 1    | 0 | 0x1000 | 0x180002 | vtd0 | 00:1f.0
-move_more_than_fit slots=1     | overrun | the array of 1 references          | None | None | None | None | cpu0
+move_more_than_fit slots=1     | overrun | the array of 1 reference           | None | None | None | None | cpu0
 """
 """All that each defect shows: kind, check, domain, dfn, frame, unit, and who owes it."""
 

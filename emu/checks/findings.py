@@ -37,6 +37,7 @@ class Payment(Enum):
     LATE = "late"  # a flush removed the translation after the hypercall
     WRONG_RANGE = "wrong-range"  # whoever owed it flushed other pages of the domain
     WRONG_DOMAIN = "wrong-domain"  # whoever owed it flushed another domain
+    FAILED = "failed"  # whoever owed it flushed the page, and was told that this had failed
     INEFFECTIVE = "ineffective"  # whoever owed it flushed the page, and the translation may be used all the same
     CONTINUED = "continued"  # the hypercall ended with a continuation, before its last pass could pay
 

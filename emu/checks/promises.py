@@ -158,8 +158,9 @@ class PromiseJudge:
         """Return what whoever owed a flush has done about it."""
         flushed = [one for one in self.flushes if one.cpu is debt.cpu and one.called >= debt.returned]
         same_domain = [one for one in flushed if one.domain is debt.domain]
-        if any(one.covers(dfn) for one in same_domain):
-            return Payment.INEFFECTIVE
+        covering = [one for one in same_domain if one.covers(dfn)]
+        if covering:
+            return Payment.INEFFECTIVE if any(one.result == OK for one in covering) else Payment.FAILED
         if debt.is_continued:
             return Payment.CONTINUED
         if flushed:

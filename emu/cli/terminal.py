@@ -54,7 +54,8 @@ def show_progress(run: "Run") -> Iterator[None]:
 @contextmanager
 def show_exploration(exploration: "ScenarioExploration") -> Iterator[None]:
     """Show how many executions have ended, and of about how many: a line that changes, or one now and then."""
-    from emu.reports.exploration import about, count
+    from emu.reports.counts import count
+    from emu.reports.exploration import about
 
     def state() -> str:
         share = exploration.share

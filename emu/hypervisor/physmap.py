@@ -177,7 +177,9 @@ class Physmap:
             if self.is_full(len(held)):
                 break
         if len(held) > self.slots:
-            self.pages.judge.overrun(cpu, f"the array of {self.slots} references", len(held))
+            self.pages.judge.overrun(
+                cpu, f"the array of {self.slots} reference{'' if self.slots == 1 else 's'}", len(held)
+            )
         await cpu.write(iommu_dont_flush_iotlb, False)
         for old, _ in moves[:done]:
             await self.hypervisor.flush(cpu, domain, old, pages=1)

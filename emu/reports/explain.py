@@ -18,6 +18,7 @@ class Flush:
         agent: who submitted it, at step `submitted`; it completed at step `completed`.
         source: the line of the wrapper that asked for it.
         given_up: the step after which whoever submitted it waited no longer; None if it did.
+        misled: the step at which its wait had ended before it had completed; None if it had not.
     """
 
     agent: str
@@ -25,6 +26,7 @@ class Flush:
     completed: int
     source: str | None
     given_up: int | None
+    misled: int | None
 
 
 @attrs.frozen
@@ -111,8 +113,16 @@ def covering_flush(finding: Stale, visible: int, events: list[Event], trace: Tra
                 if other.name == "queue.post" and (other.fields["iommu"], other.fields["slot"]) == (finding.unit, slot)
             )
             given_up = note("fault.inject", posted.agent.name, finding.unit, posted.step, event.step, events)
-            return Flush(posted.agent.name, posted.step, event.step, line_of_call(trace, posted.step), given_up)
+            done = next((one.step for one in events if is_done(one, posted)), event.step)
+            misled = done if given_up is None and done < event.step else None
+            return Flush(posted.agent.name, posted.step, event.step, line_of_call(trace, posted.step), given_up, misled)
     return None
+
+
+def is_done(event: Event, posted: Event) -> bool:
+    """Whether whoever has posted a descriptor has then waited for a status of that unit to its end."""
+    is_there = (event.agent, event.fields.get("iommu")) == (posted.agent, posted.fields["iommu"])
+    return is_there and event.name == "flush.done" and event.step > posted.step
 
 
 def note(name: str, agent: str, unit: str, first: int, last: int, events: list[Event]) -> int | None:

@@ -8,7 +8,8 @@ import attrs
 import cattrs
 
 from emu.explorations import Cause, ScenarioExploration
-from emu.reports.findings import data, sentence
+from emu.reports.counts import count
+from emu.reports.findings import data, sentence, undeclared
 from emu.runs import Verdict
 
 LARGE = 1_000_000
@@ -78,6 +79,7 @@ class ExplorationReport:
         """Return the verdict as a sentence."""
         done = self.exploration
         declared = f"{self.name} declares {done.bound.expectation}"
+        kinds = [cause.signature.kind for cause in done.causes.values()]
         if done.has_emulator_bug:
             return f"{declared}: no verdict: emu's check of itself has failed"
         match done.verdict:
@@ -86,7 +88,7 @@ class ExplorationReport:
             case Verdict.PROVED:
                 return f"{declared}: proved for these parameters"
             case Verdict.CONTRADICTED if done.causes:
-                return f"{declared}: contradicted"
+                return f"{declared}: contradicted{undeclared(done.bound.expectation, kinds)}"
             case Verdict.CONTRADICTED:
                 return f"{declared}: contradicted, for nothing shows it"
             case _:
@@ -148,8 +150,3 @@ def about(number: float) -> str:
     if number < LARGE:
         return f"{round(number, 1 - len(str(int(number)))):.0f}" if number >= 10 else f"{number:.0f}"
     return f"10^{math.log10(number):.0f}"
-
-
-def count(number: int, noun: str) -> str:
-    """Return a number with its noun."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -1,11 +1,13 @@
 """Findings in words: one sentence each, then the facts behind it; and the same as data."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import cattrs
 
 from emu.checks.findings import (
     Finding,
+    FindingKind,
     Foreign,
     FreedTable,
     Illegal,
@@ -20,7 +22,10 @@ from emu.checks.findings import (
 )
 from emu.engine import Trace
 from emu.hypervisor.ops import RESULT_NAMES
+from emu.reports.counts import count
 from emu.reports.explain import Explanation, Flush, Omission, explain
+from emu.reports.sources import line_of_caller
+from emu.scenario import Expectation
 
 
 def sentence(finding: Finding, trace: Trace) -> str:
@@ -29,7 +34,7 @@ def sentence(finding: Finding, trace: Trace) -> str:
         case Stale():
             return stale_sentence(finding, explain(finding, trace))
         case LostError() | NotRolledBack() | WrongResult():
-            return result_sentence(finding)
+            return result_sentence(finding) + at(line_of_caller(trace, finding.step))
         case Stuck(deadlock=deadlock):
             waits = "; ".join(
                 f"{one.agent} waits for {one.waits_for} since step {one.since}"
@@ -39,10 +44,19 @@ def sentence(finding: Finding, trace: Trace) -> str:
             return f"deadlock at step {deadlock.step}: {waits}"
         case Overrun():
             return (
-                f"overrun: at step {finding.step} {finding.agent} had stored {finding.count} entries in {finding.array}"
+                f"overrun: at step {finding.step} {finding.agent} had stored {count(finding.count, 'entry', 'entries')}"
+                f" in {finding.array}{at(line_of_caller(trace, finding.step))}"
             )
-        case FreedTable() | Late() | Foreign() | Illegal():
+        case FreedTable():
+            return access_sentence(finding) + at(line_of_caller(trace, finding.step))
+        case Late() | Foreign() | Illegal():
             return access_sentence(finding)
+
+
+def undeclared(expectation: Expectation, kinds: Iterable[FindingKind]) -> str:
+    """Name the kinds of findings that speak against what a scenario declares."""
+    names = dict.fromkeys(kind.value for kind in kinds if not expectation.allows(kind))
+    return f"; not declared is {', '.join(names)}" if names and expectation.kind else ""
 
 
 def access_sentence(finding: FreedTable | Late | Foreign | Illegal) -> str:
@@ -131,12 +145,12 @@ def stale_sentence(finding: Stale, why: Explanation) -> str:
     )
     if why.changed is None:
         return f"{said}it was still mapped there"
-    after = (
-        f"{why.window} steps{'' if why.flush else ' and never closed'}, {why.closed - finding.step} of them after that"
-    )
+    window = count(why.window, "step") + ("" if why.flush else " and never closed")
+    after = why.closed - finding.step
     return (
         f"{said}{why.changed_by} had replaced that entry at step {why.changed}{at(why.change_source)}, and "
-        f"{flush_words(why)}{left_set(why)}{owed_by(finding)}; the window was {after}"
+        f"{flush_words(why)}{left_set(why)}{owed_by(finding)}; the window was {window}"
+        f"{f', {after} of them after that' if after else ''}"
     )
 
 
@@ -144,6 +158,7 @@ PAYMENTS = {
     Payment.WRONG_RANGE: "; what it flushed was other pages",
     Payment.WRONG_DOMAIN: "; what it flushed was another domain",
     Payment.INEFFECTIVE: "; it had flushed the page, to no effect",
+    Payment.FAILED: "; its flush of the page had failed",
     Payment.CONTINUED: "; a continuation put it off once more",
 }
 
@@ -166,10 +181,16 @@ def left_set(why: Explanation) -> str:
 
 def flush_words(why: Explanation) -> str:
     """Say what became of the flush."""
-    if why.flush is not None:
+    flush = why.flush
+    if flush is not None and flush.submitted < (why.changed or 0):
         return (
-            f"the flush came late: {why.flush.agent} submitted it at step {why.flush.submitted}"
-            f"{at(why.flush.source)}, {gave_up(why.flush)}and it completed at step {why.flush.completed}"
+            f"only a flush from before has removed it: {flush.agent} had submitted one at step {flush.submitted}"
+            f"{at(flush.source)}, {gave_up(flush)}and it began afterwards and completed at step {flush.completed}"
+        )
+    if flush is not None:
+        return (
+            f"the flush came late: {flush.agent} submitted it at step {flush.submitted}"
+            f"{at(flush.source)}, {gave_up(flush)}and it completed at step {flush.completed}"
         )
     if why.omission is None:
         return "no flush of it had completed when the execution ended"
@@ -182,7 +203,11 @@ def flush_words(why: Explanation) -> str:
 
 def gave_up(flush: Flush) -> str:
     """Say that a CPU had waited no longer for its flush."""
-    return "" if flush.given_up is None else f"gave up waiting for it after step {flush.given_up}, "
+    if flush.given_up is not None:
+        return f"gave up waiting for it after step {flush.given_up}, "
+    if flush.misled is not None:
+        return f"took the status of a flush that it had given up for that of this one at step {flush.misled}, "
+    return ""
 
 
 def passed_over(missing: Omission) -> str:

@@ -8,8 +8,9 @@ from typing import Any, BinaryIO, TextIO
 import attrs
 
 from emu.checks.findings import Finding
+from emu.reports.counts import count
 from emu.reports.cycles import CYCLES
-from emu.reports.findings import data, sentence
+from emu.reports.findings import data, sentence, undeclared
 from emu.reports.log import Record, records, write_console, write_json
 from emu.reports.windows import statistics
 from emu.runs import Run, Verdict
@@ -77,21 +78,23 @@ class RunReport:
         run = self.run
         about = f"{run.bound.scenario.name} declares {run.bound.expectation}"
         seed = run.matters.seed if run.matters else run.seed
-        count = f"{run.done} execution{'' if run.done == 1 else 's'}"
+        done = count(run.done, "execution")
         stopped = " (stopped)" if run.is_stopping else ""
         match run.verdict:
             case Verdict.SHOWN:
                 return f"{about}: shown by execution {run.done} (seed {seed})"
             case Verdict.CONTRADICTED:
-                return f"{about}: contradicted by execution {run.done} (seed {seed})"
+                kinds = [finding.kind for finding in run.matters.findings] if run.matters else []
+                which = undeclared(run.bound.expectation, kinds)
+                return f"{about}: contradicted by execution {run.done} (seed {seed}){which}"
             case Verdict.UNDECIDED if run.with_findings:
                 close = f"{run.with_findings} come close, the first with seed {seed}"
-                return f"{about}: not shown in {count}{stopped}; {close}"
+                return f"{about}: not shown in {done}{stopped}; {close}"
             case Verdict.UNDECIDED:
-                return f"{about}: no verdict after {count}{stopped}"
+                return f"{about}: no verdict after {done}{stopped}"
             case _:
                 hint = "; to search for it: --executions 1000" if run.bound.expectation.kind else ""
-                return f"{about}: not contradicted by {count}{hint}"
+                return f"{about}: not contradicted by {done}{hint}"
 
     def command(self) -> str | None:
         """Return the command that shows the same execution again; None where Trio decided the order."""

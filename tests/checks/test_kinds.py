@@ -13,13 +13,15 @@ from emu.devices import Device
 from emu.explorations import ScenarioExploration
 from emu.hypervisor.domain import DOMID_IO, Domain
 from emu.hypervisor.fixes import Fix
-from emu.hypervisor.ops import ENOMEM, MapFlags, iommu_dont_flush_iotlb
+from emu.hypervisor.ops import ENOMEM, OK, MapFlags, iommu_dont_flush_iotlb
 from emu.hypervisor.physmap import Form, Physmap
 from emu.hypervisor.v1.iommu import iommu_map
+from emu.hypervisor.vtd import addr_to_dma_page_maddr, iommu_flush_cache_entry, write_pte
+from emu.iommus.vtd.formats import encode_leaf
 from emu.machine import Machine
 from emu.runs import Verdict
 from emu.scenario import CLEAN, LATE, STALE_FAULT, Expect, Expectation, Scenario, scenario
-from emu.units import Dfn, Mfn, offset
+from emu.units import Dfn, Mfn, frame_address, offset
 
 BDF = "00:1f.0"
 G = Dfn(0x30)
@@ -251,6 +253,28 @@ def paid_without_waiting(m: Machine, *, repaired: bool = False) -> None:
 
 
 @scenario(expect=breaks(FindingKind.OWED), sequential=True)
+def paid_without_write_back(m: Machine, *, repaired: bool = False) -> None:
+    """A hypercall puts a flush off and pays, but its map has left the entry in the CPU's cache."""
+    domain, new = mapped(m), m.allocate()
+
+    async def replace(cpu: Cpu, domain: Domain, dfn: Dfn, mfn: Mfn, page_order: int, flags: MapFlags) -> int:
+        address = await addr_to_dma_page_maddr(cpu, m.driver, domain, dfn, alloc=False)
+        assert address is not None
+        await write_pte(cpu, domain, dfn, address, encode_leaf(frame_address(mfn), read=True, write=True, snoop=True))
+        if repaired:
+            await iommu_flush_cache_entry(cpu, m.driver, address)
+        return OK
+
+    m.hypervisor = attrs.evolve(m.hypervisor, revision=attrs.evolve(m.hypervisor.revision, map=replace))
+
+    @m.cpu(0)
+    async def owing(cpu: Cpu) -> None:
+        async with cpu.hypercall("memory_op"):
+            await put_off(m, cpu, domain, new)
+            await m.hypervisor.flush(cpu, domain, G, pages=1)
+
+
+@scenario(expect=breaks(FindingKind.OWED), sequential=True)
 def left_to_a_later_pass(m: Machine, *, repaired: bool = False) -> None:
     """A hypercall puts a flush off and ends with a continuation, before or after the flush."""
     domain, new = mapped(m), m.allocate()
@@ -328,10 +352,10 @@ class Pair:
     silent: str = "repaired=true"
 
 
-def owes(scenario: Scenario, payment: Payment) -> Pair:
+def owes(scenario: Scenario, payment: Payment, unit: str = "coherent=true") -> Pair:
     """Return the pair of a program that does with a debt what the payment says."""
-    check = f"owed: {payment.value}"
-    return Pair(scenario, Signature(FindingKind.OWED, check, 1, G, OLD, "vtd0", "cpu0"))
+    shown = Signature(FindingKind.OWED, f"owed: {payment.value}", 1, G, OLD, "vtd0", "cpu0")
+    return Pair(scenario, shown, f"repaired=false {unit}", f"repaired=true {unit}")
 
 
 def releases(scenario: Scenario, domain: int = 1, frame: Mfn = OLD) -> Pair:
@@ -368,14 +392,15 @@ PAIRS = [
     Pair(map_into_freed_tables, Signature(FindingKind.FREED_TABLE, "freed by cpu0", 1, H, TABLE, None, "cpu0")),
     Pair(
         two_moves_with_one_slot,
-        Signature(FindingKind.OVERRUN, "the array of 1 references", None, None, None, None, "cpu0"),
+        Signature(FindingKind.OVERRUN, "the array of 1 reference", None, None, None, None, "cpu0"),
     ),
     Pair(device_moves_on, Signature(FindingKind.FOREIGN, "programmed by domain 1", 0, G, OLD, "vtd0", BDF)),
     owes(paid_by_nobody, Payment.NEVER),
     owes(paid_after_the_hypercall, Payment.LATE),
     owes(paid_for_another_page, Payment.WRONG_RANGE),
     owes(paid_for_another_domain, Payment.WRONG_DOMAIN),
-    owes(paid_without_waiting, Payment.INEFFECTIVE),
+    owes(paid_without_waiting, Payment.FAILED),
+    owes(paid_without_write_back, Payment.INEFFECTIVE, "coherent=false"),
     owes(left_to_a_later_pass, Payment.CONTINUED),
     releases(frame_freed),
     releases(free_frame_allocated),
