@@ -46,6 +46,9 @@ class Program:
         return self.traces if self.is_exact else 2 * self.traces
 
 
+TRACES_MAX = 1_000_000
+
+
 @attrs.frozen
 class Benchmark:
     """A family of programs.
@@ -68,7 +71,7 @@ class Benchmark:
         """Return the program of a size.
 
         Raises:
-            ScenarioError: if nobody knows how many traces it has.
+            ScenarioError: if nobody knows how many traces it has, or it has more than anyone would wait for.
         """
         if size < 1:
             raise ScenarioError(f"{self.name}-{size} is too small: sizes start at 1")
@@ -76,6 +79,8 @@ class Benchmark:
             sizes = f"{min(self.traces)} to {max(self.traces)}"
             raise ScenarioError(f"nobody has counted the traces of {self.name}-{size}: its sizes are {sizes}")
         traces, deadlocks = (known(size) if callable(known) else known[size] for known in (self.traces, self.deadlocks))
+        if traces > TRACES_MAX:
+            raise ScenarioError(f"{self.name}-{size} has more than {TRACES_MAX:,} traces: take a smaller size")
         return Program(f"{self.name}-{size}", lambda: self.build(size), traces, deadlocks, self.is_exact)
 
     def programs(self, *, with_long: bool) -> list[Program]:

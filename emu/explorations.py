@@ -10,6 +10,7 @@ from emu.checks.findings import Evidence, Finding, FindingKind, Stale
 from emu.checks.signatures import Signature, signature
 from emu.engine import Agent, Execution, Exploration, Schedule, Strategy, Trace
 from emu.engine.dependence import Footprints, NormalForm, Step, normal_form
+from emu.engine.forgotten import Forgotten
 from emu.engine.hosts import direct
 from emu.engine.hosts import trio as controlled
 from emu.engine.operations import Choose
@@ -90,6 +91,7 @@ class ScenarioExploration:
         causes: what was found, in the order in which it was.
         on_progress: called whenever an execution has ended.
         started: how many executions have begun; `machine` is that of the last.
+        forgotten: what was called and never awaited.
     """
 
     bound: BoundScenario
@@ -115,6 +117,7 @@ class ScenarioExploration:
     on_progress: Callable[[], None] = attrs.field(default=lambda: None)
     started: int = 0
     machine: Machine | None = None
+    forgotten: Forgotten = attrs.field(factory=Forgotten)
 
     def on(self, host: str) -> None:
         """Explore on a host, "trio" or "direct", then confirm on Trio tasks what was found.
@@ -124,7 +127,7 @@ class ScenarioExploration:
         """
         run_each = direct.run_each if host == "direct" else controlled.run_each
         try:
-            with watchdog(self.progress):
+            with watchdog(self.progress), self.forgotten.watched():
                 run_each(self.each())
         except LimitReached as limit:
             self.limit = str(limit)
@@ -160,6 +163,7 @@ class ScenarioExploration:
             if self.limit is not None:
                 return
             yield execution
+            self.forgotten.refuse()
 
     def repeated(self) -> Iterator[Execution]:
         """Yield one execution twice: a search relies on seeing again what it has seen.
@@ -169,6 +173,7 @@ class ScenarioExploration:
         """
         first = self.program(RandomStrategy.seeded(self.seed))
         yield first
+        self.forgotten.refuse()
         check_concurrency(self.bound.scenario, first, self.findings(first))
         second = self.program(RepeatStrategy(Schedule.of(first.trace)))
         yield second
@@ -246,7 +251,7 @@ class ScenarioExploration:
                 raise InternalError(f"execution {number} is another one on Trio tasks than in a plain loop")
             if find(run, cause.signature) is None:
                 raise does_not_come_again(number)
-            saved = save(run, self.named)
+            saved = save(run, self.named, cause.signature)
             if cause.run is None:
                 cause.shown, cause.run, cause.saved = number, run, saved
             finding = find(run, cause.signature)

@@ -92,8 +92,18 @@ class Replay:
                     continue
                 schedule = self.saved.schedule().cut(finding.step)
                 witness = Witness(machine.user_of(finding).bdf, finding.dfn)
-                return attrs.evolve(self, saved=self.saved.following(schedule, witness))
+                about = str(signature(finding, machine.trace))
+                return attrs.evolve(self, saved=self.saved.following(schedule, witness, about))
         raise ScenarioError("there is nothing that a device could witness: no stale translation is merely possible")
+
+    def is_witnessed(self, run: Run) -> bool:
+        """Whether a device has used what the schedule is about."""
+        return run.matters is not None and any(
+            isinstance(finding, Stale)
+            and finding.use is not None
+            and str(signature(finding, run.matters.machine.trace)) == self.saved.about
+            for finding in run.matters.findings
+        )
 
     def command(self, text: str) -> str:
         """Return the command that repeats it again."""

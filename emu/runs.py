@@ -9,6 +9,7 @@ import trio
 
 from emu.checks.findings import Finding, Illegal
 from emu.engine import Execution, Schedule, Strategy
+from emu.engine.forgotten import Forgotten
 from emu.engine.hosts import direct, free
 from emu.engine.hosts import trio as controlled
 from emu.engine.strategies.random import RandomStrategy
@@ -85,6 +86,7 @@ class Run:
         replay: a schedule to follow instead of the strategy; `strategy` and `seed` then say how it was found.
         witness: device and page of an access that is appended to the schedule.
         machine: of the present execution.
+        forgotten: what was called and never awaited.
     """
 
     bound: BoundScenario
@@ -102,6 +104,7 @@ class Run:
     replay: Schedule | None = None
     witness: tuple[str, Dfn] | None = None
     machine: Machine | None = None
+    forgotten: Forgotten = attrs.field(factory=Forgotten)
 
     def on(self, host: str) -> None:
         """Run on a host: "trio" or "direct".
@@ -112,7 +115,7 @@ class Run:
         if self.is_free and host != "trio":
             raise ScenarioError("the free strategy runs on Trio only: leave --host out, or choose another strategy")
         try:
-            with watchdog(self.progress):
+            with watchdog(self.progress), self.forgotten.watched():
                 if host == "direct":
                     direct.run_each(self.each())
                 elif self.is_free:
@@ -152,6 +155,7 @@ class Run:
             if not has_findings:
                 self.matters = Ended(seed, machine, [], Verdict.UNDECIDED)
             yield execution
+            self.forgotten.refuse()
             self.done += 1
             findings = machine.conclude(execution)
             check_concurrency(self.bound.scenario, execution, findings)

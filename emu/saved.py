@@ -16,6 +16,7 @@ import attrs
 import cattrs
 import orjson
 
+from emu.checks.signatures import Signature
 from emu.engine import Schedule
 from emu.errors import ScenarioError
 from emu.hypervisor.revisions import BUNDLED, FILES, load_revision
@@ -60,6 +61,7 @@ class SavedSchedule:
         strategy, seed: how it was found.
         agents: the names of those that took steps; `turns` has pairs of an index and a number of steps.
         operations: what each step was, as announced; empty in a token.
+        about: the signature of the finding that it was saved for, as a text; empty if it was for none in particular.
     """
 
     format: str
@@ -73,6 +75,7 @@ class SavedSchedule:
     choices: list[int]
     operations: list[str]
     witness: Witness | None = None
+    about: str = ""
 
     def schedule(self) -> Schedule:
         """Return the schedule.
@@ -89,8 +92,8 @@ class SavedSchedule:
             raise ScenarioError("the schedule has not one operation for each step: it is damaged")
         return Schedule(steps, tuple(self.operations), tuple(self.choices))
 
-    def following(self, schedule: Schedule, witness: Witness) -> "SavedSchedule":
-        """Return the same with another schedule, and a witness at its end."""
+    def following(self, schedule: Schedule, witness: Witness, about: str) -> "SavedSchedule":
+        """Return the same with another schedule, and a witness of what it is about at its end."""
         agents, turns = in_turns(schedule)
         return attrs.evolve(
             self,
@@ -99,6 +102,7 @@ class SavedSchedule:
             choices=list(schedule.choices),
             operations=list(schedule.operations),
             witness=witness,
+            about=about,
         )
 
     def token(self) -> str:
@@ -132,11 +136,12 @@ class SavedSchedule:
         return scenario.bind({**self.parameters, "revision": revision})
 
 
-def save(run: Run, named: str) -> SavedSchedule | None:
+def save(run: Run, named: str, about: Signature | None = None) -> SavedSchedule | None:
     """Return the schedule of the execution that matters; None if nothing was executed.
 
     Args:
         named: the scenario as the user named it.
+        about: the finding that it is saved for.
     """
     if run.matters is None:
         return None
@@ -156,6 +161,7 @@ def save(run: Run, named: str) -> SavedSchedule | None:
         list(schedule.choices),
         list(schedule.operations),
         Witness(run.witness[0], run.witness[1]) if run.witness else None,
+        str(about) if about else "",
     )
 
 

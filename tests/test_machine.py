@@ -8,9 +8,10 @@ import trio
 from emu.cpus import Cpu
 from emu.devices import Device
 from emu.engine import Operation
+from emu.engine.hosts import direct
 from emu.engine.hosts import trio as on_trio
 from emu.engine.strategies.round_robin import RoundRobinStrategy
-from emu.errors import ScenarioError
+from emu.errors import ModelError, ScenarioError
 from emu.machine import Description, Machine
 from emu.units import Dfn, Mfn
 
@@ -84,6 +85,9 @@ def misaligned(machine: Machine) -> None:
         (lambda machine: machine.cpu(64), "there is no CPU 64"),
         (lambda machine: machine.device("00:1f.0"), "device 00:1f.0 belongs to no domain"),
         (lambda machine: machine.domain(1, devices=("00:20.0",)), "'00:20.0' is no PCI device"),
+        (lambda machine: machine.domain(0x7FF4), "there is no domain 32756"),
+        (lambda machine: machine.scope(1, "disk"), "'disk' is no PCI device"),
+        (lambda machine: machine.allow_faults(waits=-3), "-3 wait faults: allow none, or a number of them"),
         (lambda machine: (machine.domain(1), machine.domain(1)), "domain 1 exists already"),
         (
             lambda machine: machine.domain(1, devices=("00:1f.0", "00:1f.0")),
@@ -98,3 +102,29 @@ def misaligned(machine: Machine) -> None:
 def test_a_mistake_of_a_scenario_is_named_with_its_mend(mistake: Callable[[Machine], object], complaint: str) -> None:
     with pytest.raises(ScenarioError, match=complaint):
         mistake(Machine(Description()))
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        lambda machine: machine.allocate(),
+        lambda machine: machine.plug("00:02.0"),
+        lambda machine: machine.domain(2),
+        lambda machine: machine.premap(machine.domains[1], Dfn(0), Mfn(0)),
+        lambda machine: machine.cpu(1),
+        lambda machine: machine.device("00:1f.0"),
+        lambda machine: machine.scope(1),
+        lambda machine: machine.allow_faults(waits=1),
+        lambda machine: machine.fail_hook("map_page", Dfn(0), -12),
+    ],
+)
+def test_nothing_is_set_up_while_agents_run(what: Callable[[Machine], object]) -> None:
+    machine = Machine(Description())
+    machine.domain(1, devices=("00:1f.0",))
+
+    @machine.cpu(0)
+    async def late(cpu: Cpu) -> None:
+        what(machine)
+
+    with pytest.raises(ModelError, match=r"is for before the first step: .* \(cpu0, at test_machine.py:"):
+        direct.run(machine.execution(RoundRobinStrategy()))

@@ -40,6 +40,10 @@ class Signature(NamedTuple):
     unit: str | None
     owed_by: str | None
 
+    def __str__(self) -> str:
+        values = [self.kind.value, *self[1:]]
+        return " | ".join("-" if value is None else str(value) for value in values)
+
 
 def signature(finding: Finding, trace: Trace) -> Signature:
     """Return the signature of a finding in the execution that left a trace."""

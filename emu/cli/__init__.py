@@ -42,7 +42,7 @@ def cli() -> None:
 
     Exit status: 0 what the scenario declares was seen (for one execution: not
     contradicted), 1 contradicted, 2 usage, 3 a limit was reached without a
-    verdict, 70 a bug of emu.
+    verdict, 70 a bug of emu, 130 stopped by a second Ctrl-C.
     """
 
 

@@ -72,6 +72,8 @@ def explore_command(
 
     if seconds is not None and math.isnan(seconds):
         raise click.UsageError("--time takes a number of seconds, not 'nan'")
+    if seed and strategy != "random":
+        raise click.UsageError(f"--seed is for --strategy random; {strategy} has none")
     if strategy == "random" and executions is None and seconds is None:
         executions = 1000
     exploration = ScenarioExploration(

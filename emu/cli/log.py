@@ -1,5 +1,6 @@
 """`emu log`: look inside a log."""
 
+import itertools
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,10 +37,15 @@ def log_command(
     wanted = Filter.parse(agents=agents, domain=domain, dfn=dfn, events=events, steps=steps)
     with open_input(file) as lines:
         records = (record for record in read_records(lines, file) if wanted.passes(record))
+        first = next(records, None)
+        if first is None:
+            click.echo("emu: no event passes the filters", err=True)
+            return
+        passed = itertools.chain([first], records)
         if as_json:
-            write_json(records, sys.stdout.buffer)
+            write_json(passed, sys.stdout.buffer)
         else:
-            write_console(records, sys.stdout, colors=wants_colors(sys.stdout))
+            write_console(passed, sys.stdout, colors=wants_colors(sys.stdout))
 
 
 @contextmanager

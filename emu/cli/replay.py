@@ -11,10 +11,11 @@ from emu.cli.run import EMULATOR_BUG, STATUS, open_log, parse_parameters, show_j
 @click.argument("schedule", metavar="FILE|TOKEN")
 @click.argument("scenario", metavar="[SCENARIO.py]", required=False)
 @click.option("-p", "parameters", multiple=True, metavar="revision=PATH", help="Name a revision of your own.")
-@click.option("--witness", is_flag=True, help="Append a device's access to what is stale.")
+@click.option("--witness", is_flag=True, help="Let a device use what is stale; the rest may differ.")
 @click.option("--host", type=click.Choice(("trio", "direct")), default="trio", show_default=True, help="What drives.")
 @click.option("--log", "log_path", type=click.Path(), help="Write the log as JSON lines to a file.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON instead of the log.")
+@click.option("--cycles", "cycles_path", type=click.Path(), help="JSON file: how many cycles events take.")
 def replay_command(
     *,
     schedule: str,
@@ -24,6 +25,7 @@ def replay_command(
     host: str,
     log_path: str | None,
     as_json: bool,
+    cycles_path: str | None,
 ) -> int:
     """Repeat the execution of a saved schedule, step by step.
 
@@ -31,8 +33,10 @@ def replay_command(
     as a second argument, the revision as -p revision=PATH.
     """
     from emu.replays import Replay
+    from emu.reports.cycles import CYCLES, read_cycles
     from emu.reports.run import RunReport
 
+    cycles = read_cycles(cycles_path) if cycles_path else CYCLES
     with open_log(log_path) as log:
         repeated = Replay.of(schedule, scenario, parse_parameters(parameters))
         for remark in repeated.changes():
@@ -42,7 +46,9 @@ def replay_command(
             repeated = repeated.with_witness(run)
             schedule = write_schedule(repeated.saved, Path())
             run = repeated.run(host)
-        report = RunReport(run, repeated.named, again=repeated.command(schedule))
+            if not repeated.is_witnessed(run):
+                click.echo("emu: the device got another translation: its IOTLB holds the old one no more", err=True)
+        report = RunReport(run, repeated.named, repeated.command(schedule), cycles, repeated.saved.about)
         if log is not None:
             report.write_log(log)
     if run.failure is not None:

@@ -96,13 +96,15 @@ def parse_parameters(pairs: tuple[str, ...]) -> dict[str, str]:
     """Split `name=value` pairs.
 
     Raises:
-        click.UsageError: for what is no such pair.
+        click.UsageError: for what is no such pair, or names the same parameter again.
     """
     values: dict[str, str] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not (name and equals):
             raise click.UsageError(f"-p takes NAME=VALUE, not {pair!r}")
+        if name in values:
+            raise click.UsageError(f"-p {name} is given twice: leave one out")
         values[name] = value
     return values
 

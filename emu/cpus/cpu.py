@@ -17,6 +17,16 @@ T = TypeVar("T")
 Softirq = Callable[["Cpu"], Awaitable[None]]
 
 
+def check_variable(variable: object) -> None:
+    """Refuse what is no per-CPU variable.
+
+    Raises:
+        ScenarioError: showing what it is.
+    """
+    if not isinstance(variable, PerCpu):
+        raise ScenarioError(f"{variable!r} is no per-CPU variable: pass the PerCpu itself, not its name")
+
+
 @attrs.define(eq=False)
 class Cpu:
     """One physical CPU.
@@ -55,13 +65,15 @@ class Cpu:
         """Write 128 bits in one step, as cmpxchg16b does."""
         return Store(self.memory, address, value, 128, event, details)
 
-    def read(self, variable: PerCpu[T]) -> ReadPerCpu[T]:
+    async def read(self, variable: PerCpu[T]) -> T:
         """Read this CPU's value of a per-CPU variable."""
-        return ReadPerCpu(variable, self.number, self.values)
+        check_variable(variable)
+        return await ReadPerCpu(variable, self.number, self.values)
 
-    def write(self, variable: PerCpu[T], value: T) -> WritePerCpu:
+    async def write(self, variable: PerCpu[T], value: T) -> None:
         """Write this CPU's value of a per-CPU variable."""
-        return WritePerCpu(variable, self.number, self.values, value)
+        check_variable(variable)
+        await WritePerCpu(variable, self.number, self.values, value)
 
     def peek(self, variable: PerCpu[T]) -> T:
         """Return this CPU's value of a variable without a step: a check's, or the emulator's own bookkeeping."""

@@ -13,13 +13,13 @@ class Signal:
         self.latch = Latch(f"the signal {name!r}", Access.to(("signal", name), 0, Kind.WRITE))
         self.name = name
 
-    def send(self) -> "Send":
+    async def send(self) -> None:
         """Tell whoever waits."""
-        return Send(self)
+        await Send(self)
 
-    def wait(self) -> Wait:
+    async def wait(self) -> None:
         """Wait until it is sent."""
-        return Wait(self.latch)
+        await Wait(self.latch)
 
 
 class Send(Operation[None]):

@@ -13,7 +13,7 @@ from emu.cpus import Cpu
 from emu.devices import Device
 from emu.engine import Access, Kind, Operation
 from emu.errors import ScenarioError
-from emu.hypervisor.domain import Domain
+from emu.hypervisor.domain import Domain, check_cast
 from emu.hypervisor.fixes import Fix
 from emu.hypervisor.ops import EINVAL, ENODEV, OK
 from emu.hypervisor.vtd import (
@@ -117,6 +117,7 @@ class Assignment:
         Returns:
             0; or -EINVAL if the tables of another domain translate for it.
         """
+        check_cast(cpu, domain)
         check_device(device)
         iommu = self.driver.iommu_of(device)
         async with iommu.lock.held(cpu):
@@ -138,6 +139,7 @@ class Assignment:
         Returns:
             0, or a negative errno: -ENODEV where the domain does not have the device.
         """
+        check_cast(cpu, domain)
         check_device(device)
         if not await FindDevice(domain, [device]):
             return ENODEV

@@ -12,7 +12,7 @@ import attrs
 from emu.cpus import Cpu, Hypercall
 from emu.engine import Access, Kind, Operation
 from emu.errors import ScenarioError
-from emu.hypervisor.domain import Domain
+from emu.hypervisor.domain import Domain, check_cast
 from emu.hypervisor.ops import READ_WRITE, RESULT_NAMES, Judge, MapFlags, iommu_dont_flush_iotlb
 from emu.hypervisor.records import CallRecord, open_call
 from emu.hypervisor.revisions import Revision
@@ -126,6 +126,7 @@ class Calls:
         Raises:
             ScenarioError: if dfn or mfn is not aligned to the order, or outside what the domain can address.
         """
+        check_cast(cpu, domain)
         check_range(domain, dfn, page_order)
         check_order(f"mfn {mfn:#x}", mfn, page_order)
         record = self.open(cpu, "map", domain, dfn, page_count(page_order))
@@ -138,6 +139,7 @@ class Calls:
         Raises:
             ScenarioError: as `map`.
         """
+        check_cast(cpu, domain)
         check_range(domain, dfn, page_order)
         record = self.open(cpu, "unmap", domain, dfn, page_count(page_order))
         return await self.close(record, self.revision.unmap(cpu, domain, dfn, page_order))
@@ -148,6 +150,7 @@ class Calls:
         Raises:
             ScenarioError: if the range is empty or outside what the domain can address.
         """
+        check_cast(cpu, domain)
         if pages < 1:
             raise ScenarioError(f"a flush of {pages} pages: name at least one, or flush the whole domain")
         check_range(domain, dfn, 0)
@@ -158,6 +161,7 @@ class Calls:
 
     async def flush_all(self, cpu: Cpu, domain: Domain) -> int:
         """Flush all that is cached for a domain; return 0 or a negative errno."""
+        check_cast(cpu, domain)
         record = self.open(cpu, "flush_all", domain, Dfn(0), 0)
         await Enter(record)
         return await self.close(record, self.revision.flush_all(cpu, domain))

@@ -9,6 +9,7 @@ from sortedcontainers import SortedSet
 
 from emu.cpus import Cpu, SpinLock
 from emu.engine import Space, Variable
+from emu.errors import ScenarioError
 from emu.hypervisor.bitmaps import Bitmap
 from emu.hypervisor.ops import IommuOps
 from emu.units import Dfn, Maddr, Mfn, frame_address
@@ -23,6 +24,18 @@ DOMID_IO = 0x7FF1
 
 INSTALLED: Space = ("installed",)
 """In which pages a frame was ever entered, as a shared object, numbered by mfn."""
+
+
+def check_cast(cpu: object = ..., domain: object = ...) -> None:
+    """Refuse who is no CPU, and what is no domain, where one is given.
+
+    Raises:
+        ScenarioError: naming what was given instead.
+    """
+    if cpu is not ... and not isinstance(cpu, Cpu):
+        raise ScenarioError(f"{cpu!r} is no CPU: pass on the one that the function was given")
+    if domain is not ... and not isinstance(domain, Domain):
+        raise ScenarioError(f"{domain!r} is no domain: pass what m.domain(...) returned")
 
 
 class OuterLock(Enum):

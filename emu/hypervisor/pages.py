@@ -15,7 +15,7 @@ import attrs
 from emu.cpus import Cpu
 from emu.engine import Access, Kind, Operation, Space
 from emu.errors import ScenarioError
-from emu.hypervisor.domain import Domain
+from emu.hypervisor.domain import Domain, check_cast
 from emu.memory import WORDS, WORDS_OF_FRAME, Memory, word_number
 from emu.units import Dfn, Mfn, frame_address
 
@@ -101,17 +101,20 @@ class Pages:
         """Return a frame, of whatever sort."""
         return self.frames.get(mfn) or Page(mfn, None, references=0, generation=0)
 
-    def get(self, mfn: Mfn, domain: Domain) -> "GetPage":
-        """Take a reference, if the domain owns the frame (Xen: get_page)."""
-        return GetPage(self, self.page(mfn), domain)
+    async def get(self, mfn: Mfn, domain: Domain) -> bool:
+        """Take a reference, if the domain owns the frame; return whether it does (Xen: get_page)."""
+        check_cast(domain=domain)
+        return await GetPage(self, self.page(mfn), domain)
 
-    def put(self, cpu: Cpu, mfn: Mfn) -> "PutPage":
-        """Drop a reference; with the last one the frame is free (Xen: put_page)."""
-        return PutPage(self, self.page(mfn), cpu)
+    async def put(self, cpu: Cpu, mfn: Mfn) -> bool:
+        """Drop a reference; return whether it was the last, so that the frame is free (Xen: put_page)."""
+        check_cast(cpu)
+        return await PutPage(self, self.page(mfn), cpu)
 
-    def allocate(self, cpu: Cpu, domain: Domain) -> "AllocatePage":
-        """Give a domain a free frame, zeroed (Xen: alloc_domheap_page)."""
-        return AllocatePage(self, cpu, domain)
+    async def allocate(self, cpu: Cpu, domain: Domain) -> Mfn:
+        """Give a domain a free frame, zeroed, and return it (Xen: alloc_domheap_page)."""
+        check_cast(cpu, domain)
+        return await AllocatePage(self, cpu, domain)
 
     @property
     def next_free(self) -> Page:

@@ -8,7 +8,7 @@ import attrs
 
 from emu.cpus import Cpu, PerCpu
 from emu.hypervisor.calls import check_range
-from emu.hypervisor.domain import Domain
+from emu.hypervisor.domain import Domain, check_cast
 from emu.hypervisor.fixes import Fix
 from emu.hypervisor.pages import ListTables, Pages, QueueTable
 from emu.hypervisor.vtd import StoreEntry, VtdDriver, iommu_flush_cache_entry
@@ -38,6 +38,7 @@ class PageTables:
         Raises:
             ScenarioError: if the tables of the domain do not reach so far.
         """
+        check_cast(cpu, domain)
         check_range(domain, dfn, 0)
         async with domain.mapping_lock.held(cpu):
             if Fix.DYING in self.driver.fixes and await domain.is_dying.read():
@@ -87,6 +88,7 @@ class PageTables:
         Since 1ef48c82e7 it first waits until nobody holds the mapping_lock: whoever takes it later sees that the
         domain is dying.
         """
+        check_cast(cpu, domain)
         await domain.is_dying.write(True)
         if Fix.DYING in self.driver.fixes:
             async with domain.mapping_lock.held(cpu):

@@ -48,8 +48,7 @@ def records(
         yield {"event": "finding", **common, "level": "warning", **facts}
     summary = statistics(machine, cycles)
     for window in summary.windows:
-        facts = {key: value for key, value in attrs.asdict(window).items() if key != "is_closed"}
-        yield {"event": "window", **common, **facts, "steps": window.steps, "still_open": not window.is_closed}
+        yield {"event": "window", **common, **attrs.asdict(window), "steps": window.steps}
     yield {"event": "execution.end", **common, "findings": len(found), **totals(trace.step, summary)}
 
 
@@ -60,7 +59,7 @@ def totals(steps: int, summary: Statistics) -> dict[str, int]:
         "steps": steps,
         "longest_window": max((window.steps for window in windows), default=0),
         "longest_window_cycles": max((window.cycles for window in windows), default=0),
-        "open_windows": sum(not window.is_closed for window in windows),
+        "open_windows": sum(window.still_open for window in windows),
         "uses_in_windows": sum(window.uses for window in windows),
         "over_flushed": summary.over_flushed,
         "lock_held": summary.lock_held,

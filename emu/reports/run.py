@@ -8,6 +8,7 @@ from typing import Any, BinaryIO, TextIO
 import attrs
 
 from emu.checks.findings import Finding
+from emu.checks.signatures import signature
 from emu.reports.counts import count
 from emu.reports.cycles import CYCLES
 from emu.reports.findings import data, sentence, undeclared
@@ -27,12 +28,22 @@ class RunReport:
         named: the scenario as the user named it.
         again: the command that repeats it, where it is not another run.
         cycles: how many the steps take.
+        about: the signature of the finding to be shown first, as a text.
     """
 
     run: Run
     named: str
     again: str | None = None
     cycles: Mapping[str, int] = CYCLES
+    about: str = ""
+
+    def findings(self) -> list[Finding]:
+        """Return what the execution that matters has shown; what it is shown for comes first."""
+        shown = self.run.matters
+        if shown is None:
+            return []
+        trace = shown.machine.trace
+        return sorted(shown.findings, key=lambda finding: str(signature(finding, trace)) != self.about)
 
     def records(self) -> Iterator[Record]:
         """Yield the log of the execution that matters."""
@@ -65,7 +76,7 @@ class RunReport:
         if shown is None:
             return []
         by_cause: dict[tuple[Any, ...], list[Finding]] = {}
-        for finding in shown.findings:
+        for finding in self.findings():
             cause = (finding.kind, getattr(finding, "agent", None), getattr(finding, "step", None))
             by_cause.setdefault(cause, []).append(finding)
         return [
@@ -109,10 +120,11 @@ class RunReport:
         words += ["--seed", str(run.matters.seed)] if run.strategy == "random" else ["--strategy", run.strategy]
         return shlex.join(words)
 
-    def windows(self) -> list[dict[str, Any]]:
-        """Return the windows of the execution that matters."""
-        summary = None if self.run.matters is None else statistics(self.run.matters.machine, self.cycles)
-        return [attrs.asdict(window) for window in summary.windows] if summary else []
+    def statistics(self) -> dict[str, Any]:
+        """Return the windows of the execution that matters, and what its flushes cost."""
+        if self.run.matters is None:
+            return {}
+        return attrs.asdict(statistics(self.run.matters.machine, self.cycles))
 
     def data(self) -> dict[str, Any]:
         """Return the report as what JSON can hold."""
@@ -129,7 +141,7 @@ class RunReport:
             "limit": run.limit,
             "seed": shown.seed if shown else run.seed,
             "steps": shown.machine.trace.step if shown else 0,
-            "windows": self.windows(),
-            "findings": [data(finding, shown.machine.trace) for finding in shown.findings] if shown else [],
+            **self.statistics(),
+            "findings": [data(finding, shown.machine.trace) for finding in self.findings()] if shown else [],
             "reproduce": self.command(),
         }

@@ -30,7 +30,7 @@ class Window:
         table_level: of the entry; 1 for a leaf.
         opened: the step of the store that replaced it.
         closed: the step at which the invalidation completed; the last step if none did.
-        is_closed: whether one did.
+        still_open: none did.
         deferred: the call that replaced it has put its flush off.
         cycles: from opened to closed.
         uses: accesses that devices made through it meanwhile; counted for leaves.
@@ -43,7 +43,7 @@ class Window:
     tag: int
     opened: int
     closed: int
-    is_closed: bool
+    still_open: bool
     deferred: bool
     cycles: int
     uses: int
@@ -122,7 +122,7 @@ def windows(machine: Machine, events: list[Event], clock: Clock) -> Iterator[Win
                 tag,
                 opened,
                 closed,
-                closing is not None,
+                closing is None,
                 change.deferred,
                 (clock.last if closing is None else clock.ended[closed]) - clock.ended[opened],
                 sum(uses(access, change, iommu, tag) for access in accesses if opened < access.step <= closed),

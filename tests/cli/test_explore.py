@@ -173,6 +173,15 @@ def test_the_printed_replay_repeats_the_very_finding(emu: Emu, name: str) -> Non
     assert [findings(replayed) for _, replayed, _ in replays] == [[one] for one in findings(out)]
 
 
+def test_a_replay_tells_first_what_its_schedule_was_saved_for(emu: Emu) -> None:
+    _, out, _ = emu("explore", "timeout_on_one_unit")
+    told = findings(out)
+    replayed = [findings(emu(*command)[1]) for command in commands(out, "replay")]
+    assert len(told) > 1
+    assert [first for first, *_ in replayed] == told
+    assert any(len(each) > 1 for each in replayed)
+
+
 def test_a_scenario_of_the_users_own_is_replayed_with_its_file(emu: Emu) -> None:
     _, out, _ = emu("explore", two_owners())
     (command,) = commands(out, "replay")
@@ -435,6 +444,8 @@ def test_progress_is_told_on_stderr_where_that_is_no_terminal(emu: Emu, monkeypa
         (["remap_before_flush", "--executions", "0"], "0 is not in the range x>=1"),
         (["remap_before_flush", "--time", "0"], "0.0 is not in the range 0<x<=10000000"),
         (["remap_before_flush", "--seed", "x"], "'x' is not a valid integer"),
+        (["remap_before_flush", "--seed", "3"], "--seed is for --strategy random; optimal has none"),
+        (["remap_before_flush", "-p", "dma=1", "-p", "dma=2"], "-p dma is given twice: leave one out"),
         (["map_fails_halfway", "-p", "order=0"], "set failing_page below its size"),
         ([], "Missing argument 'SCENARIO'"),
     ],

@@ -96,6 +96,10 @@ def test_a_line_without_end_is_refused_before_it_fills_the_memory() -> None:
         list(read_records(io.BytesIO(b"x" * (LINE_BYTES_MAX + 2)), "x"))
 
 
+def test_where_no_event_passes_that_is_said(emu: Emu, log: str) -> None:
+    assert emu("log", log, "--agent", "cpu9") == (0, "", "emu: no event passes the filters\n")
+
+
 @pytest.mark.parametrize("arguments", [["nowhere.log"], ["/"], ["--steps", "a:b", "x.log"], ["--dfn", "zz", "x.log"]])
 def test_bad_arguments_are_one_line(emu: Emu, arguments: list[str]) -> None:
     Path("x.log").write_bytes(b"")

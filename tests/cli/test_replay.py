@@ -1,5 +1,6 @@
 """`emu replay`: the same bytes again, and code only where it was named."""
 
+import json
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -46,6 +47,21 @@ def test_a_replay_with_a_witness_shows_a_device_and_saves_a_schedule_that_does(e
     assert "stale translation (observed)" in out
     again = next(line for line in out.splitlines() if line.startswith("again: emu replay "))
     assert "stale translation (observed)" in emu(*shlex.split(again)[2:])[1]
+
+
+def test_a_witness_that_comes_too_late_is_said_to_do_so(emu: Emu) -> None:
+    status, out, err = emu(*saved(emu, "flag_left_set"), "--witness")
+    assert status == 0
+    assert err == "emu: the device got another translation: its IOTLB holds the old one no more\n"
+    assert "flush owed (possible)" in out
+
+
+@pytest.mark.parametrize("flag", [(), ("--cycles", "cycles.json")])
+def test_a_replay_takes_cycles_as_a_run_does(emu: Emu, flag: tuple[str, ...]) -> None:
+    Path("cycles.json").write_text('{"other": 0, "pte.clear": 1000000}')
+    report = json.loads(emu(*saved(emu, "remap_before_flush"), "--json", *flag)[1])
+    assert {"windows", "over_flushed", "lock_held", "lock_cycles"} <= set(report)
+    assert (report["lock_cycles"] > 1_000_000) == bool(flag)
 
 
 def test_a_revision_of_the_users_own_is_loaded_only_where_it_is_named(emu: Emu) -> None:

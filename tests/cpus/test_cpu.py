@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from emu.cpus import Cpu, PerCpu, Signal
-from emu.engine import Access, Agent, Choose, Execution, Kind, Trace, Wait, Waiter
+from emu.engine import Access, Agent, Choose, Execution, Kind, Operation, Trace, Waiter
 from emu.engine.hosts import direct
 from emu.engine.strategies.round_robin import RoundRobinStrategy
 from emu.memory import Memory
@@ -18,6 +18,14 @@ FLAG = PerCpu("flag", initial=7)
 
 def cpu_of(number: int = 0) -> Cpu:
     return Cpu(number, Memory(), Trace())
+
+
+def announced(coroutine: Coroutine[Any, Any, object]) -> Operation[Any]:
+    """Return what somebody awaits first."""
+    operation = coroutine.send(None)
+    coroutine.close()
+    assert isinstance(operation, Operation)
+    return operation
 
 
 def run(*bodies: Body) -> Execution:
@@ -102,8 +110,9 @@ def test_a_write_changes_one_variable_only() -> None:
 
 def test_a_read_and_a_write_of_a_variable_touch_the_cpu_s_own_object() -> None:
     cpu = cpu_of(2)
-    assert tuple(cpu.read(FLAG).accesses()) == (Access.to(("percpu", "flag"), 2, Kind.READ),)
-    assert tuple(cpu.write(FLAG, 1).accesses()) == (Access.to(("percpu", "flag"), 2, Kind.WRITE),)
+    read: Coroutine[Any, Any, int] = cpu.read(FLAG)
+    assert tuple(announced(read).accesses()) == (Access.to(("percpu", "flag"), 2, Kind.READ),)
+    assert tuple(announced(cpu.write(FLAG, 1)).accesses()) == (Access.to(("percpu", "flag"), 2, Kind.WRITE),)
 
 
 def test_reads_and_writes_of_a_variable_are_logged_with_the_value() -> None:
@@ -292,10 +301,11 @@ def test_all_cpus_see_one_memory() -> None:
 
 def test_waiting_for_a_signal_is_disabled_until_it_is_sent() -> None:
     signal = Signal("done")
-    wait = signal.wait()
-    assert not wait.waits_for.is_set
-    signal.send().perform(1)
-    assert wait.waits_for.is_set
+    latch = announced(signal.wait()).waits_for
+    assert latch is not None
+    assert not latch.is_set
+    announced(signal.send()).perform(1)
+    assert latch.is_set
 
 
 def test_a_signal_wakes_everyone_who_waits() -> None:
@@ -348,11 +358,8 @@ def test_a_deadlock_tells_which_signal_is_missing() -> None:
 
 def test_sending_a_signal_conflicts_with_waiting_for_it_and_no_other() -> None:
     done, other = Signal("done"), Signal("other")
-    (sent,) = done.send().accesses()
-
-    def awaited(wait: Wait) -> Access:
-        (access,) = wait.accesses()
-        return access
-
-    assert sent.conflicts(awaited(done.wait()))
-    assert not sent.conflicts(awaited(other.wait()))
+    (sent,), (awaited,), (unrelated,) = (
+        announced(step).accesses() for step in (done.send(), done.wait(), other.wait())
+    )
+    assert sent.conflicts(awaited)
+    assert not sent.conflicts(unrelated)

@@ -13,6 +13,7 @@ from emu.engine.strategies.optimal import Optimal
 from emu.explorations import ScenarioExploration
 from emu.hypervisor.fixes import Fix
 from emu.hypervisor.ops import OK
+from emu.hypervisor.pages import AllocatePage
 from emu.hypervisor.tables import free_pgt_list
 from emu.hypervisor.vtd import StoreEntry
 from emu.iommus.translation import LEVEL_BITS, entry_address
@@ -568,7 +569,7 @@ def test_zeroing_it_declares_every_word_of_it(execute: Execute) -> None:
 
     async def body(m: Machine, cpu: Cpu) -> None:
         await m.tables.free_all(cpu, m.domains[1])
-        allocation = m.pages.allocate(cpu, m.domains[2])
+        allocation = AllocatePage(m.pages, cpu, m.domains[2])
         declared.extend(allocation.accesses())
         assert await allocation == table
 

@@ -57,13 +57,13 @@ def test_a_window_is_open_at_each_unit_until_that_one_has_invalidated() -> None:
     first, second = summary("timeout_on_one_unit", hook_faults="0").windows
     assert (first.iommu, second.iommu) == ("vtd0", "vtd1")
     assert first.opened == second.opened < first.closed < second.closed
-    assert first.is_closed
-    assert second.is_closed
+    assert not first.still_open
+    assert not second.still_open
 
 
 def test_a_window_that_nothing_closes_lasts_to_the_end() -> None:
     (window,) = summary("unmap_claims_nothing_was_there").windows
-    assert not window.is_closed
+    assert window.still_open
     assert (window.deferred, window.uses) == (False, 0)
 
 
