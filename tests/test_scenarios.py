@@ -127,6 +127,7 @@ displace_while_moving                                     | released    | clean 
 displace_while_moving form=2020-1                         | clean       | clean       | clean
 remove_moved_page                                         | released    | clean       | released
 remove_moved_page form=2020-2                             | clean       | clean       | clean
+remove_moved_page form=2020-2 coherent=false              | clean       | clean       | clean
 flag_left_set later=remove                                | released    | clean       | released
 flag_left_set later=remove repaired=true                  | clean       | clean       | clean
 softirq_in_flagged_loop release=true                      | released    | released    | released

@@ -24,12 +24,12 @@ CYCLES: Mapping[str, int] = {
     # A whole IOTLB invalidation, from the first write to the queue to the status that the CPU sees, took 2,127 cycles,
     # the update of a page-table entry on an unmap 438, on a map 588 (Malka et al., rIOMMU, ASPLOS 2015, table 1). How
     # that is split over the steps is not measured: MMIO reads and writes get most of the CPU's part.
-    "queue.tail": 300,
+    "queue.tail": 500,
     "queue.write": 50,
-    "queue.post": 250,
+    "queue.post": 500,
     "queue.fetch": 150,
     "queue.status": 150,
-    "flush.done": 100,
+    "flush.done": 147,
     "invalidate.begin": 50,
     "iotlb.invalidate": 300,
     "invalidate.complete": 27,

@@ -1,19 +1,22 @@
 """How long a replaced entry stays in reach, per revision."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from emu.cpus import Cpu
+from emu.engine import Agent
 from emu.engine.hosts import direct
 from emu.engine.strategies.random import RandomStrategy
 from emu.engine.strategies.round_robin import RoundRobinStrategy
 from emu.errors import ScenarioError
 from emu.hypervisor.domain import Domain
+from emu.hypervisor.ops import iommu_dont_flush_iotlb
 from emu.hypervisor.revisions import load_revision
 from emu.library import find
 from emu.machine import Description, Machine
-from emu.reports.cycles import CYCLES, read_cycles
+from emu.reports.cycles import CYCLES, Clock, read_cycles
 from emu.reports.windows import Statistics, Window, statistics
 from emu.runs import Run
 from emu.units import Dfn
@@ -59,6 +62,75 @@ def test_a_window_is_open_at_each_unit_until_that_one_has_invalidated() -> None:
     assert first.opened == second.opened < first.closed < second.closed
     assert not first.still_open
     assert not second.still_open
+
+
+def test_a_whole_invalidation_takes_as_many_cycles_as_were_measured() -> None:
+    machine = Machine(Description())
+    domain = machine.domain(1, devices=("00:1f.0",))
+
+    @machine.cpu(0)
+    async def flusher(cpu: Cpu) -> None:
+        await machine.hypervisor.flush(cpu, domain, Dfn(0), pages=1)
+
+    direct.run(machine.execution(RoundRobinStrategy()))
+    ended = Clock.of(machine.trace, CYCLES).ended
+    first, done = (
+        next(event.step for event in machine.trace.events() if event.name == name)
+        for name in ("queue.write", "flush.done")
+    )
+    assert ended[done] - ended[first] + CYCLES["queue.write"] == 2127
+
+
+def moved_device(*, late: bool) -> list[Window]:
+    """Return the windows of a domain whose page is unmapped while it has a device, or afterwards."""
+    machine = Machine(Description())
+    domain = machine.domain(1, devices=("00:1f.0",))
+    machine.premap(domain, Dfn(0), machine.allocate())
+
+    @machine.cpu(0)
+    async def toolstack(cpu: Cpu) -> None:
+        if late:
+            await machine.assignment.detach(cpu, domain, machine.devices["00:1f.0"])
+        await machine.hypervisor.unmap(cpu, domain, Dfn(0))
+
+    direct.run(machine.execution(RoundRobinStrategy()))
+    return statistics(machine).windows
+
+
+def test_a_window_opens_only_where_a_unit_may_still_walk_the_tables() -> None:
+    assert len(moved_device(late=False)) == 1
+    assert moved_device(late=True) == []
+
+
+def test_a_window_has_cycles_though_who_closes_it_never_waited_for_who_opened_it() -> None:
+    machine = Machine(Description(revision=load_revision("merged")))
+    domain = machine.domain(1, devices=("00:1f.0",))
+    machine.premap(domain, Dfn(0), machine.allocate())
+    done = machine.signal("done")
+
+    @machine.cpu(0)
+    async def busy(cpu: Cpu) -> None:
+        for _ in range(100):
+            await cpu.read(iommu_dont_flush_iotlb)
+        async with cpu.hypercall("remove"):
+            await cpu.write(iommu_dont_flush_iotlb, True)
+            await machine.hypervisor.unmap(cpu, domain, Dfn(0))
+            await done.wait()
+
+    @machine.cpu(1)
+    async def flusher(cpu: Cpu) -> None:
+        await machine.hypervisor.flush(cpu, domain, Dfn(0), pages=1)
+        await done.send()
+
+    class First(RoundRobinStrategy):
+        def pick(self, enabled: Sequence[Agent]) -> Agent:
+            return next((agent for agent in enabled if agent.name == "cpu0"), enabled[-1])
+
+    direct.run(machine.execution(First()))
+    (window,) = statistics(machine).windows
+    assert not window.still_open
+    parts = ("invalidate.begin", "iotlb.invalidate", "invalidate.complete")
+    assert window.cycles == sum(CYCLES[part] for part in parts)
 
 
 def test_a_window_that_nothing_closes_lasts_to_the_end() -> None:

@@ -1,0 +1,141 @@
+"""Programs in which nothing is wrong, however it looks: exhausted, they show nothing, or one thing once."""
+
+import attrs
+import pytest
+
+from emu.checks.findings import FindingKind
+from emu.cpus import Cpu
+from emu.devices import Device
+from emu.explorations import ScenarioExploration
+from emu.hypervisor.domain import Domain
+from emu.hypervisor.ops import OK, FlushType
+from emu.machine import Machine
+from emu.scenario import CLEAN, Build, scenario
+from emu.units import Dfn
+
+NIC, DISK = "00:1f.0", "00:02.0"
+G = Dfn(0x1000)
+
+
+def explored(build: Build, parameters: str = "") -> ScenarioExploration:
+    done = ScenarioExploration(
+        scenario(expect=CLEAN, sequential=True)(build).bind(dict(pair.split("=") for pair in parameters.split())),
+        __file__,
+    )
+    done.on("direct")
+    assert done.failure is None
+    assert done.is_exhausted
+    return done
+
+
+def comes_back_after_an_unmap(m: Machine) -> None:
+    """While the page was unmapped no tables of the domain were in reach, so there was nothing to flush."""
+    domain = m.domain(1, devices=(NIC,))
+    frame = m.allocate(domain=domain)
+    m.premap(domain, G, frame)
+
+    @m.cpu(0)
+    async def toolstack(cpu: Cpu) -> None:
+        assert await m.assignment.detach(cpu, domain, m.devices[NIC]) == OK
+        assert await m.hypervisor.unmap(cpu, domain, G) == OK
+        assert await m.assignment.attach(cpu, domain, m.devices[NIC]) == OK
+        await m.pages.put(cpu, frame)
+
+
+def comes_after_an_unmap(m: Machine) -> None:
+    """The device was given to the domain when the page was gone."""
+    domain = m.domain(1)
+    m.plug(NIC)
+    frame = m.allocate(domain=domain)
+    m.premap(domain, G, frame)
+
+    @m.cpu(0)
+    async def toolstack(cpu: Cpu) -> None:
+        assert await m.hypervisor.unmap(cpu, domain, G) == OK
+        assert await m.assignment.attach(cpu, domain, m.devices[NIC]) == OK
+        await m.pages.put(cpu, frame)
+
+
+def a_table_is_widened_under_a_walk(m: Machine) -> None:
+    """A table is entered in three stores; an access that has seen the second of them is made after a flush returned."""
+    domain, frame = m.domain(1, devices=(NIC,)), m.allocate()
+
+    @m.cpu(0)
+    async def mapper(cpu: Cpu) -> None:
+        await m.hypervisor.map(cpu, domain, G, frame)
+        await m.hypervisor.flush_all(cpu, domain)
+
+    @m.device(NIC)
+    async def reader(device: Device) -> None:
+        await device.read(G)
+
+
+def a_store_waits_in_a_cache_while_another_flushes(m: Machine) -> None:
+    """What no walker could see yet the flush need not remove: the call that stored it has not returned."""
+    domain = m.domain(1, devices=(NIC,))
+    m.premap(domain, G, m.allocate(), cached=True)
+
+    @m.cpu(0)
+    async def unmapper(cpu: Cpu) -> None:
+        await m.hypervisor.unmap(cpu, domain, G)
+
+    @m.cpu(1)
+    async def flusher(cpu: Cpu) -> None:
+        await m.hypervisor.flush(cpu, domain, G, pages=1)
+
+
+@pytest.mark.parametrize(
+    ("build", "parameters"),
+    [
+        (comes_back_after_an_unmap, ""),
+        (comes_after_an_unmap, ""),
+        (a_table_is_widened_under_a_walk, "drain=false levels=3"),
+        (a_store_waits_in_a_cache_while_another_flushes, "coherent=false revision=merged levels=3"),
+    ],
+    ids=lambda value: getattr(value, "__name__", value),
+)
+def test_what_is_right_shows_nothing(build: Build, parameters: str) -> None:
+    assert explored(build, parameters).causes == {}
+
+
+def test_a_translation_that_two_devices_may_use_is_found_once() -> None:
+    def two_devices(m: Machine) -> None:
+        domain = m.domain(1, devices=(NIC,))
+        m.plug(DISK)
+        m.premap(domain, G, m.allocate())
+        m.driver.fixes.clear()
+
+        @m.cpu(0)
+        async def toolstack(cpu: Cpu) -> None:
+            await m.assignment.attach(cpu, domain, m.devices[DISK])
+            await m.hypervisor.unmap(cpu, domain, G)
+
+    done = explored(two_devices)
+    assert [cause.kind for cause in done.causes] == [FindingKind.STALE]
+    (cause,) = done.causes.values()
+    assert cause.run is not None
+    assert cause.run.matters is not None
+    assert len(cause.run.matters.findings) == 1
+
+
+@pytest.mark.parametrize("attempts", [1, 2])
+def test_an_error_that_the_call_itself_has_made_good_is_not_lost(attempts: int) -> None:
+    async def unmap(cpu: Cpu, domain: Domain, dfn: Dfn, page_order: int) -> int:
+        await domain.ops.unmap_page(cpu, domain, dfn)
+        for _ in range(attempts):
+            if await domain.ops.iotlb_flush(cpu, domain, dfn, 1, FlushType.MODIFIED) == OK:
+                break
+        return OK
+
+    def retries(m: Machine) -> None:
+        domain = m.domain(1, devices=(NIC,))
+        m.premap(domain, G, m.allocate())
+        m.allow_faults(waits=1)
+        m.hypervisor = attrs.evolve(m.hypervisor, revision=attrs.evolve(m.hypervisor.revision, unmap=unmap))
+
+        @m.cpu(0)
+        async def unmapper(cpu: Cpu) -> None:
+            await m.hypervisor.unmap(cpu, domain, G)
+
+    kinds = {cause.kind for cause in explored(retries).causes}
+    assert (FindingKind.LOST_ERROR in kinds) == (attempts == 1)
