@@ -6,7 +6,7 @@ it holds in order, and the device goes on.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import attrs
 
@@ -19,6 +19,8 @@ from emu.memory import WORDS, word_number
 from emu.units import Dfn, frame_address, parse_source_id
 
 WORD_MAX = (1 << 64) - 1
+
+Result = TypeVar("Result")
 
 
 class Watcher(Protocol):
@@ -54,58 +56,10 @@ class Program(Operation[int | None]):
         return self.event, {"dfn": self.dfn, "domain": self.domain}
 
 
-class Commit(Operation[int]):
-    """Read or write the first word of the frame that a request was translated to."""
-
-    __slots__ = ("device", "entry", "is_made", "mfn", "request", "value")
-
-    def __init__(self, device: "Device", request: Request, entry: IotlbEntry, value: int) -> None:
-        self.device = device
-        self.request = request
-        self.entry = entry
-        self.mfn = entry.frame(request.dfn)
-        self.value = value
-        self.is_made = False
-
-    def accesses(self) -> Iterable[Access]:
-        kind = Kind.WRITE if self.request.is_write else Kind.READ
-        yield Access.to(WORDS, word_number(frame_address(self.mfn)), kind)
-        yield self.device.in_flight(self.request)
-        yield self.request.committed.touch
-        for watcher in self.device.watchers:
-            yield from watcher.reads(self.device.unit, self.request)
-
-    def perform(self, step: int) -> int:
-        address, unit = frame_address(self.mfn), self.device.unit
-        self.is_made = not self.request.is_recalled
-        if not self.is_made:
-            return 0
-        if self.request.is_write:
-            unit.memory.put(address, self.value, step=step)
-        else:
-            self.value = unit.memory.peek(address)
-        for watcher in self.device.watchers:
-            watcher.committed(unit, self.request, self.entry, step)
-        unit.requests.close(self.request, step)
-        return self.value
-
-    def describe(self) -> tuple[str, Mapping[str, Any]]:
-        if not self.is_made:
-            return "dma.again", {"iommu": self.device.unit.name, "dfn": self.request.dfn}
-        event = "dma.write" if self.request.is_write else "dma.read"
-        keys = {"iommu": self.device.unit.name, "tag": self.entry.tag, "dfn": self.request.dfn, "mfn": self.mfn}
-        return event, {**keys, "value": self.value}
-
-
-class Fault(Operation[None]):
-    """Refuse an access: there is no translation, or none that permits it.
-
-    A walk that found none and was voided meanwhile begins again.
-    """
+class End(Operation[Result]):
+    """Make an access or refuse it, unless its request was recalled: then it begins again."""
 
     __slots__ = ("device", "entry", "is_made", "request")
-
-    event = "dma.fault"
 
     def __init__(self, device: "Device", request: Request, entry: IotlbEntry | None) -> None:
         self.device = device
@@ -114,29 +68,81 @@ class Fault(Operation[None]):
         self.is_made = False
 
     def accesses(self) -> Iterable[Access]:
-        request = self.request
-        yield self.device.in_flight(request)
-        yield request.committed.touch
-        if self.entry is None:
-            yield from self.device.unit.iotlb.walk_accesses(request.dfn, request.reads)
+        yield self.device.in_flight(self.request)
+        yield self.request.committed.touch
         for watcher in self.device.watchers:
-            yield from watcher.reads(self.device.unit, request)
+            yield from watcher.reads(self.device.unit, self.request)
 
-    def perform(self, step: int) -> None:
+    def close(self, step: int) -> None:
+        """End the request, and tell who watches by which entry it was made or refused."""
         unit = self.device.unit
-        self.is_made = not (self.request.is_recalled or (self.entry is None and unit.is_void(self.request)))
-        if not self.is_made:
-            return
         if self.entry is not None:
             for watcher in self.device.watchers:
                 watcher.committed(unit, self.request, self.entry, step)
         unit.requests.close(self.request, step)
 
     def describe(self) -> tuple[str, Mapping[str, Any]]:
+        event, keys = self.done() if self.is_made else ("dma.again", {"dfn": self.request.dfn})
+        return event, {"iommu": self.device.unit.name, **keys}
+
+    def done(self) -> tuple[str, dict[str, Any]]:
+        """Return the event that it was, and its keys."""
+        raise NotImplementedError
+
+
+class Commit(End[int]):
+    """Read or write the first word of the frame that a request was translated to."""
+
+    __slots__ = ("mfn", "tag", "value")
+
+    def __init__(self, device: "Device", request: Request, entry: IotlbEntry, value: int) -> None:
+        super().__init__(device, request, entry)
+        self.mfn, self.tag = entry.frame(request.dfn), entry.tag
+        self.value = value
+
+    def accesses(self) -> Iterable[Access]:
+        kind = Kind.WRITE if self.request.is_write else Kind.READ
+        yield Access.to(WORDS, word_number(frame_address(self.mfn)), kind)
+        yield from super().accesses()
+
+    def perform(self, step: int) -> int:
+        address, memory = frame_address(self.mfn), self.device.unit.memory
+        self.is_made = not self.request.is_recalled
         if not self.is_made:
-            return "dma.again", {"iommu": self.device.unit.name, "dfn": self.request.dfn}
-        access = "write" if self.request.is_write else "read"
-        return self.event, {"iommu": self.device.unit.name, "dfn": self.request.dfn, "access": access}
+            return 0
+        if self.request.is_write:
+            memory.put(address, self.value, step=step)
+        else:
+            self.value = memory.peek(address)
+        self.close(step)
+        return self.value
+
+    def done(self) -> tuple[str, dict[str, Any]]:
+        event = "dma.write" if self.request.is_write else "dma.read"
+        return event, {"tag": self.tag, "dfn": self.request.dfn, "mfn": self.mfn, "value": self.value}
+
+
+class Refuse(End[None]):
+    """Refuse an access: there is no translation, or none that permits it.
+
+    A walk that found none and was voided meanwhile begins again.
+    """
+
+    __slots__ = ()
+
+    def accesses(self) -> Iterable[Access]:
+        yield from super().accesses()
+        if self.entry is None:
+            yield from self.device.unit.iotlb.walk_accesses(self.request.dfn, self.request.reads)
+
+    def perform(self, step: int) -> None:
+        is_void = self.entry is None and self.device.unit.is_void(self.request)
+        self.is_made = not (self.request.is_recalled or is_void)
+        if self.is_made:
+            self.close(step)
+
+    def done(self) -> tuple[str, dict[str, Any]]:
+        return "dma.fault", {"dfn": self.request.dfn, "access": "write" if self.request.is_write else "read"}
 
 
 class Post(Operation[None]):
@@ -266,7 +272,7 @@ class Device:
             if entry is not None and entry.permits(is_write=request.is_write):
                 result = await Commit(self, request, entry, value)
             else:
-                await Fault(self, request, entry)
+                await Refuse(self, request, entry)
             if request.committed.is_set:
                 return result
             request.is_recalled = False

@@ -203,8 +203,7 @@ class Machine:
             )
         if number in self.domains:
             raise ScenarioError(f"domain {number} exists already: give each domain a number of its own")
-        owner = 1 + len(self.domains)
-        domain = Domain(number, owner, self.description.levels, self.hooks, self.pages)
+        domain = Domain(number, 1 + len(self.domains), self.description.levels, self.hooks, self.pages)
         self.domains[number] = domain
         for bdf in devices:
             assign(self.plug(bdf), domain, self.driver)

@@ -34,7 +34,7 @@ class Enter(Operation[None]):
         self.record = record
 
     def accesses(self) -> Iterable[Access]:
-        yield Access(WORDS, *table_words(self.record.domain.owner), Kind.READ)
+        yield Access(WORDS, *table_words(self.record.domain.index), Kind.READ)
 
     def perform(self, step: int) -> None:
         record = self.record

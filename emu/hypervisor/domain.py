@@ -51,7 +51,7 @@ class Domain:
     """A guest, or the hardware domain (number 0).
 
     Attributes:
-        owner: under which number it has page-table frames of its own.
+        index: its place among the domains of the machine, from 1: by that it has page-table frames of its own.
         levels: how many levels of tables it has.
         pgd: its highest page table.
         tables: the frames of all its page tables (Xen: arch.pgtables.list).
@@ -66,7 +66,7 @@ class Domain:
     """
 
     number: int
-    owner: int
+    index: int
     levels: int
     ops: IommuOps
     pages: "Pages" = attrs.field(repr=False)

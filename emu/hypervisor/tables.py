@@ -10,7 +10,8 @@ from emu.cpus import Cpu, PerCpu
 from emu.hypervisor.calls import check_range
 from emu.hypervisor.domain import Domain, check_cast
 from emu.hypervisor.fixes import Fix
-from emu.hypervisor.pages import ListTables, Pages, QueueTable
+from emu.hypervisor.pages import Pages
+from emu.hypervisor.table_list import ListTables, TakeTable
 from emu.hypervisor.vtd import StoreEntry, VtdDriver, iommu_flush_cache_entry
 from emu.iommus.translation import LEVEL_BITS, entry_address
 from emu.iommus.vtd.formats import decode_pte
@@ -55,7 +56,7 @@ class PageTables:
                     return False
             await StoreEntry(cpu, domain, dfn, LEAF_TABLE, address, 0)
             await iommu_flush_cache_entry(cpu, self.driver, address)
-            is_ours = await QueueTable(domain, address_frame(table))
+            is_ours = await TakeTable(domain, address_frame(table))
         if not is_ours:
             return False
         if not cpu.peek(free_pgt_list):
@@ -94,5 +95,5 @@ class PageTables:
             async with domain.mapping_lock.held(cpu):
                 pass
         for mfn in reversed(await ListTables(domain)):
-            if await QueueTable(domain, mfn):
+            if await TakeTable(domain, mfn):
                 await self.pages.put(cpu, mfn)

@@ -16,8 +16,9 @@ from emu.hypervisor.domids import DomainIds
 from emu.hypervisor.faults import Fault, Faults
 from emu.hypervisor.fixes import AS_OF_2018, Fix
 from emu.hypervisor.ops import ENOMEM, ETIMEDOUT, INVALID_DFN, OK, DomainIsDyingError
-from emu.hypervisor.pages import PAGES, AllocateTable
+from emu.hypervisor.pages import PAGES
 from emu.hypervisor.records import record_result, record_update
+from emu.hypervisor.table_list import AllocateTable
 from emu.iommus.translation import entry_address
 from emu.iommus.vtd.formats import (
     READ,
@@ -101,34 +102,18 @@ class VtdDriver:
         return Maddr(self.poll_slots + WORD_BYTES * cpu.number)
 
 
-class AwaitStatus(Wait):
-    """Wait until the unit has written our status word."""
+class AwaitUnit(Wait):
+    """Wait until a unit has written our status word, or has made room in its queue: the event says which."""
 
-    __slots__ = ("iommu",)
+    __slots__ = ("iommu", "label")
 
-    event = "flush.done"
-
-    def __init__(self, latch: Latch, iommu: str) -> None:
+    def __init__(self, latch: Latch, label: str, iommu: str) -> None:
         super().__init__(latch)
+        self.label = label
         self.iommu = iommu
 
     def describe(self) -> tuple[str, Mapping[str, Any]]:
-        return self.event, {"iommu": self.iommu}
-
-
-class AwaitRoom(Wait):
-    """Wait until the unit has fetched so many descriptors that one more fits into the ring."""
-
-    __slots__ = ("iommu",)
-
-    event = "queue.room"
-
-    def __init__(self, latch: Latch, iommu: str) -> None:
-        super().__init__(latch)
-        self.iommu = iommu
-
-    def describe(self) -> tuple[str, Mapping[str, Any]]:
-        return self.event, {"iommu": self.iommu}
+        return self.label, {"iommu": self.iommu}
 
 
 async def iommu_flush_cache_entry(cpu: Cpu, driver: VtdDriver, address: Maddr) -> None:
@@ -246,7 +231,7 @@ async def qinval_update(cpu: Cpu, iommu: VtdIommu, descriptor: Descriptor) -> No
         tail = await ReadTail(queue)
         room = queue.room()
         if room is not None:
-            await AwaitRoom(room, iommu.unit.name)
+            await AwaitUnit(room, "queue.room", iommu.unit.name)
         address = queue.slot_address(tail)
         await cpu.store128(address, encode_descriptor(descriptor), "queue.write", iommu=iommu.unit.name)
         await WriteTail(queue, (tail + 1) % queue.entries)
@@ -265,7 +250,7 @@ async def invalidate_sync(cpu: Cpu, driver: VtdDriver, iommu: VtdIommu) -> int:
     if await driver.faults.strike(cpu, Fault.WAIT):
         cpu.note("fault.inject", iommu=iommu.unit.name, result=ETIMEDOUT)
         return ETIMEDOUT
-    await AwaitStatus(latch, iommu.unit.name)
+    await AwaitUnit(latch, "flush.done", iommu.unit.name)
     return OK
 
 

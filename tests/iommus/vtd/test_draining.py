@@ -8,7 +8,7 @@ import pytest
 
 from emu.checks.findings import Finding, FindingKind, Late
 from emu.cpus import Cpu
-from emu.devices import Commit, Device, Fault
+from emu.devices import Commit, Device, Refuse
 from emu.engine import Agent, Choose, Event, Strategy, Wait
 from emu.engine.hosts import direct
 from emu.explorations import ScenarioExploration
@@ -46,7 +46,7 @@ class HoldBack:
     def pick(self, enabled: Sequence[Agent]) -> Agent:
         devices = [agent for agent in enabled if "device" in agent.labels]
         others = [agent for agent in enabled if "device" not in agent.labels]
-        is_held = any(isinstance(agent.pending, Commit | Fault) for agent in devices) and not self.has_happened()
+        is_held = any(isinstance(agent.pending, Commit | Refuse) for agent in devices) and not self.has_happened()
         return others[0] if others and (is_held or not devices) else devices[0]
 
     def has_happened(self) -> bool:

@@ -8,7 +8,7 @@ import pytest
 
 from emu.checks.findings import Finding, FindingKind
 from emu.cpus import Cpu
-from emu.devices import Commit, Device, Fault
+from emu.devices import Commit, Device, Refuse
 from emu.engine import Agent, Choose, Event
 from emu.engine.hosts import direct
 from emu.hypervisor.ops import READ_WRITE, MapFlags
@@ -233,7 +233,7 @@ def test_a_request_that_is_recalled_may_find_no_translation_any_more() -> None:
 
 
 def test_a_refusal_that_is_recalled_is_none_where_the_new_translation_permits() -> None:
-    machine, got, _, new = replaced_under_a_device(BOTH, Fault, is_write=True, flags=MapFlags.READABLE)
+    machine, got, _, new = replaced_under_a_device(BOTH, Refuse, is_write=True, flags=MapFlags.READABLE)
     assert got == [True]
     assert [event.name for event in events(machine, "dma.again", "dma.fault", "dma.write")] == [
         "dma.again",
