@@ -55,6 +55,9 @@ DEFECTS = {
 
 ONLY_V1 = {"lost-error map: map_page", "lost-error unmap: unmap_page", "released released"}
 
+NEVER_V1 = {"owed owed: never", "released table"}
+"""Its unmap does not put the flush off."""
+
 
 def name(found: Signature) -> str:
     if found.check == "released" and found.frame is not None and found.frame < FIRST_DATA_FRAME:
@@ -76,23 +79,28 @@ def shown(what: str, revision: str, seeds: int) -> Counter[str]:
     return found
 
 
-def check(seeds: int) -> Counter[str]:
+def check(revision: str, seeds: int) -> Counter[str]:
     found: Counter[str] = Counter()
     for what in REPAIRED:
-        for revision in BUNDLED:
-            one = shown(what, revision, seeds)
-            assert set(one) <= set(DEFECTS) - (set() if revision == "v1" else ONLY_V1), (what, revision)
-            found += one
+        one = shown(what, revision, seeds)
+        assert set(one) <= known(revision), (what, revision)
+        found += one
     return found
 
 
-def test_repaired_scenarios_with_faults_show_known_defects_only() -> None:
-    assert check(25)["not-rolled-back map"] > 0
+def known(revision: str) -> set[str]:
+    return set(DEFECTS) - (NEVER_V1 if revision == "v1" else ONLY_V1)
+
+
+@pytest.mark.parametrize("revision", BUNDLED)
+def test_repaired_scenarios_with_faults_show_known_defects_only(revision: str) -> None:
+    assert check(revision, 25)["not-rolled-back map"] > 0
 
 
 @pytest.mark.long
-def test_a_hundred_thousand_executions_show_each_of_the_known_defects_and_no_other() -> None:
-    assert set(check(1_000)) == set(DEFECTS)
+@pytest.mark.parametrize("revision", BUNDLED)
+def test_a_hundred_thousand_executions_show_each_of_the_known_defects_and_no_other(revision: str) -> None:
+    assert set(check(revision, 1_000)) == known(revision)
 
 
 def test_without_faults_repaired_scenarios_show_nothing() -> None:
