@@ -9,11 +9,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from emu.devices import Commit
+from emu.engine.hosts import direct
+from emu.engine.strategies.round_robin import RoundRobinStrategy
 from emu.errors import ScenarioError
 from emu.library import find
 from emu.replays import Replay
 from emu.runs import Run
 from emu.saved import SavedSchedule, read, save
+from emu.units import Dfn
 
 
 def shown(name: str, **parameters: str) -> Run:
@@ -60,6 +64,18 @@ def test_a_replay_gives_the_same_trace_and_findings(host: str, as_token: bool, t
     ]
     assert events[0] == events[1]
     assert again.matters.findings == run.matters.findings
+
+
+def test_a_witness_does_not_change_the_numbers_of_what_its_device_does_besides() -> None:
+    machine = find("remap_before_flush").bind({"dma": "2"}).build()
+    machine.add_witness("00:1f.0", Dfn(0x1000))
+    direct.run(machine.execution(RoundRobinStrategy()))
+    made = [
+        (agent.name, operation.request.number & 0xFFFF_FFFF)
+        for agent, operation in machine.trace.performed()
+        if isinstance(operation, Commit)
+    ]
+    assert sorted(made) == [("00:1f.0", 0), ("00:1f.0", 1), ("00:1f.0 (witness)", 1 << 31)]
 
 
 def test_a_witness_turns_possible_into_observed(tmp_path: Path) -> None:

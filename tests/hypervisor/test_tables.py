@@ -17,10 +17,11 @@ from emu.hypervisor.pages import AllocatePage
 from emu.hypervisor.tables import free_pgt_list
 from emu.hypervisor.vtd import StoreEntry
 from emu.iommus.translation import LEVEL_BITS, entry_address
-from emu.iommus.vtd.formats import decode_pte, encode_leaf
+from emu.iommus.vtd.formats import decode_pte, encode_leaf, encode_table
 from emu.iommus.vtd.unit import VtdSettings
 from emu.machine import Description, Machine
 from emu.memory import LINE_BYTES, WORDS, WORDS_OF_FRAME, word_number
+from emu.reports.findings import sentence
 from emu.scenario import CLEAN, Build, scenario
 from emu.units import PAGE_SIZE, WORD_BYTES, Dfn, Maddr, Mfn, address_frame, frame_address, offset
 
@@ -620,6 +621,23 @@ def test_a_store_into_a_table_that_was_freed_is_found_with_who_has_freed_it(
     assert (finding.kind, finding.frame) == (FindingKind.FREED_TABLE, address_frame(entry))
     assert (finding.agent, finding.step, finding.domain, finding.dfn) == ("cpu1", stored, 1, LAST)
     assert finding.freed == ("cpu0", freed_at)
+
+
+def test_a_map_that_follows_what_somebody_else_has_written_into_a_freed_table_is_found(execute: Execute) -> None:
+    machine = machine_with(G, devices=())
+    entry, garbage, new = entry_of(machine, LAST, 3), machine.allocate(), machine.allocate()
+
+    async def body(m: Machine, cpu: Cpu) -> None:
+        await m.tables.free_all(cpu, m.domains[1])
+        for _ in range(3):
+            await m.pages.allocate(cpu, m.domains[2])
+        await cpu.store64(entry, encode_table(frame_address(garbage)))
+        await m.hypervisor.map(cpu, m.domains[1], LAST, new)
+
+    _, (first, *_) = run(execute, machine, body)
+    assert isinstance(first, FreedTable)
+    assert (first.kind, first.frame, first.freed) == (FindingKind.FREED_TABLE, garbage, None)
+    assert "to which a page table led that was freed" in sentence(first, machine.trace)
 
 
 def test_a_store_into_a_table_that_waits_for_its_softirq_is_not(execute: Execute) -> None:

@@ -56,6 +56,29 @@ class HoldBack:
         return 0
 
 
+@pytest.mark.parametrize("cached", [False, True])
+def test_a_write_that_is_left_after_its_device_was_taken_away_is_late(cached: bool) -> None:
+    @scenario(expect=LATE)
+    def detached(m: Machine) -> None:
+        domain = m.domain(1, devices=(NIC,))
+        frame = m.allocate(domain=domain)
+        m.premap(domain, G, frame, cached=cached)
+
+        @m.cpu(0)
+        async def toolstack(cpu: Cpu) -> None:
+            await m.assignment.detach(cpu, domain, m.devices[NIC])
+            await m.pages.put(cpu, frame)
+
+        @m.device(NIC)
+        async def writer(device: Device) -> None:
+            await device.write(G, 5)
+
+    done = ScenarioExploration(detached.bind({"drain": "false", "levels": "3", "walk_at_once": "true"}), __file__)
+    done.on("direct")
+    assert done.is_exhausted
+    assert FindingKind.LATE in {cause.kind for cause in done.causes}
+
+
 def machine_with(vtd: VtdSettings, *, revision: str = "v1", flags: MapFlags = READ_WRITE) -> Machine:
     """Return a machine with a page G that its device has cached."""
     machine = Machine(Description(load_revision(revision), levels=3, vtd=vtd, is_checking=True))
