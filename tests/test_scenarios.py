@@ -120,6 +120,7 @@ softirq_in_flagged_loop repaired=true                     | clean       | clean 
 map_dma_unmap_dma                                         | clean       | clean       | clean
 map_dma_unmap_dma caching_mode=true                       | stale-fault | stale-fault | stale-fault
 map_dma_unmap_dma caching_mode=true order=1               | stale-fault | clean       | clean
+map_dma_unmap_dma caching_mode=true repaired=true         | clean       | clean       | clean
 map_fails_halfway                                         | clean       | lost-error  | clean
 free_before_flush                                         | released    | clean       | released
 free_before_flush repaired=true                           | clean       | clean       | clean

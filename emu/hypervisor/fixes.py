@@ -14,6 +14,7 @@ class Fix(Enum):
     XSA_399 = "d9eca7bb6c"  # a domain id leaves the map before it leaves the bitmap (2022)
     KEEP_ID = "f3401d65d9"  # a domain keeps its id on a unit where a detach has failed (2021)
     FIRST_ERROR = "e7059776f9"  # a flush of several units returns the first error, not the last result (2021)
+    OWN_ID = "c5c84e9766"  # what the IOTLB caches as not present is flushed under the domain's own id (2021)
     DYING = "1ef48c82e7"  # nobody changes the tables of a dying domain, and they go only when nobody does (2021)
 
 

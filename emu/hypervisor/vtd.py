@@ -259,13 +259,14 @@ async def flush_qi(
 ) -> int:
     """Have a unit invalidate, and wait for it; or do nothing where only non-present entries changed.
 
-    A unit that caches non-present entries is asked under domain id 0 then, as Xen did until c5c84e9766: that is the
-    tag of non-present *context* entries, so the IOTLB keeps what it was to drop.
+    A unit that caches non-present entries is asked under domain id 0 then: that is the tag of non-present *context*
+    entries. Until c5c84e9766 Xen did so for the IOTLB, too, which then keeps what it was to drop.
     """
     if non_present:
         if not iommu.unit.settings.caching_mode:
             return NOT_ISSUED
-        asked = attrs.evolve(asked, did=0)
+        if isinstance(asked, ContextInvalidation) or Fix.OWN_ID not in driver.fixes:
+            asked = attrs.evolve(asked, did=0)
     await qinval_update(cpu, iommu, asked)
     return await invalidate_sync(cpu, driver, iommu)
 
