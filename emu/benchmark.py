@@ -47,6 +47,8 @@ class Program:
 
 
 TRACES_MAX = 1_000_000
+SIZE_MAX = 1_000
+"""Above that nobody need compute how many traces there are."""
 
 
 @attrs.frozen
@@ -78,9 +80,12 @@ class Benchmark:
         if not callable(self.traces) and size not in self.traces:
             sizes = f"{min(self.traces)} to {max(self.traces)}"
             raise ScenarioError(f"nobody has counted the traces of {self.name}-{size}: its sizes are {sizes}")
+        too_large = ScenarioError(f"{self.name}-{size} has more than {TRACES_MAX:,} traces: take a smaller size")
+        if size > SIZE_MAX:
+            raise too_large
         traces, deadlocks = (known(size) if callable(known) else known[size] for known in (self.traces, self.deadlocks))
         if traces > TRACES_MAX:
-            raise ScenarioError(f"{self.name}-{size} has more than {TRACES_MAX:,} traces: take a smaller size")
+            raise too_large
         return Program(f"{self.name}-{size}", lambda: self.build(size), traces, deadlocks, self.is_exact)
 
     def programs(self, *, with_long: bool) -> list[Program]:

@@ -163,7 +163,7 @@ class ScenarioExploration:
             if self.limit is not None:
                 return
             yield execution
-            self.forgotten.refuse()
+            self.forgotten.refuse(execution)
 
     def repeated(self) -> Iterator[Execution]:
         """Yield one execution twice: a search relies on seeing again what it has seen.
@@ -173,7 +173,7 @@ class ScenarioExploration:
         """
         first = self.program(RandomStrategy.seeded(self.seed))
         yield first
-        self.forgotten.refuse()
+        self.forgotten.refuse(first)
         check_concurrency(self.bound.scenario, first, self.findings(first))
         second = self.program(RepeatStrategy(Schedule.of(first.trace)))
         yield second

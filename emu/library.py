@@ -95,7 +95,7 @@ def find_programs(names: Sequence[str], *, with_long: bool) -> list[Program]:
         family, _, size = name.rpartition("-")
         if name in known:
             found += known[name].programs(with_long=with_long or (bool(names) and not known[name].sizes))
-        elif family in known and re.fullmatch("[0-9]{1,4}", size):
+        elif family in known and re.fullmatch("[0-9]{1,18}", size):
             found.append(known[family].at(int(size)))
         else:
             hint = did_you_mean(name, known)

@@ -155,7 +155,7 @@ class Run:
             if not has_findings:
                 self.matters = Ended(seed, machine, [], Verdict.UNDECIDED)
             yield execution
-            self.forgotten.refuse()
+            self.forgotten.refuse(execution)
             self.done += 1
             findings = machine.conclude(execution)
             check_concurrency(self.bound.scenario, execution, findings)

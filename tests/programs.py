@@ -3,7 +3,8 @@
 from emu.cpus import Cpu
 from emu.devices import Device
 from emu.hypervisor.ops import OK, iommu_dont_flush_iotlb
-from emu.hypervisor.vtd import iommu_flush_context_device
+from emu.hypervisor.vtd import iommu_flush_context_device, qinval_update
+from emu.iommus.vtd.formats import Granularity, IotlbInvalidation
 from emu.machine import Machine
 from emu.scenario import CLEAN, Build, Scenario, scenario
 from emu.units import Dfn
@@ -114,6 +115,39 @@ def access_beside_two_unmaps(m: Machine) -> None:
 
     for number in (0, 1):
         m.cpu(number).runs(unmapper)
+
+    @m.device("00:1f.0")
+    async def writer(device: Device) -> None:
+        await device.write(G, 7)
+
+
+@program
+def access_beside_a_map_and_a_detach(m: Machine) -> None:
+    domain, frame = m.domain(1, devices=("00:1f.0",)), m.allocate()
+    m.premap(domain, G, frame, cached=True)
+
+    @m.cpu(0)
+    async def mapper(cpu: Cpu) -> None:
+        await m.hypervisor.map(cpu, domain, G, frame)
+
+    @m.cpu(1)
+    async def toolstack(cpu: Cpu) -> None:
+        await m.assignment.detach(cpu, domain, m.devices["00:1f.0"])
+
+    @m.device("00:1f.0")
+    async def writer(device: Device) -> None:
+        await device.write(G, 7)
+
+
+@program
+def fault_beside_an_invalidation_of_leaves(m: Machine) -> None:
+    domain, neighbour, frame = m.domain(1, devices=("00:1f.0",)), Dfn(G + 1), m.allocate()
+
+    @m.cpu(0)
+    async def mapper(cpu: Cpu) -> None:
+        await m.hypervisor.map(cpu, domain, neighbour, frame)
+        asked = IotlbInvalidation(Granularity.NARROW, 1, neighbour, leaf_only=True)
+        await qinval_update(cpu, m.driver.iommus[0], asked)
 
     @m.device("00:1f.0")
     async def writer(device: Device) -> None:

@@ -337,6 +337,8 @@ def test_the_other_variants_too(what: str) -> None:
         ("walk_beside_a_cleared_context_and_a_flush_of_a_far_page", "synchronous=true"),
         ("access_beside_two_unmaps", "synchronous=true drain=false walk_at_once=true"),
         ("allocations_beside_a_release", "synchronous=true walk_at_once=true"),
+        ("access_beside_a_map_and_a_detach", "synchronous=true drain=false walk_at_once=true"),
+        ("fault_beside_an_invalidation_of_leaves", "synchronous=true"),
     ],
 )
 def test_nothing_is_missed_where_much_depends_on_what_a_step_declares(name: str, parameters: str) -> None:
@@ -347,6 +349,74 @@ def test_nothing_is_missed_where_much_depends_on_what_a_step_declares(name: str,
     done = explored(bound, sections=False)
     assert done.done == classes.traces
     assert set(done.causes) == classes.signatures >= seeded(bound, 500)
+
+
+@attrs.define
+class Following:
+    """Follows a schedule, or takes one down."""
+
+    ways: list[Way] = attrs.field(factory=list)
+    touched: list[tuple[Access, ...]] = attrs.field(factory=list)
+    inner: Strategy | None = None
+    step: int = 0
+
+    def pick(self, enabled: Sequence[Agent]) -> Agent | None:
+        if self.inner is None:
+            number, self.step = self.ways[self.step][0], self.step + 1
+            return next(agent for agent in enabled if agent.number == number)
+        agent = self.inner.pick(enabled)
+        assert agent is not None
+        assert agent.pending is not None
+        self.ways.append((agent.number, 0))
+        self.touched.append(tuple(agent.pending.accesses()))
+        return agent
+
+    def choose(self, choice: Choose) -> int:
+        if self.inner is None:
+            return self.ways[self.step - 1][1]
+        self.ways[-1] = (self.ways[-1][0], self.inner.choose(choice))
+        return self.ways[-1][1]
+
+
+def outcome(bound: BoundScenario, strategy: Following) -> tuple[dict[int, int], set[Signature]]:
+    """Return what a schedule has told each agent, and what it shows."""
+    machine = bound.build()
+    execution = machine.execution(strategy)
+    direct.run(execution)
+    seen: dict[int, int] = {}
+    for agent, operation in machine.trace.performed():
+        seen[agent.number] = hash((seen.get(agent.number), *told(operation.describe())))
+    return seen, {signature(finding, machine.trace) for finding in machine.conclude(execution)}
+
+
+def swapped(strategy: Following, chance: random.Random) -> list[Way]:
+    """Return a schedule in which neighbours were swapped many times that do not depend on one another."""
+    steps = list(zip(strategy.ways, strategy.touched, strict=True))
+    for _ in range(chance.choice((1, 3, 12, 40, 200))):
+        at = chance.randrange(len(steps) - 1)
+        (one, mine), (other, theirs) = steps[at : at + 2]
+        if one[0] != other[0] and not conflict(mine, theirs):
+            steps[at : at + 2] = steps[at + 1], steps[at]
+    return [way for way, _ in steps]
+
+
+SWAPPED = [
+    *((name, "levels=3 revision=merged synchronous=true walk_at_once=true drain=false") for name in PROGRAMS),
+    *((name, "levels=3 revision=merged coherent=false") for name in PROGRAMS),
+    *((name, "levels=3 drain=false wait_faults=1 caching_mode=true") for name in bundled_names()),
+]
+
+
+@pytest.mark.parametrize(("name", "parameters"), SWAPPED)
+def test_the_order_of_independent_steps_changes_nothing_that_anyone_is_told_or_finds(
+    name: str, parameters: str
+) -> None:
+    bound = (PROGRAMS.get(name) or find(name)).bind(dict(pair.split("=") for pair in parameters.split()))
+    for seed in range(60):
+        drawn = Following(inner=STRATEGIES[seed % 2](seed))
+        before, chance = outcome(bound, drawn), random.Random(seed)
+        for _ in range(5):
+            assert outcome(bound, Following(swapped(drawn, chance))) == before
 
 
 def test_nor_is_a_finding_that_only_an_engine_far_behind_leads_to() -> None:

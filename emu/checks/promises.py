@@ -37,6 +37,7 @@ class Promise(NamedTuple):
 
     Attributes:
         is_seen: it is about that only of which a walker could then read a newer value.
+        kept: the leaf that may be used all the same, for the call has left or found it; None where there is none.
         frame: that was released; None where the promise is about a page, whatever its frame.
     """
 
@@ -45,6 +46,7 @@ class Promise(NamedTuple):
     call: str
     step: int
     is_seen: bool = False
+    kept: int | None = None
     frame: Mfn | None = None
 
 
@@ -145,9 +147,19 @@ class PromiseJudge:
 
     def keep(self, record: CallRecord, step: int) -> None:
         """Remember what a call has promised: an access may come after it that no invalidation has drained."""
+        unit, domain = self.units[0], record.domain
+        tables = Tables(0, domain.pgd, domain.levels)
         for dfn, changed, update in questions(record):
-            promise = Promise(changed, record.cpu.name, record.call, step, is_seen=update is None)
-            self.promised.setdefault((record.domain.number, dfn), []).append(promise)
+            if update is not None and self.is_superseded(record, update):
+                continue
+            kept = kept_leaf(unit, tables, dfn, changed, update)
+            promise = Promise(changed, record.cpu.name, record.call, step, update is None, kept)
+            self.promised.setdefault((domain.number, dfn), []).append(promise)
+
+    def is_superseded(self, record: CallRecord, update: Update) -> bool:
+        """Whether the CPU has put off another call that changed the page later: that one says what is to hold."""
+        same = (one for one in self.debts if one.cpu is record.cpu and one.domain is record.domain)
+        return any(update.dfn in one.updates and one.updates[update.dfn].step > update.step for one in same)
 
     def is_released(self, owed: Stale) -> bool:
         """Whether the frame of a debt was released already: that is reported, and names the debt."""

@@ -64,7 +64,7 @@ class ReleaseJudge:
                     self.findings.append(released)  # one by one: the next may be known by it
 
     def released(self, page: Page, domain: Domain, dfn: Dfn, cpu: Cpu, call: str, step: int) -> Iterator[Stale]:
-        """Yield, once a unit and tag, by which path a page of a domain may still lead to a frame."""
+        """Yield, once a unit, by which path a page of a domain may still lead to a frame."""
         for unit, tables in translators(self.units, domain):
             path = next((path for path in unit.ledger.all_paths(tables, dfn) if leads_to(path, dfn, page.mfn)), None)
             if path is None or self.is_known(domain, dfn, unit, page):
@@ -83,7 +83,6 @@ class ReleaseJudge:
                 changed=step,
                 update=None,
                 table=page.mfn if frame_of(path, dfn) != page.mfn else None,
-                debt=next((debt for debt in self.debts if debt.domain is domain and dfn in debt.updates), None),
                 generation=page.generation,
             )
             yield self.with_debt_of(found)
@@ -97,14 +96,21 @@ class ReleaseJudge:
         self.findings.append(Overrun(cpu.name, cpu.trace.step, array, count))
 
     def with_debt_of(self, released: Stale) -> Stale:
-        """Return a release with the debt that was found before it for the same page; that one is reported no more."""
-        for owed in list(self.findings):
-            if not (isinstance(owed, Stale) and owed.promise == "owed"):
-                continue
-            if (owed.page, owed.change) == (released.page, released.change):
+        """Return a release with whose debt it breaks, one that was found before among them; that is reported no more.
+
+        Of several it is the one whose own change is meant.
+        """
+        debts = [debt for debt in self.debts if debt.domain.number == released.domain and released.dfn in debt.updates]
+        known = [one for one in self.findings if isinstance(one, Stale) and one.promise == "owed"]
+        for owed in known:
+            if (owed.page, owed.change) == (released.page, released.change) and owed.debt is not None:
                 self.findings.remove(owed)
-                released = attrs.evolve(released, debt=owed.debt)
-        return released
+                debts.append(owed.debt)
+
+        def preference(debt: CallRecord) -> tuple[bool, str]:
+            return debt.updates[released.dfn].step != released.change, debt.cpu.name
+
+        return attrs.evolve(released, debt=min(debts, key=preference, default=None))
 
     def is_known(self, domain: Domain, dfn: Dfn, unit: VtdUnit, page: Page) -> bool:
         """Whether it was found already when the frame was freed, that it is now given away."""

@@ -9,7 +9,7 @@ from emu.checks.promises import Promise, promise_space
 from emu.engine import Access, Kind
 from emu.hypervisor.domain import Domain
 from emu.iommus.iotlb import IotlbEntry
-from emu.iommus.requests import CONTEXT_LEVEL, Request
+from emu.iommus.requests import CONTEXT_LEVEL, Request, TableRead
 from emu.iommus.vtd.unit import VtdUnit
 from emu.units import Dfn, Maddr, address_frame, frame_address
 
@@ -66,13 +66,14 @@ class UsageWatch:
     def late(self, unit: VtdUnit, request: Request, entry: IotlbEntry, step: int) -> Iterator[Late]:
         """Yield what an access breaks that an invalidation has left in flight: one of the promises made before it.
 
-        It is the first one of an agent: between those of two the order may be of no account.
+        It is the first of the agent whose name comes first: the order between those of two may be of no account.
         """
         domain, device, frame = self.domain_of(entry), self.names[request.source_id], entry.frame(request.dfn)
         broken = [
             promise
             for promise in self.promised.get((domain.number, request.dfn), ())
-            if promise.frame in {None, frame} and is_replaced(unit, entry, promise.changed, is_seen=promise.is_seen)
+            if promise.frame in {None, frame} and promise.kept != entry.translation.leaf
+            if is_broken(unit, entry, promise)
         ]
         if broken and entry.permits(is_write=request.is_write):
             first = min(broken, key=lambda promise: (promise.agent, promise.step))
@@ -93,14 +94,28 @@ def takes(unit: VtdUnit, request: Request, entry: IotlbEntry, finding: Stale) ->
         return False
     if finding.promise == "released":
         return True
-    return is_replaced(unit, entry, finding.changed, is_seen=finding.update is None)
+    return is_replaced(
+        unit,
+        [read for read in entry.reads if read.level != CONTEXT_LEVEL],
+        finding.changed,
+        is_seen=finding.update is None,
+    )
 
 
-def is_replaced(unit: VtdUnit, entry: IotlbEntry, changed: int, *, is_seen: bool) -> bool:
-    """Whether a word by which an entry was found had been replaced at or before a step; a walker could see that, too.
+def is_broken(unit: VtdUnit, entry: IotlbEntry, promise: Promise) -> bool:
+    """Whether an access through an entry breaks a promise: it had read a word that the promise says to be gone.
+
+    A promise about a page says nothing about who the page belongs to; one that a frame is free does.
+    """
+    reads = [read for read in entry.reads if promise.frame is not None or read.level != CONTEXT_LEVEL]
+    return is_replaced(unit, reads, promise.changed, is_seen=promise.is_seen)
+
+
+def is_replaced(unit: VtdUnit, reads: Iterable[TableRead], changed: int, *, is_seen: bool) -> bool:
+    """Whether one of the words that were read had been replaced at or before a step.
 
     Args:
-        is_seen: it counts only if a walker could see it.
+        is_seen: it counts only if a walker could see it then.
     """
-    newer = (one for read in entry.reads for one in unit.ledger.newer(read.address, read.level, read.step))
+    newer = (one for read in reads for one in unit.ledger.newer(read.address, read.level, read.step))
     return any((version.visible if is_seen else version.stored) <= changed for version in newer)

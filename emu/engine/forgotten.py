@@ -1,5 +1,10 @@
-"""Notices what was called and never awaited: it has done nothing, and whatever is found without it is worth nothing."""
+"""Notices what was called and never awaited: it has done nothing, and whatever is found without it is worth nothing.
 
+Python remarks it when it drops the coroutine. Whoever is cut short in the middle of an execution may well drop some
+that were to be awaited later, and nobody can tell when: so after the first such execution remarks count no more.
+"""
+
+import gc
 import re
 import warnings
 from collections.abc import Iterator
@@ -8,7 +13,8 @@ from typing import TextIO
 
 import attrs
 
-from emu.engine.sources import Location, name_innermost
+from emu.engine.execution import Execution
+from emu.engine.sources import Location, is_users, name_innermost
 from emu.errors import ModelError
 
 NEVER_AWAITED = re.compile(r"coroutine '(.*?)' was never awaited")
@@ -19,20 +25,30 @@ class Forgotten:
     """What was called and never awaited, as Python has noticed.
 
     Attributes:
-        calls: each with the line at which that was known.
+        calls: each with the scenario's line, where it is one of those that Python names.
+        is_first: no execution has ended so far.
+        is_certain: none was cut short.
     """
 
     calls: list[tuple[str, str]] = attrs.field(factory=list)
+    is_first: bool = True
+    is_certain: bool = True
 
-    def refuse(self) -> None:
-        """Refuse to go on where there is something.
+    def refuse(self, execution: Execution) -> None:
+        """Refuse to go on after an execution in which there was something.
 
         Raises:
             ModelError: naming the first, and the mend.
         """
-        if self.calls:
+        self.is_certain = self.is_certain and all(
+            agent.is_daemon or not agent.is_cleaning for agent in execution.agents
+        )
+        if self.is_first:
+            gc.collect()
+        self.is_first = False
+        if self.calls and self.is_certain:
             name, where = self.calls[0]
-            raise ModelError(f"{where}: {name} was called and not awaited, so it did nothing: write `await`")
+            raise ModelError(f"{where}{name} was called and not awaited, so it did nothing: write `await`")
 
     @contextmanager
     def watched(self) -> Iterator[None]:
@@ -50,7 +66,9 @@ class Forgotten:
             if found is None:
                 shown(message, category, filename, lineno, file, line)
             else:
-                self.calls.append((found[1], name_innermost([Location(filename, lineno, found[1])])))
+                line_of_it = Location(filename, lineno, found[1])
+                where = f"{name_innermost([line_of_it])}: " if is_users(line_of_it) else ""
+                self.calls.append((found[1], where))
 
         with warnings.catch_warnings():
             warnings.filterwarnings("always", NEVER_AWAITED.pattern, RuntimeWarning)

@@ -54,27 +54,27 @@ class Hooks:
                 result, flush_type = await self.driver.map_page(cpu, domain, dfn, mfn, flags)
             except DomainIsDyingError:
                 record_refusal(cpu, dfn)
-        return noted(cpu, "map_page", dfn, result), flush_type
+        return noted(cpu, "map_page", dfn, 1, result), flush_type
 
     async def unmap_page(self, cpu: Cpu, domain: Domain, dfn: Dfn) -> tuple[int, FlushType]:
         """Clear an entry."""
         result, flush_type = await self.injected(cpu, "unmap_page", dfn), FlushType.NONE
         if result == OK:
             result, flush_type = await self.driver.unmap_page(cpu, domain, dfn)
-        return noted(cpu, "unmap_page", dfn, result), flush_type
+        return noted(cpu, "unmap_page", dfn, 1, result), flush_type
 
     async def iotlb_flush(self, cpu: Cpu, domain: Domain, dfn: Dfn, page_count: int, flush_type: FlushType) -> int:
         """Flush a range."""
         result = await self.driver.iotlb_flush(cpu, domain, dfn, page_count, flush_type)
-        return noted(cpu, "iotlb_flush", dfn, result)
+        return noted(cpu, "iotlb_flush", dfn, page_count, result)
 
     async def iotlb_flush_all(self, cpu: Cpu, domain: Domain) -> int:
         """Flush a domain."""
         result = await self.driver.iotlb_flush_all(cpu, domain)
-        return noted(cpu, "iotlb_flush_all", Dfn(0), result)
+        return noted(cpu, "iotlb_flush_all", Dfn(0), 0, result)
 
 
-def noted(cpu: Cpu, hook: str, dfn: Dfn, result: int) -> int:
+def noted(cpu: Cpu, hook: str, dfn: Dfn, page_count: int, result: int) -> int:
     """Note a result, and return it."""
-    record_result(cpu, hook, dfn, result)
+    record_result(cpu, hook, dfn, page_count, result)
     return result

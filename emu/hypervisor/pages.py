@@ -35,7 +35,7 @@ class Page:
         references: how many there are; the frame is free at 0.
         generation: how often it has got an owner.
         table: the domain whose page table it is, or was until it was freed, and a page that is looked up in it.
-        freed: who has freed it last, and at which step.
+        freed: who has freed it last while it was a page table, and at which step.
     """
 
     mfn: Mfn
@@ -183,7 +183,8 @@ class PutPage(Operation[bool]):
         self.left = page.references
         if self.left == 0:
             page.owner = None
-            page.freed = (self.cpu.name, step)
+            if page.table is not None:
+                page.freed = (self.cpu.name, step)
             self.pages.free.append(page)
             self.pages.judge.owner_changes(page, self.cpu, "put_page", step)
         return self.left == 0

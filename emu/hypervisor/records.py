@@ -26,12 +26,21 @@ class Update(NamedTuple):
 
 @attrs.frozen
 class HookFailure:
-    """A hook that did not do what it was asked to."""
+    """A hook that did not do what it was asked to, for so many pages; 0 for all of the domain."""
 
     hook: str
     dfn: Dfn
+    page_count: int
     result: int
     step: int
+
+    def is_made_good_by(self, hook: str, dfn: Dfn, page_count: int) -> bool:
+        """Whether a hook that has succeeded for so many pages, 0 for all, has done what this one was asked to."""
+        if self.hook not in {hook, hook.removesuffix("_all")}:
+            return False
+        return not page_count or (
+            self.page_count > 0 and dfn <= self.dfn <= self.dfn + self.page_count <= dfn + page_count
+        )
 
 
 @attrs.define(eq=False)
@@ -41,10 +50,10 @@ class CallRecord:
     Attributes:
         page_count: how many pages the call was for; 0 for the whole domain.
         called: the step at which a flush was called; of a map or an unmap nothing depends on it.
-        known: the pages of a flush that had ever had an entry when it was called.
+        known: the pages of a flush at which a frame had ever been entered when it was called.
         outer: the call that this one has interrupted on its CPU.
         updates: the last update of each dfn, in the order of the first ones.
-        failures: of hooks that did not succeed later for the same page.
+        failures: of hooks that did not succeed later for the same pages.
         mapped: the first frame and the permissions of a map.
         returned: the step of the return; 0 before that.
         result: what the caller was told; meaningful once the call has returned.
@@ -89,13 +98,13 @@ def record_update(cpu: Cpu, dfn: Dfn, old: int, new: int) -> None:
         record.updates[dfn] = Update(dfn, old if first is None else first.old, new, cpu.trace.step)
 
 
-def record_result(cpu: Cpu, hook: str, dfn: Dfn, result: int) -> None:
-    """Note that a hook has failed; or that it has done what it had failed to do before, for the same page."""
+def record_result(cpu: Cpu, hook: str, dfn: Dfn, page_count: int, result: int) -> None:
+    """Note that a hook has failed for so many pages, 0 for all; or has done what it had failed to do before."""
     record = cpu.peek(open_call)
     if record is not None and result != OK:
-        record.failures.append(HookFailure(hook, dfn, result, cpu.trace.step))
+        record.failures.append(HookFailure(hook, dfn, page_count, result, cpu.trace.step))
     elif record is not None:
-        record.failures = [one for one in record.failures if (one.hook, one.dfn) != (hook, dfn)]
+        record.failures = [one for one in record.failures if not one.is_made_good_by(hook, dfn, page_count)]
 
 
 def record_refusal(cpu: Cpu, dfn: Dfn) -> None:

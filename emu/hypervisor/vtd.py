@@ -321,7 +321,9 @@ async def iommu_flush_iotlb(
         if error == NOT_ISSUED:
             await iommu_flush_write_buffer(cpu, iommu)
             error = OK
-        record_result(cpu, f"iotlb_flush on {iommu.unit.name}", Dfn(0) if dfn == INVALID_DFN else dfn, error)
+        else:
+            flushed = (Dfn(0), 0) if dfn == INVALID_DFN or page_count != 1 else (dfn, 1)
+            record_result(cpu, f"iotlb_flush on {iommu.unit.name}", *flushed, error)
         result = (result or error) if Fix.FIRST_ERROR in driver.fixes else error
     return result
 

@@ -92,9 +92,9 @@ class Iotlb:
     def walk_accesses(self, dfn: Dfn, reads: Iterable[TableRead]) -> Iterator[Access]:
         """Yield the accesses by which a walk that has read these words learns whether it was voided.
 
-        By its leaf it may be voided too: that is the cache's own object of the dfn.
+        By a leaf of level 1 it may be voided too: that is the cache's own object of the dfn.
         """
-        levels = dict.fromkeys(read.level for read in reads if not read.is_leaf)
+        levels = dict.fromkeys(read.level for read in reads if read.level > 1)
         for level in levels:
             yield Access.to(self.walk_space(level), dfn >> level_order(level), Kind.READ)
 

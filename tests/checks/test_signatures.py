@@ -100,9 +100,9 @@ def test_a_lost_error_is_told_by_call_hook_and_page() -> None:
 @pytest.mark.parametrize(
     ("changes", "is_another"),
     [
-        ({"failure": HookFailure("unmap_page", Dfn(3), -12, 5)}, True),
-        ({"failure": HookFailure("map_page", Dfn(4), -12, 5)}, True),
-        ({"failure": HookFailure("map_page", Dfn(3), -12, 7)}, False),
+        ({"failure": HookFailure("unmap_page", Dfn(3), 1, -12, 5)}, True),
+        ({"failure": HookFailure("map_page", Dfn(4), 1, -12, 5)}, True),
+        ({"failure": HookFailure("map_page", Dfn(3), 1, -12, 7)}, False),
         ({"call": "unmap"}, True),
         ({"agent": "cpu1"}, True),
         ({"domain": 2}, True),
@@ -110,7 +110,7 @@ def test_a_lost_error_is_told_by_call_hook_and_page() -> None:
     ],
 )
 def test_what_changes_the_signature_of_a_lost_error(changes: dict[str, Any], is_another: bool) -> None:
-    lost = LostError("cpu0", "map", 9, 1, Dfn(0), 4, HookFailure("map_page", Dfn(3), -12, 5))
+    lost = LostError("cpu0", "map", 9, 1, Dfn(0), 4, HookFailure("map_page", Dfn(3), 1, -12, 5))
     trace = Trace()
     assert (signature(attrs.evolve(lost, **changes), trace) != signature(lost, trace)) is is_another
 

@@ -108,6 +108,7 @@ def test_the_list_as_json_holds_sizes_and_stories(emu: Emu) -> None:
         ),
         ("indexer-16", "nobody has counted the traces of indexer-16: its sizes are 1 to 15"),
         ("sb-0", "sb-0 is too small: sizes start at 1"),
+        ("sb-1000000000", "sb-1000000000 has more than 1,000,000 traces: take a smaller size"),
         ("sb-99", "sb-99 has more than 1,000,000 traces: take a smaller size"),
     ],
 )

@@ -1,5 +1,6 @@
 """What was called and never awaited ends a run with the line, whatever it would have found."""
 
+import gc
 import warnings
 from collections.abc import Coroutine
 from typing import Any
@@ -11,8 +12,8 @@ from emu.devices import Device
 from emu.explorations import ScenarioExploration
 from emu.hypervisor.ops import iommu_dont_flush_iotlb
 from emu.machine import Machine
-from emu.runs import Run
-from emu.scenario import CLEAN, scenario
+from emu.runs import Run, Verdict
+from emu.scenario import CLEAN, DEADLOCK, scenario
 from emu.units import Dfn
 
 G = Dfn(0x1000)
@@ -55,6 +56,55 @@ def test_a_call_that_was_not_awaited_is_a_mistake_named_with_its_line(forgets: s
     else:
         assert str(done.failure).startswith("test_forgotten.py:")
         assert f"{call} was called and not awaited" in str(done.failure)
+
+
+@scenario(expect=DEADLOCK)
+def stuck(m: Machine) -> None:
+    """A CPU has calls ready for later, and never comes to await them."""
+    domain, go = m.domain(1, devices=("00:1f.0",)), m.signal("go")
+
+    @m.cpu(0)
+    async def careful(cpu: Cpu) -> None:
+        later = [m.hypervisor.unmap(cpu, domain, G), m.hypervisor.flush_all(cpu, domain)]
+        await go.wait()
+        for call in later:
+            await call
+
+    @m.cpu(1)
+    async def silent(cpu: Cpu) -> None:
+        await cpu.read(iommu_dont_flush_iotlb)
+
+
+@pytest.mark.parametrize("how", ["run", "explore"])
+def test_what_was_to_be_awaited_in_an_execution_that_was_cut_short_is_not_forgotten(how: str) -> None:
+    bound = stuck.bind({})
+    done = Run(bound, "random", 0, 1) if how == "run" else ScenarioExploration(bound, __file__)
+    done.on("direct")
+    gc.collect()
+    assert done.failure is None
+    assert done.verdict is Verdict.SHOWN
+
+
+@scenario(expect=CLEAN)
+def kept(m: Machine) -> None:
+    domain = m.domain(1, devices=("00:1f.0",))
+
+    @m.cpu(0)
+    async def careless(cpu: Cpu) -> None:
+        calls: list[object] = [m.hypervisor.flush_all(cpu, domain)]
+        calls.append(calls)
+        await cpu.read(iommu_dont_flush_iotlb)
+
+    @m.cpu(1)
+    async def other(cpu: Cpu) -> None:
+        await cpu.read(iommu_dont_flush_iotlb)
+
+
+@pytest.mark.parametrize("how", ["run", "explore"])
+def test_a_call_that_is_kept_to_the_end_and_not_awaited_is_forgotten_too(how: str) -> None:
+    done = Run(kept.bind({}), "random", 0, 1) if how == "run" else ScenarioExploration(kept.bind({}), __file__)
+    done.on("direct")
+    assert "Calls.flush_all was called and not awaited" in str(done.failure)
 
 
 def test_other_warnings_are_shown_as_ever() -> None:

@@ -106,7 +106,7 @@ def test_a_deadlock_names_who_waits_for_what_and_who_holds_it() -> None:
     ("finding", "part"),
     [
         (
-            LostError("cpu0", "map", 40, 0, G, 4, HookFailure("map_page", Dfn(0x12), ENOMEM, 20)),
+            LostError("cpu0", "map", 40, 0, G, 4, HookFailure("map_page", Dfn(0x12), 1, ENOMEM, 20)),
             "dfn 0x10, 4 pages returned success at step 40, although hook map_page had failed with -ENOMEM on dfn 0x12",
         ),
         (Illegal("00:1f.0", 7, "vtd0", G, 0x1003), "used leaf 0x1003 of dfn 0x10 at vtd0, which the ledger forbids"),

@@ -103,8 +103,7 @@ class Remove(Operation[list[Request]]):
             if level > 1:
                 yield iotlb.access(first, first + (1 << level_order(level)) - 1, Kind.COMMUTE)
         yield from iotlb.room_access(Kind.COMMUTE)
-        if not covered.leaf_only:
-            yield from iotlb.void_accesses(covered.dfn, covered.last)
+        yield from iotlb.void_accesses(covered.dfn, covered.last)
 
     def perform(self, step: int) -> list[Request]:
         unit, covered = self.unit, self.range
