@@ -1,7 +1,7 @@
 """Two parameters that are not architectural: descriptors executed where they are posted, and walks in one step."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -164,7 +164,7 @@ class HoldBack:
         self.operation = operation
         self.is_held = False
 
-    def pick(self, enabled: list[Agent]) -> Agent:
+    def pick(self, enabled: Sequence[Agent]) -> Agent:
         device = next((agent for agent in enabled if agent.name == DEVICE), None)
         cpu = next((agent for agent in enabled if agent.name == "cpu0"), None)
         self.is_held = self.is_held or (device is not None and isinstance(device.pending, self.operation))
@@ -201,7 +201,7 @@ def replaced_under_a_device(
     async def user(device: Device) -> None:
         got.append(await (device.write(G, 0xD) if is_write else device.read(G)))
 
-    execution = machine.execution(HoldBack(operation))  # type: ignore[arg-type]
+    execution = machine.execution(HoldBack(operation))
     direct.run(execution)
     assert machine.conclude(execution) == []
     return machine, got, old, new
