@@ -1,0 +1,87 @@
+"""The verdict table: each scenario that comes with emu, with parameters, on each revision."""
+
+from emu.library import find
+from emu.scenario import BoundScenario
+
+
+def bound(name: str, parameters: str) -> BoundScenario:
+    return find(name).bind(dict(pair.split("=") for pair in parameters.split()))
+
+
+TABLE = """
+remap_before_flush                                        | stale       | stale       | stale
+remap_before_flush order=1                                | stale       | clean       | clean
+unmap_twice_before_flush                                  | stale       | clean       | stale
+unmap_twice_before_flush coherent=false                   | stale       | stale       | stale
+remap_before_flush outer_lock=per-call                    | clean       | clean       | clean
+unmap_twice_before_flush outer_lock=per-call              | clean       | clean       | clean
+replace_while_device_reads                                | clean       | clean       | clean
+map_same_frame_before_flush                               | stale       | stale       | stale
+map_same_frame_before_flush order=1                       | stale       | stale       | stale
+map_into_flagged_region change=unmap                      | stale       | clean       | stale
+map_into_flagged_region change=replace                    | stale       | stale       | stale
+map_into_flagged_region change=unmap outer_lock=none      | stale       | stale       | stale
+map_into_flagged_region change=unmap outer_lock=across-flush   | clean  | clean       | clean
+map_into_flagged_region change=replace outer_lock=across-flush | clean  | clean       | clean
+flag_left_set later=unmap                                 | owed        | clean       | owed
+flag_left_set later=replace                               | owed        | owed        | owed
+flag_left_set later=unmap repaired=true                   | clean       | clean       | clean
+flag_left_set later=replace repaired=true                 | clean       | clean       | clean
+softirq_in_flagged_loop                                   | owed        | owed        | owed
+softirq_in_flagged_loop repaired=true                     | clean       | clean       | clean
+map_dma_unmap_dma                                         | clean       | clean       | clean
+map_dma_unmap_dma caching_mode=true                       | stale-fault | stale-fault | stale-fault
+map_dma_unmap_dma caching_mode=true order=1               | stale-fault | clean       | clean
+map_dma_unmap_dma caching_mode=true repaired=true         | clean       | clean       | clean
+map_fails_halfway                                         | clean       | lost-error  | clean
+free_before_flush                                         | released    | clean       | released
+free_before_flush repaired=true                           | clean       | clean       | clean
+displace_while_moving                                     | released    | clean       | released
+displace_while_moving form=2020-1                         | clean       | clean       | clean
+remove_moved_page                                         | released    | clean       | released
+remove_moved_page form=2020-2                             | clean       | clean       | clean
+remove_moved_page form=2020-2 coherent=false              | clean       | clean       | clean
+flag_left_set later=remove                                | released    | clean       | released
+flag_left_set later=remove repaired=true                  | clean       | clean       | clean
+softirq_in_flagged_loop release=true                      | released    | released    | released
+softirq_in_flagged_loop release=true repaired=true        | clean       | clean       | clean
+unmap_claims_nothing_was_there                            | stale       | stale       | stale
+unmap_claims_nothing_was_there repaired=true              | clean       | clean       | clean
+unmap_fails_halfway                                       | clean       | released    | clean
+timeout_on_one_unit                                       | stale       | stale       | stale
+timeout_on_one_unit repaired=true                         | clean       | clean       | clean
+domain_id_freed_too_early                                 | stale       | stale       | stale
+domain_id_freed_too_early repaired=true                   | clean       | clean       | clean
+device_returned_with_writes_queued                        | foreign-access | foreign-access | foreign-access
+device_returned_with_writes_queued repaired=true          | clean       | clean       | clean
+write_in_flight                                           | clean       | clean       | clean
+write_in_flight drain=false                               | late-access | late-access | late-access
+flush_after_continuation                                  | owed        | owed        | owed
+flush_after_continuation repaired=true                    | clean       | clean       | clean
+table_freed_before_flush                                  | released    | released    | released
+table_freed_before_flush repaired=true                    | clean       | clean       | clean
+move_more_than_fit slots=1                                | overrun     | overrun     | overrun
+move_more_than_fit slots=1 form=2020-3                    | clean       | clean       | clean
+failed_map_leaves_entries                                 | released    | clean       | released
+map_into_dying_domain                                     | freed-table | freed-table | freed-table
+map_into_dying_domain repaired=true                       | clean       | clean       | clean
+"""
+"""The verdict on each revision: implicit, v1, merged."""
+
+CELLS = [
+    (what.strip(), revision, verdict.strip())
+    for what, *verdicts in (line.split("|") for line in TABLE.strip().splitlines())
+    for revision, verdict in zip(("implicit", "v1", "merged"), verdicts, strict=True)
+]
+
+SINCE_FLUSH_ON_ERROR = [
+    *((what, verdict) for what, revision, verdict in CELLS if revision == "merged" and "failed_map" not in what),
+    ("failed_map_leaves_entries", "clean"),
+]
+"""What revision flush_on_error has: the verdicts of merged, but for a map that fails halfway."""
+
+TABLE_CELLS = [
+    *(f"{what} revision={revision}" for what, revision, _ in CELLS),
+    *(f"{what} revision=flush_on_error" for what, _ in SINCE_FLUSH_ON_ERROR),
+]
+"""Each cell as a user writes it."""

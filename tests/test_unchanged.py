@@ -1,0 +1,109 @@
+"""What users have been told stays: logs, verdicts' counts and signatures, and schedules that they have saved.
+
+`python -m tests.test_unchanged` renews the files in `unchanged/`; say in the commit why they had to change.
+"""
+
+import hashlib
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from emu.checks.signatures import signature
+from emu.explorations import ScenarioExploration
+from emu.hypervisor.revisions import BUNDLED
+from emu.library import bundled_names
+from emu.replays import Replay
+from emu.reports.run import RunReport
+from emu.runs import Run
+from tests.cells import TABLE_CELLS, bound
+
+FOLDER = Path(__file__).parent / "unchanged"
+LOGS, CELLS = FOLDER / "logs.json", FOLDER / "cells.json"
+
+SETTINGS = (
+    "coherent=false",
+    "caching_mode=true",
+    "write_buffer=true",
+    "drain=false",
+    "queue_entries=4",
+    "iotlb_entries=2",
+    "synchronous=true",
+    "walk_at_once=true",
+)
+
+
+def logged() -> Iterator[str]:
+    """Yield scenario and parameters: each scenario on each revision, and with each setting of the hardware."""
+    for name in bundled_names():
+        for parameter in (*(f"revision={revision}" for revision in BUNDLED), *SETTINGS):
+            yield f"{name} {parameter}"
+
+
+def digest(what: str) -> str:
+    """Return the SHA-256 of the log of one execution, without source lines and messages."""
+    name, *parameters = what.split()
+    run = Run(bound(name, " ".join(parameters)), "random", 0, 1, sources=False)
+    run.on("direct")
+    written = io.BytesIO()
+    RunReport(run, name).write_log(written)
+    lines = [json.loads(line) for line in written.getvalue().splitlines()]
+    kept = [{key: value for key, value in line.items() if key not in {"source", "message"}} for line in lines]
+    return hashlib.sha256(json.dumps(kept).encode()).hexdigest()
+
+
+def explored(what: str) -> dict[str, Any]:
+    """Return what an exploration counts, and how many executions show each signature."""
+    name, *parameters = what.split()
+    done = ScenarioExploration(bound(name, " ".join(parameters)), name)
+    done.on("direct")
+    return counted(done)
+
+
+def counted(done: ScenarioExploration) -> dict[str, Any]:
+    """Return the counts of an exploration that has ended."""
+    shown = {str(cause.signature): cause.executions for cause in done.causes.values()}
+    return {"traces": done.done, "steps": done.steps, "signatures": dict(sorted(shown.items()))}
+
+
+@pytest.mark.parametrize("name", bundled_names())
+def test_the_logs_of_a_scenario_are_the_committed_ones(name: str) -> None:
+    committed = json.loads(LOGS.read_text())
+    of_it = [what for what in logged() if what.split()[0] == name]
+    assert {what: digest(what) for what in of_it} == {what: committed[what] for what in of_it}
+
+
+def test_each_log_that_was_committed_is_compared() -> None:
+    assert list(json.loads(LOGS.read_text())) == list(logged())
+    assert list(json.loads(CELLS.read_text())) == TABLE_CELLS
+
+
+SAVED = {
+    "remap_before_flush.schedule.json": "stale | mapped | 1 | 4096 | 1572866 | vtd0 | cpu0",
+    "domain_id_freed_too_early.schedule.json": "stale | unmapped | 2 | 4096 | 1572866 | vtd0 | cpu1",
+    "write_in_flight.token": "late-access | unmap of cpu0 | 1 | 4096 | 1572866 | vtd0 | 00:1f.0",
+}
+"""Two schedules and a token that ae7a3af has saved, and what they are about."""
+
+
+@pytest.mark.parametrize("name", SAVED)
+def test_a_schedule_that_was_saved_long_ago_shows_what_it_was_saved_for(name: str) -> None:
+    path = FOLDER / name
+    replay = Replay.of(path.read_text().strip() if path.suffix == ".token" else str(path), None, {})
+    run = replay.run("trio")
+    assert run.failure is None
+    assert run.matters is not None
+    trace = run.matters.machine.trace
+    assert SAVED[name] in [str(signature(finding, trace)) for finding in run.matters.findings]
+
+
+def renew() -> None:
+    LOGS.write_text(json.dumps({what: digest(what) for what in logged()}, indent=1) + "\n")
+    CELLS.write_text(json.dumps({what: explored(what) for what in TABLE_CELLS}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    renew()
