@@ -16,6 +16,16 @@ FAR = Dfn(G + (1 << 19))
 PROGRAMS: dict[str, Scenario] = {}
 
 
+async def reader(device: Device) -> None:
+    """Read the page."""
+    await device.read(G)
+
+
+async def writer(device: Device) -> None:
+    """Write to the page."""
+    await device.write(G, 7)
+
+
 def program(build: Build) -> Build:
     """Enter a program; what it should show is not declared."""
     PROGRAMS[build.__name__] = scenario(expect=CLEAN)(build)
@@ -63,9 +73,7 @@ def fault_beside_a_reassignment(m: Machine) -> None:
     async def toolstack(cpu: Cpu) -> None:
         await m.assignment.reassign(cpu, source, target, m.devices["00:1f.0"])
 
-    @m.device("00:1f.0")
-    async def reader(device: Device) -> None:
-        await device.read(G)
+    m.device("00:1f.0").runs(reader)
 
 
 @program
@@ -82,9 +90,7 @@ def fault_beside_a_table_that_is_taken_out(m: Machine) -> None:
             await cpu.write(iommu_dont_flush_iotlb, False)
             await m.hypervisor.flush(cpu, domain, neighbour, pages=1)
 
-    @m.device("00:1f.0")
-    async def reader(device: Device) -> None:
-        await device.read(G)
+    m.device("00:1f.0").runs(reader)
 
 
 @program
@@ -100,9 +106,7 @@ def walk_beside_a_cleared_context_and_a_flush_of_a_far_page(m: Machine) -> None:
         await iommu_flush_context_device(cpu, m.driver, iommu, 1, device.source_id, non_present=False)
         await m.hypervisor.flush(cpu, domain, FAR, pages=1)
 
-    @m.device("00:1f.0")
-    async def reader(device: Device) -> None:
-        await device.read(G)
+    m.device("00:1f.0").runs(reader)
 
 
 @program
@@ -116,9 +120,7 @@ def access_beside_two_unmaps(m: Machine) -> None:
     for number in (0, 1):
         m.cpu(number).runs(unmapper)
 
-    @m.device("00:1f.0")
-    async def writer(device: Device) -> None:
-        await device.write(G, 7)
+    m.device("00:1f.0").runs(writer)
 
 
 @program
@@ -134,9 +136,7 @@ def access_beside_a_map_and_a_detach(m: Machine) -> None:
     async def toolstack(cpu: Cpu) -> None:
         await m.assignment.detach(cpu, domain, m.devices["00:1f.0"])
 
-    @m.device("00:1f.0")
-    async def writer(device: Device) -> None:
-        await device.write(G, 7)
+    m.device("00:1f.0").runs(writer)
 
 
 @program
@@ -149,9 +149,7 @@ def fault_beside_an_invalidation_of_leaves(m: Machine) -> None:
         asked = IotlbInvalidation(Granularity.NARROW, 1, neighbour, leaf_only=True)
         await qinval_update(cpu, m.driver.iommus[0], asked)
 
-    @m.device("00:1f.0")
-    async def writer(device: Device) -> None:
-        await device.write(G, 7)
+    m.device("00:1f.0").runs(writer)
 
 
 @program

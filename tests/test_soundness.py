@@ -221,6 +221,12 @@ class Classes:
         self.signatures |= {signature(finding, prefix.machine.trace) for finding in findings}
 
 
+def bound_to(name: str, parameters: str, **others: str) -> BoundScenario:
+    """Return a small program, or a scenario that comes with emu, with parameters as a user writes them."""
+    written = dict(pair.split("=") for pair in parameters.split())
+    return (PROGRAMS.get(name) or find(name)).bind({**others, **written})
+
+
 def explored(bound: BoundScenario, *, sections: bool, strategy: str = "optimal") -> ScenarioExploration:
     done = ScenarioExploration(bound, bound.scenario.name, strategy, sections=sections)
     for execution in done.each():
@@ -342,9 +348,7 @@ def test_the_other_variants_too(what: str) -> None:
     ],
 )
 def test_nothing_is_missed_where_much_depends_on_what_a_step_declares(name: str, parameters: str) -> None:
-    bound = PROGRAMS[name].bind(
-        {"levels": "3", "revision": "merged", **dict(pair.split("=") for pair in parameters.split())}
-    )
+    bound = bound_to(name, parameters, levels="3", revision="merged")
     classes = Classes.of(bound)
     done = explored(bound, sections=False)
     assert done.done == classes.traces
@@ -411,7 +415,7 @@ SWAPPED = [
 def test_the_order_of_independent_steps_changes_nothing_that_anyone_is_told_or_finds(
     name: str, parameters: str
 ) -> None:
-    bound = (PROGRAMS.get(name) or find(name)).bind(dict(pair.split("=") for pair in parameters.split()))
+    bound = bound_to(name, parameters)
     for seed in range(60):
         drawn = Following(inner=STRATEGIES[seed % 2](seed))
         before, chance = outcome(bound, drawn), random.Random(seed)
@@ -436,7 +440,7 @@ def test_nor_is_a_finding_that_only_an_engine_far_behind_leads_to() -> None:
     ],
 )
 def test_with_an_engine_of_its_own_too(name: str, parameters: str) -> None:
-    bound = find(name).bind(dict(pair.split("=") for pair in parameters.split()))
+    bound = bound_to(name, parameters)
     classes = Classes.of(bound)
     done = explored(bound, sections=False)
     assert done.done == classes.traces
@@ -459,7 +463,7 @@ def test_with_an_engine_of_its_own_too(name: str, parameters: str) -> None:
     ],
 )
 def test_the_reference_races_have_so_many_traces(name: str, parameters: str, traces: int, with_findings: int) -> None:
-    bound = find(name).bind(dict(pair.split("=") for pair in parameters.split()))
+    bound = bound_to(name, parameters)
     done = explored(bound, sections=False)
     assert (done.done, sum(cause.executions for cause in done.causes.values())) == (traces, with_findings)
 

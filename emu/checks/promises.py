@@ -36,8 +36,7 @@ class Promise(NamedTuple):
     """A promise that nothing which the CPUs had replaced up to step `changed` is used any more, and who made it.
 
     Attributes:
-        is_seen: it is about that only of which a walker could then read a newer value.
-        kept: the leaf that may be used all the same, for the call has left or found it; None where there is none.
+        update: what the call stored or found; None for a flush, and for a release.
         frame: that was released; None where the promise is about a page, whatever its frame.
     """
 
@@ -45,8 +44,7 @@ class Promise(NamedTuple):
     agent: str
     call: str
     step: int
-    is_seen: bool = False
-    kept: int | None = None
+    update: Update | None = None
     frame: Mfn | None = None
 
 
@@ -147,14 +145,10 @@ class PromiseJudge:
 
     def keep(self, record: CallRecord, step: int) -> None:
         """Remember what a call has promised: an access may come after it that no invalidation has drained."""
-        unit, domain = self.units[0], record.domain
-        tables = Tables(0, domain.pgd, domain.levels)
         for dfn, changed, update in questions(record):
-            if update is not None and self.is_superseded(record, update):
-                continue
-            kept = kept_leaf(unit, tables, dfn, changed, update)
-            promise = Promise(changed, record.cpu.name, record.call, step, update is None, kept)
-            self.promised.setdefault((domain.number, dfn), []).append(promise)
+            if update is None or not self.is_superseded(record, update):
+                promise = Promise(changed, record.cpu.name, record.call, step, update)
+                self.promised.setdefault((record.domain.number, dfn), []).append(promise)
 
     def is_superseded(self, record: CallRecord, update: Update) -> bool:
         """Whether the CPU has put off another call that changed the page later: that one says what is to hold."""

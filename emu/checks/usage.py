@@ -5,10 +5,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import attrs
 
 from emu.checks.findings import Finding, Foreign, Illegal, Late, Stale, Use
-from emu.checks.promises import Promise, promise_space
+from emu.checks.promises import Promise, kept_leaf, promise_space
 from emu.engine import Access, Kind
 from emu.hypervisor.domain import Domain
 from emu.iommus.iotlb import IotlbEntry
+from emu.iommus.ledger import Tables
 from emu.iommus.requests import CONTEXT_LEVEL, Request, TableRead
 from emu.iommus.vtd.unit import VtdUnit
 from emu.units import Dfn, Maddr, address_frame, frame_address
@@ -69,11 +70,11 @@ class UsageWatch:
         It is the first of the agent whose name comes first: the order between those of two may be of no account.
         """
         domain, device, frame = self.domain_of(entry), self.names[request.source_id], entry.frame(request.dfn)
+        tables = Tables(entry.tag, domain.pgd, domain.levels)
         broken = [
             promise
             for promise in self.promised.get((domain.number, request.dfn), ())
-            if promise.frame in {None, frame} and promise.kept != entry.translation.leaf
-            if is_broken(unit, entry, promise)
+            if promise.frame in {None, frame} and is_broken(unit, tables, request.dfn, entry, promise)
         ]
         if broken and entry.permits(is_write=request.is_write):
             first = min(broken, key=lambda promise: (promise.agent, promise.step))
@@ -83,8 +84,12 @@ class UsageWatch:
 
 def root_of(entry: IotlbEntry) -> Maddr:
     """Return the table of the highest level by which an entry was found."""
-    first = next(read for read in entry.reads if read.level != CONTEXT_LEVEL)
-    return frame_address(address_frame(Maddr(first.address)))
+    return frame_address(address_frame(Maddr(table_reads(entry)[0].address)))
+
+
+def table_reads(entry: IotlbEntry) -> list[TableRead]:
+    """Return what the walk read of page tables, the highest first."""
+    return [read for read in entry.reads if read.level != CONTEXT_LEVEL]
 
 
 def takes(unit: VtdUnit, request: Request, entry: IotlbEntry, finding: Stale) -> bool:
@@ -94,21 +99,20 @@ def takes(unit: VtdUnit, request: Request, entry: IotlbEntry, finding: Stale) ->
         return False
     if finding.promise == "released":
         return True
-    return is_replaced(
-        unit,
-        [read for read in entry.reads if read.level != CONTEXT_LEVEL],
-        finding.changed,
-        is_seen=finding.update is None,
-    )
+    return is_replaced(unit, table_reads(entry), finding.changed, is_seen=finding.update is None)
 
 
-def is_broken(unit: VtdUnit, entry: IotlbEntry, promise: Promise) -> bool:
+def is_broken(unit: VtdUnit, tables: Tables, dfn: Dfn, entry: IotlbEntry, promise: Promise) -> bool:
     """Whether an access through an entry breaks a promise: it had read a word that the promise says to be gone.
 
-    A promise about a page says nothing about who the page belongs to; one that a frame is free does.
+    A promise about a page permits the leaf that the call has left, and says nothing about who has the device; one that
+    a frame is free does.
     """
-    reads = [read for read in entry.reads if promise.frame is not None or read.level != CONTEXT_LEVEL]
-    return is_replaced(unit, reads, promise.changed, is_seen=promise.is_seen)
+    if promise.frame is not None:
+        return is_replaced(unit, entry.reads, promise.changed, is_seen=False)
+    if kept_leaf(unit, tables, dfn, promise.changed, promise.update) == entry.translation.leaf:
+        return False
+    return is_replaced(unit, table_reads(entry), promise.changed, is_seen=promise.update is None)
 
 
 def is_replaced(unit: VtdUnit, reads: Iterable[TableRead], changed: int, *, is_seen: bool) -> bool:

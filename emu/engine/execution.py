@@ -161,8 +161,7 @@ class Execution:
         try:
             result = self.perform_checked(operation, step, declared) if self.is_checking else operation.perform(step)
         except ScenarioError as error:
-            where = agent.coroutine and suspended_at(agent.coroutine)
-            raise ModelError(f"{error} ({agent.name}, at {where})") from error
+            raise agent_raised(agent, error, suspended_at(agent.coroutine) if agent.coroutine else None) from error
         self.resume(agent, result)
         if self.blocked:
             self.wake()
@@ -338,9 +337,13 @@ class UndeclaredReadError(InternalError):
         )
 
 
-def agent_raised(agent: Agent, error: BaseException) -> ModelError:
-    """Return the error for an agent whose own code raised, or asked for what cannot be done."""
-    where = f"{agent.name}, at {raised_at(error)}"
+def agent_raised(agent: Agent, error: BaseException, at: str | None = None) -> ModelError:
+    """Return the error for an agent whose own code raised, or asked for what cannot be done.
+
+    Args:
+        at: the line, where it is not the one from which the error came.
+    """
+    where = f"{agent.name}, at {at or raised_at(error)}"
     if isinstance(error, NoOperationError):
         return ModelError(f"{where}, runs on and on without awaiting an operation: await one in each round of a loop")
     if isinstance(error, ScenarioError):

@@ -83,7 +83,6 @@ class Clock:
 
     Attributes:
         ended: by step; 0 at index 0.
-        last: when the last of them ended.
     """
 
     ended: list[int]

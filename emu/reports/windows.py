@@ -10,6 +10,7 @@ from math import inf
 
 import attrs
 
+from emu.checks.promises import translators
 from emu.engine import Event
 from emu.iommus.ledger import Tables
 from emu.iommus.translation import level_base, level_order
@@ -106,11 +107,11 @@ def statistics(machine: Machine, cycles: Mapping[str, int] = CYCLES) -> Statisti
 
 def windows(machine: Machine, events: list[Event], clock: Clock) -> Iterator[Window]:
     """Yield the windows of an execution, in the order in which they opened."""
-    tables = {number: translators(machine, number) for number in machine.domains}
+    tables = {number: translators(machine.units, domain) for number, domain in machine.domains.items()}
     completions = [event for event in events if event.name == "invalidate.complete"]
     accesses = [event for event in events if event.name in ACCESSES]
     for change in changes(machine, events):
-        in_reach = [(name, one.tag) for name, one in tables[change.domain] if change.is_reached_by(one)]
+        in_reach = [(unit.name, one.tag) for unit, one in tables[change.domain] if change.is_reached_by(one)]
         for iommu, tag in dict.fromkeys(in_reach):
             closing = next((one for one in completions if closes(one, change, iommu, tag)), None)
             opened, closed = change.event.step, machine.trace.step if closing is None else closing.step
@@ -127,12 +128,6 @@ def windows(machine: Machine, events: list[Event], clock: Clock) -> Iterator[Win
                 (clock.last if closing is None else clock.ended[closed]) - clock.ended[opened],
                 sum(uses(access, change, iommu, tag) for access in accesses if opened < access.step <= closed),
             )
-
-
-def translators(machine: Machine, domain: int) -> list[tuple[str, Tables]]:
-    """Return the units where a domain's tables have ever translated, and as what."""
-    pgd = machine.domains[domain].pgd
-    return [(unit.name, tables) for unit in machine.units for tables in unit.tables_at(pgd)]
 
 
 def changes(machine: Machine, events: list[Event]) -> list[Change]:

@@ -10,7 +10,6 @@ from emu.checks.findings import FindingKind, Payment
 from emu.checks.signatures import Signature
 from emu.cpus import Cpu
 from emu.devices import Device
-from emu.explorations import ScenarioExploration
 from emu.hypervisor.domain import DOMID_IO, Domain
 from emu.hypervisor.fixes import Fix
 from emu.hypervisor.ops import ENOMEM, OK, MapFlags, iommu_dont_flush_iotlb
@@ -22,6 +21,7 @@ from emu.machine import Machine
 from emu.runs import Verdict
 from emu.scenario import CLEAN, LATE, STALE_FAULT, Expect, Expectation, Scenario, scenario
 from emu.units import Dfn, Mfn, frame_address, offset
+from tests.checks.exhausted import explored
 
 BDF = "00:1f.0"
 G = Dfn(0x30)
@@ -408,14 +408,6 @@ PAIRS = [
     releases(table_freed, frame=TABLE),
 ]
 EACH_PAIR = pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: pair.scenario.name)
-
-
-def explored(scenario: Scenario, parameters: str) -> ScenarioExploration:
-    done = ScenarioExploration(scenario.bind(dict(text.split("=") for text in parameters.split())), __file__)
-    done.on("direct")
-    assert done.failure is None
-    assert done.is_exhausted
-    return done
 
 
 @EACH_PAIR

@@ -6,28 +6,24 @@ import attrs
 import pytest
 
 from emu.checks.findings import FindingKind
+from emu.checks.signatures import Signature
 from emu.cpus import Cpu
 from emu.devices import Device
-from emu.explorations import ScenarioExploration
+from emu.explorations import Cause
 from emu.hypervisor.domain import Domain
 from emu.hypervisor.ops import OK, FlushType, iommu_dont_flush_iotlb
 from emu.machine import Machine
 from emu.scenario import CLEAN, Build, scenario
 from emu.units import Dfn
+from tests.checks.exhausted import explored
 
 NIC, DISK = "00:1f.0", "00:02.0"
 G = Dfn(0x1000)
 
 
-def explored(build: Build, parameters: str = "") -> ScenarioExploration:
-    done = ScenarioExploration(
-        scenario(expect=CLEAN, sequential=True)(build).bind(dict(pair.split("=") for pair in parameters.split())),
-        __file__,
-    )
-    done.on("direct")
-    assert done.failure is None
-    assert done.is_exhausted
-    return done
+def causes(build: Build, parameters: str = "") -> dict[Signature, Cause]:
+    """Return what every trace of a program together shows."""
+    return explored(scenario(expect=CLEAN, sequential=True)(build), parameters).causes
 
 
 def comes_back_after_an_unmap(m: Machine) -> None:
@@ -139,7 +135,7 @@ def a_flush_meets_a_detach(m: Machine) -> None:
     ids=lambda value: getattr(value, "__name__", value),
 )
 def test_what_is_right_shows_nothing(build: Build, parameters: str) -> None:
-    assert explored(build, parameters).causes == {}
+    assert causes(build, parameters) == {}
 
 
 def test_a_translation_that_two_devices_may_use_is_found_once() -> None:
@@ -154,9 +150,8 @@ def test_a_translation_that_two_devices_may_use_is_found_once() -> None:
             await m.assignment.attach(cpu, domain, m.devices[DISK])
             await m.hypervisor.unmap(cpu, domain, G)
 
-    done = explored(two_devices)
-    assert [cause.kind for cause in done.causes] == [FindingKind.STALE]
-    (cause,) = done.causes.values()
+    ((found, cause),) = causes(two_devices).items()
+    assert found.kind is FindingKind.STALE
     assert cause.run is not None
     assert cause.run.matters is not None
     assert len(cause.run.matters.findings) == 1
@@ -204,5 +199,5 @@ def test_an_error_that_the_call_itself_has_made_good_is_not_lost(
         async def unmapper(cpu: Cpu) -> None:
             await m.hypervisor.unmap(cpu, domain, G)
 
-    kinds = {cause.kind for cause in explored(retries).causes}
+    kinds = {found.kind for found in causes(retries)}
     assert (FindingKind.LOST_ERROR in kinds) == is_lost

@@ -2,7 +2,7 @@
 
 import gc
 import warnings
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -13,10 +13,15 @@ from emu.explorations import ScenarioExploration
 from emu.hypervisor.ops import iommu_dont_flush_iotlb
 from emu.machine import Machine
 from emu.runs import Run, Verdict
-from emu.scenario import CLEAN, DEADLOCK, scenario
+from emu.scenario import CLEAN, DEADLOCK, BoundScenario, scenario
 from emu.units import Dfn
 
 G = Dfn(0x1000)
+
+HOW: dict[str, Callable[[BoundScenario], Run | ScenarioExploration]] = {
+    "run": lambda bound: Run(bound, "random", 0, 1),
+    "explore": lambda bound: ScenarioExploration(bound, __file__),
+}
 
 
 @scenario(expect=CLEAN)
@@ -46,10 +51,9 @@ def forgetful(m: Machine, *, forgets: str = "write") -> None:
 @pytest.mark.parametrize(
     ("forgets", "call"), [("write", "Cpu.write"), ("put", "Pages.put"), ("unmap", "Calls.unmap"), ("nothing", None)]
 )
-@pytest.mark.parametrize("how", ["run", "explore"])
+@pytest.mark.parametrize("how", HOW)
 def test_a_call_that_was_not_awaited_is_a_mistake_named_with_its_line(forgets: str, call: str | None, how: str) -> None:
-    bound = forgetful.bind({"forgets": forgets})
-    done = Run(bound, "random", 0, 1) if how == "run" else ScenarioExploration(bound, __file__)
+    done = HOW[how](forgetful.bind({"forgets": forgets}))
     done.on("direct")
     if call is None:
         assert done.failure is None
@@ -75,10 +79,9 @@ def stuck(m: Machine) -> None:
         await cpu.read(iommu_dont_flush_iotlb)
 
 
-@pytest.mark.parametrize("how", ["run", "explore"])
+@pytest.mark.parametrize("how", HOW)
 def test_what_was_to_be_awaited_in_an_execution_that_was_cut_short_is_not_forgotten(how: str) -> None:
-    bound = stuck.bind({})
-    done = Run(bound, "random", 0, 1) if how == "run" else ScenarioExploration(bound, __file__)
+    done = HOW[how](stuck.bind({}))
     done.on("direct")
     gc.collect()
     assert done.failure is None
@@ -100,9 +103,9 @@ def kept(m: Machine) -> None:
         await cpu.read(iommu_dont_flush_iotlb)
 
 
-@pytest.mark.parametrize("how", ["run", "explore"])
+@pytest.mark.parametrize("how", HOW)
 def test_a_call_that_is_kept_to_the_end_and_not_awaited_is_forgotten_too(how: str) -> None:
-    done = Run(kept.bind({}), "random", 0, 1) if how == "run" else ScenarioExploration(kept.bind({}), __file__)
+    done = HOW[how](kept.bind({}))
     done.on("direct")
     assert "Calls.flush_all was called and not awaited" in str(done.failure)
 
