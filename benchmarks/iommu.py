@@ -11,7 +11,7 @@ from functools import partial
 
 import attrs
 
-from emu.benchmark import Benchmark, Count, cast
+from emu.bench.benchmark import Benchmark, Count, cast
 from emu.engine import Access, Agent, Kind, Latch, Operation, TicketLock
 from emu.engine.locks import Acquire, Release, TakeTicket
 from emu.engine.sections import Section

@@ -5,7 +5,7 @@ For an order of the tickets is an order of the sections, and only tickets of one
 
 from functools import partial
 
-from emu.benchmark import benchmark, cast
+from emu.bench.benchmark import benchmark, cast
 from emu.engine import Agent, TicketLock, Variable
 
 

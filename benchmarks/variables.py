@@ -5,7 +5,7 @@ from functools import partial
 from math import comb, factorial
 from typing import Any
 
-from emu.benchmark import benchmark, cast
+from emu.bench.benchmark import benchmark, cast
 from emu.engine import Agent, Operation, Variable
 
 

@@ -1,11 +1,6 @@
 """XSA-302 (B42): a device goes back to the hardware domain with writes in its queue that the guest has programmed."""
 
-from emu.cpus import Cpu
-from emu.devices import Device
-from emu.hypervisor.domain import DOMID_IO
-from emu.machine import Machine
-from emu.scenario import CLEAN, FOREIGN, Expectation, scenario
-from emu.units import Dfn
+from emu import CLEAN, DOMID_IO, FOREIGN, Cpu, Device, Dfn, Expectation, Machine, scenario
 
 G = Dfn(0x1000)
 

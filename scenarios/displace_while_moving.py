@@ -1,10 +1,6 @@
 """R3, XSA-346 part 1 (B02): a displaced page is freed inside the batch that flushes it at the end."""
 
-from emu.cpus import Cpu
-from emu.hypervisor.physmap import Form, Physmap
-from emu.machine import Machine
-from emu.scenario import CLEAN, RELEASED, Expectation, scenario
-from emu.units import Dfn, offset
+from emu import CLEAN, RELEASED, Cpu, Dfn, Expectation, Form, Machine, Physmap, offset, scenario
 
 G = Dfn(0x1000)
 H = offset(G, 1)

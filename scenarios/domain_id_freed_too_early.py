@@ -1,10 +1,6 @@
 """R5, XSA-399 (B64): a domain id can be taken again before the one who frees it has cleared its owner."""
 
-from emu.cpus import Cpu
-from emu.hypervisor.fixes import Fix
-from emu.machine import Machine
-from emu.scenario import CLEAN, STALE, Expectation, scenario
-from emu.units import Dfn
+from emu import CLEAN, STALE, Cpu, Dfn, Expectation, Fix, Machine, scenario
 
 G = Dfn(0x1000)
 

@@ -1,10 +1,6 @@
 """B08: a map that fails halfway leaves a replaced entry cached, and whoever stops at an error flushes nothing."""
 
-from emu.cpus import Cpu
-from emu.hypervisor.ops import ENOMEM, OK, iommu_dont_flush_iotlb
-from emu.machine import Machine
-from emu.scenario import CLEAN, RELEASED, Expectation, scenario
-from emu.units import Dfn, offset
+from emu import CLEAN, ENOMEM, OK, RELEASED, Cpu, Dfn, Expectation, Machine, iommu_dont_flush_iotlb, offset, scenario
 
 G = Dfn(0x1000)
 

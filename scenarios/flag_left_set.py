@@ -2,11 +2,20 @@
 
 from enum import Enum
 
-from emu.cpus import Cpu
-from emu.hypervisor.ops import ENOMEM, OK, iommu_dont_flush_iotlb
-from emu.machine import Machine
-from emu.scenario import CLEAN, OWED, RELEASED, Expectation, scenario
-from emu.units import Dfn, offset
+from emu import (
+    CLEAN,
+    ENOMEM,
+    OK,
+    OWED,
+    RELEASED,
+    Cpu,
+    Dfn,
+    Expectation,
+    Machine,
+    iommu_dont_flush_iotlb,
+    offset,
+    scenario,
+)
 
 G = Dfn(0x1000)
 

@@ -1,10 +1,6 @@
 """D14: a batch that is cut into several passes puts its flush off to the last of them."""
 
-from emu.cpus import Cpu
-from emu.hypervisor.ops import iommu_dont_flush_iotlb
-from emu.machine import Machine
-from emu.scenario import CLEAN, OWED, Expectation, scenario
-from emu.units import Dfn, Mfn, offset
+from emu import CLEAN, OWED, Cpu, Dfn, Expectation, Machine, Mfn, iommu_dont_flush_iotlb, offset, scenario
 
 G = Dfn(0x1000)
 PASSES = 2

@@ -1,10 +1,6 @@
 """B33 on VT-d: a frame is freed between the change of its entry and the flush."""
 
-from emu.cpus import Cpu
-from emu.hypervisor.ops import OK, iommu_dont_flush_iotlb
-from emu.machine import Machine
-from emu.scenario import CLEAN, RELEASED, Expectation, scenario
-from emu.units import Dfn
+from emu import CLEAN, OK, RELEASED, Cpu, Dfn, Expectation, Machine, iommu_dont_flush_iotlb, scenario
 
 G = Dfn(0x1000)
 

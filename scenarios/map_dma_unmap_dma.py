@@ -1,11 +1,6 @@
 """The plain case: nothing overlaps that should not, so nothing may be found."""
 
-from emu.cpus import Cpu
-from emu.devices import Device
-from emu.hypervisor.fixes import Fix
-from emu.machine import Machine
-from emu.scenario import CLEAN, STALE_FAULT, Expectation, PageOrder, scenario
-from emu.units import Dfn, offset, page_count
+from emu import CLEAN, STALE_FAULT, Cpu, Device, Dfn, Expectation, Fix, Machine, PageOrder, offset, page_count, scenario
 
 G = Dfn(0x1000)
 

@@ -2,12 +2,22 @@
 
 from typing import Annotated
 
-from emu.cpus import Cpu
-from emu.errors import ScenarioError
-from emu.hypervisor.ops import ENOMEM, iommu_dont_flush_iotlb
-from emu.machine import Machine
-from emu.scenario import CLEAN, LOST_ERROR, Bounds, Expectation, PageOrder, scenario
-from emu.units import Dfn, offset, page_count
+from emu import (
+    CLEAN,
+    ENOMEM,
+    LOST_ERROR,
+    Bounds,
+    Cpu,
+    Dfn,
+    Expectation,
+    Machine,
+    PageOrder,
+    ScenarioError,
+    iommu_dont_flush_iotlb,
+    offset,
+    page_count,
+    scenario,
+)
 
 G = Dfn(0x1000)
 

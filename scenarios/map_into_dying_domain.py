@@ -1,10 +1,6 @@
 """B41: a CPU frees the page tables of a dying domain while another one is about to enter a page there."""
 
-from emu.cpus import Cpu
-from emu.hypervisor.fixes import Fix
-from emu.machine import Machine
-from emu.scenario import CLEAN, FREED_TABLE, Expectation, scenario
-from emu.units import Dfn, offset
+from emu import CLEAN, FREED_TABLE, Cpu, Dfn, Expectation, Fix, Machine, offset, scenario
 
 G = Dfn(0x1000)
 

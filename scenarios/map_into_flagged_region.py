@@ -2,12 +2,7 @@
 
 from enum import Enum
 
-from emu.cpus import Cpu
-from emu.hypervisor.domain import OuterLock
-from emu.hypervisor.ops import iommu_dont_flush_iotlb
-from emu.machine import Machine
-from emu.scenario import CLEAN, STALE, Expectation, scenario
-from emu.units import Dfn
+from emu import CLEAN, STALE, Cpu, Dfn, Expectation, Machine, OuterLock, iommu_dont_flush_iotlb, scenario
 
 G = Dfn(0x1000)
 

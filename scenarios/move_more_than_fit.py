@@ -2,11 +2,7 @@
 
 from typing import Annotated
 
-from emu.cpus import Cpu
-from emu.hypervisor.physmap import Form, Physmap
-from emu.machine import Machine
-from emu.scenario import CLEAN, OVERRUN, Bounds, Expectation, scenario
-from emu.units import Dfn, offset
+from emu import CLEAN, OVERRUN, Bounds, Cpu, Dfn, Expectation, Form, Machine, Physmap, offset, scenario
 
 G = Dfn(0x1000)
 

@@ -2,12 +2,20 @@
 
 from typing import Annotated
 
-from emu.cpus import Cpu
-from emu.devices import Device
-from emu.hypervisor.domain import OuterLock
-from emu.machine import Machine
-from emu.scenario import CLEAN, STALE, STALE_OBSERVED, Bounds, Expectation, PageOrder, scenario
-from emu.units import Dfn
+from emu import (
+    CLEAN,
+    STALE,
+    STALE_OBSERVED,
+    Bounds,
+    Cpu,
+    Device,
+    Dfn,
+    Expectation,
+    Machine,
+    OuterLock,
+    PageOrder,
+    scenario,
+)
 
 G = Dfn(0x1000)
 

@@ -1,10 +1,6 @@
 """R4, XSA-346 part 2 (B03): a moved page is removed at its new place while its old one still waits for the flush."""
 
-from emu.cpus import Cpu
-from emu.hypervisor.physmap import Form, Physmap
-from emu.machine import Machine
-from emu.scenario import CLEAN, RELEASED, Expectation, scenario
-from emu.units import Dfn, offset
+from emu import CLEAN, RELEASED, Cpu, Dfn, Expectation, Form, Machine, Physmap, offset, scenario
 
 G = Dfn(0x1000)
 H = offset(G, 1)

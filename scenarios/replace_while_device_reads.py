@@ -2,11 +2,7 @@
 
 from typing import Annotated
 
-from emu.cpus import Cpu
-from emu.devices import Device
-from emu.machine import Machine
-from emu.scenario import CLEAN, Bounds, PageOrder, scenario
-from emu.units import Dfn, offset, page_count
+from emu import CLEAN, Bounds, Cpu, Device, Dfn, Machine, PageOrder, offset, page_count, scenario
 
 G = Dfn(0x1000)
 

@@ -1,10 +1,6 @@
 """D7: iommu_dont_flush_iotlb belongs to a CPU, not to a domain, so it also silences whoever interrupts the loop."""
 
-from emu.cpus import Cpu
-from emu.hypervisor.ops import OK, iommu_dont_flush_iotlb
-from emu.machine import Machine
-from emu.scenario import CLEAN, OWED, RELEASED, Expectation, scenario
-from emu.units import Dfn, Mfn, offset
+from emu import CLEAN, OK, OWED, RELEASED, Cpu, Dfn, Expectation, Machine, Mfn, iommu_dont_flush_iotlb, offset, scenario
 
 G = Dfn(0x1000)
 PAGES = 2

@@ -1,10 +1,6 @@
 """B37: page tables that an unmap has emptied are freed by a softirq, which must not run before the caller's flush."""
 
-from emu.cpus import Cpu
-from emu.hypervisor.ops import iommu_dont_flush_iotlb
-from emu.machine import Machine
-from emu.scenario import CLEAN, RELEASED, Expectation, scenario
-from emu.units import Dfn
+from emu import CLEAN, RELEASED, Cpu, Dfn, Expectation, Machine, iommu_dont_flush_iotlb, scenario
 
 G = Dfn(0x1000)
 

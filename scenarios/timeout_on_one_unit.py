@@ -1,10 +1,6 @@
 """D22 (B09): the flush of one unit times out, and the success on the next unit replaces the error."""
 
-from emu.cpus import Cpu
-from emu.hypervisor.fixes import Fix
-from emu.machine import Machine
-from emu.scenario import CLEAN, LOST_ERROR, STALE, Expectation, scenario
-from emu.units import Dfn
+from emu import CLEAN, LOST_ERROR, STALE, Cpu, Dfn, Expectation, Fix, Machine, scenario
 
 G = Dfn(0x1000)
 

@@ -1,9 +1,6 @@
 """Contention: what the log says of CPUs that want one lock."""
 
-from emu.cpus import Cpu
-from emu.machine import Machine
-from emu.scenario import CLEAN, PageOrder, scenario
-from emu.units import Dfn, Mfn, offset, page_count
+from emu import CLEAN, Cpu, Dfn, Machine, Mfn, PageOrder, offset, page_count, scenario
 
 G = Dfn(0x1000)
 

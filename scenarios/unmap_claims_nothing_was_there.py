@@ -1,10 +1,6 @@
 """B14, XSA-78: an unmap tells the flush that its entry was not present, so the unit is asked nothing."""
 
-from emu.cpus import Cpu
-from emu.hypervisor.fixes import Fix
-from emu.machine import Machine
-from emu.scenario import CLEAN, STALE, Expectation, scenario
-from emu.units import Dfn
+from emu import CLEAN, STALE, Cpu, Dfn, Expectation, Fix, Machine, scenario
 
 G = Dfn(0x1000)
 

@@ -1,10 +1,6 @@
 """D1 (B07): the result of the flush replaces that of the unmap, and the caller frees a frame that is still mapped."""
 
-from emu.cpus import Cpu
-from emu.hypervisor.ops import ENOMEM, OK
-from emu.machine import Machine
-from emu.scenario import CLEAN, LOST_ERROR, RELEASED, Expectation, scenario
-from emu.units import Dfn, Mfn, offset
+from emu import CLEAN, ENOMEM, LOST_ERROR, OK, RELEASED, Cpu, Dfn, Expectation, Machine, Mfn, offset, scenario
 
 G = Dfn(0x1000)
 

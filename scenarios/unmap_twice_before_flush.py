@@ -1,10 +1,6 @@
 """R2: the second of two CPUs that unmap a page finds nothing to do, and returns before the first has flushed."""
 
-from emu.cpus import Cpu
-from emu.hypervisor.domain import OuterLock
-from emu.machine import Machine
-from emu.scenario import CLEAN, STALE, Expectation, PageOrder, scenario
-from emu.units import Dfn
+from emu import CLEAN, STALE, Cpu, Dfn, Expectation, Machine, OuterLock, PageOrder, scenario
 
 G = Dfn(0x1000)
 

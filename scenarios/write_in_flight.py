@@ -1,11 +1,6 @@
 """V15, V16: a write that was translated before an invalidation is committed after it, where the unit does not drain."""
 
-from emu.cpus import Cpu
-from emu.devices import Device
-from emu.hypervisor.ops import OK
-from emu.machine import Machine
-from emu.scenario import CLEAN, LATE, Expectation, scenario
-from emu.units import Dfn
+from emu import CLEAN, LATE, OK, Cpu, Device, Dfn, Expectation, Machine, scenario
 
 G = Dfn(0x1000)
 

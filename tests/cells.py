@@ -1,7 +1,7 @@
 """The verdict table: each scenario that comes with emu, with parameters, on each revision."""
 
-from emu.library import find
-from emu.scenario import BoundScenario
+from emu.scenarios.library import find
+from emu.scenarios.scenario import BoundScenario
 
 
 def bound(name: str, parameters: str) -> BoundScenario:

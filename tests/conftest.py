@@ -8,7 +8,7 @@ from emu.checks.findings import Finding
 from emu.engine.hosts import direct
 from emu.engine.strategies.random import RandomStrategy
 from emu.engine.strategies.round_robin import RoundRobinStrategy
-from emu.machine import Machine
+from emu.machine.machine import Machine
 
 Execute = Callable[..., list[Finding]]
 

@@ -1,12 +1,13 @@
 """Small programs in which much depends on what exactly a step declares; each was once explored with traces missing."""
 
 from emu.cpus import Cpu
-from emu.devices import Device
+from emu.devices.device import Device
 from emu.hypervisor.ops import OK, iommu_dont_flush_iotlb
-from emu.hypervisor.vtd import iommu_flush_context_device, qinval_update
+from emu.hypervisor.vtd.driver import iommu_flush_context_device, qinval_update
 from emu.iommus.vtd.formats import Granularity, IotlbInvalidation
-from emu.machine import Machine
-from emu.scenario import CLEAN, Build, Scenario, scenario
+from emu.machine.machine import Machine
+from emu.scenarios.expectation import CLEAN
+from emu.scenarios.scenario import Build, Scenario, scenario
 from emu.units import Dfn
 
 G = Dfn(0x1000)

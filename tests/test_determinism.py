@@ -13,9 +13,9 @@ from emu.engine import Event, Execution
 from emu.engine.hosts import direct
 from emu.engine.hosts import trio as on_trio
 from emu.engine.strategies.random import RandomStrategy
-from emu.library import bundled, find
-from emu.machine import Machine
-from emu.scenario import BoundScenario
+from emu.machine.machine import Machine
+from emu.scenarios.library import bundled, find
+from emu.scenarios.scenario import BoundScenario
 
 DIGESTS = Path(__file__).parent / "digests.json"
 """SHA-256 of logs without source lines, by the arguments of `emu run`; `python tests/test_determinism.py` renews it."""
@@ -78,7 +78,7 @@ def test_the_log_does_not_depend_on_the_hash_seed(tmp_path: Path) -> None:
     arguments = "remap_before_flush -p dma=8 --executions 1000"
     logs = [log_of(arguments, tmp_path / seed, seed) for seed in ("1", "2")]
     assert logs[0] == logs[1]
-    assert b'"source":"emu/hypervisor/v1/' in logs[0]
+    assert b'"source":"emu/hypervisor/revisions/v1/' in logs[0]
 
 
 def digest(log: bytes) -> str:

@@ -7,9 +7,9 @@ import pytest
 from emu.checks.signatures import Signature, signature
 from emu.engine.hosts import direct
 from emu.engine.strategies.random import RandomStrategy
-from emu.hypervisor.revisions import BUNDLED
-from emu.library import find
+from emu.hypervisor.revisions.loader import BUNDLED
 from emu.memory import FIRST_DATA_FRAME
+from emu.scenarios.library import find
 
 FAULTS = {"allocation_faults": "1", "hook_faults": "1", "wait_faults": "1", "queue_entries": "4"}
 

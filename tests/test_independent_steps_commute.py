@@ -6,12 +6,13 @@ from typing import Any
 import pytest
 
 from emu.cpus import Cpu
-from emu.devices import Device
+from emu.devices.device import Device
 from emu.engine import Execution
 from emu.engine.strategies.round_robin import RoundRobinStrategy
 from emu.hypervisor.domain import Domain
 from emu.iommus.vtd.unit import VtdSettings
-from emu.machine import Description, Machine
+from emu.machine.description import Description
+from emu.machine.machine import Machine
 from emu.units import Dfn, Mfn
 
 DEVICES = ("00:1f.0", "00:1f.1", "00:02.0")

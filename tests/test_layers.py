@@ -1,7 +1,10 @@
 """Which module may know which, and what may be called an async function."""
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -9,18 +12,20 @@ import pytest
 import emu
 
 LAYERS = (
-    ("units", "errors"),
+    ("units", "errors", "bundled"),
     ("engine",),
     ("memory",),
     ("cpus",),
     ("iommus",),
     ("devices",),
     ("hypervisor",),
+    ("platforms",),
     ("checks",),
-    ("benchmark", "boot", "machine", "scenario", "library", "runs", "saved", "replays", "explorations"),
-    ("measures",),
+    ("machine", "scenarios"),
+    ("analysis",),
+    ("running", "bench"),
     ("reports",),
-    ("cli", "__main__"),
+    ("testing", "cli", "__main__"),
 )
 """From the lowest to the highest; a module knows those of its own layer and of lower ones."""
 
@@ -38,9 +43,7 @@ def module_name(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-BUNDLED = {"benchmarks", "scenarios"}
-
-MODULES = {module_name(path): path for path in sorted(ROOT.rglob("*.py")) if not BUNDLED & set(path.parts)}
+MODULES = {module_name(path): path for path in sorted(ROOT.rglob("*.py"))}
 
 
 def tree_of(module: str) -> ast.Module:
@@ -64,9 +67,9 @@ def imports(module: str, tree: ast.Module, *, is_package: bool = False) -> Itera
 
 
 def rank(module: str) -> int:
-    """Return the layer of a module of emu; the package itself lies below all of them."""
+    """Return the layer of a module of emu; the package itself, by which authors import, lies above all of them."""
     parts = module.split(".")
-    return RANKS[parts[1]] if len(parts) > 1 else -1
+    return RANKS[parts[1]] if len(parts) > 1 else len(LAYERS)
 
 
 def violations(module: str, tree: ast.Module, *, is_package: bool = False) -> list[str]:
@@ -116,7 +119,7 @@ def needlessly_async(tree: ast.Module) -> list[str]:
 
 
 def test_there_are_modules_to_look_at() -> None:
-    assert {"emu", "emu.units", "emu.engine.hosts.trio", "emu.machine"} <= set(MODULES)
+    assert {"emu", "emu.units", "emu.engine.hosts.trio", "emu.machine.machine"} <= set(MODULES)
 
 
 @pytest.mark.parametrize("module", [name for name in MODULES if name != "emu"])
@@ -127,6 +130,52 @@ def test_every_module_lies_in_a_known_layer(module: str) -> None:
 @pytest.mark.parametrize("module", MODULES)
 def test_a_module_imports_only_its_own_layer_and_lower_ones(module: str) -> None:
     assert violations(module, tree_of(module), is_package=MODULES[module].name == "__init__.py") == []
+
+
+def graph() -> dict[str, set[str]]:
+    """Return the modules that each module imports, under whatever condition."""
+    return {
+        module: set(imports(module, tree_of(module), is_package=MODULES[module].name == "__init__.py"))
+        for module in MODULES
+    }
+
+
+def circle(known: dict[str, set[str]]) -> list[str]:
+    """Return modules that import one another in a circle; none where there is no circle."""
+    try:
+        TopologicalSorter(known).prepare()
+    except CycleError as error:
+        found: list[str] = error.args[1]
+        return found
+    return []
+
+
+@pytest.mark.xfail(reason="four circles are to go")
+def test_no_modules_import_one_another_in_a_circle() -> None:
+    assert circle(graph()) == []
+
+
+def test_a_circle_is_noticed_though_it_is_for_type_checkers_only() -> None:
+    known = graph()
+    assert circle({**known, "emu.units": {*known["emu.units"], "emu.iommus.ledger"}})
+    typed = ast.parse("from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from emu.iommus.ledger import Ledger")
+    assert set(imports("emu.units", typed)) == {"emu.iommus.ledger"}
+
+
+def test_emu_imports_nothing_before_a_name_is_used_and_knows_where_each_is() -> None:
+    code = "import sys, emu; print(sorted(name for name in sys.modules if name.startswith('emu.')))"
+    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True).stdout == b"[]\n"
+    typed = {
+        (node.module, alias.name)
+        for node in ast.walk(tree_of("emu"))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("emu.")
+        for alias in node.names
+    }
+    assert typed == {(module, name) for name, module in emu.MODULES.items()}
+    assert sorted(emu.__all__) == sorted(emu.MODULES)
+    assert all(getattr(emu, name) is not None for name in emu.__all__)
+    with pytest.raises(AttributeError, match="has no attribute 'Machines'"):
+        emu.Machines  # noqa: B018
 
 
 @pytest.mark.parametrize("module", [name for name in MODULES if name.startswith("emu.engine")])
@@ -148,12 +197,13 @@ def test_every_async_function_awaits_something(module: str) -> None:
 @pytest.mark.parametrize(
     "source",
     [
+        "import emu",
         "import emu.machine",
         "import emu.hypervisor.calls as calls",
         "from emu import cli",
         "from emu.hypervisor import Domain",
         "from ..hypervisor import Domain",
-        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from emu.machine import Machine",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from emu.machine.machine import Machine",
         "def late():\n    from emu.checks import findings",
     ],
 )
@@ -164,7 +214,6 @@ def test_an_import_that_leads_upwards_is_noticed(source: str) -> None:
 @pytest.mark.parametrize(
     "source",
     [
-        "import emu",
         "from emu.iommus.ledger import Ledger",
         "from . import ledger",
         "from ..cpus import Cpu",

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from emu.cli import run_cli
-from emu.library import load
-from emu.runs import Run, Verdict
+from emu.running.run import Run, Verdict
+from emu.scenarios.library import load
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 

@@ -7,11 +7,11 @@ import pytest
 
 from emu.checks.findings import Finding, Stale
 from emu.engine.hosts import direct
-from emu.explorations import ScenarioExploration
-from emu.library import bundled
 from emu.reports.findings import sentence
-from emu.runs import Run, Verdict
-from emu.scenario import CLEAN
+from emu.running.exploration import ScenarioExploration
+from emu.running.run import Run, Verdict
+from emu.scenarios.expectation import CLEAN
+from emu.scenarios.library import bundled
 from tests.cells import CELLS, SINCE_FLUSH_ON_ERROR, bound
 from tests.test_unchanged import CELLS as COMMITTED_CELLS
 from tests.test_unchanged import counted

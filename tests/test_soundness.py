@@ -17,10 +17,10 @@ from emu.engine import Access, Agent, Choose, Execution
 from emu.engine.hosts import direct
 from emu.engine.strategies import Strategy
 from emu.engine.strategies.random import RandomStrategy
-from emu.explorations import ScenarioExploration
-from emu.library import bundled, bundled_names, find
-from emu.machine import Machine
-from emu.scenario import SMALL, BoundScenario
+from emu.machine.machine import Machine
+from emu.running.exploration import ScenarioExploration
+from emu.scenarios.library import bundled, bundled_names, find
+from emu.scenarios.scenario import SMALL, BoundScenario
 from tests.programs import PROGRAMS
 
 CLASSES_MAX = 200_000

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 from emu.checks.signatures import signature
-from emu.explorations import ScenarioExploration
-from emu.hypervisor.revisions import BUNDLED
-from emu.library import bundled_names
-from emu.replays import Replay
+from emu.hypervisor.revisions.loader import BUNDLED
 from emu.reports.run import RunReport
-from emu.runs import Run
+from emu.running.exploration import ScenarioExploration
+from emu.running.replay import Replay
+from emu.running.run import Run
+from emu.scenarios.library import bundled_names
 from tests.cells import TABLE_CELLS, bound
 
 FOLDER = Path(__file__).parent / "unchanged"

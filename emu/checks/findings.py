@@ -6,8 +6,8 @@ import attrs
 
 from emu.engine import Deadlock
 from emu.hypervisor.records import CallRecord, HookFailure, Update
+from emu.iommus.formats import FAULT, translated_frame
 from emu.iommus.ledger import Path, PathEntry
-from emu.iommus.translation import FAULT, translated_frame
 from emu.iommus.vtd.formats import decode_pte
 from emu.units import Dfn, Maddr, Mfn, address_frame, frame_address
 

@@ -24,8 +24,8 @@ from emu.engine import Access, Kind, Space
 from emu.hypervisor.domain import Domain
 from emu.hypervisor.ops import OK
 from emu.hypervisor.records import CallRecord, Update
+from emu.iommus.formats import FAULT
 from emu.iommus.ledger import Tables
-from emu.iommus.translation import FAULT
 from emu.iommus.vtd.unit import VtdUnit
 from emu.units import Dfn, Mfn
 

@@ -9,7 +9,7 @@ import click
 from emu.cli.terminal import wants_colors
 
 if TYPE_CHECKING:
-    from emu.benchmark import Benchmark, Program
+    from emu.bench.benchmark import Benchmark, Program
 
 RIGHT, WRONG = 0, 1
 
@@ -28,7 +28,7 @@ def bench_command(*, names: tuple[str, ...], with_long: bool, is_list: bool, as_
 
     Exit status 1 if a count is not as it is known to be; no time decides it.
     """
-    from emu.library import benchmarks, find_programs
+    from emu.bench.library import benchmarks, find_programs
 
     programs = find_programs(names, with_long=with_long)
     if is_list:
@@ -39,10 +39,10 @@ def bench_command(*, names: tuple[str, ...], with_long: bool, is_list: bool, as_
 
 def show_table(programs: Sequence["Program"], *, with_steps: bool) -> int:
     """Print a line for each program as soon as it was measured, and what is wrong; return the exit status."""
-    from emu.measures.checks import measure_checks
-    from emu.measures.details import measure_details
-    from emu.measures.programs import measure
-    from emu.measures.steps import measure_steps
+    from emu.bench.checks import measure_checks
+    from emu.bench.details import measure_details
+    from emu.bench.programs import measure
+    from emu.bench.steps import measure_steps
     from emu.reports.bench import DETAILS_HEAD, HEAD, NOTE, STEPS_HEAD, details_line, line, steps_line
 
     colors, mistakes = wants_colors(sys.stdout), []
@@ -69,10 +69,10 @@ def show_json(programs: Sequence["Program"], *, with_steps: bool) -> int:
     """Print all measures as JSON; return the exit status."""
     import orjson
 
-    from emu.measures.checks import measure_checks
-    from emu.measures.details import measure_details
-    from emu.measures.programs import measure
-    from emu.measures.steps import measure_steps
+    from emu.bench.checks import measure_checks
+    from emu.bench.details import measure_details
+    from emu.bench.programs import measure
+    from emu.bench.steps import measure_steps
     from emu.reports.bench import data, details_data, steps_data
 
     measured = [measure(program) for program in programs]

@@ -13,9 +13,9 @@ from emu.cli.run import EMULATOR_BUG, STATUS, parse_parameters, stop_on_interrup
 from emu.cli.terminal import show_exploration, wants_colors
 
 if TYPE_CHECKING:
-    from emu.explorations import ScenarioExploration
     from emu.reports.exploration import ExplorationReport
-    from emu.saved import SavedSchedule
+    from emu.running.exploration import ScenarioExploration
+    from emu.running.save import SavedSchedule
 
 STRATEGIES = ("optimal", "depth-first", "random")
 
@@ -66,9 +66,9 @@ def explore_command(
     execution, with the report so far.
     """
     from emu.errors import ScenarioError
-    from emu.explorations import ScenarioExploration
-    from emu.library import find
     from emu.reports.exploration import ExplorationReport
+    from emu.running.exploration import ScenarioExploration
+    from emu.scenarios.library import find
 
     if seconds is not None and math.isnan(seconds):
         raise click.UsageError("--time takes a number of seconds, not 'nan'")
@@ -109,7 +109,7 @@ def again(exploration: "ScenarioExploration", folder: Path) -> str:
 
 def replay_command(exploration: "ScenarioExploration", saved: "SavedSchedule", folder: Path) -> str:
     """Save a schedule to a new file and return the command that replays it."""
-    from emu.replays import Replay
+    from emu.running.replay import Replay
 
     bound = exploration.bound
     return Replay(saved, exploration.named, bound.values["revision"], bound).command(write_schedule(saved, folder))

@@ -10,8 +10,9 @@ INDENT = 31
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_command(*, as_json: bool) -> None:
     """Show the scenarios, what each tells, and its parameters."""
-    from emu.library import bundled
-    from emu.scenario import MACHINE_PARAMETERS, Parameter, Scenario
+    from emu.scenarios.library import bundled
+    from emu.scenarios.parameters import MACHINE_PARAMETERS, Parameter
+    from emu.scenarios.scenario import Scenario
 
     def parameter_data(parameter: Parameter) -> dict[str, str]:
         takes, default = parameter.takes(), parameter.show(parameter.default)

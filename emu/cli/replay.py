@@ -32,9 +32,9 @@ def replay_command(
     Code that does not come with emu is loaded only if you name it: the scenario
     as a second argument, the revision as -p revision=PATH.
     """
-    from emu.replays import Replay
-    from emu.reports.cycles import CYCLES, read_cycles
+    from emu.analysis.cycles import CYCLES, read_cycles
     from emu.reports.run import RunReport
+    from emu.running.replay import Replay
 
     cycles = read_cycles(cycles_path) if cycles_path else CYCLES
     with open_log(log_path) as log:

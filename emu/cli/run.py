@@ -16,10 +16,10 @@ from emu.cli.files import open_log_file
 from emu.cli.terminal import show_progress, wants_colors
 
 if TYPE_CHECKING:
-    from emu.explorations import ScenarioExploration
     from emu.reports.run import RunReport
-    from emu.runs import Run
-    from emu.saved import SavedSchedule
+    from emu.running.exploration import ScenarioExploration
+    from emu.running.run import Run
+    from emu.running.save import SavedSchedule
 
 STRATEGIES = ("random", "round-robin", "free")
 STATUS = {"shown": 0, "proved": 0, "not contradicted": 0, "contradicted": 1, "undecided": 3}
@@ -67,11 +67,11 @@ def run_command(
     Prints the log of the execution that shows it, or of the last one.
     Execution n runs with seed + n.
     """
+    from emu.analysis.cycles import CYCLES, read_cycles
     from emu.errors import ScenarioError
-    from emu.library import find
-    from emu.reports.cycles import CYCLES, read_cycles
     from emu.reports.run import RunReport
-    from emu.runs import Run
+    from emu.running.run import Run
+    from emu.scenarios.library import find
 
     cycles = read_cycles(cycles_path) if cycles_path else CYCLES
     bound = find(scenario).bind(parse_parameters(parameters))
@@ -147,8 +147,8 @@ def again(report: "RunReport") -> str:
 
 def save_schedule(run: "Run", named: str, folder: Path) -> str | None:
     """Save the schedule of a finding to a new file; return the command that replays it, None without a finding."""
-    from emu.replays import Replay
-    from emu.saved import save
+    from emu.running.replay import Replay
+    from emu.running.save import save
 
     saved = save(run, named)
     if saved is None or run.matters is None or not run.matters.findings:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, TextIO
 import click
 
 if TYPE_CHECKING:
-    from emu.explorations import ScenarioExploration
-    from emu.runs import Run
+    from emu.running.exploration import ScenarioExploration
+    from emu.running.run import Run
 
 SECONDS_BETWEEN_LINES = 10
 SECONDS_BETWEEN_UPDATES = 0.1

@@ -7,7 +7,7 @@ from types import FrameType
 from typing import Any, NamedTuple
 
 PACKAGE = Path(__file__).parent.parent
-BUNDLED_SCENARIOS = PACKAGE / "scenarios"
+BUNDLED_SCENARIOS = PACKAGE / "bundled" / "scenarios"
 STANDARD_LIBRARY = Path(traceback.__file__).parent
 
 

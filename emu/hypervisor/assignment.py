@@ -10,13 +10,13 @@ from typing import Any
 import attrs
 
 from emu.cpus import Cpu
-from emu.devices import Device
+from emu.devices.device import Device
 from emu.engine import Access, Kind, Operation
 from emu.errors import ScenarioError
 from emu.hypervisor.domain import Domain, check_cast
 from emu.hypervisor.fixes import Fix
 from emu.hypervisor.ops import EINVAL, ENODEV, OK
-from emu.hypervisor.vtd import (
+from emu.hypervisor.vtd.driver import (
     NOT_ISSUED,
     VtdDriver,
     VtdIommu,

@@ -15,7 +15,7 @@ from emu.errors import ScenarioError
 from emu.hypervisor.domain import Domain, check_cast
 from emu.hypervisor.ops import READ_WRITE, RESULT_NAMES, Judge, MapFlags, iommu_dont_flush_iotlb
 from emu.hypervisor.records import CallRecord, open_call
-from emu.hypervisor.revisions import Revision
+from emu.hypervisor.revisions.loader import Revision
 from emu.memory import WORDS, table_words
 from emu.units import Dfn, Mfn, page_count
 

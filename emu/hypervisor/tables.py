@@ -12,8 +12,8 @@ from emu.hypervisor.domain import Domain, check_cast
 from emu.hypervisor.fixes import Fix
 from emu.hypervisor.pages import Pages
 from emu.hypervisor.table_list import ListTables, TakeTable
-from emu.hypervisor.vtd import StoreEntry, VtdDriver, iommu_flush_cache_entry
-from emu.iommus.translation import LEVEL_BITS, entry_address
+from emu.hypervisor.vtd.driver import StoreEntry, VtdDriver, iommu_flush_cache_entry
+from emu.iommus.formats import LEVEL_BITS, entry_address
 from emu.iommus.vtd.formats import decode_pte
 from emu.units import Dfn, Maddr, Mfn, address_frame
 

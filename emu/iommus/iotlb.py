@@ -13,8 +13,8 @@ import attrs
 from sortedcontainers import SortedDict
 
 from emu.engine import Access, Kind, Operation, Space
+from emu.iommus.formats import TABLE_LEVELS, Translation, level_base, level_order
 from emu.iommus.requests import CONTEXT_LEVEL, Request, TableRead
-from emu.iommus.translation import TABLE_LEVELS, Translation, level_base, level_order
 from emu.units import Dfn, Mfn
 
 LEVELS = (1, 2, 3)

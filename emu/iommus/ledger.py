@@ -23,16 +23,7 @@ import attrs
 
 from emu.engine import Access, Kind, Space
 from emu.engine.execution import ReadRecorder
-from emu.iommus.translation import (
-    FAULT,
-    TABLE_LEVELS,
-    Decode,
-    Entry,
-    Translation,
-    entry_address,
-    level_base,
-    level_order,
-)
+from emu.iommus.formats import FAULT, TABLE_LEVELS, Decode, Entry, Translation, entry_address, level_base, level_order
 from emu.memory import WORDS, Memory, Version, word_number
 from emu.units import Dfn, Maddr
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import attrs
 
 from emu.engine import Access, Kind, Latch
-from emu.iommus.translation import level_base, level_order
+from emu.iommus.formats import level_base, level_order
 from emu.memory import Memory
 from emu.units import Dfn
 

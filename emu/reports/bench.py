@@ -4,9 +4,9 @@ from typing import Any
 
 import attrs
 
-from emu.measures.details import DetailMeasure
-from emu.measures.programs import Measure
-from emu.measures.steps import StepMeasure
+from emu.bench.details import DetailMeasure
+from emu.bench.programs import Measure
+from emu.bench.steps import StepMeasure
 
 HEAD = f"{'program':<28}{'known':>6}{'executed':>9}{'traces':>7}{'blocked':>8}{'exec/s':>8}{'steps/s':>8}{'ratio':>6}"
 

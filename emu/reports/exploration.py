@@ -7,10 +7,10 @@ from typing import Any
 import attrs
 import cattrs
 
-from emu.explorations import Cause, ScenarioExploration
 from emu.reports.counts import count
 from emu.reports.findings import data, sentence, undeclared
-from emu.runs import Verdict
+from emu.running.exploration import Cause, ScenarioExploration
+from emu.running.run import Verdict
 
 LARGE = 1_000_000
 PERCENT_LEAST = 0.01

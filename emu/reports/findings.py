@@ -5,6 +5,8 @@ from typing import Any
 
 import cattrs
 
+from emu.analysis.explanations import Explanation, Flush, Omission, explain
+from emu.analysis.source_lines import line_of_caller
 from emu.checks.findings import (
     Finding,
     FindingKind,
@@ -23,9 +25,7 @@ from emu.checks.findings import (
 from emu.engine import Trace
 from emu.hypervisor.ops import RESULT_NAMES
 from emu.reports.counts import count
-from emu.reports.explain import Explanation, Flush, Omission, explain
-from emu.reports.sources import line_of_caller
-from emu.scenario import Expectation
+from emu.scenarios.expectation import Expectation
 
 
 def sentence(finding: Finding, trace: Trace) -> str:

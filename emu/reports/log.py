@@ -12,13 +12,13 @@ import structlog
 from structlog.dev import Column, ConsoleRenderer, KeyValueColumnFormatter
 from structlog.typing import EventDict, WrappedLogger
 
+from emu.analysis.cycles import CYCLES
+from emu.analysis.source_lines import line_of_change
+from emu.analysis.windows import Statistics, statistics
 from emu.checks.findings import Finding
-from emu.machine import Machine
-from emu.reports.cycles import CYCLES
+from emu.machine.machine import Machine
 from emu.reports.findings import data
-from emu.reports.sources import line_of_change
 from emu.reports.vocabulary import HEXADECIMAL, KEYS
-from emu.reports.windows import Statistics, statistics
 
 ORDER = {key: number for number, key in enumerate(KEYS)}
 HIDDEN_ON_CONSOLE = frozenset({"level", "execution", "cpu", "device", "source"})

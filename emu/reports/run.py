@@ -7,14 +7,14 @@ from typing import Any, BinaryIO, TextIO
 
 import attrs
 
+from emu.analysis.cycles import CYCLES
+from emu.analysis.windows import statistics
 from emu.checks.findings import Finding
 from emu.checks.signatures import signature
 from emu.reports.counts import count
-from emu.reports.cycles import CYCLES
 from emu.reports.findings import data, sentence, undeclared
 from emu.reports.log import Record, records, write_console, write_json
-from emu.reports.windows import statistics
-from emu.runs import Run, Verdict
+from emu.running.run import Run, Verdict
 
 RECORDS_AFTER_LIMIT = 40
 """How much of an execution's end is shown on a terminal if a limit stopped it."""

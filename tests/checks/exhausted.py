@@ -1,7 +1,7 @@
 """Exploring small programs to the end."""
 
-from emu.explorations import ScenarioExploration
-from emu.scenario import Scenario
+from emu.running.exploration import ScenarioExploration
+from emu.scenarios.scenario import Scenario
 
 
 def explored(scenario: Scenario, parameters: str) -> ScenarioExploration:

@@ -9,17 +9,18 @@ import pytest
 from emu.checks.findings import FindingKind, Payment
 from emu.checks.signatures import Signature
 from emu.cpus import Cpu
-from emu.devices import Device
+from emu.devices.device import Device
 from emu.hypervisor.domain import DOMID_IO, Domain
 from emu.hypervisor.fixes import Fix
 from emu.hypervisor.ops import ENOMEM, OK, MapFlags, iommu_dont_flush_iotlb
 from emu.hypervisor.physmap import Form, Physmap
-from emu.hypervisor.v1.iommu import iommu_map
-from emu.hypervisor.vtd import addr_to_dma_page_maddr, iommu_flush_cache_entry, write_pte
+from emu.hypervisor.revisions.v1.iommu import iommu_map
+from emu.hypervisor.vtd.driver import addr_to_dma_page_maddr, iommu_flush_cache_entry, write_pte
 from emu.iommus.vtd.formats import encode_leaf
-from emu.machine import Machine
-from emu.runs import Verdict
-from emu.scenario import CLEAN, LATE, STALE_FAULT, Expect, Expectation, Scenario, scenario
+from emu.machine.machine import Machine
+from emu.running.run import Verdict
+from emu.scenarios.expectation import CLEAN, LATE, STALE_FAULT, Expect, Expectation
+from emu.scenarios.scenario import Scenario, scenario
 from emu.units import Dfn, Mfn, frame_address, offset
 from tests.checks.exhausted import explored
 

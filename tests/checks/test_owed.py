@@ -10,7 +10,8 @@ from emu.cpus import Cpu
 from emu.errors import ModelError
 from emu.hypervisor.domain import Domain
 from emu.hypervisor.ops import iommu_dont_flush_iotlb
-from emu.machine import Description, Machine
+from emu.machine.description import Description
+from emu.machine.machine import Machine
 from emu.reports.findings import data, sentence
 from emu.units import Dfn, Mfn, offset
 

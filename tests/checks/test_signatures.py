@@ -12,7 +12,7 @@ from emu.engine import Deadlock, Trace, Waiter
 from emu.engine.hosts import direct
 from emu.engine.strategies.random import RandomStrategy
 from emu.hypervisor.records import HookFailure
-from emu.library import find
+from emu.scenarios.library import find
 from emu.units import Dfn
 
 Found = list[tuple[Finding, Trace]]

@@ -8,12 +8,13 @@ import pytest
 from emu.checks.findings import FindingKind
 from emu.checks.signatures import Signature
 from emu.cpus import Cpu
-from emu.devices import Device
-from emu.explorations import Cause
+from emu.devices.device import Device
 from emu.hypervisor.domain import Domain
 from emu.hypervisor.ops import OK, FlushType, iommu_dont_flush_iotlb
-from emu.machine import Machine
-from emu.scenario import CLEAN, Build, scenario
+from emu.machine.machine import Machine
+from emu.running.exploration import Cause
+from emu.scenarios.expectation import CLEAN
+from emu.scenarios.scenario import Build, scenario
 from emu.units import Dfn
 from tests.checks.exhausted import explored
 

@@ -14,9 +14,10 @@ from emu.hypervisor.domain import Domain
 from emu.hypervisor.faults import Fault
 from emu.hypervisor.fixes import Fix
 from emu.hypervisor.ops import ENOMEM, ETIMEDOUT, OK, READ_WRITE, MapFlags, iommu_dont_flush_iotlb
-from emu.hypervisor.revisions import BUNDLED, Revision, load_revision
-from emu.hypervisor.v1.iommu import iommu_map, iommu_unmap
-from emu.machine import Description, Machine
+from emu.hypervisor.revisions.loader import BUNDLED, Revision, load_revision
+from emu.hypervisor.revisions.v1.iommu import iommu_map, iommu_unmap
+from emu.machine.description import Description
+from emu.machine.machine import Machine
 from emu.units import Dfn, Mfn, offset
 
 Body = Callable[[Machine, Cpu, Domain], Awaitable[int]]

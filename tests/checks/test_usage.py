@@ -7,14 +7,15 @@ import pytest
 
 from emu.checks.findings import Finding, FindingKind
 from emu.cpus import Cpu
-from emu.devices import Commit, Device
+from emu.devices.device import Commit, Device
 from emu.engine import Agent, Choose
 from emu.engine.hosts import direct
 from emu.iommus.iotlb import Fill
 from emu.iommus.requests import Request
 from emu.iommus.vtd.invalidation import Remove
 from emu.iommus.vtd.unit import VtdUnit
-from emu.machine import Description, Machine
+from emu.machine.description import Description
+from emu.machine.machine import Machine
 from emu.units import Dfn, Mfn
 
 Execute = Callable[..., list[Finding]]

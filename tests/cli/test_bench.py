@@ -6,8 +6,7 @@ from collections.abc import Callable
 import attrs
 import pytest
 
-from emu import library
-from emu.measures import details, steps, timing
+from emu.bench import details, library, steps, timing
 
 Emu = Callable[..., tuple[int, str, str]]
 

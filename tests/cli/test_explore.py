@@ -25,10 +25,7 @@ Emu = Callable[..., tuple[int, str, str]]
 HEAD = """
 import signal
 import trio
-from emu.hypervisor.domain import Domain
-from emu.machine import Machine
-from emu.scenario import CLEAN, DEADLOCK, STALE, STALE_FAULT, scenario
-from emu.units import Dfn
+from emu import CLEAN, DEADLOCK, STALE, STALE_FAULT, Dfn, Domain, Machine, scenario
 
 executions = 0
 
@@ -288,7 +285,7 @@ def test_a_limit_after_what_contradicts_the_scenario_leaves_that_verdict(emu: Em
 
 
 def test_a_limit_on_seconds_sees_the_present_execution_to_its_end(emu: Emu, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("emu.explorations.time", SimpleNamespace(monotonic=itertools.count().__next__))
+    monkeypatch.setattr("emu.running.exploration.time", SimpleNamespace(monotonic=itertools.count().__next__))
     status, out, _ = emu("explore", "two_wait_for_mapping_lock", "--time", "2.5")
     assert status == 3
     assert "not exhausted: ended by --time 2.5 after 3 executions" in words(out)
@@ -316,7 +313,7 @@ def test_a_limit_that_some_executions_reach_leaves_the_report_of_those_before(em
 def test_random_executions_name_the_limit_that_ended_them(
     emu: Emu, monkeypatch: pytest.MonkeyPatch, arguments: list[str], limit: str
 ) -> None:
-    monkeypatch.setattr("emu.explorations.time", SimpleNamespace(monotonic=itertools.count().__next__))
+    monkeypatch.setattr("emu.running.exploration.time", SimpleNamespace(monotonic=itertools.count().__next__))
     path = store_and_load(loaded="while loaded and number > 5: loaded = await cpu.load64(0)")
     status, out, _ = emu("explore", path, "--strategy", "random", *arguments)
     assert status == 3
@@ -469,10 +466,10 @@ def test_what_ran_alone_is_refused(emu: Emu) -> None:
 @pytest.mark.parametrize(
     ("mistake", "complaint"),
     [
-        ("if not loaded: raise KeyError('x')", "cpu1, at mine.py:28, raised KeyError: 'x'"),
-        ("if loaded: raise KeyError('x')", "cpu1, at mine.py:28, raised KeyError: 'x'"),
-        ("if not loaded: await trio.sleep(0)", "cpu1, at mine.py:28, awaited something that is not an operation"),
-        ("if loaded: await cpu.load64(3)", "align it and keep it below 2^52 (cpu1, at mine.py:28)"),
+        ("if not loaded: raise KeyError('x')", "cpu1, at mine.py:25, raised KeyError: 'x'"),
+        ("if loaded: raise KeyError('x')", "cpu1, at mine.py:25, raised KeyError: 'x'"),
+        ("if not loaded: await trio.sleep(0)", "cpu1, at mine.py:25, awaited something that is not an operation"),
+        ("if loaded: await cpu.load64(3)", "align it and keep it below 2^52 (cpu1, at mine.py:25)"),
     ],
 )
 def test_a_mistake_that_some_interleavings_make_is_named_with_a_schedule_that_leads_there(
@@ -492,7 +489,7 @@ def test_a_loop_without_an_operation_is_ended(emu: Emu, monkeypatch: pytest.Monk
     monkeypatch.setattr(watchdog, "SECONDS", 0.2)
     status, out, err = emu("explore", store_and_load(loaded="while loaded: pass"))
     assert (status, out) == (2, "")
-    assert "cpu1, at mine.py:28, runs on and on without awaiting an operation: await one in each round" in err
+    assert "cpu1, at mine.py:25, runs on and on without awaiting an operation: await one in each round" in err
     assert "; again: emu replay mine-" in err
 
 
@@ -508,7 +505,7 @@ def test_a_nursery_is_refused_in_a_sentence(emu: Emu, host: str) -> None:
 def test_a_mistake_before_the_first_step_is_named(emu: Emu) -> None:
     path = store_and_load()
     Path(path).write_text(Path(path).read_text().replace("loaded = await cpu.load64(0)", "raise KeyError('x')"))
-    assert emu("explore", path) == (2, "", "emu: cpu1, at mine.py:27, raised KeyError: 'x'\n")
+    assert emu("explore", path) == (2, "", "emu: cpu1, at mine.py:24, raised KeyError: 'x'\n")
 
 
 @pytest.mark.parametrize("strategy", ["optimal", "depth-first", "random"])

@@ -11,14 +11,14 @@ Emu = Callable[..., tuple[int, str, str]]
 
 REVISION = {
     "iommu.py": (
-        "from emu.hypervisor.v1.iommu import iommu_iotlb_flush, iommu_iotlb_flush_all, iommu_map\n"
+        "from emu.hypervisor.revisions.v1.iommu import iommu_iotlb_flush, iommu_iotlb_flush_all, iommu_map\n"
         "from emu.units import offset, page_count\n\n\n"
         "async def iommu_unmap(cpu, domain, dfn, page_order):\n"
         "    for i in range(page_count(page_order)):\n"
         "        await domain.ops.unmap_page(cpu, domain, offset(dfn, i))\n"
         "    return 0\n"
     ),
-    "vtd.py": "from emu.hypervisor.v1.vtd import IntelIommuOps\n",
+    "vtd.py": "from emu.hypervisor.revisions.v1.vtd import IntelIommuOps\n",
 }
 
 
@@ -80,7 +80,7 @@ def test_a_revision_of_the_users_own_is_loaded_only_where_it_is_named(emu: Emu) 
 def test_a_scenario_of_the_users_own_is_loaded_only_where_it_is_named(emu: Emu) -> None:
     path = Path("mine.py")
     path.write_text(
-        "from emu.scenario import DEADLOCK, scenario\n"
+        "from emu import DEADLOCK, scenario\n"
         "@scenario(expect=DEADLOCK)\n"
         "def mine(m):\n"
         "    '''Wait for what never comes.'''\n"

@@ -25,9 +25,9 @@ def test_the_race_is_shown_with_its_log_its_explanation_and_the_command_that_rep
         "stale translation (observed): when cpu1's map of domain 1 dfn 0x1000 returned at step",
         "vtd0 could still translate it to mfn 0x180002, and did for device 00:1f.0 at step",
         "cpu0 had replaced that entry at step",
-        "(emu/hypervisor/v1/vtd.py:",
+        "(emu/hypervisor/revisions/v1/vtd.py:",
         "the flush came late: cpu0 submitted it at step",
-        "(emu/hypervisor/v1/iommu.py:",
+        "(emu/hypervisor/revisions/v1/iommu.py:",
         "the window was",
         "remap_before_flush declares stale, observed: shown by execution",
         "again: emu run remap_before_flush -p dma=8 --seed",
@@ -83,7 +83,7 @@ def test_the_log_file_holds_one_json_line_an_event_with_the_finding_as_a_warning
     assert (warning["domain"], warning["dfn"], warning["iommu"], warning["agent"]) == (1, 0x1000, "vtd0", "cpu1")
     cleared = next(line for line in lines if line["event"] == "pte.clear")
     assert (cleared["cpu"], cleared["domain"], cleared["dfn"]) == (0, 1, 0x1000)
-    assert cleared["source"].startswith("emu/hypervisor/v1/vtd.py:")
+    assert cleared["source"].startswith("emu/hypervisor/revisions/v1/vtd.py:")
 
 
 def test_one_execution_that_does_not_show_the_finding_contradicts_nothing(emu: Emu) -> None:
@@ -107,8 +107,7 @@ def test_a_limit_that_is_reached_is_named_and_ends_without_a_verdict(emu: Emu) -
 def test_a_finding_that_is_not_declared_contradicts_the_scenario(emu: Emu, tmp_path: Path) -> None:
     path = tmp_path / "mistaken.py"
     path.write_text(
-        "from emu.machine import Machine\n"
-        "from emu.scenario import CLEAN, scenario\n"
+        "from emu import CLEAN, Machine, scenario\n"
         "@scenario(expect=CLEAN)\n"
         "def mistaken(m: Machine) -> None:\n"
         "    '''Wait for what never comes.'''\n"
@@ -187,8 +186,7 @@ def test_the_repeated_execution_writes_the_same_log(emu: Emu, tmp_path: Path) ->
 
 
 BROKEN = '''
-from emu.machine import Machine
-from emu.scenario import CLEAN, scenario
+from emu import CLEAN, Machine, scenario
 import trio
 
 @scenario(expect=CLEAN, sequential=True)
@@ -206,16 +204,16 @@ def broken(m: Machine) -> None:
 @pytest.mark.parametrize(
     ("mistake", "complaint"),
     [
-        ("raise KeyError('x')", "cpu0, at broken.py:14, raised KeyError: 'x'"),
-        ("raise SystemExit(3)", "cpu0, at broken.py:14, raised SystemExit: 3"),
+        ("raise KeyError('x')", "cpu0, at broken.py:13, raised KeyError: 'x'"),
+        ("raise SystemExit(3)", "cpu0, at broken.py:13, raised SystemExit: 3"),
         ("await m.hypervisor.map(cpu, domain, -1, 0)", "dfn -0x1 of order 0 lies outside"),
         (
             "await cpu.load64(3)",
-            "align it and keep it below 2^52 (cpu0, at broken.py:14)",
+            "align it and keep it below 2^52 (cpu0, at broken.py:13)",
         ),
         (
             "await trio.sleep(1)",
-            "cpu0, at broken.py:14, awaited something that is not an operation",
+            "cpu0, at broken.py:13, awaited something that is not an operation",
         ),
     ],
 )

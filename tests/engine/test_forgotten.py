@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 
 from emu.cpus import Cpu
-from emu.devices import Device
-from emu.explorations import ScenarioExploration
+from emu.devices.device import Device
 from emu.hypervisor.ops import iommu_dont_flush_iotlb
-from emu.machine import Machine
-from emu.runs import Run, Verdict
-from emu.scenario import CLEAN, DEADLOCK, BoundScenario, scenario
+from emu.machine.machine import Machine
+from emu.running.exploration import ScenarioExploration
+from emu.running.run import Run, Verdict
+from emu.scenarios.expectation import CLEAN, DEADLOCK
+from emu.scenarios.scenario import BoundScenario, scenario
 from emu.units import Dfn
 
 G = Dfn(0x1000)

@@ -7,12 +7,13 @@ import pytest
 
 from emu.checks.findings import Evidence, Finding, FindingKind, Stale
 from emu.cpus import Cpu
-from emu.devices import Device
+from emu.devices.device import Device
 from emu.engine import Event
-from emu.hypervisor.revisions import BUNDLED, load_revision
-from emu.hypervisor.vtd import VtdIommu
+from emu.hypervisor.revisions.loader import BUNDLED, load_revision
+from emu.hypervisor.vtd.driver import VtdIommu
 from emu.iommus.vtd.unit import VtdSettings
-from emu.machine import Description, Machine
+from emu.machine.description import Description
+from emu.machine.machine import Machine
 from emu.memory import LINE_BYTES
 from emu.units import Dfn
 
@@ -163,7 +164,7 @@ async def drain_nothing(cpu: Cpu, iommu: VtdIommu) -> None:
 def test_without_that_drain_a_mapped_page_may_still_fault(
     execute: Execute, revision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("emu.hypervisor.vtd.iommu_flush_write_buffer", drain_nothing)
+    monkeypatch.setattr("emu.hypervisor.vtd.driver.iommu_flush_write_buffer", drain_nothing)
     (finding,), read = map_then_read(execute, machine_with(revision, VtdSettings(write_buffer=True)))
     assert read is None
     assert isinstance(finding, Stale)

@@ -8,7 +8,8 @@ from emu.checks.findings import Finding
 from emu.cpus import Cpu
 from emu.errors import ScenarioError
 from emu.hypervisor.ops import iommu_dont_flush_iotlb
-from emu.machine import Description, Machine
+from emu.machine.description import Description
+from emu.machine.machine import Machine
 from emu.units import Dfn, Mfn
 
 Execute = Callable[[Machine], list[Finding]]

@@ -14,16 +14,18 @@ from emu.engine.strategies import Search
 from emu.engine.strategies.depth_first import DepthFirst
 from emu.engine.strategies.optimal import Optimal
 from emu.engine.strategies.round_robin import RoundRobinStrategy
-from emu.explorations import ScenarioExploration
 from emu.hypervisor.faults import Fault
 from emu.hypervisor.ops import EFAULT, ENOMEM, ETIMEDOUT, OK
-from emu.hypervisor.revisions import load_revision
-from emu.hypervisor.vtd import invalidate_sync
+from emu.hypervisor.revisions.loader import load_revision
+from emu.hypervisor.vtd.driver import invalidate_sync
 from emu.iommus.vtd.unit import VtdSettings
-from emu.library import find
-from emu.machine import Description, Machine
+from emu.machine.description import Description
+from emu.machine.machine import Machine
 from emu.memory import Store
-from emu.scenario import STALE, scenario
+from emu.running.exploration import ScenarioExploration
+from emu.scenarios.expectation import STALE
+from emu.scenarios.library import find
+from emu.scenarios.scenario import scenario
 from emu.units import Dfn, Mfn, offset
 
 Execute = Callable[..., list[Finding]]

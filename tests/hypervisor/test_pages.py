@@ -10,13 +10,14 @@ from emu.cpus import Cpu
 from emu.engine.hosts import direct
 from emu.engine.strategies.round_robin import RoundRobinStrategy
 from emu.errors import ModelError
-from emu.explorations import ScenarioExploration
 from emu.hypervisor.domain import Domain
 from emu.hypervisor.ops import iommu_dont_flush_iotlb
 from emu.hypervisor.pages import Page
-from emu.library import find
-from emu.machine import Description, Machine
+from emu.machine.description import Description
+from emu.machine.machine import Machine
 from emu.reports.findings import sentence
+from emu.running.exploration import ScenarioExploration
+from emu.scenarios.library import find
 from emu.units import Dfn, Mfn
 
 G = Dfn(0x1000)

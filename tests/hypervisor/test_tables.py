@@ -6,23 +6,25 @@ import pytest
 
 from emu.checks.findings import Finding, FindingKind, FreedTable, Stale
 from emu.cpus import Cpu
-from emu.devices import Device
+from emu.devices.device import Device
 from emu.engine import Access, Event, Execution, Exploration, Kind, Strategy
 from emu.engine.hosts import direct
 from emu.engine.strategies.optimal import Optimal
-from emu.explorations import ScenarioExploration
 from emu.hypervisor.fixes import Fix
 from emu.hypervisor.ops import OK
 from emu.hypervisor.pages import AllocatePage
 from emu.hypervisor.tables import free_pgt_list
-from emu.hypervisor.vtd import StoreEntry
-from emu.iommus.translation import LEVEL_BITS, entry_address
+from emu.hypervisor.vtd.driver import StoreEntry
+from emu.iommus.formats import LEVEL_BITS, entry_address
 from emu.iommus.vtd.formats import decode_pte, encode_leaf, encode_table
 from emu.iommus.vtd.unit import VtdSettings
-from emu.machine import Description, Machine
+from emu.machine.description import Description
+from emu.machine.machine import Machine
 from emu.memory import LINE_BYTES, WORDS, WORDS_OF_FRAME, word_number
 from emu.reports.findings import sentence
-from emu.scenario import CLEAN, Build, scenario
+from emu.running.exploration import ScenarioExploration
+from emu.scenarios.expectation import CLEAN
+from emu.scenarios.scenario import Build, scenario
 from emu.units import PAGE_SIZE, WORD_BYTES, Dfn, Maddr, Mfn, address_frame, frame_address, offset
 
 Execute = Callable[..., list[Finding]]

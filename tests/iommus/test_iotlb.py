@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from emu.iommus.formats import Translation
 from emu.iommus.iotlb import Iotlb, IotlbEntry
-from emu.iommus.translation import Translation
 from emu.units import Dfn, Mfn
 
 NETWORK, DISK = 0xF8, 0x10

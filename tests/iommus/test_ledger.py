@@ -7,8 +7,8 @@ import pytest
 
 from emu.engine import Kind, Space
 from emu.engine.execution import ReadRecorder
+from emu.iommus.formats import FAULT
 from emu.iommus.ledger import Ledger, Tables
-from emu.iommus.translation import FAULT
 from emu.iommus.vtd.formats import READ, WRITE, decode_pte, encode_leaf, encode_table
 from emu.memory import WORDS, Memory, Version, word_number
 from emu.units import Dfn, Maddr

@@ -18,8 +18,8 @@ import attrs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from emu.iommus.formats import FAULT, Translation
 from emu.iommus.ledger import Ledger, PathEntry, Tables
-from emu.iommus.translation import FAULT, Translation
 from emu.iommus.vtd.formats import WRITE, decode_pte, encode_leaf, encode_table
 from emu.memory import WORDS, Memory, word_number
 from emu.units import Dfn, Maddr

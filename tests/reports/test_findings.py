@@ -13,8 +13,9 @@ from emu.engine.strategies.round_robin import RoundRobinStrategy
 from emu.hypervisor.domain import Domain
 from emu.hypervisor.ops import ENOMEM
 from emu.hypervisor.records import HookFailure
-from emu.hypervisor.revisions import load_revision
-from emu.machine import Description, Machine
+from emu.hypervisor.revisions.loader import load_revision
+from emu.machine.description import Description
+from emu.machine.machine import Machine
 from emu.reports.findings import data, sentence
 from emu.units import Dfn
 

@@ -4,9 +4,9 @@ import pytest
 
 from emu.engine.hosts import direct
 from emu.engine.strategies.random import RandomStrategy
-from emu.library import bundled, find
 from emu.reports.log import records
 from emu.reports.vocabulary import EVENTS, HEXADECIMAL, KEYS
+from emu.scenarios.library import bundled, find
 
 
 @pytest.mark.parametrize("name", sorted(bundled()))

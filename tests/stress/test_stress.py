@@ -7,15 +7,16 @@ import pytest
 
 from emu.checks.findings import FindingKind
 from emu.cpus import Cpu
-from emu.devices import Device
+from emu.devices.device import Device
 from emu.engine import Limits
 from emu.engine.hosts import direct, free
 from emu.engine.strategies.random import RandomStrategy
 from emu.hypervisor.domain import Domain, OuterLock
 from emu.hypervisor.ops import READ_WRITE, MapFlags
-from emu.hypervisor.revisions import load_revision
+from emu.hypervisor.revisions.loader import load_revision
 from emu.iommus.vtd.unit import VtdSettings
-from emu.machine import Description, Machine
+from emu.machine.description import Description
+from emu.machine.machine import Machine
 from emu.units import Dfn, Mfn
 
 CPUS, CALLS, ACCESSES, PAGES = 8, 12, 40, 8

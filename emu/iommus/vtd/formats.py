@@ -9,7 +9,7 @@ from functools import lru_cache
 import attrs
 
 from emu.errors import ScenarioError
-from emu.iommus.translation import Entry, level_order
+from emu.iommus.formats import Entry, level_order
 from emu.units import Dfn, Maddr
 
 READ = 1 << 0

@@ -12,17 +12,11 @@ import attrs
 
 from emu.engine import Access, Kind, Operation, Wait
 from emu.engine.at_once import Together
+from emu.iommus.formats import level_order
 from emu.iommus.iotlb import DFN_MAX, IotlbEntry
 from emu.iommus.requests import Removal, Request
-from emu.iommus.translation import level_order
 from emu.iommus.vtd.contexts import sources_covered
-from emu.iommus.vtd.formats import (
-    ContextInvalidation,
-    Descriptor,
-    Granularity,
-    IotlbInvalidation,
-    WaitDescriptor,
-)
+from emu.iommus.vtd.formats import ContextInvalidation, Descriptor, Granularity, IotlbInvalidation, WaitDescriptor
 from emu.iommus.vtd.queue import Fetch
 from emu.memory import TABLE_WORDS, WORDS, Memory, Store
 from emu.units import Dfn

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from emu.engine import Access, Kind, Operation
+from emu.iommus.formats import FAULT, LEVEL_BITS, Translation, entry_address, translated_frame
 from emu.iommus.iotlb import IotlbEntry
 from emu.iommus.requests import CONTEXT_LEVEL, Request, TableRead
-from emu.iommus.translation import FAULT, LEVEL_BITS, Translation, entry_address, translated_frame
 from emu.iommus.vtd.contexts import context_entry_address, root_entry_address
 from emu.iommus.vtd.formats import ContextEntry, decode_context_entry, decode_pte, decode_root_entry
 from emu.memory import WORDS, Memory, word_number

@@ -8,23 +8,19 @@ import pytest
 
 from emu.checks.findings import Finding, FindingKind, Late
 from emu.cpus import Cpu
-from emu.devices import Commit, Device, Refuse
+from emu.devices.device import Commit, Device, Refuse
 from emu.engine import Agent, Choose, Event, Strategy, Wait
 from emu.engine.hosts import direct
-from emu.explorations import ScenarioExploration
 from emu.hypervisor.ops import READ_WRITE, MapFlags, iommu_dont_flush_iotlb
-from emu.hypervisor.revisions import load_revision
-from emu.hypervisor.vtd import qinval_update
-from emu.iommus.vtd.formats import (
-    ContextInvalidation,
-    Descriptor,
-    Granularity,
-    IotlbInvalidation,
-    WaitDescriptor,
-)
+from emu.hypervisor.revisions.loader import load_revision
+from emu.hypervisor.vtd.driver import qinval_update
+from emu.iommus.vtd.formats import ContextInvalidation, Descriptor, Granularity, IotlbInvalidation, WaitDescriptor
 from emu.iommus.vtd.unit import VtdSettings
-from emu.machine import Description, Machine
-from emu.scenario import CLEAN, LATE, scenario
+from emu.machine.description import Description
+from emu.machine.machine import Machine
+from emu.running.exploration import ScenarioExploration
+from emu.scenarios.expectation import CLEAN, LATE
+from emu.scenarios.scenario import scenario
 from emu.units import Dfn, Mfn, offset
 
 Execute = Callable[..., list[Finding]]
@@ -434,7 +430,7 @@ def test_an_access_that_no_descriptor_asked_to_drain_is_late_too(
     monkeypatch: pytest.MonkeyPatch, is_write: bool
 ) -> None:
     undrained = partial(IotlbInvalidation, drain_reads=False, drain_writes=False)
-    monkeypatch.setattr("emu.hypervisor.vtd.IotlbInvalidation", undrained)
+    monkeypatch.setattr("emu.hypervisor.vtd.driver.IotlbInvalidation", undrained)
     machine = machine_with(VtdSettings())
     accesses(machine, is_write=is_write)
     unmaps(machine)

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emu.errors import ScenarioError
-from emu.iommus.translation import Entry
+from emu.iommus.formats import Entry
 from emu.iommus.vtd.formats import (
     ContextEntry,
     ContextInvalidation,

@@ -7,7 +7,7 @@ import pytest
 from emu.checks.findings import Finding, Stuck
 from emu.cpus import Cpu
 from emu.engine import Wait
-from emu.hypervisor.vtd import qinval_update
+from emu.hypervisor.vtd.driver import qinval_update
 from emu.iommus.vtd.formats import (
     ContextInvalidation,
     Descriptor,
@@ -18,7 +18,8 @@ from emu.iommus.vtd.formats import (
 )
 from emu.iommus.vtd.queue import WriteTail
 from emu.iommus.vtd.unit import VtdSettings
-from emu.machine import Description, Machine
+from emu.machine.description import Description
+from emu.machine.machine import Machine
 from emu.units import Dfn, Maddr, offset
 
 Execute = Callable[..., list[Finding]]

@@ -13,7 +13,7 @@ from emu.engine.strategies.optimal import Optimal
 from emu.engine.strategies.random import RandomStrategy
 from emu.engine.strategies.round_robin import RoundRobinStrategy
 from emu.errors import ScenarioError
-from emu.hypervisor.vtd import qinval_update
+from emu.hypervisor.vtd.driver import qinval_update
 from emu.iommus.vtd.formats import (
     Descriptor,
     Granularity,
@@ -24,8 +24,9 @@ from emu.iommus.vtd.formats import (
 )
 from emu.iommus.vtd.queue import ENTRIES, InvalidationQueue, WriteTail
 from emu.iommus.vtd.unit import VtdSettings
-from emu.library import find
-from emu.machine import Description, Machine
+from emu.machine.description import Description
+from emu.machine.machine import Machine
+from emu.scenarios.library import find
 from emu.units import Dfn, Maddr
 
 Told = tuple[object, object]

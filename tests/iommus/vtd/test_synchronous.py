@@ -8,11 +8,11 @@ import pytest
 
 from emu.checks.findings import Finding, FindingKind
 from emu.cpus import Cpu
-from emu.devices import Commit, Device, Refuse
+from emu.devices.device import Commit, Device, Refuse
 from emu.engine import Agent, Choose, Event
 from emu.engine.hosts import direct
 from emu.hypervisor.ops import READ_WRITE, MapFlags
-from emu.hypervisor.vtd import qinval_update
+from emu.hypervisor.vtd.driver import qinval_update
 from emu.iommus.iotlb import Lookup
 from emu.iommus.vtd.formats import (
     ContextInvalidation,
@@ -24,7 +24,8 @@ from emu.iommus.vtd.formats import (
 )
 from emu.iommus.vtd.queue import WriteTail
 from emu.iommus.vtd.unit import VtdSettings
-from emu.machine import Description, Machine
+from emu.machine.description import Description
+from emu.machine.machine import Machine
 from emu.units import Dfn, Mfn
 
 Execute = Callable[..., list[Finding]]

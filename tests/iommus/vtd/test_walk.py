@@ -7,22 +7,16 @@ import pytest
 
 from emu.checks.findings import Finding
 from emu.cpus import Cpu
-from emu.devices import Device
+from emu.devices.device import Device
 from emu.engine import Agent, Choose, Operation, Wait
 from emu.engine.hosts import direct
-from emu.hypervisor.vtd import qinval_update
+from emu.hypervisor.vtd.driver import qinval_update
+from emu.iommus.formats import entry_address
 from emu.iommus.iotlb import Fill
-from emu.iommus.translation import entry_address
-from emu.iommus.vtd.formats import (
-    Granularity,
-    IotlbInvalidation,
-    WaitDescriptor,
-    decode_pte,
-    encode_leaf,
-    encode_table,
-)
+from emu.iommus.vtd.formats import Granularity, IotlbInvalidation, WaitDescriptor, decode_pte, encode_leaf, encode_table
 from emu.iommus.vtd.walk import ReadTable
-from emu.machine import Description, Machine
+from emu.machine.description import Description
+from emu.machine.machine import Machine
 from emu.units import Dfn, Maddr, frame_address, offset
 
 G = Dfn(0x200)

@@ -1,0 +1,178 @@
+"""Windows: how long a replaced entry could still be used, and what flushes cost besides.
+
+A window opens with the store that replaces an entry, deferred or not, at every unit and tag under which the domain's
+tables translate at that time. It closes when an invalidation has completed there that covers the page and began when
+walkers could see the store.
+"""
+
+from collections.abc import Iterator, Mapping
+from math import inf
+
+import attrs
+
+from emu.analysis.cycles import CYCLES, Clock
+from emu.checks.promises import translators
+from emu.engine import Event
+from emu.iommus.formats import level_base, level_order
+from emu.iommus.ledger import Tables
+from emu.iommus.vtd.formats import decode_pte
+from emu.machine.machine import Machine
+from emu.units import Dfn, Maddr, address_frame
+
+CHANGES = {"pte.write", "pte.clear"}
+ACCESSES = {"dma.read", "dma.write"}
+
+
+@attrs.frozen
+class Window:
+    """The time in which a replaced entry could still be used at one unit, under one tag.
+
+    Attributes:
+        table_level: of the entry; 1 for a leaf.
+        opened: the step of the store that replaced it.
+        closed: the step at which the invalidation completed; the last step if none did.
+        still_open: none did.
+        deferred: the call that replaced it has put its flush off.
+        cycles: from opened to closed.
+        uses: accesses that devices made through it meanwhile; counted for leaves.
+    """
+
+    domain: int
+    dfn: int
+    table_level: int
+    iommu: str
+    tag: int
+    opened: int
+    closed: int
+    still_open: bool
+    deferred: bool
+    cycles: int
+    uses: int
+
+    @property
+    def steps(self) -> int:
+        """Its length."""
+        return self.closed - self.opened
+
+
+@attrs.frozen
+class Statistics:
+    """What the flushes of an execution left open, and what they cost.
+
+    Attributes:
+        windows: in the order in which they opened.
+        over_flushed: entries that invalidations dropped although nothing in them had been replaced before.
+        lock_held: steps for which mapping_locks were held, all together.
+        lock_cycles: the same in cycles.
+    """
+
+    windows: list[Window]
+    over_flushed: int
+    lock_held: int
+    lock_cycles: int
+
+
+@attrs.define
+class Change:
+    """A store that replaced an entry."""
+
+    event: Event
+    domain: int
+    dfn: Dfn
+    level: int
+    visible: float
+    deferred: bool = False
+
+    @property
+    def last(self) -> Dfn:
+        """The last dfn for which the entry stood."""
+        return Dfn(level_base(self.dfn, self.level) + (1 << level_order(self.level)) - 1)
+
+    def is_reached_by(self, tables: Tables) -> bool:
+        """Whether a walk of the tables could find what was replaced, or have left it in a cache."""
+        return tables.since < self.visible and self.event.step < tables.until
+
+
+def statistics(machine: Machine, cycles: Mapping[str, int] = CYCLES) -> Statistics:
+    """Return the windows of an execution that has ended, and what its flushes cost."""
+    clock, events = Clock.of(machine.trace, cycles), list(machine.trace.events())
+    held = [event for event in events if event.name == "lock.release" and "mapping_lock" in event.fields["lock"]]
+    return Statistics(
+        list(windows(machine, events, clock)),
+        sum(event.fields["over_flushed"] for event in events if event.name == "iotlb.invalidate"),
+        sum(event.fields["held"] for event in held),
+        sum(clock.ended[event.step] - clock.ended[event.step - event.fields["held"]] for event in held),
+    )
+
+
+def windows(machine: Machine, events: list[Event], clock: Clock) -> Iterator[Window]:
+    """Yield the windows of an execution, in the order in which they opened."""
+    tables = {number: translators(machine.units, domain) for number, domain in machine.domains.items()}
+    completions = [event for event in events if event.name == "invalidate.complete"]
+    accesses = [event for event in events if event.name in ACCESSES]
+    for change in changes(machine, events):
+        in_reach = [(unit.name, one.tag) for unit, one in tables[change.domain] if change.is_reached_by(one)]
+        for iommu, tag in dict.fromkeys(in_reach):
+            closing = next((one for one in completions if closes(one, change, iommu, tag)), None)
+            opened, closed = change.event.step, machine.trace.step if closing is None else closing.step
+            yield Window(
+                change.domain,
+                change.dfn,
+                change.level,
+                iommu,
+                tag,
+                opened,
+                closed,
+                closing is None,
+                change.deferred,
+                (clock.last if closing is None else clock.ended[closed]) - clock.ended[opened],
+                sum(uses(access, change, iommu, tag) for access in accesses if opened < access.step <= closed),
+            )
+
+
+def changes(machine: Machine, events: list[Event]) -> list[Change]:
+    """Return the stores that replaced an entry which was present."""
+    found: list[Change] = []
+    calls: dict[str, list[Change]] = {}
+    for event in events:
+        if event.name == "call.enter":
+            calls[event.agent.name] = []
+        elif event.name == "call.return":
+            for change in calls.pop(event.agent.name, ()):
+                change.deferred = event.fields.get("deferred", False)
+        elif event.name in CHANGES:
+            level, old = event.fields["table_level"], decode_pte(event.fields["old"], event.fields["table_level"])
+            new = decode_pte(event.fields["value"], level)
+            if old is None or (new is not None and not new.is_leaf and new.address == old.address):
+                continue
+            history = machine.memory.history(event.fields["address"])
+            visible = next((version.visible for version in history if version.stored == event.step), inf)
+            change = Change(event, event.fields["domain"], event.fields["dfn"], level, visible)
+            found.append(change)
+            calls.setdefault(event.agent.name, []).append(change)
+    return found
+
+
+def closes(completion: Event, change: Change, iommu: str, tag: int) -> bool:
+    """Whether an invalidation that has completed closes a window."""
+    if completion.fields["began"] < change.visible:
+        return False
+    first = change.dfn if change.level == 1 else level_base(change.dfn, change.level)
+    return covers(completion, iommu, tag, first, change.last)
+
+
+def covers(completion: Event, iommu: str, tag: int | None, first: int, last: int) -> bool:
+    """Whether an `invalidate.complete` event is about one of the pages first..last of a tag at a unit."""
+    keys = completion.fields
+    if keys["iommu"] != iommu or keys["tag"] not in {"all", tag}:
+        return False
+    return "dfn" not in keys or (keys["dfn"] <= last and first < keys["dfn"] + (1 << keys["page_order"]))
+
+
+def uses(access: Event, change: Change, iommu: str, tag: int) -> bool:
+    """Whether an access went through a leaf that was replaced."""
+    leaf = decode_pte(change.event.fields["old"], 1)
+    if change.level != 1 or leaf is None:
+        return False
+    through = {"iommu": iommu, "tag": tag, "dfn": change.dfn, "mfn": address_frame(Maddr(leaf.address))}
+    return through.items() <= access.fields.items()

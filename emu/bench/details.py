@@ -1,0 +1,101 @@
+"""How many traces the reference race R1 has, detail by detail."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import attrs
+
+from emu.engine import Access, Exploration
+from emu.engine.dependence import Footprints
+from emu.engine.hosts import direct
+from emu.engine.sections import Sections
+from emu.engine.strategies.optimal import Optimal
+from emu.scenarios.library import find
+
+SCENARIO = "remap_before_flush"
+SMALLEST = {"levels": "3", "synchronous": "true", "walk_at_once": "true"}
+EXECUTIONS_MAX = 5_000
+
+View = Callable[[Access], Access]
+
+
+@attrs.frozen
+class Detail:
+    """Something that a model may have or leave out.
+
+    Attributes:
+        parameters: of the scenario, besides the smallest.
+        view: how accesses are seen, where objects are coarser.
+        is_stepwise: sections under a lock are taken step by step.
+    """
+
+    name: str
+    parameters: Mapping[str, str] = attrs.field(factory=dict)
+    view: View | None = None
+    is_stepwise: bool = False
+
+
+@attrs.frozen
+class DetailMeasure:
+    """What a detail makes of the number of traces.
+
+    Attributes:
+        traces: how many there are, or were executed before it was given up.
+    """
+
+    name: str
+    traces: int
+    steps: int
+    is_exhausted: bool
+
+
+def one_object_a_space(access: Access) -> Access:
+    """See all objects of a space as one: all of memory, all of an IOTLB, all of a ledger."""
+    return access._replace(first=0, last=0)
+
+
+def one_object(access: Access) -> Access:
+    """See everything as one object: every interleaving is a trace, but for what touches nothing."""
+    return Access.to(("everything",), 0, access.kind)
+
+
+DEVICE = {"dma": "1"}
+STEPWISE_WALK = {**DEVICE, "walk_at_once": "false"}
+ASYNCHRONOUS = {"synchronous": "false"}
+
+DETAILS = (
+    Detail("3 levels, synchronous engine, no device"),
+    Detail("4 levels", {"levels": "4"}),
+    Detail("sections step by step", is_stepwise=True),
+    Detail("asynchronous engine", ASYNCHRONOUS),
+    Detail("one object for each kind", view=one_object_a_space),
+    Detail("one object for everything", view=one_object),
+    Detail("a device that reads once", DEVICE),
+    Detail("... walking step by step", STEPWISE_WALK),
+    Detail("... and an asynchronous engine", {**STEPWISE_WALK, **ASYNCHRONOUS}),
+    Detail("... that reads twice", {**STEPWISE_WALK, **ASYNCHRONOUS, "dma": "2"}),
+    Detail("order 1", {"order": "1"}),
+    Detail("order 1, sections step by step", {"order": "1"}, is_stepwise=True),
+    Detail("order 2", {"order": "2"}),
+    Detail("order 2, sections step by step", {"order": "2"}, is_stepwise=True),
+    Detail("order 2, asynchronous engine", {"order": "2", **ASYNCHRONOUS}),
+)
+
+
+def measure_details(details: Sequence[Detail] = DETAILS) -> Iterator[DetailMeasure]:
+    """Explore R1 with each detail."""
+    for detail in details:
+        exploration = explore(detail)
+        for execution in exploration.each():
+            direct.run(execution)
+            if exploration.executions >= EXECUTIONS_MAX:
+                break
+        yield DetailMeasure(detail.name, exploration.executions, exploration.steps, exploration.is_exhausted)
+
+
+def explore(detail: Detail) -> Exploration:
+    """Return an exploration of R1 with a detail that has not begun."""
+    bound = find(SCENARIO).bind({**SMALLEST, **detail.parameters})
+    sections = None if detail.is_stepwise else Sections()
+    return Exploration(
+        lambda strategy: bound.build().execution(strategy), lambda: Optimal(Footprints(detail.view)), sections
+    )

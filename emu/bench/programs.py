@@ -1,0 +1,141 @@
+"""A search over a benchmark: its counts, and its time against that of the plain loop.
+
+The plain loop sends the same coroutines through the same schedules and keeps no books: what the executions cost by
+themselves. Which traces they are is found out in another pass, which no time includes.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import attrs
+
+from emu.bench.benchmark import Program
+from emu.bench.timing import best_times
+from emu.engine import Execution, Exploration, Trace
+from emu.engine.dependence import Footprints, NormalForm, accesses_of, normal_form
+from emu.engine.execution import ExecutionEnded
+from emu.engine.hosts import direct
+from emu.engine.strategies.optimal import Optimal
+
+
+@attrs.frozen
+class Counts:
+    """What there is to count in an exploration.
+
+    Attributes:
+        executions: those that came to their end.
+        blocked: those that were given up on the way.
+        deadlocks: how many of the executions ended in one.
+        traces: how many of the executions are distinct.
+        steps: of all of these.
+        schedules: the agents by number that took them, in each.
+    """
+
+    executions: int
+    blocked: int
+    deadlocks: int
+    traces: int
+    steps: int
+    schedules: tuple[bytes, ...] = attrs.field(repr=False)
+
+
+@attrs.frozen
+class Measure:
+    """What an exploration of a program has counted, and what it took.
+
+    Attributes:
+        seconds: what the exploration took.
+        plain_seconds: what the plain loop took.
+    """
+
+    program: Program
+    counts: Counts
+    seconds: float
+    plain_seconds: float
+
+    @property
+    def ratio(self) -> float:
+        """How many times longer the exploration took."""
+        return self.seconds / self.plain_seconds
+
+    def mistakes(self) -> list[str]:
+        """Return each number that is not as known, in words."""
+        return [f"{self.program.name}: {mistake}" for mistake in mistakes(self.program, self.counts)]
+
+
+def mistakes(known: Program, counts: Counts) -> list[str]:
+    """Return in words which counts are not as they are known to be."""
+    found = []
+    if counts.traces != known.traces:
+        found.append(f"{counts.traces} distinct traces, and there are {known.traces}")
+    if counts.executions > known.executions_max:
+        found.append(f"{counts.executions} executions, and {known.executions_max} are enough")
+    if known.is_exact and counts.blocked:
+        found.append(f"{counts.blocked} executions were given up, and none has to be")
+    if known.is_exact and counts.deadlocks != known.deadlocks:
+        found.append(f"{counts.deadlocks} executions end in a deadlock, and {known.deadlocks} of the traces do")
+    return found
+
+
+def measure(program: Program) -> Measure:
+    """Explore a program, count, and time it against the plain loop."""
+    counts = count(program)
+    seconds, plain_seconds = best_times(
+        lambda: direct.run_each(explore(program).each()), lambda: repeat(program, counts.schedules)
+    )
+    return Measure(program, counts, seconds, plain_seconds)
+
+
+def explore(program: Program) -> Exploration:
+    """Return an exploration of a program that has not begun."""
+    return Exploration(lambda strategy: Execution(program.make(), strategy, Trace()), Optimal)
+
+
+def count(program: Program) -> Counts:
+    """Explore a program and look at every execution."""
+    exploration, footprints = explore(program), Footprints()
+    forms: set[NormalForm] = set()
+    shared: dict[Any, Any] = {}  # what agents do alone recurs in many traces, and is kept once
+    schedules = []
+    for execution in exploration.each():
+        direct.run(execution)
+        performed = list(execution.trace.performed())
+        schedules.append(bytes(agent.number for agent, _ in performed))
+        if not exploration.search.is_blocked:
+            steps = [(agent.number, 0, footprints.of(accesses_of(operation))) for agent, operation in performed]
+            form = normal_form(len(execution.agents), steps)
+            forms.add(tuple(shared.setdefault(levels, levels) for levels in form))
+    return Counts(
+        exploration.executions,
+        exploration.blocked,
+        exploration.deadlocks,
+        len(forms),
+        exploration.steps,
+        tuple(schedules),
+    )
+
+
+def repeat(program: Program, schedules: Iterable[Sequence[int]]) -> None:
+    """Send the agents of a program through these schedules, and do nothing else: the plain loop."""
+    for schedule in schedules:
+        coroutines = [agent.body() for agent in program.make()]
+        pending: list[Any] = [coroutine.send(None) for coroutine in coroutines]
+        for step, number in enumerate(schedule, 1):
+            value = pending[number].perform(step)
+            try:
+                pending[number] = coroutines[number].send(value)
+            except StopIteration:
+                pending[number] = None
+        for coroutine, operation in zip(coroutines, pending, strict=True):
+            if operation is not None:
+                finish(coroutine)
+
+
+def finish(coroutine: Any) -> None:
+    """End a coroutine that waits for ever; what it does to clean up is not performed."""
+    try:
+        coroutine.throw(ExecutionEnded())
+        while True:
+            coroutine.send(None)
+    except (ExecutionEnded, StopIteration):
+        return

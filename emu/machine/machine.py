@@ -1,0 +1,316 @@
+"""One machine, wired from a frozen description: memory, units, CPUs, devices, domains, checks. It has no behaviour.
+
+A scenario receives a fresh machine for each execution and fills in the cast.
+"""
+
+from collections.abc import Sequence
+
+import attrs
+
+from emu.checks.findings import Finding, Stale, Stuck
+from emu.checks.promises import PromiseJudge
+from emu.checks.releases import ReleaseJudge
+from emu.checks.usage import UsageWatch
+from emu.cpus import Cpu, Signal
+from emu.devices.device import Device
+from emu.engine import Agent, Execution, Strategy, Trace
+from emu.engine.execution import ReadRecorder
+from emu.errors import ScenarioError
+from emu.hypervisor.assignment import Assignment
+from emu.hypervisor.calls import Calls, check_order, check_range
+from emu.hypervisor.domain import DOMID_FIRST_RESERVED, DOMID_IO, Domain
+from emu.hypervisor.faults import Fault, Faults
+from emu.hypervisor.hooks import HOOKS_THAT_CAN_FAIL, HookFault, Hooks
+from emu.hypervisor.ops import READ_WRITE, MapFlags
+from emu.hypervisor.pages import Pages
+from emu.hypervisor.tables import PageTables
+from emu.hypervisor.vtd.before_first_step import assign, make_context_table, premap
+from emu.hypervisor.vtd.driver import VtdDriver, VtdIommu
+from emu.iommus.vtd.unit import VtdUnit
+from emu.machine.description import Description
+from emu.machine.role import Role
+from emu.memory import Memory
+from emu.units import Dfn, Mfn, frame_address, offset, page_count, parse_source_id
+
+WITNESS_REQUESTS = 1 << 31
+"""The number of a witness's first request: those of the device itself keep theirs."""
+
+CPUS_MAX = 64
+UNITS_MAX = 8
+
+
+class Machine:
+    """A machine before and during one execution.
+
+    Attributes:
+        hypervisor: the door to map, unmap and flush.
+        driver: the VT-d driver, with the units that it knows.
+        assignment: attaches devices to domains and takes them away.
+        pages: who owns a frame.
+        tables: frees page tables.
+        findings: what the checks have found; complete when the execution has ended and `conclude` was called.
+    """
+
+    def __init__(self, description: Description) -> None:
+        self.description = description
+        self.trace = Trace(sources=description.sources)
+        self.recorder = ReadRecorder()
+        vtd = description.vtd
+        self.memory = Memory(is_coherent=vtd.coherent, has_write_buffer=vtd.write_buffer)
+        self.agents: list[Agent] = []
+        first = VtdUnit("vtd0", vtd, self.memory, self.trace, self.recorder)
+        self.units: list[VtdUnit] = []
+        self.faults = Faults(dict(description.faults))
+        self.driver = VtdDriver(frame_address(self.memory.allocate_data()), faults=self.faults)
+        self.add_unit(first)
+        self.findings: list[Finding] = []
+        revision = description.revision
+        self.judge = PromiseJudge(self.units, self.findings)
+        self.domains: dict[int, Domain] = {}
+        self.watch = UsageWatch(self.findings, self.domains.values, self.judge.promised)
+        self.hypervisor = Calls(revision, self.judge)
+        releases = ReleaseJudge(self.units, self.findings, self.domains.values, self.judge.debts, self.judge.promised)
+        self.pages = Pages(self.memory, releases)
+        self.hooks = Hooks(revision.make_ops(self.driver), self.faults)
+        self.cpus: dict[int, Cpu] = {}
+        self.devices: dict[str, Device] = {}
+        self.assignment = Assignment(self.driver, self.devices)
+        self.tables = PageTables(self.driver, self.pages)
+        self.scopes: dict[int, VtdUnit] = {}
+        self.is_running = False
+
+    def set_up(self, what: str, instead: str = "") -> None:
+        """Refuse to set anything up while agents run: no step would stand for it.
+
+        Raises:
+            ScenarioError: naming what was asked for.
+        """
+        if self.is_running:
+            raise ScenarioError(f"m.{what} is for before the first step: call it outside of the agents{instead}")
+
+    @property
+    def unit(self) -> VtdUnit:
+        """The first unit."""
+        return self.units[0]
+
+    def add_unit(self, unit: VtdUnit) -> None:
+        """Let the driver know a unit, and have its engine run."""
+        self.units.append(unit)
+        self.driver.iommus.append(VtdIommu(len(self.driver.iommus), unit))
+        if not unit.settings.synchronous:
+            self.add_agent(Agent(unit.name, unit.run, {"iommu": unit.name}, is_daemon=True))
+
+    def scope(self, number: int, *bdfs: str) -> None:
+        """Have devices stand behind unit `number` (a DRHD's device scope); any other stands behind unit 0.
+
+        Raises:
+            ScenarioError: if there can be no such unit, or a device is there already.
+        """
+        self.set_up("scope")
+        if not 0 <= number < UNITS_MAX:
+            raise ScenarioError(f"there is no unit {number}: number units from 0 to {UNITS_MAX - 1}")
+        sources = {bdf: parse_source_id(bdf) for bdf in bdfs}
+        for bdf, source_id in sources.items():
+            if source_id in self.watch.names:
+                raise ScenarioError(f"device {bdf} is there already: name its unit before you use it")
+        while len(self.units) <= number:
+            name = f"vtd{len(self.units)}"
+            self.add_unit(VtdUnit(name, self.description.vtd, self.memory, self.trace, self.recorder))
+        self.scopes |= dict.fromkeys(sources.values(), self.units[number])
+
+    def plug(self, bdf: str) -> Device:
+        """Return a new device, assigned to no domain.
+
+        Raises:
+            ScenarioError: if it is there already.
+        """
+        self.set_up("plug")
+        source_id = parse_source_id(bdf)
+        if source_id in self.watch.names:
+            raise ScenarioError(f"device {bdf} is assigned already: assign each device to one domain")
+        device = self.devices[bdf] = Device(bdf, self.scopes.get(source_id, self.unit), (self.watch,))
+        self.watch.names[device.source_id] = bdf
+        device.unit.sources.append(device.source_id)
+        make_context_table(device)
+        return device
+
+    def domain(self, number: int, *, devices: Sequence[str] = ()) -> Domain:
+        """Return a new domain with empty page tables, to which devices are assigned.
+
+        Raises:
+            ScenarioError: if the domain or a device is in use already.
+        """
+        self.set_up("domain")
+        if isinstance(devices, str):
+            raise ScenarioError(f"devices={devices!r} is one text: write a tuple of names, ({devices!r},)")
+        if not 0 <= number < DOMID_FIRST_RESERVED and number != DOMID_IO:
+            raise ScenarioError(
+                f"there is no domain {number}: number domains from 0, the hardware domain, to "
+                f"{DOMID_FIRST_RESERVED - 1:#x}; DOMID_IO is {DOMID_IO:#x}"
+            )
+        if number in self.domains:
+            raise ScenarioError(f"domain {number} exists already: give each domain a number of its own")
+        domain = Domain(number, 1 + len(self.domains), self.description.levels, self.hooks, self.pages)
+        self.domains[number] = domain
+        for bdf in devices:
+            assign(self.plug(bdf), domain, self.driver)
+        return domain
+
+    def allocate(self, *, page_order: int = 0, domain: Domain | None = None) -> Mfn:
+        """Return the first of 2^page_order frames.
+
+        Args:
+            domain: owns each of them, with one reference; without it nobody keeps account of them.
+
+        Raises:
+            ScenarioError: if agents run already.
+        """
+        self.set_up("allocate", ", or await m.pages.allocate(cpu, domain)")
+        first = self.memory.allocate_data(page_order)
+        if domain is not None:
+            for i in range(page_count(page_order)):
+                self.pages.add(Mfn(first + i), domain)
+        return first
+
+    def premap(
+        self,
+        domain: Domain,
+        dfn: Dfn,
+        mfn: Mfn,
+        *,
+        page_order: int = 0,
+        flags: MapFlags = READ_WRITE,
+        cached: bool = False,
+    ) -> None:
+        """Map pages before the first step, in 4 KiB leaves.
+
+        Args:
+            cached: every device of the domain has used the pages: its IOTLB holds them.
+
+        Raises:
+            ScenarioError: if dfn or mfn does not fit the order or the domain, or agents run already.
+        """
+        self.set_up("premap")
+        check_range(domain, dfn, page_order)
+        check_order(f"mfn {mfn:#x}", mfn, page_order)
+        users = [device for device in self.devices.values() if cached and device.driven_by == domain.number]
+        for i in range(page_count(page_order)):
+            domain.p2m[offset(dfn, i)] = Mfn(mfn + i)
+            premap(self.memory, self.driver, domain, offset(dfn, i), Mfn(mfn + i), flags, users)
+
+    def cpu(self, number: int) -> Role[Cpu]:
+        """Return CPU `number`, for the function that it is to run.
+
+        Raises:
+            ScenarioError: if there can be no such CPU.
+        """
+        self.set_up("cpu")
+        if not 0 <= number < CPUS_MAX:
+            raise ScenarioError(f"there is no CPU {number}: number CPUs from 0 to {CPUS_MAX - 1}")
+        cpu = self.cpus.setdefault(number, Cpu(number, self.memory, self.trace))
+        return Role(self.add_agent, cpu, cpu.name, {"cpu": number})
+
+    def device(self, bdf: str, *, posts: bool = False) -> Role[Device]:
+        """Return a device, for the function that it is to run.
+
+        Args:
+            posts: it may post writes; the root complex that commits them is one more agent.
+
+        Raises:
+            ScenarioError: if it is not assigned to a domain.
+        """
+        self.set_up("device")
+        if bdf not in self.devices:
+            raise ScenarioError(f"device {bdf} belongs to no domain: name it among the devices of one")
+        device = self.devices[bdf]
+        if posts:
+            device.may_post = True
+            self.add_agent(Agent(f"{bdf} (root complex)", device.commit_posted, {"device": bdf}, is_daemon=True))
+        return Role(self.add_agent, device, bdf, {"device": bdf})
+
+    def user_of(self, finding: Stale) -> Device:
+        """Return a device that could use what a finding is about: one that the unit may translate for so."""
+        used = (finding.tag, finding.root)
+        return next(
+            device
+            for device in self.devices.values()
+            if device.unit.name == finding.unit
+            and any((tables.tag, tables.root) == used for tables in device.unit.tables_ever(device.source_id))
+        )
+
+    def add_witness(self, bdf: str, dfn: Dfn) -> str:
+        """Have a device read one page once more, besides what it does; return the name of the agent that does it."""
+
+        async def witness() -> None:
+            await device.read(dfn)
+
+        device = attrs.evolve(self.device(bdf).actor, first_request=WITNESS_REQUESTS)
+        name = f"{bdf} (witness)"
+        self.add_agent(Agent(name, witness, {"device": bdf}))
+        return name
+
+    def signal(self, name: str) -> Signal:
+        """Return something that one CPU can tell others once."""
+        return Signal(name)
+
+    def fail_hook(self, hook: str, dfn: Dfn, result: int) -> None:
+        """Have a hook, "map_page" or "unmap_page", fail whenever it is called for a page.
+
+        Raises:
+            ScenarioError: if there is no such hook, or the result is no error.
+        """
+        self.set_up("fail_hook")
+        if hook not in HOOKS_THAT_CAN_FAIL or result >= 0:
+            raise ScenarioError(
+                f"{hook!r} cannot fail with {result}: name one of {', '.join(HOOKS_THAT_CAN_FAIL)} and -ENOMEM"
+            )
+        self.hooks.failing.append(HookFault(hook, dfn, result))
+
+    def allow_faults(self, *, allocations: int = 0, hooks: int = 0, waits: int = 0) -> None:
+        """Let the strategy choose on each CPU at least so many allocations, hooks or waits to fail.
+
+        Raises:
+            ScenarioError: if a number is negative.
+        """
+        self.set_up("allow_faults")
+        limits = {Fault.ALLOCATION: allocations, Fault.HOOK: hooks, Fault.WAIT: waits}
+        for sort, limit in limits.items():
+            if limit < 0:
+                raise ScenarioError(f"{limit} {sort.value} faults: allow none, or a number of them")
+            self.faults.limits[sort] = max(limit, self.faults.limits.get(sort, 0))
+
+    def add_agent(self, agent: Agent) -> None:
+        """Add whatever takes steps.
+
+        Raises:
+            ScenarioError: if it is there already.
+        """
+        if any(other.name == agent.name for other in self.agents):
+            raise ScenarioError(f"{agent.name} has something to do already: give it one function")
+        self.agents.append(agent)
+
+    def execution(self, strategy: Strategy) -> Execution:
+        """Return the execution of what the scenario has set up.
+
+        Raises:
+            ScenarioError: if there is nobody to take a step.
+        """
+        if all(agent.is_daemon for agent in self.agents):
+            raise ScenarioError("the scenario gave no CPU and no device anything to do: use @m.cpu(0)")
+        self.is_running = True
+        description = self.description
+        return Execution(
+            self.agents,
+            strategy,
+            self.trace,
+            description.limits,
+            self.recorder,
+            is_checking=description.is_checking,
+        )
+
+    def conclude(self, execution: Execution) -> list[Finding]:
+        """Return the findings of an execution that has ended."""
+        if execution.deadlock is not None:
+            self.findings.append(Stuck(execution.deadlock))
+        self.judge.conclude()
+        return self.findings

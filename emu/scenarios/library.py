@@ -1,0 +1,68 @@
+"""Where scenarios are found: those that come with emu, and those in files that the user names."""
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+from emu.bundled import folder
+from emu.errors import EmuError, ScenarioError
+from emu.scenarios.parameters import did_you_mean
+from emu.scenarios.scenario import Scenario
+
+
+def bundled() -> dict[str, Scenario]:
+    """Return the scenarios that come with emu, by name, in order."""
+    paths = sorted(folder("scenarios").glob("*.py"))
+    found = [load(path) for path in paths]
+    return {one.name: one for one in found}
+
+
+def bundled_names() -> list[str]:
+    """Return the names of the scenarios that come with emu, in order, without loading any."""
+    return sorted(path.stem for path in folder("scenarios").glob("*.py"))
+
+
+def find(name: str) -> Scenario:
+    """Return a scenario by its name, or from a file that the user names.
+
+    Raises:
+        ScenarioError: if there is none.
+    """
+    if name.endswith(".py"):
+        return load(Path(name))
+    path = folder("scenarios") / f"{name}.py"
+    if name.isidentifier() and path.is_file():
+        return load(path)
+    hint = did_you_mean(name, dict.fromkeys(bundled_names()))
+    raise ScenarioError(f"there is no scenario {name!r}{hint}; `emu list` shows them")
+
+
+def load(path: Path) -> Scenario:
+    """Run a scenario file and return the scenario in it.
+
+    Raises:
+        ScenarioError: if it cannot be read or run, or holds no scenario.
+    """
+    found = [value for value in vars(load_module(path)).values() if isinstance(value, Scenario)]
+    if len(found) != 1:
+        raise ScenarioError(f"{path} holds {len(found)} scenarios: put exactly one into each file")
+    return found[0]
+
+
+def load_module(path: Path) -> ModuleType:
+    """Run a file and return what it defines.
+
+    Raises:
+        ScenarioError: if it cannot be read or run.
+    """
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if not path.is_file() or spec is None or spec.loader is None:
+        raise ScenarioError(f"{path} is no file with a scenario: name a .py file that exists")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except EmuError as error:
+        raise ScenarioError(f"{path} cannot be loaded: {error}") from error
+    except Exception as error:
+        raise ScenarioError(f"{path} cannot be loaded: {type(error).__name__}: {error}") from error
+    return module

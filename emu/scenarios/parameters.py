@@ -1,0 +1,125 @@
+"""Parameters of scenarios and machines: what a user writes with `-p NAME=VALUE`."""
+
+import difflib
+import inspect
+from collections.abc import Callable, Mapping
+from enum import Enum
+from typing import Annotated, Any, NamedTuple, get_args, get_origin, get_type_hints
+
+import attrs
+
+from emu.engine import Limits
+from emu.errors import ScenarioError
+from emu.hypervisor.faults import Fault
+from emu.hypervisor.revisions.loader import BUNDLED
+from emu.iommus.vtd.unit import VtdSettings
+
+
+class Bounds(NamedTuple):
+    """The least and the greatest value of a parameter: `Annotated[int, Bounds(0, 9)]`."""
+
+    least: int
+    greatest: int
+
+
+PageOrder = Annotated[int, Bounds(0, 12)]
+
+
+@attrs.frozen
+class Parameter:
+    """A parameter of a scenario or of every machine.
+
+    Attributes:
+        kind: int, bool, str or an Enum, whose values are then what a user writes.
+    """
+
+    name: str
+    kind: type
+    default: Any
+    bounds: Bounds | None = None
+    choices: tuple[str, ...] = ()
+
+    def parse(self, text: str) -> Any:
+        """Return the value that a user's text stands for.
+
+        Raises:
+            ScenarioError: naming the parameter and what it takes.
+        """
+        try:
+            value = self.convert(text)
+        except (ValueError, KeyError):
+            raise ScenarioError(f"parameter {self.name} takes {self.takes()}, not {text!r}") from None
+        if self.bounds is not None and not self.bounds.least <= value <= self.bounds.greatest:
+            raise ScenarioError(f"parameter {self.name} takes {self.takes()}, not {text!r}")
+        return value
+
+    def convert(self, text: str) -> Any:
+        """Convert a text; raises ValueError or KeyError."""
+        if self.kind is bool:
+            return {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}[text.lower()]
+        return int(text, 0) if self.kind is int else self.kind(text)
+
+    def takes(self) -> str:
+        """Say what values there are."""
+        if self.choices:
+            return "one of " + ", ".join(self.choices)
+        if self.kind is bool:
+            return "true or false"
+        if issubclass(self.kind, Enum):
+            return "one of " + ", ".join(str(member.value) for member in self.kind)
+        if self.bounds is not None:
+            return f"a whole number from {self.bounds.least} to {self.bounds.greatest}"
+        return "a whole number" if self.kind is int else "a text"
+
+    def show(self, value: Any) -> str:
+        """Write a value as a user would."""
+        if isinstance(value, bool):
+            return str(value).lower()
+        return str(value.value if isinstance(value, Enum) else value)
+
+
+MACHINE_PARAMETERS = (
+    Parameter("revision", str, "v1", choices=(*BUNDLED, "a folder")),
+    Parameter("levels", int, 4, bounds=Bounds(3, 4)),
+    Parameter("coherent", bool, VtdSettings().coherent),
+    Parameter("caching_mode", bool, VtdSettings().caching_mode),
+    Parameter("write_buffer", bool, VtdSettings().write_buffer),
+    Parameter("drain", bool, VtdSettings().drain),
+    Parameter("queue_entries", int, VtdSettings().queue_entries, bounds=Bounds(2, 256)),
+    Parameter("iotlb_entries", int, 0, bounds=Bounds(0, 4096)),
+    Parameter("synchronous", bool, VtdSettings().synchronous),
+    Parameter("walk_at_once", bool, VtdSettings().walk_at_once),
+    *(Parameter(f"{fault.value}_faults", int, 0, bounds=Bounds(0, 100)) for fault in Fault),
+    Parameter("steps", int, Limits().steps, bounds=Bounds(1, 100_000_000)),
+)
+"""What can be set of every machine. `steps` is the limit of that name; 0 `iotlb_entries` mean no limit.
+
+So many allocations, hooks or waits may fail on each CPU, as the strategy chooses.
+"""
+
+
+def parameters_of(build: Callable[..., None]) -> tuple[Parameter, ...]:
+    """Return the parameters of a scenario's function: what follows the machine.
+
+    Raises:
+        ScenarioError: if one has no default, or a type that a user cannot write.
+    """
+    hints = get_type_hints(build, include_extras=True)
+    parameters = []
+    for name, parameter in list(inspect.signature(build).parameters.items())[1:]:
+        hint, bounds = hints.get(name, str), None
+        if get_origin(hint) is Annotated:
+            hint, *extras = get_args(hint)
+            bounds = next((extra for extra in extras if isinstance(extra, Bounds)), None)
+        if parameter.default is parameter.empty or not isinstance(hint, type):
+            raise ScenarioError(f"{build.__name__}: give parameter {name} a plain type and a default")
+        if any(name == common.name for common in MACHINE_PARAMETERS):
+            raise ScenarioError(f"{build.__name__}: every machine has a parameter {name}: give yours another name")
+        parameters.append(Parameter(name, hint, parameter.default, bounds))
+    return tuple(parameters)
+
+
+def did_you_mean(name: str, known: Mapping[str, object]) -> str:
+    """Return a suggestion, or nothing."""
+    close = difflib.get_close_matches(name, known, n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""

@@ -1,0 +1,155 @@
+"""Scenarios: Python functions that build a cast on a fresh machine, with parameters and a declared verdict."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import attrs
+
+from emu.engine import Limits
+from emu.engine.sources import raised_at
+from emu.errors import EmuError, ScenarioError
+from emu.hypervisor.faults import Fault
+from emu.hypervisor.revisions.loader import load_revision
+from emu.iommus.vtd.unit import VtdSettings
+from emu.machine.description import Description
+from emu.machine.machine import Machine
+from emu.scenarios.expectation import Expect, Expectation
+from emu.scenarios.parameters import MACHINE_PARAMETERS, Parameter, did_you_mean, parameters_of
+
+Build = Callable[..., None]
+
+
+@attrs.frozen
+class Scenario:
+    """A story, ready to be run with any values of its parameters.
+
+    Attributes:
+        is_sequential: nothing in it runs concurrently, on purpose.
+        small: parameters with which it has few traces, and still shows what it declares.
+    """
+
+    name: str
+    story: str
+    build: Build = attrs.field(repr=False)
+    expect: Expect = attrs.field(repr=False)
+    parameters: tuple[Parameter, ...]
+    is_sequential: bool = False
+    small: Mapping[str, str] = attrs.field(factory=dict)
+
+    def bind(self, texts: Mapping[str, str]) -> "BoundScenario":
+        """Return the scenario with the values that a user wrote, and defaults for the rest.
+
+        Raises:
+            ScenarioError: for an unknown parameter or a value that it does not take.
+        """
+        known = {parameter.name: parameter for parameter in (*self.parameters, *MACHINE_PARAMETERS)}
+        for name in texts:
+            if name not in known:
+                hint = did_you_mean(name, known)
+                raise ScenarioError(f"{self.name} has no parameter {name!r}{hint}; it has {', '.join(known)}")
+        values = {
+            name: parameter.parse(texts[name]) if name in texts else parameter.default
+            for name, parameter in known.items()
+        }
+        load_revision(values["revision"])
+        return BoundScenario(self, values)
+
+
+@attrs.frozen
+class BoundScenario:
+    """A scenario with a value for each parameter."""
+
+    scenario: Scenario
+    values: Mapping[str, Any]
+
+    @property
+    def expectation(self) -> Expectation:
+        """What the scenario declares for these values.
+
+        Raises:
+            ScenarioError: if its `expect` cannot say.
+        """
+        name = self.scenario.name
+        try:
+            expected = self.scenario.expect(**self.values)
+        except Exception as error:
+            raise ScenarioError(
+                f"the expect function of {name} raised {type(error).__name__}: {error}; let it take **_ for the rest"
+            ) from error
+        if not isinstance(expected, Expectation):
+            raise ScenarioError(f"the expect function of {name} returned {expected!r}: return STALE, CLEAN or the like")
+        return expected
+
+    def build(self, *, sources: bool = False, is_checking: bool = False) -> Machine:
+        """Return a fresh machine with the scenario's cast on it.
+
+        Raises:
+            ScenarioError: if the scenario's function raises.
+        """
+        values = self.values
+        machine = Machine(
+            Description(
+                revision=load_revision(values["revision"]),
+                levels=values["levels"],
+                vtd=VtdSettings(
+                    caching_mode=values["caching_mode"],
+                    coherent=values["coherent"],
+                    write_buffer=values["write_buffer"],
+                    drain=values["drain"],
+                    queue_entries=values["queue_entries"],
+                    iotlb_entries=values["iotlb_entries"] or None,
+                    synchronous=values["synchronous"],
+                    walk_at_once=values["walk_at_once"],
+                ),
+                faults={fault: values[f"{fault.value}_faults"] for fault in Fault},
+                limits=Limits(steps=values["steps"]),
+                sources=sources,
+                is_checking=is_checking,
+            )
+        )
+        try:
+            self.scenario.build(machine, **{p.name: values[p.name] for p in self.scenario.parameters})
+        except EmuError:
+            raise
+        except Exception as error:
+            raise ScenarioError(
+                f"{self.scenario.name}, at {raised_at(error)}, raised {type(error).__name__}: {error}"
+            ) from error
+        return machine
+
+    def changed(self) -> list[str]:
+        """Return the values that differ from their defaults, as `name=value`."""
+        parameters = (*self.scenario.parameters, *MACHINE_PARAMETERS)
+        return [f"{p.name}={p.show(self.values[p.name])}" for p in parameters if self.values[p.name] != p.default]
+
+
+SMALL = {"levels": "3", "synchronous": "true", "walk_at_once": "true"}
+
+
+def scenario(
+    *, expect: Expect | Expectation, sequential: bool = False, small: Mapping[str, str] | None = None
+) -> Callable[[Build], Scenario]:
+    """Make a scenario of a function that takes a `Machine` and keyword parameters with defaults.
+
+    Args:
+        expect: the declared verdict, or a function from the parameters (by keyword, the machine's among them) to it.
+        sequential: the scenario means to run nothing concurrently.
+        small: parameters as a user writes them, with which it can be compared with every interleaving: one page, few
+            calls. Three levels, a synchronous engine and walks in one step come with them.
+    """
+    if not (isinstance(expect, Expectation) or callable(expect)):
+        raise ScenarioError(
+            f"expect={expect!r} is no verdict: use STALE, CLEAN or the like, or a function that returns one"
+        )
+
+    def decorate(build: Build) -> Scenario:
+        if inspect.iscoroutinefunction(build):
+            raise ScenarioError(f"{build.__name__} is async: write a plain def that gives async functions to CPUs")
+        expected = (lambda **_: expect) if isinstance(expect, Expectation) else expect
+        story = (inspect.getdoc(build) or "").split("\n\n")[0].replace("\n", " ")
+        return Scenario(
+            build.__name__, story, build, expected, parameters_of(build), sequential, {**SMALL, **(small or {})}
+        )
+
+    return decorate
