@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from emu.hypervisor.fixes import Fix
     from emu.hypervisor.ops import EINVAL, ENODEV, ENOMEM, ETIMEDOUT, OK, READ_WRITE, MapFlags, iommu_dont_flush_iotlb
     from emu.hypervisor.physmap import Form, Physmap
+    from emu.iommus.settings import Bounds
     from emu.machine.machine import Machine
     from emu.scenarios.expectation import (
         CLEAN,
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
         WRONG_RESULT,
         Expectation,
     )
-    from emu.scenarios.parameters import Bounds, PageOrder
+    from emu.scenarios.parameters import PageOrder
     from emu.scenarios.scenario import scenario
     from emu.units import Dfn, Mfn, offset, page_count
 
@@ -104,12 +105,13 @@ PLACES = {
     "emu.hypervisor.fixes": "Fix",
     "emu.hypervisor.ops": "EINVAL ENODEV ENOMEM ETIMEDOUT OK READ_WRITE MapFlags iommu_dont_flush_iotlb",
     "emu.hypervisor.physmap": "Form Physmap",
+    "emu.iommus.settings": "Bounds",
     "emu.machine.machine": "Machine",
     "emu.scenarios.expectation": (
         "CLEAN DEADLOCK FOREIGN FREED_TABLE LATE LOST_ERROR NOT_ROLLED_BACK OVERRUN OWED RELEASED STALE "
         "STALE_FAULT STALE_OBSERVED WRONG_RESULT Expectation"
     ),
-    "emu.scenarios.parameters": "Bounds PageOrder",
+    "emu.scenarios.parameters": "PageOrder",
     "emu.scenarios.scenario": "scenario",
     "emu.units": "Dfn Mfn offset page_count",
 }

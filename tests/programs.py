@@ -3,12 +3,15 @@
 from emu.cpus import Cpu
 from emu.devices.device import Device
 from emu.hypervisor.ops import OK, iommu_dont_flush_iotlb
-from emu.hypervisor.vtd.driver import iommu_flush_context_device, qinval_update
+from emu.hypervisor.vtd.assignment import write_context
+from emu.hypervisor.vtd.flush import iommu_flush_context_device
+from emu.hypervisor.vtd.qinval import qinval_update
 from emu.iommus.vtd.formats import Granularity, IotlbInvalidation
 from emu.machine.machine import Machine
 from emu.scenarios.expectation import CLEAN
 from emu.scenarios.scenario import Build, Scenario, scenario
 from emu.units import Dfn
+from tests.vtd import driver_of
 
 G = Dfn(0x1000)
 FAR = Dfn(G + (1 << 19))
@@ -102,9 +105,9 @@ def walk_beside_a_cleared_context_and_a_flush_of_a_far_page(m: Machine) -> None:
 
     @m.cpu(0)
     async def toolstack(cpu: Cpu) -> None:
-        device, iommu = m.devices["00:1f.0"], m.driver.iommus[0]
-        await m.assignment.write_context(cpu, device, [(0, 0)])
-        await iommu_flush_context_device(cpu, m.driver, iommu, 1, device.source_id, non_present=False)
+        device, iommu = m.devices["00:1f.0"], driver_of(m).iommus[0]
+        await write_context(cpu, driver_of(m), device, [(0, 0)])
+        await iommu_flush_context_device(cpu, driver_of(m), iommu, 1, device.source_id, non_present=False)
         await m.hypervisor.flush(cpu, domain, FAR, pages=1)
 
     m.device("00:1f.0").runs(reader)
@@ -148,7 +151,7 @@ def fault_beside_an_invalidation_of_leaves(m: Machine) -> None:
     async def mapper(cpu: Cpu) -> None:
         await m.hypervisor.map(cpu, domain, neighbour, frame)
         asked = IotlbInvalidation(Granularity.NARROW, 1, neighbour, leaf_only=True)
-        await qinval_update(cpu, m.driver.iommus[0], asked)
+        await qinval_update(cpu, driver_of(m).iommus[0], asked)
 
     m.device("00:1f.0").runs(writer)
 

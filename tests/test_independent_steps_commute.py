@@ -10,10 +10,11 @@ from emu.devices.device import Device
 from emu.engine import Execution
 from emu.engine.strategies.round_robin import RoundRobinStrategy
 from emu.hypervisor.domain import Domain
-from emu.iommus.vtd.unit import VtdSettings
+from emu.iommus.vtd.settings import VtdSettings
 from emu.machine.description import Description
 from emu.machine.machine import Machine
 from emu.units import Dfn, Mfn
+from tests.vtd import unit_of
 
 DEVICES = ("00:1f.0", "00:1f.1", "00:02.0")
 PAGES = 3
@@ -22,7 +23,7 @@ Plan = list[tuple[str, int, int]]
 
 def crowd(kind: str, iotlb_entries: int | None) -> Machine:
     """Return a machine with three CPUs and three devices on two domains; pages are fresh, mapped or cached."""
-    machine = Machine(Description(vtd=VtdSettings(iotlb_entries=iotlb_entries)))
+    machine = Machine(Description(settings=VtdSettings(iotlb_entries=iotlb_entries or 0)))
     one, other = machine.domain(1, devices=DEVICES[:2]), machine.domain(2, devices=DEVICES[2:])
     frames = [machine.allocate() for _ in range(6)]
     for page in range(PAGES if kind != "fresh" else 0):
@@ -78,7 +79,7 @@ def state(machine: Machine, execution: Execution) -> dict[str, Any]:
         "pending": pending,
         "memory": {address: versions[-1].value for address, versions in machine.memory.versions.items()},
         "iotlb": {key: entry.translation for key, entry in machine.unit.iotlb.entries.items()},
-        "contexts": {source: entry for source, (entry, _) in machine.unit.contexts.entries.items()},
+        "contexts": {source: entry for source, (entry, _) in unit_of(machine).contexts.entries.items()},
         "legal": legal,
         "findings": sorted((finding.kind.value, getattr(finding, "agent", "")) for finding in machine.findings),
     }

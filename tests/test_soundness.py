@@ -18,10 +18,12 @@ from emu.engine.hosts import direct
 from emu.engine.strategies import Strategy
 from emu.engine.strategies.random import RandomStrategy
 from emu.machine.machine import Machine
+from emu.platforms import VTD
 from emu.running.exploration import ScenarioExploration
 from emu.scenarios.library import bundled, bundled_names, find
-from emu.scenarios.scenario import SMALL, BoundScenario
+from emu.scenarios.scenario import BoundScenario
 from tests.programs import PROGRAMS
+from tests.vtd import unit_of
 
 CLASSES_MAX = 200_000
 
@@ -112,13 +114,15 @@ class Prefix:
         units = [
             (
                 sorted((key, entry.translation.leaf) for key, entry in unit.iotlb.entries.items()),
-                sorted((source_id, entry) for source_id, (entry, _) in unit.contexts.entries.items()),
+                sorted(
+                    (source_id, entry) for source_id, (entry, _) in unit_of(machine, number).contexts.entries.items()
+                ),
                 sorted(
                     (one.number, one.tag, one.is_translated, one.is_recalled, one.is_left, unit.is_void(one))
                     for one in unit.requests.in_flight.values()
                 ),
             )
-            for unit in machine.units
+            for number, unit in enumerate(machine.units)
         ]
         return (
             sorted(words.items()),
@@ -471,7 +475,7 @@ def test_the_reference_races_have_so_many_traces(name: str, parameters: str, tra
 @pytest.mark.parametrize("name", bundled_names())
 def test_random_schedules_show_nothing_that_an_exploration_misses(name: str) -> None:
     scenario = find(name)
-    bound = scenario.bind({key: value for key, value in scenario.small.items() if key not in SMALL})
+    bound = scenario.bind({key: value for key, value in scenario.small.items() if key not in VTD.small})
     assert seeded(bound, 500) <= set(explored(bound, sections=True).causes)
 
 

@@ -4,7 +4,8 @@ from pathlib import Path
 
 from emu.engine import Trace
 from emu.engine.sources import PACKAGE, Location, is_users
-from emu.hypervisor.revisions.loader import FILES as REVISION_FILES
+from emu.hypervisor.revisions.loader import WRAPPERS_FILE
+from emu.platforms import PLATFORMS
 
 REVISIONS = PACKAGE / "hypervisor" / "revisions"
 
@@ -23,7 +24,7 @@ def is_in_revision(location: Location) -> bool:
     path = Path(location.file)
     if path.is_relative_to(PACKAGE):
         return path.parent.parent == REVISIONS
-    return path.name in REVISION_FILES
+    return path.name == WRAPPERS_FILE or path.stem in PLATFORMS
 
 
 def line_of_change(trace: Trace, step: int) -> str | None:

@@ -13,9 +13,8 @@ import attrs
 from emu.analysis.cycles import CYCLES, Clock
 from emu.checks.promises import translators
 from emu.engine import Event
-from emu.iommus.formats import level_base, level_order
-from emu.iommus.ledger import Tables
-from emu.iommus.vtd.formats import decode_pte
+from emu.iommus.formats import TableFormat
+from emu.iommus.paths import Tables
 from emu.machine.machine import Machine
 from emu.units import Dfn, Maddr, address_frame
 
@@ -77,6 +76,7 @@ class Change:
     """A store that replaced an entry."""
 
     event: Event
+    format: TableFormat
     domain: int
     dfn: Dfn
     level: int
@@ -84,9 +84,14 @@ class Change:
     deferred: bool = False
 
     @property
+    def first(self) -> Dfn:
+        """The first dfn for which the entry stood."""
+        return self.format.base(self.dfn, self.level)
+
+    @property
     def last(self) -> Dfn:
         """The last dfn for which the entry stood."""
-        return Dfn(level_base(self.dfn, self.level) + (1 << level_order(self.level)) - 1)
+        return Dfn(self.first + self.format.span(self.level) - 1)
 
     def is_reached_by(self, tables: Tables) -> bool:
         """Whether a walk of the tables could find what was replaced, or have left it in a cache."""
@@ -141,13 +146,13 @@ def changes(machine: Machine, events: list[Event]) -> list[Change]:
             for change in calls.pop(event.agent.name, ()):
                 change.deferred = event.fields.get("deferred", False)
         elif event.name in CHANGES:
-            level, old = event.fields["table_level"], decode_pte(event.fields["old"], event.fields["table_level"])
-            new = decode_pte(event.fields["value"], level)
+            level, format_ = event.fields["table_level"], machine.domains[event.fields["domain"]].format
+            old, new = format_.decode(event.fields["old"], level), format_.decode(event.fields["value"], level)
             if old is None or (new is not None and not new.is_leaf and new.address == old.address):
                 continue
             history = machine.memory.history(event.fields["address"])
             visible = next((version.visible for version in history if version.stored == event.step), inf)
-            change = Change(event, event.fields["domain"], event.fields["dfn"], level, visible)
+            change = Change(event, format_, event.fields["domain"], event.fields["dfn"], level, visible)
             found.append(change)
             calls.setdefault(event.agent.name, []).append(change)
     return found
@@ -157,8 +162,7 @@ def closes(completion: Event, change: Change, iommu: str, tag: int) -> bool:
     """Whether an invalidation that has completed closes a window."""
     if completion.fields["began"] < change.visible:
         return False
-    first = change.dfn if change.level == 1 else level_base(change.dfn, change.level)
-    return covers(completion, iommu, tag, first, change.last)
+    return covers(completion, iommu, tag, change.first, change.last)
 
 
 def covers(completion: Event, iommu: str, tag: int | None, first: int, last: int) -> bool:
@@ -171,7 +175,7 @@ def covers(completion: Event, iommu: str, tag: int | None, first: int, last: int
 
 def uses(access: Event, change: Change, iommu: str, tag: int) -> bool:
     """Whether an access went through a leaf that was replaced."""
-    leaf = decode_pte(change.event.fields["old"], 1)
+    leaf = change.format.decode(change.event.fields["old"], 1)
     if change.level != 1 or leaf is None:
         return False
     through = {"iommu": iommu, "tag": tag, "dfn": change.dfn, "mfn": address_frame(Maddr(leaf.address))}

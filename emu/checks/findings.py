@@ -6,9 +6,8 @@ import attrs
 
 from emu.engine import Deadlock
 from emu.hypervisor.records import CallRecord, HookFailure, Update
-from emu.iommus.formats import FAULT, translated_frame
-from emu.iommus.ledger import Path, PathEntry
-from emu.iommus.vtd.formats import decode_pte
+from emu.iommus.formats import FAULT
+from emu.iommus.paths import Path, PathEntry
 from emu.units import Dfn, Maddr, Mfn, address_frame, frame_address
 
 
@@ -109,7 +108,7 @@ class Stale:
     @property
     def frame(self) -> Mfn | None:
         """The frame to which the old path leads, or the table that was released; None if it leads to a fault."""
-        return self.table or frame_of(self.path, self.dfn)
+        return self.table or self.path.translation.frame(self.dfn)
 
     @property
     def page(self) -> tuple[int, Dfn, str, Mfn | None]:
@@ -125,13 +124,6 @@ class Stale:
     def evidence(self) -> Evidence:
         """Whether a device has used the translation."""
         return Evidence.POSSIBLE if self.use is None else Evidence.OBSERVED
-
-
-def frame_of(path: Path, dfn: Dfn) -> Mfn | None:
-    """Return the frame to which a path leads; None if it leads to a fault."""
-    leaf, level, *_ = path.translation
-    entry = decode_pte(leaf, level)
-    return translated_frame(entry, dfn, level) if entry else None
 
 
 @attrs.frozen

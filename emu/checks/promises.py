@@ -25,8 +25,8 @@ from emu.hypervisor.domain import Domain
 from emu.hypervisor.ops import OK
 from emu.hypervisor.records import CallRecord, Update
 from emu.iommus.formats import FAULT
-from emu.iommus.ledger import Tables
-from emu.iommus.vtd.unit import VtdUnit
+from emu.iommus.paths import Tables
+from emu.iommus.unit import Unit
 from emu.units import Dfn, Mfn
 
 PROMISES = {"map": "mapped", "unmap": "unmapped", "flush": "flushed", "flush_all": "flushed"}
@@ -48,21 +48,21 @@ class Promise(NamedTuple):
     frame: Mfn | None = None
 
 
-def promise_space(unit: VtdUnit) -> Space:
+def promise_space(unit: Unit) -> Space:
     """Return the space of promises about a unit, numbered by dfn: made by a return, tested by a device's access."""
     return ("promise", unit.name)
 
 
-def translators(units: Sequence[VtdUnit], domain: Domain) -> list[tuple[VtdUnit, Tables]]:
+def translators(units: Sequence[Unit], domain: Domain) -> list[tuple[Unit, Tables]]:
     """Return every unit, and as what the domain's tables may translate there, or have done so."""
     return [(unit, tables) for unit in units for tables in unit.tables_at(domain.pgd)]
 
 
-def context_reads(units: Sequence[VtdUnit]) -> Iterator[Access]:
+def context_reads(units: Sequence[Unit]) -> Iterator[Access]:
     """Yield what `translators` depends on: of every device, for any may be given to the domain meanwhile."""
     for unit in units:
         for source_id in unit.sources:
-            for space, number in unit.contexts.reads(source_id):
+            for space, number in unit.device_reads(source_id):
                 yield Access.to(space, number, Kind.READ)
 
 
@@ -100,7 +100,7 @@ class PromiseJudge:
         promised: for each domain's page the promises made of it, releases of its frame among them.
     """
 
-    units: Sequence[VtdUnit]
+    units: Sequence[Unit]
     findings: list[Finding] = attrs.field(factory=list)
     debts: list[CallRecord] = attrs.field(factory=list)
     flushes: list[CallRecord] = attrs.field(factory=list)
@@ -190,7 +190,7 @@ class PromiseJudge:
         )
 
 
-def stale_translations(units: Sequence[VtdUnit], record: CallRecord, step: int, promise: str) -> Iterator[Stale]:
+def stale_translations(units: Sequence[Unit], record: CallRecord, step: int, promise: str) -> Iterator[Stale]:
     """Yield what a unit may still use although the call has promised otherwise, once a unit, page and translation."""
     found: set[tuple[str, int, Dfn, int]] = set()
     for unit, tables in translators(units, record.domain):
@@ -219,7 +219,7 @@ def stale_translations(units: Sequence[VtdUnit], record: CallRecord, step: int, 
                 )
 
 
-def kept_leaf(unit: VtdUnit, tables: Tables, dfn: Dfn, changed: int, update: Update | None) -> int:
+def kept_leaf(unit: Unit, tables: Tables, dfn: Dfn, changed: int, update: Update | None) -> int:
     """Return the leaf that does no harm, 0 for a fault: what the call left; for a flush, what stood when it began."""
     word = unit.ledger.leaf_at(tables, dfn, changed) if update is None else update.new
-    return FAULT.leaf if unit.ledger.decode(word, 1) is None else word
+    return FAULT.leaf if unit.format.decode(word, 1) is None else word

@@ -10,15 +10,15 @@ from math import inf
 
 import attrs
 
-from emu.checks.findings import Finding, FreedTable, Overrun, Stale, frame_of
+from emu.checks.findings import Finding, FreedTable, Overrun, Stale
 from emu.checks.promises import Promise, context_reads, promise_space, translators
 from emu.cpus import Cpu
 from emu.engine import Access, Kind
 from emu.hypervisor.domain import INSTALLED, Domain
 from emu.hypervisor.pages import Page
 from emu.hypervisor.records import CallRecord
-from emu.iommus.ledger import Path
-from emu.iommus.vtd.unit import VtdUnit
+from emu.iommus.paths import Path
+from emu.iommus.unit import Unit
 from emu.units import Dfn, Mfn, address_frame
 
 
@@ -33,7 +33,7 @@ class ReleaseJudge:
         promised: where each release is noted as a promise about the pages at which the frame was entered.
     """
 
-    units: Sequence[VtdUnit]
+    units: Sequence[Unit]
     findings: list[Finding]
     domains: Callable[[], Iterable[Domain]]
     debts: list[CallRecord]
@@ -82,7 +82,7 @@ class ReleaseJudge:
                 replaced=path.overwritten_by(step),
                 changed=step,
                 update=None,
-                table=page.mfn if frame_of(path, dfn) != page.mfn else None,
+                table=page.mfn if path.translation.frame(dfn) != page.mfn else None,
                 generation=page.generation,
             )
             yield self.with_debt_of(found)
@@ -112,7 +112,7 @@ class ReleaseJudge:
 
         return attrs.evolve(released, debt=min(debts, key=preference, default=None))
 
-    def is_known(self, domain: Domain, dfn: Dfn, unit: VtdUnit, page: Page) -> bool:
+    def is_known(self, domain: Domain, dfn: Dfn, unit: Unit, page: Page) -> bool:
         """Whether it was found already when the frame was freed, that it is now given away."""
         return any(
             isinstance(finding, Stale)
@@ -125,4 +125,4 @@ class ReleaseJudge:
 
 def leads_to(path: Path, dfn: Dfn, mfn: Mfn) -> bool:
     """Whether a path gives a frame for a dfn, or reads a table in it."""
-    return frame_of(path, dfn) == mfn or any(address_frame(entry.address) == mfn for entry in path.entries)
+    return path.translation.frame(dfn) == mfn or any(address_frame(entry.address) == mfn for entry in path.entries)

@@ -8,7 +8,6 @@ or found: what others do afterwards is not its business.
 from emu.checks.findings import Finding, LostError, NotRolledBack, WrongResult
 from emu.hypervisor.ops import OK, MapFlags
 from emu.hypervisor.records import CallRecord, Update
-from emu.iommus.vtd.formats import decode_pte
 from emu.units import Dfn, address_frame, offset
 
 
@@ -23,7 +22,7 @@ def untold(record: CallRecord, step: int) -> Finding | None:
         pages = (offset(record.dfn, i) for i in range(record.page_count))
         wrong = next((dfn for dfn in pages if not is_done(record, dfn)), None)
         return None if wrong is None else WrongResult(*call, wrong)
-    left = next((one.dfn for one in record.updates.values() if has_entered(one)), None)
+    left = next((one.dfn for one in record.updates.values() if has_entered(record, one)), None)
     return None if record.call == "unmap" or left is None else NotRolledBack(*call, left, record.result)
 
 
@@ -32,7 +31,7 @@ def is_done(record: CallRecord, dfn: Dfn) -> bool:
     update = record.updates.get(dfn)
     if update is None or dfn in record.refused:
         return dfn in record.refused
-    entry = decode_pte(update.new, 1)
+    entry = record.domain.format.decode(update.new, 1)
     if record.mapped is None:
         return entry is None
     frame, flags = record.mapped
@@ -42,6 +41,6 @@ def is_done(record: CallRecord, dfn: Dfn) -> bool:
     return entry is not None and (address_frame(entry.address), entry.read, entry.write) == wanted
 
 
-def has_entered(update: Update) -> bool:
+def has_entered(record: CallRecord, update: Update) -> bool:
     """Whether a call has made an entry and left it."""
-    return update.old != update.new and decode_pte(update.new, 1) is not None
+    return update.old != update.new and record.domain.format.decode(update.new, 1) is not None

@@ -10,19 +10,21 @@ INDENT = 31
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_command(*, as_json: bool) -> None:
     """Show the scenarios, what each tells, and its parameters."""
+    from emu.platforms import VTD
     from emu.scenarios.library import bundled
-    from emu.scenarios.parameters import MACHINE_PARAMETERS, Parameter
+    from emu.scenarios.parameters import Parameter, machine_parameters
     from emu.scenarios.scenario import Scenario
 
     def parameter_data(parameter: Parameter) -> dict[str, str]:
         takes, default = parameter.takes(), parameter.show(parameter.default)
-        return {"name": parameter.name, "takes": takes, "default": default}
+        data = {"name": parameter.name, "takes": takes, "default": default}
+        return {**data, "meaning": parameter.meaning} if parameter.meaning else data
 
     def parameters_data(scenario: Scenario) -> list[dict[str, str]]:
         return [parameter_data(parameter) for parameter in scenario.parameters]
 
     scenarios = bundled().values()
-    common = [parameter_data(parameter) for parameter in MACHINE_PARAMETERS]
+    common = [parameter_data(parameter) for parameter in machine_parameters(VTD)]
     if as_json:
         import orjson
 

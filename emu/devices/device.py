@@ -12,9 +12,9 @@ import attrs
 
 from emu.engine import Access, Choose, Kind, Latch, Operation, Wait
 from emu.errors import ScenarioError
-from emu.iommus.iotlb import DFN_MAX, Fill, FindRoom, IotlbEntry, Key, Lookup
+from emu.iommus.iotlb import DFN_MAX, Fill, FindRoom, IotlbEntry, Key
 from emu.iommus.requests import Request
-from emu.iommus.vtd.unit import VtdUnit
+from emu.iommus.unit import Unit
 from emu.memory import WORDS, word_number
 from emu.units import Dfn, frame_address, parse_source_id
 
@@ -26,10 +26,10 @@ Result = TypeVar("Result")
 class Watcher(Protocol):
     """Who is told about the accesses that devices make: the checks."""
 
-    def reads(self, unit: VtdUnit, request: Request) -> Iterable[Access]:
+    def reads(self, unit: Unit, request: Request) -> Iterable[Access]:
         """Return the objects that `committed` depends on."""
 
-    def committed(self, unit: VtdUnit, request: Request, entry: IotlbEntry, step: int) -> None:
+    def committed(self, unit: Unit, request: Request, entry: IotlbEntry, step: int) -> None:
         """Learn that an access was made, or refused, through an entry."""
 
 
@@ -186,7 +186,7 @@ class Device:
     """
 
     bdf: str
-    unit: VtdUnit
+    unit: Unit
     watchers: Sequence[Watcher] = ()
     driven_by: int | None = None
     posted: list[tuple[Request, IotlbEntry | None, int]] = attrs.field(factory=list)
@@ -206,7 +206,7 @@ class Device:
 
     def in_flight(self, request: Request) -> Access:
         """Return the access by which the end of a request is ordered with invalidations that would wait for it."""
-        return self.unit.iotlb.access(request.dfn, request.dfn, Kind.READ, request.source_id)
+        return self.unit.iotlb.access(request.dfn, request.dfn, Kind.READ, request.user)
 
     def request(self, dfn: Dfn, *, is_write: bool) -> Request:
         """Return a new request to a page."""
@@ -281,7 +281,7 @@ class Device:
     async def translate(self, request: Request) -> IotlbEntry | None:
         """Find a request's translation, in the IOTLB or by walks; None where it faults."""
         while True:
-            entry = await Lookup(self.unit.iotlb, request)
+            entry = await self.unit.look_up(request)
             if entry is not None:
                 return entry
             entry = await self.unit.walk(request)

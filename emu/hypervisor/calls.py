@@ -5,7 +5,7 @@ nothing of it, so no revision can silence a check.
 """
 
 from collections.abc import Awaitable, Iterable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import attrs
 
@@ -13,7 +13,7 @@ from emu.cpus import Cpu, Hypercall
 from emu.engine import Access, Kind, Operation
 from emu.errors import ScenarioError
 from emu.hypervisor.domain import Domain, check_cast
-from emu.hypervisor.ops import READ_WRITE, RESULT_NAMES, Judge, MapFlags, iommu_dont_flush_iotlb
+from emu.hypervisor.ops import READ_WRITE, RESULT_NAMES, MapFlags, iommu_dont_flush_iotlb
 from emu.hypervisor.records import CallRecord, open_call
 from emu.hypervisor.revisions.loader import Revision
 from emu.memory import WORDS, table_words
@@ -21,6 +21,19 @@ from emu.units import Dfn, Mfn, page_count
 
 DEFERRABLE = ("map", "unmap")
 """Calls whose promise the caller may take over; an explicit flush is what redeems it."""
+
+
+class Judge(Protocol):
+    """Who judges what a call has promised by returning. Implemented by the checks, wired by the machine."""
+
+    def reads(self, record: CallRecord) -> Iterable[Access]:
+        """Return the shared objects that `judge` depends on."""
+
+    def judge(self, record: CallRecord, step: int) -> None:
+        """Judge a call at the step of its return."""
+
+    def settle(self, record: CallRecord, step: int) -> None:
+        """Judge a deferred call at the end of the hypercall that made it: what it owed must have been paid."""
 
 
 class Enter(Operation[None]):
@@ -221,7 +234,7 @@ def check_range(domain: Domain, dfn: Dfn, page_order: int) -> None:
         ScenarioError: naming the dfn.
     """
     check_order(f"dfn {dfn:#x}", dfn, page_order)
-    if not 0 <= dfn <= dfn + page_count(page_order) - 1 < 1 << 9 * domain.levels:
+    if not 0 <= dfn <= dfn + page_count(page_order) - 1 < domain.format.reach(domain.levels):
         raise ScenarioError(
             f"dfn {dfn:#x} of order {page_order} lies outside what {domain.levels} levels of tables reach"
         )

@@ -2,7 +2,7 @@
 
 from contextlib import AbstractAsyncContextManager, nullcontext
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import attrs
 from sortedcontainers import SortedSet
@@ -10,12 +10,9 @@ from sortedcontainers import SortedSet
 from emu.cpus import Cpu, SpinLock
 from emu.engine import Space, Variable
 from emu.errors import ScenarioError
-from emu.hypervisor.bitmaps import Bitmap
 from emu.hypervisor.ops import IommuOps
-from emu.units import Dfn, Maddr, Mfn, frame_address
-
-if TYPE_CHECKING:
-    from emu.hypervisor.pages import Pages
+from emu.iommus.formats import TableFormat
+from emu.units import Dfn, Maddr, Mfn
 
 HARDWARE_DOMAIN = 0
 DOMID_FIRST_RESERVED = 0x7FF0
@@ -46,18 +43,28 @@ class OuterLock(Enum):
     ACROSS_FLUSH = "across-flush"  # the lock is held until the flush has returned
 
 
+class TableFrames(Protocol):
+    """The frames of a domain's page tables, as far as changes of its tables need them: `Pages` keeps them."""
+
+    def add_table(self, domain: "Domain", dfn: Dfn) -> Mfn:
+        """Return a zeroed frame for a page table of a domain, in which a dfn is looked up. Without a step."""
+
+    def entry_stored(self, frame: Mfn, cpu: Cpu, domain: "Domain", dfn: Dfn, step: int) -> None:
+        """Learn that a CPU stores an entry for a page of a domain into a frame."""
+
+
 @attrs.define(eq=False)
 class Domain:
     """A guest, or the hardware domain (number 0).
 
     Attributes:
         index: its place among the domains of the machine, from 1: by that it has page-table frames of its own.
-        levels: how many levels of tables it has.
-        pgd: its highest page table.
+        format: of its page tables.
+        frames: where its page tables come from.
+        levels: how many levels of tables it has; the driver decides it.
+        pgd: its highest page table; the driver makes it.
         tables: the frames of all its page tables (Xen: arch.pgtables.list).
-        pages: the frames of the machine.
         is_dying: it is being destroyed.
-        iommu_bitmap: the units that translate for it, by their index.
         mapping_lock: guards its page tables (Xen: hd->arch.mapping_lock).
         p2m_lock: what its callers may hold around the wrappers.
         known_dfns: every dfn at which a frame was ever entered.
@@ -67,26 +74,24 @@ class Domain:
 
     number: int
     index: int
-    levels: int
-    ops: IommuOps
-    pages: "Pages" = attrs.field(repr=False)
-    pgd: Maddr = attrs.field(init=False)
+    format: TableFormat = attrs.field(repr=False)
+    ops: "IommuOps[Domain]"
+    frames: TableFrames = attrs.field(repr=False)
+    levels: int = attrs.field(init=False, default=0)
+    pgd: Maddr = attrs.field(init=False, default=Maddr(0))
     tables: list[Mfn] = attrs.field(factory=list)
     is_crashed: bool = False
     is_dying: Variable[bool] = attrs.field(init=False)
     mapping_lock: SpinLock = attrs.field(init=False)
     p2m_lock: SpinLock = attrs.field(init=False)
-    iommu_bitmap: Bitmap = attrs.field(init=False)
     known_dfns: "SortedSet[Dfn]" = attrs.field(factory=SortedSet)
     p2m: dict[Dfn, Mfn] = attrs.field(factory=dict)
     installed: "dict[Mfn, SortedSet[Dfn]]" = attrs.field(factory=dict)
 
     def __attrs_post_init__(self) -> None:
-        self.pgd = frame_address(self.pages.add_table(self, Dfn(0)))
         self.mapping_lock = SpinLock(f"d{self.number}.mapping_lock")
         self.p2m_lock = SpinLock(f"d{self.number}.p2m_lock")
         self.is_dying = Variable(f"d{self.number}.is_dying", value=False)
-        self.iommu_bitmap = Bitmap(f"d{self.number}.iommu_bitmap")
 
     def note_leaf(self, dfn: Dfn, mfn: Mfn) -> None:
         """Note that a frame was entered at a page."""

@@ -33,7 +33,7 @@ class Hooks:
         failing: the hooks that fail for certain.
     """
 
-    driver: IommuOps
+    driver: IommuOps[Domain]
     faults: Faults = attrs.field(factory=Faults)
     failing: list[HookFault] = attrs.field(factory=list)
 

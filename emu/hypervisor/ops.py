@@ -1,16 +1,10 @@
-"""The words that every revision shares: flush types, result codes, the driver's hooks, and who judges promises."""
+"""The words that every revision shares: flush types, result codes and the driver's hooks."""
 
-from collections.abc import Iterable
 from enum import IntEnum, IntFlag
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol, TypeVar
 
 from emu.cpus import Cpu, PerCpu
-from emu.engine import Access
 from emu.units import Dfn, Mfn
-
-if TYPE_CHECKING:
-    from emu.hypervisor.domain import Domain
-    from emu.hypervisor.records import CallRecord
 
 OK = 0
 ENOMEM = -12
@@ -61,30 +55,24 @@ class MapFlags(IntFlag):
 READ_WRITE = MapFlags.READABLE | MapFlags.WRITABLE
 
 
-class IommuOps(Protocol):
-    """A driver's hooks, as the wrappers call them (Xen: struct iommu_ops)."""
+DomainT_contra = TypeVar("DomainT_contra", contravariant=True)
 
-    async def map_page(self, cpu: Cpu, domain: "Domain", dfn: Dfn, mfn: Mfn, flags: MapFlags) -> tuple[int, FlushType]:
+
+class IommuOps(Protocol[DomainT_contra]):
+    """A driver's hooks, as the wrappers call them (Xen: struct iommu_ops). The domain is a `Domain`, which has them."""
+
+    async def map_page(
+        self, cpu: Cpu, domain: DomainT_contra, dfn: Dfn, mfn: Mfn, flags: MapFlags
+    ) -> tuple[int, FlushType]:
         """Make an entry; return the result and what it requires."""
 
-    async def unmap_page(self, cpu: Cpu, domain: "Domain", dfn: Dfn) -> tuple[int, FlushType]:
+    async def unmap_page(self, cpu: Cpu, domain: DomainT_contra, dfn: Dfn) -> tuple[int, FlushType]:
         """Clear an entry; return the result and what it requires, which is NONE in revisions that do not report it."""
 
-    async def iotlb_flush(self, cpu: Cpu, domain: "Domain", dfn: Dfn, page_count: int, flush_type: FlushType) -> int:
+    async def iotlb_flush(
+        self, cpu: Cpu, domain: DomainT_contra, dfn: Dfn, page_count: int, flush_type: FlushType
+    ) -> int:
         """Flush a range as far as the type requires; return the result."""
 
-    async def iotlb_flush_all(self, cpu: Cpu, domain: "Domain") -> int:
+    async def iotlb_flush_all(self, cpu: Cpu, domain: DomainT_contra) -> int:
         """Flush all that is cached for a domain; return the result."""
-
-
-class Judge(Protocol):
-    """Who judges what a call has promised by returning. Implemented by the checks, wired by the machine."""
-
-    def reads(self, record: "CallRecord") -> Iterable[Access]:
-        """Return the shared objects that `judge` depends on."""
-
-    def judge(self, record: "CallRecord", step: int) -> None:
-        """Judge a call at the step of its return."""
-
-    def settle(self, record: "CallRecord", step: int) -> None:
-        """Judge a deferred call at the end of the hypercall that made it: what it owed must have been paid."""

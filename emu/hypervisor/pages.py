@@ -86,6 +86,12 @@ class Pages:
         domain.tables.append(mfn)
         return mfn
 
+    def entry_stored(self, frame: Mfn, cpu: Cpu, domain: Domain, dfn: Dfn, step: int) -> None:
+        """Tell the judge that a CPU stores an entry for a page of a domain, where the frame is no table of its own."""
+        page = self.find(frame)
+        if page.owner is not domain or page.table is None:
+            self.judge.entry_stored(page, cpu, domain, dfn, step)
+
     def page(self, mfn: Mfn) -> Page:
         """Return a frame.
 

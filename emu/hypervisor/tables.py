@@ -1,20 +1,22 @@
-"""Page tables that are freed (Xen: iommu_queue_free_pgtable and iommu_free_pgtables, x86/iommu.c).
+"""A domain's page tables: their list, and how they are freed (Xen: arch.pgtables.list, x86/iommu.c).
 
-A table that an unmap has emptied goes to a list of the CPU, and a softirq frees it later: by then whoever had the page
-unmapped has flushed. A domain that is destroyed loses all its tables at once.
+A table is on its domain's list until a CPU takes it off to free it (iommu_queue_free_pgtable). A table that an unmap
+has emptied goes to a list of the CPU, and a softirq frees it later: by then the CPU that unmapped the page has flushed.
+A domain that is destroyed loses all its tables at once (iommu_free_pgtables).
 """
+
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import attrs
 
 from emu.cpus import Cpu, PerCpu
+from emu.engine import Access, Kind, Operation
 from emu.hypervisor.calls import check_range
 from emu.hypervisor.domain import Domain, check_cast
+from emu.hypervisor.driver import Driver
 from emu.hypervisor.fixes import Fix
 from emu.hypervisor.pages import Pages
-from emu.hypervisor.table_list import ListTables, TakeTable
-from emu.hypervisor.vtd.driver import StoreEntry, VtdDriver, iommu_flush_cache_entry
-from emu.iommus.formats import LEVEL_BITS, entry_address
-from emu.iommus.vtd.formats import decode_pte
 from emu.units import Dfn, Maddr, Mfn, address_frame
 
 LEAF_TABLE = 2
@@ -24,11 +26,89 @@ free_pgt_list: PerCpu[tuple[Mfn, ...]] = PerCpu("free_pgt_list", initial=())
 """The tables that a CPU is to free. No other CPU looks at it, so it takes no steps."""
 
 
+def tables_access(domain: Domain, kind: Kind) -> Access:
+    """Return the access to the list of a domain's page tables."""
+    return Access.to(("page_tables", f"d{domain.number}"), 0, kind)
+
+
+class AllocateTable(Operation[Mfn]):
+    """Give a domain a frame for a page table (Xen: iommu_alloc_pgtable)."""
+
+    __slots__ = ("dfn", "domain", "mfn")
+
+    event = "table.allocate"
+
+    def __init__(self, domain: Domain, dfn: Dfn) -> None:
+        self.domain = domain
+        self.dfn = dfn
+        self.mfn = Mfn(0)
+
+    def accesses(self) -> Iterable[Access]:
+        return (tables_access(self.domain, Kind.WRITE),)
+
+    def perform(self, step: int) -> Mfn:
+        self.mfn = self.domain.frames.add_table(self.domain, self.dfn)
+        return self.mfn
+
+    def describe(self) -> tuple[str, Mapping[str, Any]]:
+        return self.event, {"mfn": self.mfn, "domain": self.domain.number}
+
+
+class ListTables(Operation[list[Mfn]]):
+    """Return a domain's page tables, the oldest first."""
+
+    __slots__ = ("count", "domain")
+
+    event = "table.list"
+
+    def __init__(self, domain: Domain) -> None:
+        self.domain = domain
+        self.count = 0
+
+    def accesses(self) -> Iterable[Access]:
+        return (tables_access(self.domain, Kind.READ),)
+
+    def perform(self, step: int) -> list[Mfn]:
+        self.count = len(self.domain.tables)
+        return list(self.domain.tables)
+
+    def describe(self) -> tuple[str, Mapping[str, Any]]:
+        return self.event, {"domain": self.domain.number, "tables": self.count}
+
+
+class TakeTable(Operation[bool]):
+    """Take a page table from its domain's list: whoever does so will free it. Return whether it was there.
+
+    Xen: iommu_queue_free_pgtable.
+    """
+
+    __slots__ = ("domain", "found", "mfn")
+
+    event = "table.take"
+
+    def __init__(self, domain: Domain, mfn: Mfn) -> None:
+        self.domain = domain
+        self.mfn = mfn
+        self.found = False
+
+    def accesses(self) -> Iterable[Access]:
+        return (tables_access(self.domain, Kind.WRITE),)
+
+    def perform(self, step: int) -> bool:
+        self.found = self.mfn in self.domain.tables
+        if self.found:
+            self.domain.tables.remove(self.mfn)
+        return self.found
+
+    def describe(self) -> tuple[str, Mapping[str, Any]]:
+        return self.event, {"mfn": self.mfn, "domain": self.domain.number, "found": self.found}
+
+
 @attrs.frozen
 class PageTables:
     """Takes tables out of a domain's tree and frees them."""
 
-    driver: VtdDriver
+    driver: Driver
     pages: Pages
 
     async def take_out(self, cpu: Cpu, domain: Domain, dfn: Dfn) -> bool:
@@ -47,15 +127,13 @@ class PageTables:
             address, table = await self.find(cpu, domain, dfn)
             if table is None:
                 return False
-            first = dfn >> LEVEL_BITS << LEVEL_BITS
-            for known in list(domain.known_dfns.irange(first, first + (1 << LEVEL_BITS) - 1)):
-                word = await cpu.load64(
-                    entry_address(table, known, 1), "pte.read", domain=domain.number, dfn=known, table_level=1
-                )
-                if decode_pte(word, 1) is not None:
+            first = domain.format.base(dfn, LEAF_TABLE)
+            for known in list(domain.known_dfns.irange(first, first + domain.format.span(LEAF_TABLE) - 1)):
+                leaf = domain.format.entry_address(table, known, 1)
+                word = await cpu.load64(leaf, "pte.read", domain=domain.number, dfn=known, table_level=1)
+                if domain.format.decode(word, 1) is not None:
                     return False
-            await StoreEntry(cpu, domain, dfn, LEAF_TABLE, address, 0)
-            await iommu_flush_cache_entry(cpu, self.driver, address)
+            await self.driver.store_entry(cpu, domain, dfn, LEAF_TABLE, address, 0)
             is_ours = await TakeTable(domain, address_frame(table))
         if not is_ours:
             return False
@@ -66,14 +144,14 @@ class PageTables:
 
     async def find(self, cpu: Cpu, domain: Domain, dfn: Dfn) -> tuple[Maddr, Maddr | None]:
         """Return where the entry of the table of a dfn's leaf lies, and the table; None if there is none."""
-        table = domain.pgd
-        for level in range(domain.levels, LEAF_TABLE - 1, -1):
-            address = entry_address(table, dfn, level)
+        table, level, address = domain.pgd, domain.levels, domain.pgd
+        while level >= LEAF_TABLE:
+            address = domain.format.entry_address(table, dfn, level)
             word = await cpu.load64(address, "pte.read", domain=domain.number, dfn=dfn, table_level=level)
-            entry = decode_pte(word, level)
+            entry = domain.format.read(word, level, dfn)
             if entry is None or entry.is_leaf:
                 return address, None
-            table = entry.address
+            table, level = entry.address, entry.next_level
         return address, table
 
     async def free_queued(self, cpu: Cpu) -> None:

@@ -1,12 +1,12 @@
-"""What a page-table walk reads and what it yields, whatever the vendor."""
+"""What a page-table walk reads and what it yields: a vendor's table format is one value."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from itertools import accumulate
+from typing import NamedTuple, Protocol
 
-from emu.units import Dfn, Maddr, Mfn, address_frame
+import attrs
 
-LEVEL_BITS = 9
-"""Each level of a table is indexed by nine bits of the dfn."""
+from emu.units import WORD_BYTES, Dfn, Maddr, Mfn, address_frame
 
 
 class Entry(NamedTuple):
@@ -14,57 +14,128 @@ class Entry(NamedTuple):
 
     Attributes:
         address: the next table, or the first frame that the leaf maps.
-        is_leaf: whether the walk ends here.
+        next_level: the level of the next table, lower than the entry's own; 0 where the entry is a leaf.
+        order: a leaf maps 2^order pages; 0 where the entry leads to a table.
         read, write: what the entry permits; a walk permits what all its entries do.
     """
 
     address: Maddr
-    is_leaf: bool
+    next_level: int
+    order: int
     read: bool
     write: bool
 
-
-Decode = Callable[[int, int], Entry | None]
-"""Decode (word, level); None where the word is not present. Level 1 maps 4 KiB, level 2 2 MiB, level 3 1 GiB."""
+    @property
+    def is_leaf(self) -> bool:
+        """Whether the walk ends here."""
+        return not self.next_level
 
 
 class Translation(NamedTuple):
-    """What a device may use: a leaf word, the level that it was read at, and the permissions of the whole walk."""
+    """What a device may use: a leaf word, what it maps, and the permissions of the whole walk.
+
+    Attributes:
+        order: it maps 2^order pages.
+        address: the first frame that it maps; None where it maps nothing.
+    """
 
     leaf: int
-    level: int
+    order: int
     read: bool
     write: bool
+    address: Maddr | None
+
+    def frame(self, dfn: Dfn) -> Mfn | None:
+        """Return the frame that a dfn has by it; None where it maps nothing."""
+        if self.address is None:
+            return None
+        return Mfn(address_frame(self.address) + (dfn & ((1 << self.order) - 1)))
 
 
-FAULT = Translation(0, 1, read=False, write=False)
+FAULT = Translation(0, 0, read=False, write=False, address=None)
 """No translation: what a walk yields where a word is not present, and a unit may cache if it caches such."""
 
 
-TABLE_LEVELS = (2, 3, 4)
-"""Levels at which an entry may point to a table."""
+class EncodeLeaf(Protocol):
+    """Encodes a leaf."""
+
+    def __call__(self, address: Maddr, *, read: bool, write: bool, level: int = 1) -> int:
+        """Return the word that maps what an entry of a level spans, from an address.
+
+        Raises:
+            ScenarioError: if no leaf can stand at the level, or the address does not fit it.
+        """
 
 
-def level_order(level: int) -> int:
-    """Return the page order that one entry of a level spans: 0, 9, 18, ..."""
-    return LEVEL_BITS * (level - 1)
+@attrs.frozen(eq=False)
+class TableFormat:
+    """How a vendor writes page tables. Every entry is one word of 64 bits.
+
+    Attributes:
+        index_bits: how many bits of a dfn index a table of level 1, 2, ...: one number for each level that the manual
+            defines, whether or not a unit of this model has it.
+        depths: the least and the greatest number of levels that the tables of a domain may have.
+        leaf_levels: the levels at which a leaf may stand, lowest first.
+        decode: decodes (word, level); None where the word is not present.
+        encode_leaf: encodes a leaf.
+        encode_table: encodes an entry that leads to a table and permits everything: (address, level of the table).
+        device_level: the number by which what stands above all tables is told from them: a device's own entry.
+        orders: for each level, from 0 on, how many bits of a dfn lie below its index.
+        table_levels: the levels at which an entry may lead to a table, lowest first.
+        leaf_orders: the orders of the pages that a leaf may map, smallest first.
+    """
+
+    index_bits: tuple[int, ...]
+    depths: tuple[int, int]
+    leaf_levels: tuple[int, ...]
+    decode: Callable[[int, int], Entry | None]
+    encode_leaf: EncodeLeaf
+    encode_table: Callable[[Maddr, int], int]
+    device_level: int = attrs.field(init=False)
+    orders: tuple[int, ...] = attrs.field(init=False)
+    table_levels: tuple[int, ...] = attrs.field(init=False)
+    leaf_orders: tuple[int, ...] = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        set_once = object.__setattr__
+        set_once(self, "device_level", len(self.index_bits) + 1)
+        set_once(self, "orders", (0, 0, *accumulate(self.index_bits)))
+        set_once(self, "table_levels", tuple(range(2, self.depths[1] + 1)))
+        set_once(self, "leaf_orders", tuple(self.orders[level] for level in self.leaf_levels))
+
+    def index(self, dfn: Dfn, level: int) -> int:
+        """Return the index of a dfn's entry in its table of a level."""
+        return (dfn >> self.orders[level]) & ((1 << self.index_bits[level - 1]) - 1)
+
+    def base(self, dfn: Dfn, level: int) -> Dfn:
+        """Return the first dfn that shares this dfn's entry at a level."""
+        order = self.orders[level]
+        return Dfn(dfn >> order << order)
+
+    def span(self, level: int) -> int:
+        """Return for how many dfns one entry of a level stands."""
+        return 1 << self.orders[level]
+
+    def reach(self, levels: int) -> int:
+        """Return how many dfns tables of so many levels reach, from dfn 0 on."""
+        return 1 << self.orders[levels + 1]
+
+    def entry_address(self, table: Maddr, dfn: Dfn, level: int) -> Maddr:
+        """Return the address of a dfn's word in a table of a level."""
+        return Maddr(table + WORD_BYTES * self.index(dfn, level))
+
+    def read(self, word: int, level: int, dfn: Dfn) -> Entry | None:
+        """Decode a word that was read for a dfn; None where the walk of that dfn ends without a translation.
+
+        An entry may skip levels: it stands for those dfns only whose index at each skipped level is 0.
+        """
+        entry = self.decode(word, level)
+        if entry is None or not entry.next_level or entry.next_level == level - 1:
+            return entry
+        skipped = (1 << self.orders[level]) - (1 << self.orders[entry.next_level + 1])
+        return None if dfn & skipped else entry
 
 
-def level_index(dfn: Dfn, level: int) -> int:
-    """Return the index of a dfn's entry in its table of a level."""
-    return (dfn >> level_order(level)) & ((1 << LEVEL_BITS) - 1)
-
-
-def level_base(dfn: Dfn, level: int) -> Dfn:
-    """Return the first dfn that shares this dfn's entry at a level."""
-    return Dfn(dfn >> level_order(level) << level_order(level))
-
-
-def entry_address(table: Maddr, dfn: Dfn, level: int) -> Maddr:
-    """Return the address of a dfn's word in a table of a level."""
-    return Maddr(table + 8 * level_index(dfn, level))
-
-
-def translated_frame(entry: Entry, dfn: Dfn, level: int) -> Mfn:
-    """Return the frame that a leaf of a level gives for a dfn."""
-    return Mfn(address_frame(entry.address) + (dfn - level_base(dfn, level)))
+def base_of_order(dfn: Dfn, order: int) -> Dfn:
+    """Return the first of the 2^order dfns that a dfn lies among."""
+    return Dfn(dfn >> order << order)

@@ -1,7 +1,8 @@
 """The concrete IOTLB: one of the many that the ledger allows.
 
-An entry is looked up by source-id and address, and invalidated by domain tag and address (VT-d 6.2.1, table 17): two
-devices of one domain may hold different entries for one page, and one page-selective invalidation drops both.
+An entry is looked up by its user and address, and invalidated by domain tag and address. The user is the source-id of
+a device (VT-d 6.2.1, table 17): two devices of one domain may hold different entries for one page, and one
+page-selective invalidation drops both. Where the devices of a domain share entries, the user is their domain's tag.
 
 Not architectural: fully associative; when it is full the strategy chooses what is evicted.
 """
@@ -13,27 +14,26 @@ import attrs
 from sortedcontainers import SortedDict
 
 from emu.engine import Access, Kind, Operation, Space
-from emu.iommus.formats import TABLE_LEVELS, Translation, level_base, level_order
-from emu.iommus.requests import CONTEXT_LEVEL, Request, TableRead
+from emu.iommus.formats import TableFormat, Translation, base_of_order
+from emu.iommus.requests import Request, TableRead
 from emu.units import Dfn, Mfn
 
-LEVELS = (1, 2, 3)
 DFN_MAX = (1 << 52) - 1
-SOURCE_BITS = 16
 
 Key = tuple[int, int, Dfn, int]
-"""(tag, level, first dfn, source-id): the order in which a range of a domain is contiguous at each level."""
+"""(tag, page order, first dfn, user): the order in which a range of a domain is contiguous at each page order."""
 
 
 class IotlbEntry(NamedTuple):
     """A cached translation.
 
     Attributes:
+        user: by which number it is looked up.
         mfn: the frame that it gives for `dfn`, the page that it was walked for.
         reads: what the walk read.
     """
 
-    source_id: int
+    user: int
     tag: int
     dfn: Dfn
     mfn: Mfn
@@ -43,8 +43,8 @@ class IotlbEntry(NamedTuple):
     @property
     def key(self) -> Key:
         """Where the entry stands in the cache."""
-        level = self.translation.level
-        return (self.tag, level, level_base(self.dfn, level), self.source_id)
+        order = self.translation.order
+        return (self.tag, order, base_of_order(self.dfn, order), self.user)
 
     def permits(self, *, is_write: bool) -> bool:
         """Whether the entry lets an access through."""
@@ -61,32 +61,37 @@ class Iotlb:
 
     Attributes:
         capacity: how many entries there is room for; None for as many as come.
+        format: of the tables whose entries are walked.
+        user_bits: how wide the numbers are by which entries are looked up.
         entries: in the order of `Key`, so that a range is dropped without touching the rest.
-        by_source: the same, by (source-id, level, first dfn).
+        by_user: the same, by (user, page order, first dfn).
     """
 
     unit: str
     capacity: int | None
+    format: TableFormat
+    user_bits: int = 16
     entries: Any = attrs.field(factory=SortedDict)
-    by_source: dict[tuple[int, int, Dfn], Key] = attrs.field(factory=dict)
+    by_user: dict[tuple[int, int, Dfn], Key] = attrs.field(factory=dict)
 
     @property
     def space(self) -> Space:
-        """The cache's objects: one for each dfn and source-id, empty or not."""
+        """The cache's objects: one for each dfn and user, empty or not."""
         return ("iotlb", self.unit)
 
-    def access(self, first: int, last: int, kind: Kind, source_id: int | None = None) -> Access:
-        """Return the access to what is cached for a range of dfns, for one device or for all."""
-        low, high = (0, (1 << SOURCE_BITS) - 1) if source_id is None else (source_id, source_id)
-        return Access(self.space, first << SOURCE_BITS | low, last << SOURCE_BITS | high, kind)
+    def access(self, first: int, last: int, kind: Kind, user: int | None = None) -> Access:
+        """Return the access to what is cached for a range of dfns, for one user or for all."""
+        bits = self.user_bits
+        low, high = (0, (1 << bits) - 1) if user is None else (user, user)
+        return Access(self.space, first << bits | low, last << bits | high, kind)
 
     def void_accesses(self, first: Dfn, last: Dfn) -> Iterator[Access]:
         """Yield the accesses that void walks by the entries above leaves which stand for one of the dfns first..last.
 
-        A context entry stands for every dfn.
+        A device's own entry stands for every dfn.
         """
-        for level in (*TABLE_LEVELS, CONTEXT_LEVEL):
-            order = level_order(level)
+        for level in (*self.format.table_levels, self.format.device_level):
+            order = self.format.orders[level]
             yield Access(self.walk_space(level), first >> order, last >> order, Kind.COMMUTE)
 
     def walk_accesses(self, dfn: Dfn, reads: Iterable[TableRead]) -> Iterator[Access]:
@@ -94,9 +99,9 @@ class Iotlb:
 
         By a leaf of level 1 it may be voided too: that is the cache's own object of the dfn.
         """
-        levels = dict.fromkeys(read.level for read in reads if read.level > 1)
-        for level in levels:
-            yield Access.to(self.walk_space(level), dfn >> level_order(level), Kind.READ)
+        above = {read.level: read.order for read in reads if read.level > 1}
+        for level, order in above.items():
+            yield Access.to(self.walk_space(level), dfn >> order, Kind.READ)
 
     def walk_space(self, level: int) -> Space:
         """The entries of a level that walks in flight hold, as shared objects."""
@@ -115,40 +120,40 @@ class Iotlb:
     def __len__(self) -> int:
         return len(self.entries)
 
-    def find(self, source_id: int, dfn: Dfn) -> IotlbEntry | None:
-        """Return what is cached for a device's page, the smallest page size first."""
-        for level in LEVELS:
-            key = self.by_source.get((source_id, level, level_base(dfn, level)))
+    def find(self, user: int, dfn: Dfn) -> IotlbEntry | None:
+        """Return what is cached for a user's page, the smallest page size first."""
+        for order in self.format.leaf_orders:
+            key = self.by_user.get((user, order, base_of_order(dfn, order)))
             if key is not None:
                 found: IotlbEntry = self.entries[key]
                 return found
         return None
 
     def insert(self, entry: IotlbEntry) -> bool:
-        """Cache an entry in place of what the device had for the same page; return whether there was room for it."""
-        tag, level, first, source_id = entry.key
-        old = self.by_source.get((source_id, level, first))
+        """Cache an entry in place of what its user had for the same page; return whether there was room for it."""
+        tag, order, first, user = entry.key
+        old = self.by_user.get((user, order, first))
         if old is not None:
             self.remove(old)
         if self.is_full:
             return False
-        self.entries[(tag, level, first, source_id)] = entry
-        self.by_source[(source_id, level, first)] = entry.key
+        self.entries[(tag, order, first, user)] = entry
+        self.by_user[(user, order, first)] = entry.key
         return True
 
     def remove(self, key: Key) -> None:
         """Drop one entry."""
         entry = self.entries.pop(key)
-        del self.by_source[(entry.source_id, key[1], key[2])]
+        del self.by_user[(entry.user, key[1], key[2])]
 
     def matching(self, tag: int | None, first: Dfn, last: Dfn) -> Iterator[Key]:
         """Yield the keys of the entries of a tag (None: of every tag) that overlap a range of dfns."""
         if tag is None:
             yield from self.entries
             return
-        for level in LEVELS:
-            low = (tag, level, level_base(first, level), 0)
-            yield from self.entries.irange(low, (tag, level, last, 1 << SOURCE_BITS))
+        for order in self.format.leaf_orders:
+            low = (tag, order, base_of_order(first, order), 0)
+            yield from self.entries.irange(low, (tag, order, last, 1 << self.user_bits))
 
     def invalidate(self, tag: int | None, first: Dfn, last: Dfn) -> list[IotlbEntry]:
         """Drop every entry of a tag that overlaps a range of dfns, and return them."""
@@ -170,10 +175,10 @@ class Lookup(Operation[IotlbEntry | None]):
 
     def accesses(self) -> Iterable[Access]:
         request = self.request
-        return (self.iotlb.access(request.dfn, request.dfn, Kind.READ, request.source_id),)
+        return (self.iotlb.access(request.dfn, request.dfn, Kind.READ, request.user),)
 
     def perform(self, step: int) -> IotlbEntry | None:
-        self.entry = self.iotlb.find(self.request.source_id, self.request.dfn)
+        self.entry = self.iotlb.find(self.request.user, self.request.dfn)
         if self.entry is not None:
             self.request.translate(self.entry.tag)
         return self.entry
@@ -223,9 +228,9 @@ class Fill(Operation[bool]):
         self.was_cached = self.was_filled = False
 
     def accesses(self) -> Iterable[Access]:
-        level = self.entry.translation.level
-        first = level_base(self.entry.dfn, level)
-        last = first + (1 << level_order(level)) - 1
+        order = self.entry.translation.order
+        first = base_of_order(self.entry.dfn, order)
+        last = first + (1 << order) - 1
         yield self.iotlb.access(first, last, Kind.WRITE)
         yield from self.iotlb.room_access(Kind.WRITE)
         yield from self.iotlb.walk_accesses(self.entry.dfn, self.entry.reads)

@@ -15,27 +15,32 @@ from typing import NamedTuple
 import attrs
 
 from emu.engine import Access, Kind, Latch
-from emu.iommus.formats import level_base, level_order
+from emu.iommus.formats import base_of_order
 from emu.memory import Memory
 from emu.units import Dfn
 
 REQUEST_BITS = 32
-CONTEXT_LEVEL = 6
-"""Where context entries stand as if they were tables: above every page table, so that each stands for every dfn."""
 
 
 class TableRead(NamedTuple):
-    """One word that a walk has read, of a context entry or a page table, with its level and the step."""
+    """One word that a walk has read, of a device's own entry or of a page table.
+
+    Attributes:
+        level: of the table; the format's `device_level` where the word is of a device's own entry.
+        order: it stands for 2^order dfns.
+        step: at which it was read.
+    """
 
     level: int
+    order: int
     address: int
     step: int
     is_leaf: bool
 
     def spans(self, dfn: Dfn, first: Dfn, last: Dfn) -> bool:
         """Whether the word, read for a dfn, stands for one of the dfns first..last."""
-        base = level_base(dfn, self.level)
-        return base <= last and first < base + (1 << level_order(self.level))
+        base = base_of_order(dfn, self.order)
+        return base <= last and first < base + (1 << self.order)
 
     def was_replaced(self, memory: Memory, step: int) -> bool:
         """Whether a walker could see a newer value of the word, after it was read and up to a step."""
@@ -48,6 +53,7 @@ class Request:
 
     Attributes:
         number: the source-id, and a count of its requests.
+        user: by which number the cache looks its translation up: the source-id, or what devices share entries by.
         is_write: what the access is to do.
         tag: the domain tag under which the page tables are being walked, or the request was translated.
         reads: what the present walk has read of page tables.
@@ -61,6 +67,7 @@ class Request:
 
     number: int
     source_id: int
+    user: int
     dfn: Dfn
     is_write: bool
     committed: Latch
@@ -132,7 +139,7 @@ class Requests:
         number = source_id << REQUEST_BITS | count
         touch = Access.to(("request", self.unit), number, Kind.WRITE)
         latch = Latch(f"access {count} of source-id {source_id:#x}, to dfn {dfn:#x} at {self.unit}", touch)
-        request = Request(number, source_id, dfn, is_write, latch)
+        request = Request(number, source_id, source_id, dfn, is_write, latch)
         self.in_flight[number] = request
         return request
 

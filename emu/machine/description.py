@@ -6,8 +6,8 @@ import attrs
 
 from emu.engine import Limits
 from emu.hypervisor.faults import Fault
-from emu.hypervisor.revisions.loader import Revision, load_revision
-from emu.iommus.vtd.unit import VtdSettings
+from emu.iommus.settings import UnitSettings
+from emu.platforms import VTD, Platform
 
 
 @attrs.frozen
@@ -15,18 +15,22 @@ class Description:
     """What a machine is made of.
 
     Attributes:
-        revision: of the hypervisor's wrappers.
-        levels: of page tables, 3 or 4.
-        vtd: what each of its VT-d units can do.
+        revision: of the hypervisor's wrappers, by name or by folder.
+        platform: the vendor.
+        settings: of each of its units; what the vendor's are unless a user sets them.
         faults: how many of each sort the strategy may inject on a CPU.
         sources: keep the source lines of every step.
         is_checking: every read of a check must have been declared.
     """
 
-    revision: Revision = attrs.field(factory=lambda: load_revision("v1"))
-    levels: int = attrs.field(default=4, validator=attrs.validators.in_((3, 4)))
-    vtd: VtdSettings = attrs.field(factory=VtdSettings)
+    revision: str = "v1"
+    platform: Platform = VTD
+    settings: UnitSettings = attrs.field()
     faults: Mapping[Fault, int] = attrs.field(factory=dict)
     limits: Limits = attrs.field(factory=Limits)
     sources: bool = False
     is_checking: bool = False
+
+    @settings.default
+    def as_the_vendors_are(self) -> UnitSettings:
+        return self.platform.settings()

@@ -24,13 +24,11 @@ from emu.hypervisor.hooks import HOOKS_THAT_CAN_FAIL, HookFault, Hooks
 from emu.hypervisor.ops import READ_WRITE, MapFlags
 from emu.hypervisor.pages import Pages
 from emu.hypervisor.tables import PageTables
-from emu.hypervisor.vtd.before_first_step import assign, make_context_table, premap
-from emu.hypervisor.vtd.driver import VtdDriver, VtdIommu
-from emu.iommus.vtd.unit import VtdUnit
+from emu.iommus.unit import Unit
 from emu.machine.description import Description
 from emu.machine.role import Role
 from emu.memory import Memory
-from emu.units import Dfn, Mfn, frame_address, offset, page_count, parse_source_id
+from emu.units import Dfn, Mfn, offset, page_count, parse_source_id
 
 WITNESS_REQUESTS = 1 << 31
 """The number of a witness's first request: those of the device itself keep theirs."""
@@ -44,7 +42,7 @@ class Machine:
 
     Attributes:
         hypervisor: the door to map, unmap and flush.
-        driver: the VT-d driver, with the units that it knows.
+        driver: of the units.
         assignment: attaches devices to domains and takes them away.
         pages: who owns a frame.
         tables: frees page tables.
@@ -55,28 +53,28 @@ class Machine:
         self.description = description
         self.trace = Trace(sources=description.sources)
         self.recorder = ReadRecorder()
-        vtd = description.vtd
-        self.memory = Memory(is_coherent=vtd.coherent, has_write_buffer=vtd.write_buffer)
+        settings, platform = description.settings, description.platform
+        revision = platform.load_revision(description.revision)
+        self.memory = Memory(is_coherent=settings.coherent, has_write_buffer=settings.write_buffer)
         self.agents: list[Agent] = []
-        first = VtdUnit("vtd0", vtd, self.memory, self.trace, self.recorder)
-        self.units: list[VtdUnit] = []
+        self.units: list[Unit] = []
+        self.cpus: dict[int, Cpu] = {}
+        self.devices: dict[str, Device] = {}
+        self.domains: dict[int, Domain] = {}
+        self.scopes: dict[int, Unit] = {}
         self.faults = Faults(dict(description.faults))
-        self.driver = VtdDriver(frame_address(self.memory.allocate_data()), faults=self.faults)
+        first = self.make_unit()
+        self.driver = platform.make_driver(self.memory, self.devices, self.faults)
         self.add_unit(first)
         self.findings: list[Finding] = []
-        revision = description.revision
         self.judge = PromiseJudge(self.units, self.findings)
-        self.domains: dict[int, Domain] = {}
         self.watch = UsageWatch(self.findings, self.domains.values, self.judge.promised)
         self.hypervisor = Calls(revision, self.judge)
         releases = ReleaseJudge(self.units, self.findings, self.domains.values, self.judge.debts, self.judge.promised)
         self.pages = Pages(self.memory, releases)
         self.hooks = Hooks(revision.make_ops(self.driver), self.faults)
-        self.cpus: dict[int, Cpu] = {}
-        self.devices: dict[str, Device] = {}
-        self.assignment = Assignment(self.driver, self.devices)
+        self.assignment = Assignment(self.driver)
         self.tables = PageTables(self.driver, self.pages)
-        self.scopes: dict[int, VtdUnit] = {}
         self.is_running = False
 
     def set_up(self, what: str, instead: str = "") -> None:
@@ -89,14 +87,32 @@ class Machine:
             raise ScenarioError(f"m.{what} is for before the first step: call it outside of the agents{instead}")
 
     @property
-    def unit(self) -> VtdUnit:
+    def unit(self) -> Unit:
         """The first unit."""
         return self.units[0]
 
-    def add_unit(self, unit: VtdUnit) -> None:
-        """Let the driver know a unit, and have its engine run."""
+    def make_unit(self) -> Unit:
+        """Return a new unit, with the name that comes next."""
+        platform, name = self.description.platform, f"{self.description.platform.name}{len(self.units)}"
+        return platform.make_unit(name, self.description.settings, self.memory, self.trace, self.recorder)
+
+    def add_unit(self, unit: Unit) -> None:
+        """Let the driver know a unit, and have its engine run.
+
+        Raises:
+            ScenarioError: if the unit sees memory in another way than the machine's first one.
+        """
+        for does, ours, theirs in (
+            ("snoop the CPUs' caches", self.memory.is_coherent, unit.settings.coherent),
+            ("have a write buffer before them", self.memory.has_write_buffer, unit.settings.write_buffer),
+        ):
+            if ours != theirs:
+                raise ScenarioError(
+                    f"the walks of {unit.name} {does if theirs else f'do not {does}'}, and those of this machine's "
+                    f"other units {'do' if ours else 'do not'}: give all units of a machine the same setting"
+                )
         self.units.append(unit)
-        self.driver.iommus.append(VtdIommu(len(self.driver.iommus), unit))
+        self.driver.add_unit(unit)
         if not unit.settings.synchronous:
             self.add_agent(Agent(unit.name, unit.run, {"iommu": unit.name}, is_daemon=True))
 
@@ -114,8 +130,7 @@ class Machine:
             if source_id in self.watch.names:
                 raise ScenarioError(f"device {bdf} is there already: name its unit before you use it")
         while len(self.units) <= number:
-            name = f"vtd{len(self.units)}"
-            self.add_unit(VtdUnit(name, self.description.vtd, self.memory, self.trace, self.recorder))
+            self.add_unit(self.make_unit())
         self.scopes |= dict.fromkeys(sources.values(), self.units[number])
 
     def plug(self, bdf: str) -> Device:
@@ -131,7 +146,7 @@ class Machine:
         device = self.devices[bdf] = Device(bdf, self.scopes.get(source_id, self.unit), (self.watch,))
         self.watch.names[device.source_id] = bdf
         device.unit.sources.append(device.source_id)
-        make_context_table(device)
+        self.driver.add_device(device)
         return device
 
     def domain(self, number: int, *, devices: Sequence[str] = ()) -> Domain:
@@ -150,10 +165,13 @@ class Machine:
             )
         if number in self.domains:
             raise ScenarioError(f"domain {number} exists already: give each domain a number of its own")
-        domain = Domain(number, 1 + len(self.domains), self.description.levels, self.hooks, self.pages)
+        domain = Domain(number, 1 + len(self.domains), self.description.platform.format, self.hooks, self.pages)
+        self.driver.add_domain(domain)
         self.domains[number] = domain
         for bdf in devices:
-            assign(self.plug(bdf), domain, self.driver)
+            device = self.plug(bdf)
+            self.driver.assign(domain, device)
+            device.driven_by = domain.number
         return domain
 
     def allocate(self, *, page_order: int = 0, domain: Domain | None = None) -> Mfn:
@@ -196,7 +214,7 @@ class Machine:
         users = [device for device in self.devices.values() if cached and device.driven_by == domain.number]
         for i in range(page_count(page_order)):
             domain.p2m[offset(dfn, i)] = Mfn(mfn + i)
-            premap(self.memory, self.driver, domain, offset(dfn, i), Mfn(mfn + i), flags, users)
+            self.driver.premap(domain, offset(dfn, i), Mfn(mfn + i), flags, users)
 
     def cpu(self, number: int) -> Role[Cpu]:
         """Return CPU `number`, for the function that it is to run.
@@ -293,8 +311,13 @@ class Machine:
         """Return the execution of what the scenario has set up.
 
         Raises:
-            ScenarioError: if there is nobody to take a step.
+            ScenarioError: if there is nobody to take a step, or the driver was given a repair that it cannot have.
         """
+        for fix in sorted(self.driver.fixes - self.driver.known_fixes, key=lambda fix: fix.name):
+            name = self.description.platform.name
+            raise ScenarioError(
+                f"the driver of {name} has nothing that {fix.name} repairs: leave it out of m.driver.fixes"
+            )
         if all(agent.is_daemon for agent in self.agents):
             raise ScenarioError("the scenario gave no CPU and no device anything to do: use @m.cpu(0)")
         self.is_running = True

@@ -1,6 +1,7 @@
 """Replaying a saved schedule: which code it needs, what has changed since, and a witness at its end."""
 
 import shlex
+from collections.abc import Mapping
 
 import attrs
 
@@ -8,6 +9,7 @@ from emu.checks.findings import Stale
 from emu.checks.signatures import Signature, signature
 from emu.errors import ScenarioError
 from emu.hypervisor.revisions.loader import BUNDLED
+from emu.platforms import PLATFORMS, Platform
 from emu.running.run import Run
 from emu.running.save import SavedSchedule, Witness, read, revision_code, scenario_code
 from emu.scenarios.library import bundled_names, find
@@ -30,12 +32,19 @@ class Replay:
     bound: BoundScenario
 
     @classmethod
-    def of(cls, text: str, scenario: str | None, parameters: dict[str, str]) -> "Replay":
+    def of(
+        cls,
+        text: str,
+        scenario: str | None,
+        parameters: dict[str, str],
+        platforms: Mapping[str, Platform] = PLATFORMS,
+    ) -> "Replay":
         """Read a schedule and find its scenario and revision.
 
         Args:
             scenario: the path that the user names, if any.
             parameters: of which only the revision may be named.
+            platforms: the vendors that there are.
 
         Raises:
             ScenarioError: if it cannot be read, or needs code that the user has not named.
@@ -57,14 +66,14 @@ class Replay:
             )
         named = scenario or saved.scenario.name
         revision = revision or saved.revision.name
-        return cls(saved, named, revision, saved.bind(find(named), revision))
+        return cls(saved, named, revision, saved.bind(find(named), revision, platforms))
 
     def changes(self) -> list[str]:
         """Return what is not as it was when the schedule was saved, as sentences."""
         remarks = []
         if scenario_code(self.named, self.bound.scenario.name).digest != self.saved.scenario.digest:
             remarks.append(f"the scenario {self.saved.scenario.name} has changed since the schedule was saved")
-        if revision_code(self.revision).digest != self.saved.revision.digest:
+        if revision_code(self.revision, self.bound.platform).digest != self.saved.revision.digest:
             remarks.append(f"the revision is another one than {self.saved.revision.name} as it was when saved")
         return remarks
 

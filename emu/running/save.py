@@ -7,7 +7,7 @@ whoever replays it names it.
 import base64
 import hashlib
 import zlib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,8 @@ from emu.bundled import folder
 from emu.checks.signatures import Signature
 from emu.engine import Schedule
 from emu.errors import ScenarioError
-from emu.hypervisor.revisions.loader import BUNDLED, FILES, load_revision
+from emu.hypervisor.revisions.loader import BUNDLED
+from emu.platforms import Platform
 from emu.running.run import Run
 from emu.scenarios.scenario import BoundScenario, Scenario
 
@@ -131,9 +132,9 @@ class SavedSchedule:
             else:
                 return path
 
-    def bind(self, scenario: Scenario, revision: str) -> BoundScenario:
+    def bind(self, scenario: Scenario, revision: str, platforms: Mapping[str, Platform]) -> BoundScenario:
         """Return the scenario with the saved parameters, on a revision."""
-        return scenario.bind({**self.parameters, "revision": revision})
+        return scenario.bind({**self.parameters, "revision": revision}, platforms)
 
 
 def save(run: Run, named: str, about: Signature | None = None) -> SavedSchedule | None:
@@ -152,7 +153,7 @@ def save(run: Run, named: str, about: Signature | None = None) -> SavedSchedule 
     return SavedSchedule(
         FORMAT,
         scenario_code(named, run.bound.scenario.name),
-        revision_code(run.bound.values["revision"]),
+        revision_code(run.bound.values["revision"], run.bound.platform),
         set_by_user,
         run.strategy,
         run.matters.seed,
@@ -178,10 +179,10 @@ def scenario_code(named: str, name: str) -> Code:
     return Code(name, digest([path]), is_bundled)
 
 
-def revision_code(named: str) -> Code:
+def revision_code(named: str, platform: Platform) -> Code:
     """Identify a revision by its files."""
-    folder = load_revision(named).folder
-    return Code(folder.name, digest([folder / file for file in FILES]), named in BUNDLED)
+    revision = platform.load_revision(named)
+    return Code(revision.folder.name, digest(list(revision.files)), named in BUNDLED)
 
 
 def digest(paths: list[Path]) -> str:

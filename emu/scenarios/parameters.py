@@ -2,9 +2,9 @@
 
 import difflib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
-from typing import Annotated, Any, NamedTuple, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import attrs
 
@@ -12,15 +12,8 @@ from emu.engine import Limits
 from emu.errors import ScenarioError
 from emu.hypervisor.faults import Fault
 from emu.hypervisor.revisions.loader import BUNDLED
-from emu.iommus.vtd.unit import VtdSettings
-
-
-class Bounds(NamedTuple):
-    """The least and the greatest value of a parameter: `Annotated[int, Bounds(0, 9)]`."""
-
-    least: int
-    greatest: int
-
+from emu.iommus.settings import BOUNDS, MEANING, Bounds
+from emu.platforms import PLATFORMS, Platform
 
 PageOrder = Annotated[int, Bounds(0, 12)]
 
@@ -31,6 +24,8 @@ class Parameter:
 
     Attributes:
         kind: int, bool, str or an Enum, whose values are then what a user writes.
+        choices: the texts that there are; `is_open` where others are taken, too.
+        meaning: what it sets, where its name does not say enough.
     """
 
     name: str
@@ -38,6 +33,8 @@ class Parameter:
     default: Any
     bounds: Bounds | None = None
     choices: tuple[str, ...] = ()
+    is_open: bool = False
+    meaning: str = ""
 
     def parse(self, text: str) -> Any:
         """Return the value that a user's text stands for.
@@ -54,9 +51,15 @@ class Parameter:
         return value
 
     def convert(self, text: str) -> Any:
-        """Convert a text; raises ValueError or KeyError."""
+        """Convert a text.
+
+        Raises:
+            ValueError, KeyError: if it stands for no value.
+        """
         if self.kind is bool:
             return {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}[text.lower()]
+        if self.choices and not self.is_open and text not in self.choices:
+            raise ValueError(text)
         return int(text, 0) if self.kind is int else self.kind(text)
 
     def takes(self) -> str:
@@ -78,24 +81,27 @@ class Parameter:
         return str(value.value if isinstance(value, Enum) else value)
 
 
-MACHINE_PARAMETERS = (
-    Parameter("revision", str, "v1", choices=(*BUNDLED, "a folder")),
-    Parameter("levels", int, 4, bounds=Bounds(3, 4)),
-    Parameter("coherent", bool, VtdSettings().coherent),
-    Parameter("caching_mode", bool, VtdSettings().caching_mode),
-    Parameter("write_buffer", bool, VtdSettings().write_buffer),
-    Parameter("drain", bool, VtdSettings().drain),
-    Parameter("queue_entries", int, VtdSettings().queue_entries, bounds=Bounds(2, 256)),
-    Parameter("iotlb_entries", int, 0, bounds=Bounds(0, 4096)),
-    Parameter("synchronous", bool, VtdSettings().synchronous),
-    Parameter("walk_at_once", bool, VtdSettings().walk_at_once),
-    *(Parameter(f"{fault.value}_faults", int, 0, bounds=Bounds(0, 100)) for fault in Fault),
-    Parameter("steps", int, Limits().steps, bounds=Bounds(1, 100_000_000)),
-)
-"""What can be set of every machine. `steps` is the limit of that name; 0 `iotlb_entries` mean no limit.
+def machine_parameters(platform: Platform, platforms: Mapping[str, Platform] = PLATFORMS) -> tuple[Parameter, ...]:
+    """Return what can be set of every machine of a vendor: its units' settings, and what all vendors have.
 
-So many allocations, hooks or waits may fail on each CPU, as the strategy chooses.
-"""
+    So many allocations, hooks or waits may fail on each CPU, as the strategy chooses. `steps` is the limit of steps.
+    """
+    return (
+        Parameter("iommu", str, next(iter(platforms)), choices=tuple(platforms)),
+        Parameter("revision", str, "v1", choices=(*BUNDLED, "a folder"), is_open=True),
+        *settings_parameters(platform),
+        *(Parameter(f"{fault.value}_faults", int, 0, bounds=Bounds(0, 100)) for fault in Fault),
+        Parameter("steps", int, Limits().steps, bounds=Bounds(1, 100_000_000)),
+    )
+
+
+def settings_parameters(platform: Platform) -> Iterator[Parameter]:
+    """Yield a parameter for each setting of a vendor's units that users set."""
+    settings: Any = type(platform.settings())
+    for field in attrs.fields(settings):
+        if MEANING in field.metadata:
+            meaning, bounds = field.metadata[MEANING], field.metadata[BOUNDS]
+            yield Parameter(field.name, type(field.default), field.default, bounds, meaning=meaning)
 
 
 def parameters_of(build: Callable[..., None]) -> tuple[Parameter, ...]:
@@ -113,7 +119,7 @@ def parameters_of(build: Callable[..., None]) -> tuple[Parameter, ...]:
             bounds = next((extra for extra in extras if isinstance(extra, Bounds)), None)
         if parameter.default is parameter.empty or not isinstance(hint, type):
             raise ScenarioError(f"{build.__name__}: give parameter {name} a plain type and a default")
-        if any(name == common.name for common in MACHINE_PARAMETERS):
+        if any(name == common.name for platform in PLATFORMS.values() for common in machine_parameters(platform)):
             raise ScenarioError(f"{build.__name__}: every machine has a parameter {name}: give yours another name")
         parameters.append(Parameter(name, hint, parameter.default, bounds))
     return tuple(parameters)

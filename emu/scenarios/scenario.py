@@ -10,12 +10,11 @@ from emu.engine import Limits
 from emu.engine.sources import raised_at
 from emu.errors import EmuError, ScenarioError
 from emu.hypervisor.faults import Fault
-from emu.hypervisor.revisions.loader import load_revision
-from emu.iommus.vtd.unit import VtdSettings
 from emu.machine.description import Description
 from emu.machine.machine import Machine
+from emu.platforms import PLATFORMS, Platform
 from emu.scenarios.expectation import Expect, Expectation
-from emu.scenarios.parameters import MACHINE_PARAMETERS, Parameter, did_you_mean, parameters_of
+from emu.scenarios.parameters import Parameter, did_you_mean, machine_parameters, parameters_of, settings_parameters
 
 Build = Callable[..., None]
 
@@ -37,13 +36,19 @@ class Scenario:
     is_sequential: bool = False
     small: Mapping[str, str] = attrs.field(factory=dict)
 
-    def bind(self, texts: Mapping[str, str]) -> "BoundScenario":
+    def bind(self, texts: Mapping[str, str], platforms: Mapping[str, Platform] = PLATFORMS) -> "BoundScenario":
         """Return the scenario with the values that a user wrote, and defaults for the rest.
+
+        Args:
+            platforms: the vendors that there are; the first one is the default.
 
         Raises:
             ScenarioError: for an unknown parameter or a value that it does not take.
         """
-        known = {parameter.name: parameter for parameter in (*self.parameters, *MACHINE_PARAMETERS)}
+        vendor, *_ = machine_parameters(next(iter(platforms.values())), platforms)
+        platform = platforms[vendor.parse(texts.get(vendor.name, vendor.default))]
+        of_machine = machine_parameters(platform, platforms)
+        known = {parameter.name: parameter for parameter in (*self.parameters, *of_machine)}
         for name in texts:
             if name not in known:
                 hint = did_you_mean(name, known)
@@ -52,16 +57,23 @@ class Scenario:
             name: parameter.parse(texts[name]) if name in texts else parameter.default
             for name, parameter in known.items()
         }
-        load_revision(values["revision"])
-        return BoundScenario(self, values)
+        platform.load_revision(values["revision"])
+        return BoundScenario(self, values, platform, tuple(known.values()))
 
 
 @attrs.frozen
 class BoundScenario:
-    """A scenario with a value for each parameter."""
+    """A scenario with a value for each parameter.
+
+    Attributes:
+        platform: the vendor of the machine's IOMMUs.
+        parameters: the scenario's own, and the machine's.
+    """
 
     scenario: Scenario
     values: Mapping[str, Any]
+    platform: Platform
+    parameters: tuple[Parameter, ...] = attrs.field(repr=False)
 
     @property
     def expectation(self) -> Expectation:
@@ -88,20 +100,12 @@ class BoundScenario:
             ScenarioError: if the scenario's function raises.
         """
         values = self.values
+        settings = {one.name: values[one.name] for one in settings_parameters(self.platform)}
         machine = Machine(
             Description(
-                revision=load_revision(values["revision"]),
-                levels=values["levels"],
-                vtd=VtdSettings(
-                    caching_mode=values["caching_mode"],
-                    coherent=values["coherent"],
-                    write_buffer=values["write_buffer"],
-                    drain=values["drain"],
-                    queue_entries=values["queue_entries"],
-                    iotlb_entries=values["iotlb_entries"] or None,
-                    synchronous=values["synchronous"],
-                    walk_at_once=values["walk_at_once"],
-                ),
+                revision=values["revision"],
+                platform=self.platform,
+                settings=self.platform.settings(**settings),
                 faults={fault: values[f"{fault.value}_faults"] for fault in Fault},
                 limits=Limits(steps=values["steps"]),
                 sources=sources,
@@ -120,11 +124,7 @@ class BoundScenario:
 
     def changed(self) -> list[str]:
         """Return the values that differ from their defaults, as `name=value`."""
-        parameters = (*self.scenario.parameters, *MACHINE_PARAMETERS)
-        return [f"{p.name}={p.show(self.values[p.name])}" for p in parameters if self.values[p.name] != p.default]
-
-
-SMALL = {"levels": "3", "synchronous": "true", "walk_at_once": "true"}
+        return [f"{p.name}={p.show(self.values[p.name])}" for p in self.parameters if self.values[p.name] != p.default]
 
 
 def scenario(
@@ -136,7 +136,7 @@ def scenario(
         expect: the declared verdict, or a function from the parameters (by keyword, the machine's among them) to it.
         sequential: the scenario means to run nothing concurrently.
         small: parameters as a user writes them, with which it can be compared with every interleaving: one page, few
-            calls. Three levels, a synchronous engine and walks in one step come with them.
+            calls. What makes a vendor's machine small comes with them (`Platform.small`).
     """
     if not (isinstance(expect, Expectation) or callable(expect)):
         raise ScenarioError(
@@ -148,8 +148,6 @@ def scenario(
             raise ScenarioError(f"{build.__name__} is async: write a plain def that gives async functions to CPUs")
         expected = (lambda **_: expect) if isinstance(expect, Expectation) else expect
         story = (inspect.getdoc(build) or "").split("\n\n")[0].replace("\n", " ")
-        return Scenario(
-            build.__name__, story, build, expected, parameters_of(build), sequential, {**SMALL, **(small or {})}
-        )
+        return Scenario(build.__name__, story, build, expected, parameters_of(build), sequential, small or {})
 
     return decorate

@@ -15,7 +15,6 @@ from emu.engine.strategies.round_robin import RoundRobinStrategy
 from emu.errors import ScenarioError
 from emu.hypervisor.domain import Domain
 from emu.hypervisor.ops import iommu_dont_flush_iotlb
-from emu.hypervisor.revisions.loader import load_revision
 from emu.machine.description import Description
 from emu.machine.machine import Machine
 from emu.running.run import Run
@@ -104,7 +103,7 @@ def test_a_window_opens_only_where_a_unit_may_still_walk_the_tables() -> None:
 
 
 def test_a_window_has_cycles_though_who_closes_it_never_waited_for_who_opened_it() -> None:
-    machine = Machine(Description(revision=load_revision("merged")))
+    machine = Machine(Description(revision="merged"))
     domain = machine.domain(1, devices=("00:1f.0",))
     machine.premap(domain, Dfn(0), machine.allocate())
     done = machine.signal("done")
@@ -171,7 +170,7 @@ def test_accesses_through_the_old_entry_are_counted_while_its_window_is_open() -
 
 def test_a_domain_wide_flush_drops_entries_that_were_still_valid() -> None:
     def over_flushed(revision: str) -> int:
-        machine = Machine(Description(revision=load_revision(revision)))
+        machine = Machine(Description(revision=revision))
         domain = machine.domain(1, devices=("00:1f.0",))
         machine.premap(domain, Dfn(0), machine.allocate(page_order=3), page_order=3, cached=True)
 

@@ -11,11 +11,13 @@ from emu.checks.signatures import Signature
 from emu.cpus import Cpu
 from emu.devices.device import Device
 from emu.hypervisor.domain import DOMID_IO, Domain
+from emu.hypervisor.entries import write_pte
 from emu.hypervisor.fixes import Fix
 from emu.hypervisor.ops import ENOMEM, OK, MapFlags, iommu_dont_flush_iotlb
 from emu.hypervisor.physmap import Form, Physmap
 from emu.hypervisor.revisions.v1.iommu import iommu_map
-from emu.hypervisor.vtd.driver import addr_to_dma_page_maddr, iommu_flush_cache_entry, write_pte
+from emu.hypervisor.vtd.flush import iommu_flush_cache_entry
+from emu.hypervisor.vtd.tables import addr_to_dma_page_maddr
 from emu.iommus.vtd.formats import encode_leaf
 from emu.machine.machine import Machine
 from emu.running.run import Verdict
@@ -23,6 +25,7 @@ from emu.scenarios.expectation import CLEAN, LATE, STALE_FAULT, Expect, Expectat
 from emu.scenarios.scenario import Scenario, scenario
 from emu.units import Dfn, Mfn, frame_address, offset
 from tests.checks.exhausted import explored
+from tests.vtd import driver_of
 
 BDF = "00:1f.0"
 G = Dfn(0x30)
@@ -259,11 +262,11 @@ def paid_without_write_back(m: Machine, *, repaired: bool = False) -> None:
     domain, new = mapped(m), m.allocate()
 
     async def replace(cpu: Cpu, domain: Domain, dfn: Dfn, mfn: Mfn, page_order: int, flags: MapFlags) -> int:
-        address = await addr_to_dma_page_maddr(cpu, m.driver, domain, dfn, alloc=False)
+        address = await addr_to_dma_page_maddr(cpu, driver_of(m), domain, dfn, alloc=False)
         assert address is not None
         await write_pte(cpu, domain, dfn, address, encode_leaf(frame_address(mfn), read=True, write=True, snoop=True))
         if repaired:
-            await iommu_flush_cache_entry(cpu, m.driver, address)
+            await iommu_flush_cache_entry(cpu, driver_of(m), address)
         return OK
 
     m.hypervisor = attrs.evolve(m.hypervisor, revision=attrs.evolve(m.hypervisor.revision, map=replace))

@@ -15,13 +15,14 @@ from emu.engine.strategies.round_robin import RoundRobinStrategy
 from emu.hypervisor.domain import Domain
 from emu.hypervisor.ops import ENOMEM, OK, MapFlags, iommu_dont_flush_iotlb
 from emu.hypervisor.records import CallRecord
-from emu.hypervisor.revisions.loader import Revision, load_revision
+from emu.hypervisor.revisions.loader import Revision
 from emu.hypervisor.revisions.v1.iommu import iommu_iotlb_flush
 from emu.machine.description import Description
 from emu.machine.machine import Machine
+from emu.platforms import VTD
 from emu.units import Dfn, Mfn, offset
 
-V1 = load_revision("v1")
+V1 = VTD.load_revision("v1")
 
 Execute = Callable[..., list[Finding]]
 

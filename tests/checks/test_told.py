@@ -14,15 +14,16 @@ from emu.hypervisor.domain import Domain
 from emu.hypervisor.faults import Fault
 from emu.hypervisor.fixes import Fix
 from emu.hypervisor.ops import ENOMEM, ETIMEDOUT, OK, READ_WRITE, MapFlags, iommu_dont_flush_iotlb
-from emu.hypervisor.revisions.loader import BUNDLED, Revision, load_revision
+from emu.hypervisor.revisions.loader import BUNDLED, Revision
 from emu.hypervisor.revisions.v1.iommu import iommu_map, iommu_unmap
 from emu.machine.description import Description
 from emu.machine.machine import Machine
+from emu.platforms import VTD
 from emu.units import Dfn, Mfn, offset
 
 Body = Callable[[Machine, Cpu, Domain], Awaitable[int]]
 
-V1 = load_revision("v1")
+V1 = VTD.load_revision("v1")
 G = Dfn(0x30)
 H = offset(G, 1)
 K = offset(G, 2)
@@ -45,7 +46,11 @@ def machine_of(revision: Revision = V1, *, number: int = 1, waits: int = 0) -> M
     Args:
         waits: how many times a CPU gives up waiting for a flush.
     """
-    machine = Machine(Description(revision, faults={Fault.WAIT: waits}, is_checking=True))
+    machine = Machine(
+        Description(
+            platform=attrs.evolve(VTD, load_revision=lambda _: revision), faults={Fault.WAIT: waits}, is_checking=True
+        )
+    )
     domain = machine.domain(number, devices=("00:1f.0",))
     machine.premap(domain, G, machine.allocate(page_order=1), page_order=1)
     return machine
@@ -105,7 +110,7 @@ async def flush_two(machine: Machine, cpu: Cpu, domain: Domain) -> int:
 def test_an_error_that_the_result_does_not_tell_is_lost(
     body: Body, hook: str, first: Dfn, revision: str, is_lost: bool, number: int
 ) -> None:
-    machine = machine_of(load_revision(revision), number=number)
+    machine = machine_of(VTD.load_revision(revision), number=number)
     machine.fail_hook(hook, offset(first, 1), ENOMEM)
     findings, (result,) = run(machine, body)
     assert (result == OK) is is_lost
@@ -146,7 +151,7 @@ def test_a_flush_that_timed_out_on_one_unit_is_lost_in_the_success_on_the_next(f
 @pytest.mark.parametrize("revision", ["implicit", "merged", "flush_on_error"])
 @pytest.mark.parametrize(("failing", "is_left"), [(K, True), (L, False)], ids=["roll-back fails", "rolled back"])
 def test_a_map_that_fails_leaves_none_of_its_pages_mapped(revision: str, failing: Dfn, is_left: bool) -> None:
-    machine = machine_of(load_revision(revision))
+    machine = machine_of(VTD.load_revision(revision))
     machine.fail_hook("map_page", L, ENOMEM)
     machine.fail_hook("unmap_page", failing, ENOMEM)
     findings, results = run(machine, map_two)
@@ -171,7 +176,7 @@ def test_a_map_that_fails_leaves_none_of_its_pages_mapped(revision: str, failing
 def test_a_map_whose_flush_times_out_has_left_its_pages_mapped(
     revision: str, body: Body, waits: int, is_left: bool
 ) -> None:
-    findings, results = run(machine_of(load_revision(revision), waits=waits), body)
+    findings, results = run(machine_of(VTD.load_revision(revision), waits=waits), body)
     assert results == [ETIMEDOUT if is_left else OK]
     assert [finding.kind for finding in findings] == [FindingKind.NOT_ROLLED_BACK] * is_left
     for finding in findings:
@@ -181,7 +186,7 @@ def test_a_map_whose_flush_times_out_has_left_its_pages_mapped(
 
 @pytest.mark.parametrize("is_found", [True, False])
 def test_what_a_failed_map_has_only_found_it_need_not_take_back(is_found: bool) -> None:
-    machine = machine_of(load_revision("merged"))
+    machine = machine_of(VTD.load_revision("merged"))
     new = machine.allocate(page_order=1)
     machine.fail_hook("map_page", H, ENOMEM)
     machine.fail_hook("unmap_page", G, ENOMEM)
@@ -196,7 +201,7 @@ def test_what_a_failed_map_has_only_found_it_need_not_take_back(is_found: bool) 
 
 @pytest.mark.parametrize("failing", [G, H])
 def test_an_unmap_that_fails_may_stop_anywhere(failing: Dfn) -> None:
-    machine = machine_of(load_revision("merged"))
+    machine = machine_of(VTD.load_revision("merged"))
     machine.fail_hook("unmap_page", failing, ENOMEM)
     assert run(machine, unmap_two) == ([], [ENOMEM])
 

@@ -13,13 +13,13 @@ from emu.engine.strategies.random import RandomStrategy
 from emu.engine.strategies.round_robin import RoundRobinStrategy
 from emu.errors import ModelError
 from emu.hypervisor.ops import READ_WRITE, MapFlags
-from emu.iommus.formats import entry_address, level_base
-from emu.iommus.vtd.formats import decode_pte, encode_leaf
-from emu.iommus.vtd.unit import VtdSettings
+from emu.iommus.vtd.formats import VTD_FORMAT, decode_pte, encode_leaf
+from emu.iommus.vtd.settings import VtdSettings
 from emu.machine.description import Description
 from emu.machine.machine import Machine
 from emu.memory import Memory
 from emu.units import Dfn, Maddr, frame_address, offset
+from tests.vtd import unit_of
 
 Execute = Callable[..., list[Finding]]
 
@@ -40,7 +40,7 @@ def run(execute: Execute, machine: Machine, *accesses: tuple[str, Dfn]) -> list[
 
 
 def mapped(flags: MapFlags = READ_WRITE, levels: int = 4, iotlb_entries: int | None = None) -> Machine:
-    machine = Machine(Description(levels=levels, vtd=VtdSettings(iotlb_entries=iotlb_entries)))
+    machine = Machine(Description(settings=VtdSettings(levels=levels, iotlb_entries=iotlb_entries or 0)))
     domain = machine.domain(1, devices=("00:1f.0",))
     machine.premap(domain, G, machine.allocate(page_order=2), page_order=2, flags=flags)
     return machine
@@ -92,7 +92,7 @@ def test_a_page_that_is_not_mapped_faults_and_is_not_cached(execute: Execute) ->
 
 def test_a_device_without_a_context_entry_faults(execute: Execute) -> None:
     machine = mapped()
-    root_table = machine.unit.contexts.root_table
+    root_table = unit_of(machine).contexts.root_table
     machine.memory.put(root_table, 0)
     assert run(execute, machine, ("read", G)) == [None]
 
@@ -110,10 +110,10 @@ def leaf_address(memory: Memory, machine: Machine, level: int) -> Maddr:
     (tables,) = machine.unit.tables_ever(machine.devices["00:1f.0"].source_id)
     table = tables.root
     for above in range(tables.levels, level, -1):
-        entry = decode_pte(memory.peek(entry_address(table, G, above)), above)
+        entry = decode_pte(memory.peek(VTD_FORMAT.entry_address(table, G, above)), above)
         assert entry is not None
         table = entry.address
-    return entry_address(table, G, level)
+    return VTD_FORMAT.entry_address(table, G, level)
 
 
 @pytest.mark.parametrize("level", [2, 3])
@@ -122,7 +122,7 @@ def test_a_superpage_is_cached_once_for_all_its_pages(execute: Execute, level: i
     frames = machine.allocate(page_order=9 * (level - 1))
     address = leaf_address(machine.memory, machine, level)
     machine.memory.put(address, encode_leaf(frame_address(frames), read=True, write=True, level=level))
-    base = level_base(G, level)
+    base = VTD_FORMAT.base(G, level)
     run(execute, machine, ("read", base), ("read", offset(base, 300)))
     reads = [event.fields["mfn"] for event in machine.trace.events() if event.name == "dma.read"]
     assert reads == [frames, frames + 300]
@@ -138,7 +138,7 @@ class SlowRootComplex(RoundRobinStrategy):
 
 def posting(by: int | Strategy, *, read: bool = False, drain: bool = True) -> Machine:
     """Return a machine whose device has posted two writes and gone on, while a CPU unmapped and flushed the pages."""
-    machine = Machine(Description(vtd=VtdSettings(drain=drain)))
+    machine = Machine(Description(settings=VtdSettings(drain=drain)))
     domain = machine.domain(1, devices=("00:1f.0",))
     machine.premap(domain, G, machine.allocate(page_order=1), page_order=1, cached=True)
     machine.premap(domain, offset(G, 2), machine.allocate(), cached=True)

@@ -9,9 +9,9 @@ from emu.checks.findings import Evidence, Finding, FindingKind, Stale
 from emu.cpus import Cpu
 from emu.devices.device import Device
 from emu.engine import Event
-from emu.hypervisor.revisions.loader import BUNDLED, load_revision
-from emu.hypervisor.vtd.driver import VtdIommu
-from emu.iommus.vtd.unit import VtdSettings
+from emu.hypervisor.revisions.loader import BUNDLED
+from emu.hypervisor.vtd.state import VtdIommu
+from emu.iommus.vtd.settings import VtdSettings
 from emu.machine.description import Description
 from emu.machine.machine import Machine
 from emu.memory import LINE_BYTES
@@ -27,7 +27,7 @@ revisions = pytest.mark.parametrize("revision", BUNDLED)
 
 
 def machine_with(revision: str, vtd: VtdSettings, *, premapped: bool = False) -> Machine:
-    machine = Machine(Description(revision=load_revision(revision), vtd=vtd))
+    machine = Machine(Description(revision=revision, settings=vtd))
     domain = machine.domain(1, devices=("00:1f.0",))
     if premapped:
         machine.premap(domain, G, machine.allocate())
@@ -164,7 +164,7 @@ async def drain_nothing(cpu: Cpu, iommu: VtdIommu) -> None:
 def test_without_that_drain_a_mapped_page_may_still_fault(
     execute: Execute, revision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("emu.hypervisor.vtd.driver.iommu_flush_write_buffer", drain_nothing)
+    monkeypatch.setattr("emu.hypervisor.vtd.flush.iommu_flush_write_buffer", drain_nothing)
     (finding,), read = map_then_read(execute, machine_with(revision, VtdSettings(write_buffer=True)))
     assert read is None
     assert isinstance(finding, Stale)
@@ -237,7 +237,7 @@ def test_a_unit_that_caches_no_faults_walks_again_after_each(execute: Execute, r
 
 @revisions
 def test_a_cached_fault_of_one_device_is_not_used_for_another(execute: Execute, revision: str) -> None:
-    machine = Machine(Description(revision=load_revision(revision), vtd=VtdSettings(caching_mode=True)))
+    machine = Machine(Description(revision=revision, settings=VtdSettings(caching_mode=True)))
     machine.domain(1, devices=("00:1f.0",))
     other = machine.domain(2, devices=("00:02.0",))
     machine.premap(other, G, machine.allocate())

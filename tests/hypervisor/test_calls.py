@@ -8,6 +8,7 @@ from emu.checks.findings import Finding
 from emu.cpus import Cpu
 from emu.errors import ScenarioError
 from emu.hypervisor.ops import iommu_dont_flush_iotlb
+from emu.iommus.vtd.settings import VtdSettings
 from emu.machine.description import Description
 from emu.machine.machine import Machine
 from emu.units import Dfn, Mfn
@@ -20,7 +21,7 @@ NEW = Mfn(0x190000)
 
 
 def run(execute: Execute, call: Call) -> Machine:
-    machine = Machine(Description(levels=3))
+    machine = Machine(Description(settings=VtdSettings(levels=3)))
     machine.domain(1, devices=("00:1f.0",))
 
     @machine.cpu(0)

@@ -16,9 +16,8 @@ from emu.engine.strategies.optimal import Optimal
 from emu.engine.strategies.round_robin import RoundRobinStrategy
 from emu.hypervisor.faults import Fault
 from emu.hypervisor.ops import EFAULT, ENOMEM, ETIMEDOUT, OK
-from emu.hypervisor.revisions.loader import load_revision
-from emu.hypervisor.vtd.driver import invalidate_sync
-from emu.iommus.vtd.unit import VtdSettings
+from emu.hypervisor.vtd.qinval import invalidate_sync
+from emu.iommus.vtd.settings import VtdSettings
 from emu.machine.description import Description
 from emu.machine.machine import Machine
 from emu.memory import Store
@@ -27,6 +26,7 @@ from emu.scenarios.expectation import STALE
 from emu.scenarios.library import find
 from emu.scenarios.scenario import scenario
 from emu.units import Dfn, Mfn, offset
+from tests.vtd import driver_of
 
 Execute = Callable[..., list[Finding]]
 Body = Callable[[Machine, Cpu], Awaitable[int]]
@@ -66,7 +66,7 @@ class Scripted(RoundRobinStrategy):
 def machine_with(
     faults: Mapping[Fault, int], *, revision: str = "v1", vtd: VtdSettings = SYNCHRONOUS, number: int = 1
 ) -> Machine:
-    machine = Machine(Description(load_revision(revision), levels=3, vtd=vtd, faults=faults, is_checking=True))
+    machine = Machine(Description(revision, settings=attrs.evolve(vtd, levels=3), faults=faults, is_checking=True))
     machine.domain(number, devices=(NIC,))
     return machine
 
@@ -131,7 +131,7 @@ async def flush(machine: Machine, cpu: Cpu) -> int:
 
 async def wait_only(machine: Machine, cpu: Cpu) -> int:
     """Post a wait descriptor, and wait for it."""
-    return await invalidate_sync(cpu, machine.driver, machine.driver.iommus[0])
+    return await invalidate_sync(cpu, driver_of(machine), driver_of(machine).iommus[0])
 
 
 async def strike_three_times(machine: Machine, cpu: Cpu) -> int:
@@ -372,7 +372,7 @@ def test_a_cpu_that_gives_up_leaves_its_descriptors_to_the_unit_which_executes_t
     (completed,) = [event.step for event in events if event.name == "invalidate.complete"]
     (status,) = [event for event in events if event.name == "queue.status"]
     assert gave_up.step < completed < status.step
-    assert machine.memory.peek(machine.driver.poll_slots) == 1
+    assert machine.memory.peek(driver_of(machine).poll_slots) == 1
     assert len(machine.unit.iotlb) == 0
     assert [event for event in events if event.name == "flush.done"] == []
 

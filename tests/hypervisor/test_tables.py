@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 
+import attrs
 import pytest
 
 from emu.checks.findings import Finding, FindingKind, FreedTable, Stale
@@ -10,14 +11,13 @@ from emu.devices.device import Device
 from emu.engine import Access, Event, Execution, Exploration, Kind, Strategy
 from emu.engine.hosts import direct
 from emu.engine.strategies.optimal import Optimal
+from emu.hypervisor.entries import StoreEntry
 from emu.hypervisor.fixes import Fix
 from emu.hypervisor.ops import OK
 from emu.hypervisor.pages import AllocatePage
 from emu.hypervisor.tables import free_pgt_list
-from emu.hypervisor.vtd.driver import StoreEntry
-from emu.iommus.formats import LEVEL_BITS, entry_address
-from emu.iommus.vtd.formats import decode_pte, encode_leaf, encode_table
-from emu.iommus.vtd.unit import VtdSettings
+from emu.iommus.vtd.formats import LEVEL_BITS, VTD_FORMAT, decode_pte, encode_leaf, encode_table
+from emu.iommus.vtd.settings import VtdSettings
 from emu.machine.description import Description
 from emu.machine.machine import Machine
 from emu.memory import LINE_BYTES, WORDS, WORDS_OF_FRAME, word_number
@@ -39,7 +39,7 @@ NIC = "00:1f.0"
 
 def machine_with(*pages: Dfn, vtd: VtdSettings | None = None, devices: tuple[str, ...] = (NIC,)) -> Machine:
     """Return a machine on which domain 1 has pages, all of them cached, and a domain 2 that has none."""
-    machine = Machine(Description(levels=3, vtd=vtd or VtdSettings(), is_checking=True))
+    machine = Machine(Description(settings=attrs.evolve(vtd or VtdSettings(), levels=3), is_checking=True))
     domain = machine.domain(1, devices=devices)
     machine.domain(2)
     for page in pages:
@@ -64,10 +64,10 @@ def entry_of(machine: Machine, dfn: Dfn, level: int, number: int = 1) -> Maddr:
     """Return where a dfn's entry of a level lies, by the tables as they stand."""
     table = machine.domains[number].pgd
     for above in range(3, level, -1):
-        entry = decode_pte(machine.memory.peek(entry_address(table, dfn, above)), above)
+        entry = decode_pte(machine.memory.peek(VTD_FORMAT.entry_address(table, dfn, above)), above)
         assert entry is not None
         table = entry.address
-    return entry_address(table, dfn, level)
+    return VTD_FORMAT.entry_address(table, dfn, level)
 
 
 def table_of(machine: Machine, dfn: Dfn) -> Mfn:

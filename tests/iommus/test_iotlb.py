@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from emu.iommus.formats import Translation
 from emu.iommus.iotlb import Iotlb, IotlbEntry
-from emu.units import Dfn, Mfn
+from emu.iommus.vtd.formats import VTD_FORMAT
+from emu.units import Dfn, Mfn, frame_address
 
 NETWORK, DISK = 0xF8, 0x10
 TAG, OTHER_TAG = 7, 8
@@ -21,7 +22,9 @@ PAGES = tuple(Dfn(base + page) for base in (0, 512, 1 << 18) for page in (0, 1, 
 
 
 def cached(source_id: int, tag: int, dfn: int, level: int = 1, mfn: int = 0x1000) -> IotlbEntry:
-    return IotlbEntry(source_id, tag, Dfn(dfn), Mfn(mfn), Translation(mfn << 12 | 3, level, True, True), ())
+    address = frame_address(Mfn(mfn))
+    translation = Translation(address | 3, 9 * (level - 1), True, True, address)
+    return IotlbEntry(source_id, tag, Dfn(dfn), Mfn(mfn), translation, ())
 
 
 class Insertion(NamedTuple):
@@ -41,8 +44,8 @@ class Model:
         self.entries: dict[tuple[int, int, int], IotlbEntry] = {}
 
     def insert(self, entry: IotlbEntry) -> None:
-        level = entry.translation.level
-        self.entries[entry.source_id, level, entry.dfn // 512 ** (level - 1)] = entry
+        level = 1 + entry.translation.order // 9
+        self.entries[entry.user, level, entry.dfn // 512 ** (level - 1)] = entry
 
     def find(self, source_id: int, dfn: Dfn) -> IotlbEntry | None:
         keys = [(source_id, level, dfn // 512 ** (level - 1)) for level in (1, 2, 3)]
@@ -80,7 +83,7 @@ def invalidations(draw: st.DrawFn) -> Invalidation:
 @settings(deadline=None, derandomize=True)
 @given(events=st.lists(st.one_of(INSERTIONS, INSERTIONS, invalidations()), min_size=5, max_size=40))
 def test_lookups_find_what_a_dictionary_would_hold(events: Sequence[Insertion | Invalidation]) -> None:
-    iotlb, model = Iotlb("vtd0", ROOMY), Model()
+    iotlb, model = Iotlb("vtd0", ROOMY, VTD_FORMAT), Model()
     for event in events:
         if isinstance(event, Insertion):
             iotlb.insert(event.entry)
@@ -94,7 +97,7 @@ def test_lookups_find_what_a_dictionary_would_hold(events: Sequence[Insertion | 
 
 @pytest.fixture
 def iotlb() -> Iotlb:
-    return Iotlb("vtd0", ROOMY)
+    return Iotlb("vtd0", ROOMY, VTD_FORMAT)
 
 
 def test_an_entry_is_found_only_for_its_device(iotlb: Iotlb) -> None:
@@ -161,14 +164,14 @@ def test_a_device_holds_one_entry_for_a_page_whatever_its_tag(iotlb: Iotlb) -> N
 
 
 def test_a_full_cache_takes_no_new_entry() -> None:
-    iotlb = Iotlb("vtd0", 1)
+    iotlb = Iotlb("vtd0", 1, VTD_FORMAT)
     iotlb.insert(cached(NETWORK, TAG, 5))
     iotlb.insert(cached(NETWORK, TAG, 6))
     assert iotlb.find(NETWORK, Dfn(6)) is None
 
 
 def test_a_full_cache_replaces_the_entry_of_the_same_page() -> None:
-    iotlb, new = Iotlb("vtd0", 1), cached(NETWORK, TAG, 5, mfn=0x2000)
+    iotlb, new = Iotlb("vtd0", 1, VTD_FORMAT), cached(NETWORK, TAG, 5, mfn=0x2000)
     iotlb.insert(cached(NETWORK, TAG, 5, mfn=0x1000))
     iotlb.insert(new)
     assert iotlb.find(NETWORK, Dfn(5)) == new

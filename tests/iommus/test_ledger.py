@@ -8,8 +8,10 @@ import pytest
 from emu.engine import Kind, Space
 from emu.engine.execution import ReadRecorder
 from emu.iommus.formats import FAULT
-from emu.iommus.ledger import Ledger, Tables
-from emu.iommus.vtd.formats import READ, WRITE, decode_pte, encode_leaf, encode_table
+from emu.iommus.ledger import Ledger
+from emu.iommus.objects import object_number
+from emu.iommus.paths import Tables
+from emu.iommus.vtd.formats import READ, VTD_FORMAT, WRITE, encode_leaf, encode_table
 from emu.memory import WORDS, Memory, Version, word_number
 from emu.units import Dfn, Maddr
 
@@ -46,7 +48,7 @@ def unit() -> Unit:
     memory.put(TOP, encode_table(MIDDLE))
     memory.put(MIDDLE, encode_table(BOTTOM))
     memory.put(LEAF_WORD, OLD)
-    return Unit(memory, Ledger("vtd0", memory, decode_pte, recorder=ReadRecorder()))
+    return Unit(memory, Ledger("vtd0", memory, VTD_FORMAT, recorder=ReadRecorder()))
 
 
 def test_what_the_tables_hold_is_legal(unit: Unit) -> None:
@@ -242,7 +244,7 @@ def test_a_path_is_overwritten_by_the_entry_that_was_replaced_first(unit: Unit) 
 def test_the_question_for_old_paths_reads_the_object_of_the_page(unit: Unit) -> None:
     unit.ledger.recorder.is_on = True
     list(unit.ledger.old_paths(TABLES, PAGE, 0))
-    assert unit.ledger.recorder.reads == [(unit.ledger.space, unit.ledger.number(TAG, PAGE))]
+    assert unit.ledger.recorder.reads == [(unit.ledger.space, object_number(TAG, PAGE))]
 
 
 def test_the_question_for_old_paths_reads_the_words_below_a_replaced_table_entry(unit: Unit) -> None:
@@ -302,7 +304,7 @@ def test_a_page_that_is_mapped_may_fault_no_more(unit: Unit) -> None:
 @pytest.fixture
 def caching(unit: Unit) -> Unit:
     """Return a unit that caches non-present entries."""
-    return Unit(unit.memory, Ledger("vtd0", unit.memory, decode_pte, caches_non_present=True))
+    return Unit(unit.memory, Ledger("vtd0", unit.memory, VTD_FORMAT, caches_non_present=True))
 
 
 def test_a_cached_fault_stays_legal_after_the_page_is_mapped(caching: Unit) -> None:
@@ -343,9 +345,9 @@ def test_a_word_that_walkers_cannot_see_yet_leads_to_a_fault_by_what_was_there_b
 @pytest.mark.parametrize("tag", [TAG, OTHER_TAG])
 def test_the_access_to_every_tag_covers_the_pages_of_each(unit: Unit, tag: int) -> None:
     everything = unit.ledger.access(None, 0, 0, Kind.COMMUTE)
-    assert everything.covers(unit.ledger.space, unit.ledger.number(tag, PAGE))
+    assert everything.covers(unit.ledger.space, object_number(tag, PAGE))
 
 
 def test_the_access_to_a_range_of_one_tag_covers_no_other_tag(unit: Unit) -> None:
     whole_tag = unit.ledger.access(TAG, 0, (1 << 52) - 1, Kind.COMMUTE)
-    assert not whole_tag.covers(unit.ledger.space, unit.ledger.number(OTHER_TAG, PAGE))
+    assert not whole_tag.covers(unit.ledger.space, object_number(OTHER_TAG, PAGE))

@@ -19,8 +19,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emu.iommus.formats import FAULT, Translation
-from emu.iommus.ledger import Ledger, PathEntry, Tables
-from emu.iommus.vtd.formats import WRITE, decode_pte, encode_leaf, encode_table
+from emu.iommus.ledger import Ledger
+from emu.iommus.paths import PathEntry, Tables
+from emu.iommus.vtd.formats import VTD_FORMAT, WRITE, decode_pte, encode_leaf, encode_table
 from emu.memory import WORDS, Memory, word_number
 from emu.units import Dfn, Maddr
 
@@ -127,7 +128,7 @@ class Caches:
             return
         read, write = table.read and entry.read, table.write and entry.write
         if entry.is_leaf:
-            self.leaves[tag, dfn].add(Translation(word, level, read, write))
+            self.leaves[tag, dfn].add(Translation(word, entry.order, read, write, entry.address))
         else:
             self.tables[tag, level, number].add(CachedTable(entry.address, read, write))
 
@@ -149,7 +150,7 @@ class History:
 
     def __init__(self, image: Mapping[int, int], *, caches_non_present: bool) -> None:
         self.memory = Memory()
-        self.ledger = Ledger("vtd0", self.memory, decode_pte, caches_non_present)
+        self.ledger = Ledger("vtd0", self.memory, VTD_FORMAT, caches_non_present)
         self.step = 0
         self.words = dict(image)
         self.cached = [Caches(caches_non_present)]

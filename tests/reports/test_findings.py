@@ -13,13 +13,13 @@ from emu.engine.strategies.round_robin import RoundRobinStrategy
 from emu.hypervisor.domain import Domain
 from emu.hypervisor.ops import ENOMEM
 from emu.hypervisor.records import HookFailure
-from emu.hypervisor.revisions.loader import load_revision
 from emu.machine.description import Description
 from emu.machine.machine import Machine
+from emu.platforms import VTD
 from emu.reports.findings import data, sentence
 from emu.units import Dfn
 
-V1 = load_revision("v1")
+V1 = VTD.load_revision("v1")
 
 G = Dfn(0x10)
 

@@ -8,11 +8,11 @@ import pytest
 from emu.bundled import folder
 from emu.cpus import Cpu
 from emu.errors import ScenarioError
+from emu.iommus.settings import Bounds
 from emu.machine.machine import Machine
 from emu.running.run import Run
 from emu.scenarios.expectation import CLEAN
 from emu.scenarios.library import bundled, find
-from emu.scenarios.parameters import Bounds
 from emu.scenarios.scenario import Scenario, scenario
 
 

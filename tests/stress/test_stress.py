@@ -13,8 +13,7 @@ from emu.engine.hosts import direct, free
 from emu.engine.strategies.random import RandomStrategy
 from emu.hypervisor.domain import Domain, OuterLock
 from emu.hypervisor.ops import READ_WRITE, MapFlags
-from emu.hypervisor.revisions.loader import load_revision
-from emu.iommus.vtd.unit import VtdSettings
+from emu.iommus.vtd.settings import VtdSettings
 from emu.machine.description import Description
 from emu.machine.machine import Machine
 from emu.units import Dfn, Mfn
@@ -74,7 +73,7 @@ def crowd(
 ) -> Machine:
     """Return a machine with everybody on it."""
     limits = Limits(steps=500_000)
-    machine = Machine(Description(load_revision(revision), vtd=vtd, limits=limits, is_checking=True))
+    machine = Machine(Description(revision, settings=vtd, limits=limits, is_checking=True))
     domains = [machine.domain(number, devices=devices) for number, devices in enumerate(DEVICES)]
     frames = [machine.allocate(page_order=2) for _ in range(6)]
     everybody = Crowd(machine, domains, frames, generator, outer_lock)

@@ -1,8 +1,8 @@
 """Revisions of the wrappers: those that come with emu, and folders of the user's.
 
-A revision is a folder with iommu.py (the wrappers) and vtd.py (the hooks of the VT-d driver). It says nothing about
-checks. Where the loop and the callers' entry points are apart, as in Xen since the patch was merged, iommu.py has
-`iommu_legacy_map` and `iommu_legacy_unmap`, and those are what callers call.
+A revision is a folder with iommu.py (the wrappers) and for each vendor a file of the driver's hooks, such as vtd.py.
+It says nothing about checks. Where the loop and the callers' entry points are apart, as in Xen since the patch was
+merged, iommu.py has `iommu_legacy_map` and `iommu_legacy_unmap`, and those are what callers call.
 """
 
 import importlib.util
@@ -19,13 +19,13 @@ import attrs
 from emu.cpus import Cpu
 from emu.errors import ScenarioError
 from emu.hypervisor.domain import Domain
+from emu.hypervisor.driver import Driver
 from emu.hypervisor.ops import FlushType, IommuOps, MapFlags
-from emu.hypervisor.vtd.driver import VtdDriver
 from emu.units import Dfn, Mfn
 
 FOLDER = Path(__file__).parent
 BUNDLED = ("implicit", "v1", "merged", "flush_on_error")
-FILES = ("iommu.py", "vtd.py")
+WRAPPERS_FILE = "iommu.py"
 
 WRAPPERS = {
     "iommu_map": ("cpu", "domain", "dfn", "mfn", "page_order", "flags"),
@@ -44,31 +44,39 @@ HOOKS = ("map_page", "unmap_page", "iotlb_flush", "iotlb_flush_all")
 
 @attrs.frozen
 class Revision:
-    """The callers' entry points of one revision, and its drivers."""
+    """The callers' entry points of one revision, and the hooks of one vendor's driver.
+
+    Attributes:
+        files: those that it was loaded from.
+    """
 
     name: str
     folder: Path
+    files: tuple[Path, ...]
     map: Callable[[Cpu, Domain, Dfn, Mfn, int, MapFlags], Awaitable[int]]
     unmap: Callable[[Cpu, Domain, Dfn, int], Awaitable[int]]
     flush: Callable[[Cpu, Domain, Dfn, int], Awaitable[int]]
     flush_all: Callable[[Cpu, Domain], Awaitable[int]]
-    vtd_ops: Callable[[VtdDriver], IommuOps]
+    hooks: Callable[[Driver], "IommuOps[Domain]"]
 
-    def make_ops(self, driver: VtdDriver) -> IommuOps:
+    def make_ops(self, driver: Driver) -> "IommuOps[Domain]":
         """Return the hooks for a machine's units.
 
         Raises:
             ScenarioError: if they cannot be made of a driver alone.
         """
         try:
-            return self.vtd_ops(driver)
+            return self.hooks(driver)
         except TypeError as error:
-            raise ScenarioError(f"{self.folder / 'vtd.py'}: IntelIommuOps(driver) fails: {error}") from None
+            raise ScenarioError(f"{self.files[-1]}: {self.hooks.__name__}(driver) fails: {error}") from None
 
 
 @lru_cache(maxsize=16)
-def load_revision(name: str) -> Revision:
+def load_revision(name: str, hooks_file: str, hooks_class: str) -> Revision:
     """Return a revision by its name, or from a folder.
+
+    Args:
+        hooks_file, hooks_class: where the hooks of a vendor's driver are.
 
     Raises:
         ScenarioError: naming file and line of what is wrong with it.
@@ -76,10 +84,13 @@ def load_revision(name: str) -> Revision:
     folder = FOLDER / name if name in BUNDLED else Path(name)
     if not folder.is_dir():
         raise ScenarioError(
-            f"there is no revision {name!r}: use one of {', '.join(BUNDLED)}, or a folder with {' and '.join(FILES)}"
+            f"there is no revision {name!r}: use one of {', '.join(BUNDLED)}, or a folder with {WRAPPERS_FILE} and "
+            f"{hooks_file}"
         )
-    wrappers, hooks = (load_file(folder / file) for file in FILES)
-    return assemble(name, folder, wrappers, hooks)
+    files = (folder / WRAPPERS_FILE, folder / hooks_file)
+    wrappers, hooks = map(load_file, files)
+    map_, unmap, flush, flush_all = entry_points(wrappers)
+    return Revision(name, folder, files, map_, unmap, flush, flush_all, hooks_of(hooks, hooks_class))
 
 
 def load_file(path: Path) -> ModuleType:
@@ -102,8 +113,24 @@ def load_file(path: Path) -> ModuleType:
     return module
 
 
-def assemble(name: str, folder: Path, wrappers: ModuleType, hooks: ModuleType) -> Revision:
-    """Put a revision together, and see that it has all that it needs.
+def hooks_of(module: ModuleType, name: str) -> Callable[[Driver], "IommuOps[Domain]"]:
+    """Return the class of a driver's hooks, and see that it has all of them.
+
+    Raises:
+        ScenarioError: for a hook that is missing, not async, or takes something else.
+    """
+    found: Any = getattr(module, name, None)
+    if not isinstance(found, type):
+        raise ScenarioError(f"{module.__file__}:1: there is no class {name}: define or import it")
+    for hook in HOOKS:
+        takes = tuple(inspect.signature(getattr(IommuOps, hook)).parameters)
+        function(found, hook, takes, module.__file__)
+    hooks: Callable[[Driver], IommuOps[Domain]] = found
+    return hooks
+
+
+def entry_points(wrappers: ModuleType) -> tuple[Callable[..., Awaitable[int]], ...]:
+    """Return what callers call to map, to unmap, to flush and to flush all.
 
     Raises:
         ScenarioError: for a function that is missing, not async, or takes something else.
@@ -111,16 +138,8 @@ def assemble(name: str, folder: Path, wrappers: ModuleType, hooks: ModuleType) -
     is_apart = hasattr(wrappers, "iommu_legacy_map") or hasattr(wrappers, "iommu_legacy_unmap")
     needed = LEGACY_WRAPPERS if is_apart else WRAPPERS
     found = {wanted: function(wrappers, wanted, takes) for wanted, takes in needed.items()}
-    ops: Any = getattr(hooks, "IntelIommuOps", None)
-    if not isinstance(ops, type):
-        raise ScenarioError(f"{hooks.__file__}:1: there is no class IntelIommuOps: define or import it")
-    make_ops: Callable[[VtdDriver], IommuOps] = ops
-    for hook in HOOKS:
-        takes = tuple(inspect.signature(getattr(IommuOps, hook)).parameters)
-        function(ops, hook, takes, hooks.__file__)
     if not is_apart:
-        entries = [found[wanted] for wanted in WRAPPERS]
-        return Revision(name, folder, entries[0], entries[1], entries[2], entries[3], make_ops)
+        return tuple(found[wanted] for wanted in WRAPPERS)
 
     async def flush(cpu: Cpu, domain: Domain, dfn: Dfn, page_count: int) -> int:
         result: int = await found["iommu_iotlb_flush"](cpu, domain, dfn, page_count, FlushType.MODIFIED)
@@ -130,8 +149,7 @@ def assemble(name: str, folder: Path, wrappers: ModuleType, hooks: ModuleType) -
         result: int = await found["iommu_iotlb_flush_all"](cpu, domain, FlushType.MODIFIED)
         return result
 
-    legacy_map, legacy_unmap = found["iommu_legacy_map"], found["iommu_legacy_unmap"]
-    return Revision(name, folder, legacy_map, legacy_unmap, flush, flush_all, make_ops)
+    return found["iommu_legacy_map"], found["iommu_legacy_unmap"], flush, flush_all
 
 
 def function(owner: Any, name: str, takes: tuple[str, ...], file: str | None = None) -> Callable[..., Awaitable[Any]]:

@@ -1,88 +1,64 @@
-"""What stands before the first step: device assignments and page tables, written at once and without any step."""
-
-from collections.abc import Iterable
+"""What stands before the first step: root and context entries, domain ids, cached translations. Takes no step."""
 
 from emu.devices.device import Device
 from emu.hypervisor.domain import Domain
-from emu.hypervisor.ops import MapFlags
-from emu.hypervisor.vtd.driver import VtdDriver
-from emu.iommus.formats import Translation, entry_address
+from emu.hypervisor.vtd.state import DriverState
+from emu.iommus.formats import Translation
 from emu.iommus.iotlb import IotlbEntry
-from emu.iommus.requests import CONTEXT_LEVEL, TableRead
+from emu.iommus.requests import TableRead
 from emu.iommus.vtd.contexts import context_entry_address, root_entry_address
 from emu.iommus.vtd.formats import (
+    VTD_FORMAT,
     ContextEntry,
     decode_pte,
     decode_root_entry,
     encode_context_entry,
-    encode_leaf,
     encode_root_entry,
-    encode_table,
 )
-from emu.memory import WORD_MASK, Memory
-from emu.units import WORD_BYTES, Dfn, Maddr, Mfn, address_frame, frame_address
+from emu.iommus.vtd.unit import VtdUnit
+from emu.memory import WORD_MASK
+from emu.units import WORD_BYTES, Dfn, Maddr, address_frame, frame_address
 
 
-def make_context_table(device: Device) -> Maddr:
+def context_table(unit: VtdUnit, source_id: int) -> Maddr:
     """Return the context table of a device's bus; make it if there is none."""
-    memory = device.unit.memory
-    root_entry = root_entry_address(device.unit.contexts.root_table, device.source_id)
-    table = decode_root_entry(memory.peek(root_entry))
+    root_entry = root_entry_address(unit.contexts.root_table, source_id)
+    table = decode_root_entry(unit.memory.peek(root_entry))
     if table is None:
-        table = frame_address(memory.allocate_table())
-        memory.put(root_entry, encode_root_entry(table))
+        table = frame_address(unit.memory.allocate_table())
+        unit.memory.put(root_entry, encode_root_entry(table))
     return table
 
 
-def assign(device: Device, domain: Domain, driver: VtdDriver) -> None:
+def enter_context(driver: DriverState, domain: Domain, device: Device) -> None:
     """Point a device's context entry at a domain's tables, under the domain's id on its unit."""
-    iommu, memory = driver.iommu_of(device), device.unit.memory
-    did = iommu.domids.put(domain.number)
+    iommu = driver.iommu_of(device)
+    did, memory = iommu.domids.put(domain.number), iommu.unit.memory
     context = encode_context_entry(ContextEntry(did, domain.pgd, domain.levels))
-    address = context_entry_address(make_context_table(device), device.source_id)
+    address = context_entry_address(context_table(iommu.unit, device.source_id), device.source_id)
     memory.put(address, context & WORD_MASK)
     memory.put(address + WORD_BYTES, context >> 64)
-    domain.iommu_bitmap.put(iommu.index)
-    device.driven_by = domain.number
+    driver.iommu_bitmap(domain).put(iommu.index)
 
 
-def enter_leaf(memory: Memory, domain: Domain, dfn: Dfn, leaf: int) -> tuple[TableRead, ...]:
-    """Enter a 4 KiB leaf, with the tables that lead to it; return what a walk to it reads."""
-    path: list[TableRead] = []
-    table = domain.pgd
-    for level in range(domain.levels, 1, -1):
-        address = entry_address(table, dfn, level)
-        path.append(TableRead(level, address, 0, is_leaf=False))
-        entry = decode_pte(memory.peek(address), level)
-        if entry is None:
-            table = frame_address(domain.pages.add_table(domain, dfn))
-            memory.put(address, encode_table(table))
-        else:
-            table = entry.address
-    address = entry_address(table, dfn, 1)
-    memory.put(address, leaf)
-    entered = decode_pte(leaf, 1)
-    if entered is not None:
-        domain.note_leaf(dfn, address_frame(entered.address))
-    return (*path, TableRead(1, address, 0, is_leaf=True))
-
-
-def context_reads(device: Device) -> tuple[TableRead, ...]:
+def context_reads(unit: VtdUnit, source_id: int) -> tuple[TableRead, ...]:
     """Return what a walk for a device reads of the root and the context tables."""
-    root_entry = root_entry_address(device.unit.contexts.root_table, device.source_id)
-    entry = context_entry_address(make_context_table(device), device.source_id)
+    root_entry = root_entry_address(unit.contexts.root_table, source_id)
+    entry = context_entry_address(context_table(unit, source_id), source_id)
+    level = VTD_FORMAT.device_level
     words = (root_entry, entry, entry + WORD_BYTES)
-    return tuple(TableRead(CONTEXT_LEVEL, word, 0, is_leaf=False) for word in words)
+    return tuple(TableRead(level, VTD_FORMAT.orders[level], word, 0, is_leaf=False) for word in words)
 
 
-def premap(
-    memory: Memory, driver: VtdDriver, domain: Domain, dfn: Dfn, mfn: Mfn, flags: MapFlags, users: Iterable[Device]
+def cache_leaf(
+    driver: DriverState, domain: Domain, device: Device, dfn: Dfn, leaf: int, reads: tuple[TableRead, ...]
 ) -> None:
-    """Map one page, and let some devices of the domain have used it already."""
-    read, write = MapFlags.READABLE in flags, MapFlags.WRITABLE in flags
-    leaf = encode_leaf(frame_address(mfn), read=read, write=write, snoop=driver.snoop_control)
-    reads = enter_leaf(memory, domain, dfn, leaf)
-    for device in users:
-        did = driver.iommu_of(device).domids.put(domain.number)
-        translation, found = Translation(leaf, 1, read, write), (*context_reads(device), *reads)
-        device.unit.iotlb.insert(IotlbEntry(device.source_id, did, dfn, mfn, translation, found))
+    """Have a device of a domain have used a page: its unit's IOTLB holds the leaf that a walk found by these reads."""
+    iommu, entry = driver.iommu_of(device), decode_pte(leaf, 1)
+    if entry is None:
+        return
+    translation = Translation(leaf, entry.order, entry.read, entry.write, entry.address)
+    found = (*context_reads(iommu.unit, device.source_id), *reads)
+    did = iommu.domids.put(domain.number)
+    mfn = address_frame(entry.address)
+    iommu.unit.iotlb.insert(IotlbEntry(device.source_id, did, dfn, mfn, translation, found))

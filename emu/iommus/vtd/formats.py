@@ -9,8 +9,8 @@ from functools import lru_cache
 import attrs
 
 from emu.errors import ScenarioError
-from emu.iommus.formats import Entry, level_order
-from emu.units import Dfn, Maddr
+from emu.iommus.formats import Entry, TableFormat
+from emu.units import PAGE_SHIFT, PAGE_SIZE, Dfn, Maddr
 
 READ = 1 << 0
 WRITE = 1 << 1
@@ -18,8 +18,14 @@ SUPERPAGE = 1 << 7
 SNOOP = 1 << 11
 ADDRESS = ((1 << 52) - 1) & ~0xFFF
 
+LEVEL_BITS = 9
+"""Each level of a table is indexed by nine bits of the dfn."""
+
 SUPERPAGE_LEVELS = (2, 3)
 """Levels at which a leaf may stand beside level 1: 2 MiB and 1 GiB."""
+
+DEPTHS = (3, 4)
+"""A domain has three or four levels of tables: adjusted guest widths of 39 and 48 bits (AW 1 and 2)."""
 
 CONTEXT_TABLE = ADDRESS
 DID_SHIFT, DID_MASK = 8, 0xFFFF
@@ -34,10 +40,11 @@ def decode_pte(word: int, level: int) -> Entry | None:
     if not word & (READ | WRITE):
         return None
     is_leaf = level == 1 or (level in SUPERPAGE_LEVELS and bool(word & SUPERPAGE))
-    address = word & ADDRESS
-    if is_leaf:
-        address &= ~((1 << (12 + level_order(level))) - 1)
-    return Entry(Maddr(address), is_leaf, bool(word & READ), bool(word & WRITE))
+    address, read, write = word & ADDRESS, bool(word & READ), bool(word & WRITE)
+    if not is_leaf:
+        return Entry(Maddr(address), level - 1, 0, read, write)
+    order = LEVEL_BITS * (level - 1)
+    return Entry(Maddr(address >> PAGE_SHIFT + order << PAGE_SHIFT + order), 0, order, read, write)
 
 
 def encode_leaf(address: Maddr, *, read: bool, write: bool, snoop: bool = False, level: int = 1) -> int:
@@ -48,16 +55,20 @@ def encode_leaf(address: Maddr, *, read: bool, write: bool, snoop: bool = False,
     """
     if level not in {1, *SUPERPAGE_LEVELS}:
         raise ScenarioError(f"no leaf can stand at level {level}: use 1, 2 or 3")
-    size = 1 << (12 + level_order(level))
+    size = PAGE_SIZE << LEVEL_BITS * (level - 1)
     if address % size or not 0 <= address < 1 << 52:
         raise ScenarioError(f"a level-{level} leaf cannot map {address:#x}: align it to {size:#x} below 2^52")
     superpage = SUPERPAGE if level in SUPERPAGE_LEVELS else 0
     return address | superpage | read * READ | write * WRITE | snoop * SNOOP
 
 
-def encode_table(address: Maddr) -> int:
-    """Return an entry that points to the table of the next lower level, and permits everything."""
+def encode_table(address: Maddr, next_level: int = 1) -> int:
+    """Return an entry that points to a table and permits everything. The word does not say the table's level."""
     return (address & ADDRESS) | READ | WRITE
+
+
+VTD_FORMAT = TableFormat((LEVEL_BITS,) * 5, DEPTHS, (1, *SUPERPAGE_LEVELS), decode_pte, encode_leaf, encode_table)
+"""Second-level tables. The manual defines five levels; this model has units with three and four."""
 
 
 def encode_root_entry(context_table: Maddr) -> int:
@@ -82,7 +93,7 @@ class ContextEntry:
 
     did: int = attrs.field(validator=[attrs.validators.ge(0), attrs.validators.le(DID_MASK)])
     root: Maddr
-    levels: int = attrs.field(validator=attrs.validators.in_((3, 4)))
+    levels: int = attrs.field(validator=attrs.validators.in_(DEPTHS))
 
 
 def encode_context_entry(context: ContextEntry) -> int:
@@ -97,7 +108,7 @@ def decode_context_entry(entry: int) -> ContextEntry | None:
     """Decode 128 bits; None where P is clear, TT is not 0 or AW is not supported: a device faults there."""
     high = entry >> 64
     levels = (high & 7) + 2
-    if not entry & 1 or (entry >> 2) & 3 or levels not in (3, 4):
+    if not entry & 1 or (entry >> 2) & 3 or levels not in DEPTHS:
         return None
     return ContextEntry((high >> DID_SHIFT) & DID_MASK, Maddr(entry & ADDRESS), levels)
 

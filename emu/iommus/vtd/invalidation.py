@@ -6,23 +6,20 @@ in which every wait descriptor fences, whether it asks for that (FN) or not.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 
 from emu.engine import Access, Kind, Operation, Wait
 from emu.engine.at_once import Together
-from emu.iommus.formats import level_order
 from emu.iommus.iotlb import DFN_MAX, IotlbEntry
 from emu.iommus.requests import Removal, Request
 from emu.iommus.vtd.contexts import sources_covered
 from emu.iommus.vtd.formats import ContextInvalidation, Descriptor, Granularity, IotlbInvalidation, WaitDescriptor
 from emu.iommus.vtd.queue import Fetch
+from emu.iommus.vtd.state import VtdState
 from emu.memory import TABLE_WORDS, WORDS, Memory, Store
 from emu.units import Dfn
-
-if TYPE_CHECKING:
-    from emu.iommus.vtd.unit import VtdUnit
 
 
 @attrs.frozen
@@ -83,7 +80,7 @@ class Remove(Operation[list[Request]]):
 
     event = "iotlb.invalidate"
 
-    def __init__(self, unit: "VtdUnit", covered: Range, start: int) -> None:
+    def __init__(self, unit: VtdState, covered: Range, start: int) -> None:
         self.unit = unit
         self.range = covered
         self.start = start
@@ -93,9 +90,9 @@ class Remove(Operation[list[Request]]):
     def accesses(self) -> Iterable[Access]:
         iotlb, covered = self.unit.iotlb, self.range
         yield iotlb.access(covered.dfn, covered.last, Kind.COMMUTE)
-        for _, level, first, _ in iotlb.matching(covered.tag, covered.dfn, covered.last):
-            if level > 1:
-                yield iotlb.access(first, first + (1 << level_order(level)) - 1, Kind.COMMUTE)
+        for _, order, first, _ in iotlb.matching(covered.tag, covered.dfn, covered.last):
+            if order:
+                yield iotlb.access(first, first + (1 << order) - 1, Kind.COMMUTE)
         yield from iotlb.room_access(Kind.COMMUTE)
         yield from iotlb.void_accesses(covered.dfn, covered.last)
 
@@ -124,7 +121,7 @@ class Complete(Operation[None]):
 
     event = "invalidate.complete"
 
-    def __init__(self, unit: "VtdUnit", covered: Range, start: int) -> None:
+    def __init__(self, unit: VtdState, covered: Range, start: int) -> None:
         self.unit = unit
         self.range = covered
         self.start = start
@@ -150,7 +147,7 @@ class RemoveContexts(Operation[None]):
 
     event = "context.invalidate"
 
-    def __init__(self, unit: "VtdUnit", descriptor: ContextInvalidation, start: int) -> None:
+    def __init__(self, unit: VtdState, descriptor: ContextInvalidation, start: int) -> None:
         self.unit = unit
         self.descriptor = descriptor
         self.start = start
@@ -167,7 +164,7 @@ class RemoveContexts(Operation[None]):
         return self.event, {"iommu": self.unit.name, "removed": self.removed, "began": self.start}
 
 
-async def engine(unit: "VtdUnit") -> None:
+async def engine(unit: VtdState) -> None:
     """Execute descriptors for ever, in order; stop at one that is not valid (FSTS.IQE, section 6.5.2.14)."""
     slot = 0
     while True:
@@ -189,7 +186,7 @@ async def engine(unit: "VtdUnit") -> None:
 class SynchronousEngine:
     """Executes descriptors in the step that posts them: not architectural, but there is one agent less."""
 
-    def __init__(self, unit: "VtdUnit") -> None:
+    def __init__(self, unit: VtdState) -> None:
         self.unit = unit
         self.together: Together | None = None
 
@@ -207,7 +204,7 @@ class SynchronousEngine:
         self.together.perform(step)
 
 
-def operations(unit: "VtdUnit", slot: int, descriptor: Descriptor | None) -> Iterator[Operation[Any]]:
+def operations(unit: VtdState, slot: int, descriptor: Descriptor | None) -> Iterator[Operation[Any]]:
     """Yield the operations that execute a descriptor, as if they were begun at once."""
     match descriptor:
         case IotlbInvalidation():
@@ -222,11 +219,14 @@ def operations(unit: "VtdUnit", slot: int, descriptor: Descriptor | None) -> Ite
             yield Store(unit.memory, descriptor.status_address, descriptor.status_data, 32, "queue.status", {})
 
 
-async def invalidate_iotlb(unit: "VtdUnit", slot: int, descriptor: IotlbInvalidation) -> None:
-    """Execute one IOTLB invalidation: begin, remove, drain, complete (sections 6.5.3.3 and 6.5.4)."""
+async def invalidate_iotlb(unit: VtdState, slot: int, descriptor: IotlbInvalidation) -> None:
+    """Execute one IOTLB invalidation (sections 6.5.2.3, 6.5.3.3 and 6.5.4)."""
     covered = covered_range(unit, slot, descriptor)
+    # 1. It begins: what walkers could see to be replaced before this is what it removes (section 6.5.3.6).
     start = await Begin(unit.memory, {"iommu": unit.name, **covered.keys()})
+    # 2. Cached entries in its range are dropped, and walks that could still fill with one are void (section 6.5.3.3).
     for request in await Remove(unit, covered, start):
+        # 3. Requests that were translated by such an entry are drained, where DR or DW asks for it (section 6.5.4).
         is_drained = descriptor.drain_writes if request.is_write else descriptor.drain_reads
         if not (unit.settings.drain and is_drained):
             request.is_left = True
@@ -234,10 +234,11 @@ async def invalidate_iotlb(unit: "VtdUnit", slot: int, descriptor: IotlbInvalida
             request.recall()
         else:
             await Wait(request.committed)
+    # 4. It has completed: a wait descriptor behind it may complete now (section 6.5.2.12).
     await Complete(unit, covered, start)
 
 
-def covered_range(unit: "VtdUnit", slot: int, descriptor: IotlbInvalidation) -> Range:
+def covered_range(unit: VtdState, slot: int, descriptor: IotlbInvalidation) -> Range:
     """Return what an invalidation covers. Wider than a page where the unit is not page-selective: that is legal."""
     if descriptor.granularity is Granularity.GLOBAL:
         return Range(slot, None, Dfn(0), None, descriptor.leaf_only)
@@ -247,7 +248,7 @@ def covered_range(unit: "VtdUnit", slot: int, descriptor: IotlbInvalidation) -> 
     return Range(slot, descriptor.did, Dfn(descriptor.dfn >> order << order), order, descriptor.leaf_only)
 
 
-async def complete_wait(unit: "VtdUnit", descriptor: WaitDescriptor) -> None:
+async def complete_wait(unit: VtdState, descriptor: WaitDescriptor) -> None:
     """Execute a wait descriptor: everything before it has completed, so write the status (section 6.5.2.8)."""
     if descriptor.status_write:
         keys = {"iommu": unit.name}

@@ -1,19 +1,21 @@
-"""The walk of a VT-d unit: context cache or root and context entry, then one table word a level (section 3.6)."""
+"""The walk of a VT-d unit: context cache or root and context entry, then page tables (sections 3.4.2 and 3.7).
+
+The comments number its steps in the order in which the sections tell them.
+"""
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from emu.engine import Access, Kind, Operation
-from emu.iommus.formats import FAULT, LEVEL_BITS, Translation, entry_address, translated_frame
 from emu.iommus.iotlb import IotlbEntry
-from emu.iommus.requests import CONTEXT_LEVEL, Request, TableRead
+from emu.iommus.paths import Tables
+from emu.iommus.requests import Request, TableRead
 from emu.iommus.vtd.contexts import context_entry_address, root_entry_address
-from emu.iommus.vtd.formats import ContextEntry, decode_context_entry, decode_pte, decode_root_entry
+from emu.iommus.vtd.formats import ContextEntry, decode_context_entry, decode_root_entry
+from emu.iommus.vtd.state import VtdState
+from emu.iommus.walk import walk_tables, words_walked
 from emu.memory import WORDS, Memory, word_number
-from emu.units import WORD_BYTES, Dfn, Maddr, Mfn
-
-if TYPE_CHECKING:
-    from emu.iommus.vtd.unit import VtdUnit
+from emu.units import WORD_BYTES, Maddr
 
 
 class ReadEntry(Operation[int]):
@@ -41,39 +43,12 @@ class ReadEntry(Operation[int]):
         return self.label, {"source_id": self.source_id, "address": self.address, "value": f"{self.value:#034x}"}
 
 
-class ReadTable(Operation[int]):
-    """Read one word of a second-level table, for a request."""
-
-    __slots__ = ("address", "level", "memory", "request", "value")
-
-    def __init__(self, memory: Memory, request: Request, address: Maddr, level: int) -> None:
-        self.memory = memory
-        self.request = request
-        self.address = address
-        self.level = level
-        self.value = 0
-
-    def accesses(self) -> Iterable[Access]:
-        return (Access.to(WORDS, word_number(self.address), Kind.READ),)
-
-    def perform(self, step: int) -> int:
-        self.value = self.memory.seen(self.address)
-        entry = decode_pte(self.value, self.level)
-        is_leaf = entry is None or entry.is_leaf
-        self.request.reads.append(TableRead(self.level, self.address, step, is_leaf))
-        return self.value
-
-    def describe(self) -> tuple[str, Mapping[str, Any]]:
-        keys = {"dfn": self.request.dfn, "table_level": self.level, "address": self.address, "value": self.value}
-        return "walk.read", keys
-
-
 class ContextLookup(Operation[tuple[ContextEntry, tuple[TableRead, ...]] | None]):
     """Look the device up in the context cache."""
 
     __slots__ = ("found", "source_id", "unit")
 
-    def __init__(self, unit: "VtdUnit", source_id: int) -> None:
+    def __init__(self, unit: VtdState, source_id: int) -> None:
         self.unit = unit
         self.source_id = source_id
         self.found: tuple[ContextEntry, tuple[TableRead, ...]] | None = None
@@ -95,7 +70,7 @@ class ContextFill(Operation[bool]):
 
     __slots__ = ("entry", "reads", "source_id", "unit", "was_filled")
 
-    def __init__(self, unit: "VtdUnit", source_id: int, entry: ContextEntry, reads: tuple[TableRead, ...]) -> None:
+    def __init__(self, unit: VtdState, source_id: int, entry: ContextEntry, reads: tuple[TableRead, ...]) -> None:
         self.unit = unit
         self.source_id = source_id
         self.entry = entry
@@ -117,32 +92,58 @@ class ContextFill(Operation[bool]):
         return "context.fill" if self.was_filled else "context.void", keys
 
 
-async def walk_context(unit: "VtdUnit", request: Request) -> ContextEntry | None:
+async def walk_context(unit: VtdState, request: Request) -> ContextEntry | None:
     """Return the context entry of a request's device, from the cache or the tables; None where it has none."""
-    source_id = request.source_id
+    source_id, level = request.source_id, unit.format.device_level
+    order = unit.format.orders[level]
     while True:
+        # 1. The context cache is looked up by source-id (section 6.2.2).
         cached = await ContextLookup(unit, source_id)
         if cached is not None:
             entry, reads = cached
             request.reads.extend(reads)
             return entry
+        # 2. The bus selects a root entry; one that is not present blocks the request (sections 3.4.2, 9.1).
         address = root_entry_address(unit.contexts.root_table, source_id)
         table = decode_root_entry(await ReadEntry(unit.memory, address, "walk.root", source_id))
-        found = [TableRead(CONTEXT_LEVEL, address, unit.trace.step, is_leaf=False)]
+        found = [TableRead(level, order, address, unit.trace.step, is_leaf=False)]
         if table is None:
             return None
+        # 3. Device and function select a context entry of that table (sections 3.4.2, 9.3).
         address = context_entry_address(table, source_id)
         decoded = decode_context_entry(await ReadEntry(unit.memory, address, "walk.context", source_id))
         if decoded is None:
             return None
         words = (address, address + WORD_BYTES)
-        found += [TableRead(CONTEXT_LEVEL, word, unit.trace.step, is_leaf=False) for word in words]
+        found += [TableRead(level, order, word, unit.trace.step, is_leaf=False) for word in words]
+        # 4. The entry may be cached, under its domain id, unless it was invalidated meanwhile (section 6.2.2).
         if await ContextFill(unit, source_id, decoded, tuple(found)):
             request.reads.extend(found)
             return decoded
 
 
-def walk_accesses(unit: "VtdUnit", request: Request) -> Iterator[Access]:
+async def walk(unit: VtdState, request: Request) -> IotlbEntry | None:
+    """Walk the tables for a request; return the entry that may be cached, None where it faults and that may not be."""
+    request.begin_walk(unit.trace.step)
+    # Steps 1 to 4 find the context entry.
+    context = await walk_context(unit, request)
+    if context is None:
+        return None
+    # 5. The address must lie within the width that AW gives (section 3.6).
+    if not 0 <= request.dfn < unit.format.reach(context.levels):
+        return None
+    # 6. One word a level is read, from the second-level table that the context entry names (section 3.7).
+    request.tag = context.did
+    tables, caches = tables_of(context), unit.settings.caching_mode
+    return await walk_tables(unit.memory, unit.format, request, tables, caches_non_present=caches)
+
+
+def tables_of(context: ContextEntry) -> Tables:
+    """Return the tables that a context entry names, and the tag of what is cached by it."""
+    return Tables(context.did, context.root, context.levels)
+
+
+def walk_accesses(unit: VtdState, request: Request) -> Iterator[Access]:
     """Yield all that a walk made now may touch."""
     source_id, memory, contexts = request.source_id, unit.memory, unit.contexts
     yield contexts.access(Kind.WRITE, source_id, source_id)
@@ -156,44 +157,4 @@ def walk_accesses(unit: "VtdUnit", request: Request) -> Iterator[Access]:
         context = decode_context_entry(memory.seen(address) | memory.seen(address + WORD_BYTES) << 64)
         context = cached[0] if cached else context
         if context is not None:
-            for level, address in path_of(memory, context, request.dfn):
-                yield from ReadTable(memory, request, address, level).accesses()
-
-
-def path_of(memory: Memory, context: ContextEntry, dfn: Dfn) -> Iterator[tuple[int, Maddr]]:
-    """Yield the words that a walk of a context's tables reads now, each with its level."""
-    table = context.root
-    for level in range(context.levels, 0, -1):
-        address = entry_address(table, dfn, level)
-        yield level, address
-        entry = decode_pte(memory.seen(address), level)
-        if entry is None or entry.is_leaf:
-            return
-        table = entry.address
-
-
-async def walk(unit: "VtdUnit", request: Request) -> IotlbEntry | None:
-    """Walk the tables for a request; return the entry that may be cached, None where it faults and that may not be."""
-    request.begin_walk(unit.trace.step)
-    context = await walk_context(unit, request)
-    if context is None:
-        return None
-    if not 0 <= request.dfn < 1 << LEVEL_BITS * context.levels:
-        return None  # beyond what the tables reach (section 3.6)
-    request.tag = context.did
-    table, read, write = context.root, True, True
-    for level in range(context.levels, 0, -1):
-        word = await ReadTable(unit.memory, request, entry_address(table, request.dfn, level), level)
-        entry = decode_pte(word, level)
-        reads = tuple(request.reads)
-        if entry is None:
-            if not unit.settings.caching_mode:
-                return None
-            return IotlbEntry(request.source_id, context.did, request.dfn, Mfn(0), FAULT, reads)
-        read, write = read and entry.read, write and entry.write
-        if entry.is_leaf:
-            translation = Translation(word, level, read, write)
-            mfn = translated_frame(entry, request.dfn, level)
-            return IotlbEntry(request.source_id, context.did, request.dfn, mfn, translation, reads)
-        table = entry.address
-    return None
+            yield from words_walked(memory, unit.format, tables_of(context), request.dfn)

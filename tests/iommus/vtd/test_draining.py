@@ -12,16 +12,16 @@ from emu.devices.device import Commit, Device, Refuse
 from emu.engine import Agent, Choose, Event, Strategy, Wait
 from emu.engine.hosts import direct
 from emu.hypervisor.ops import READ_WRITE, MapFlags, iommu_dont_flush_iotlb
-from emu.hypervisor.revisions.loader import load_revision
-from emu.hypervisor.vtd.driver import qinval_update
+from emu.hypervisor.vtd.qinval import qinval_update
 from emu.iommus.vtd.formats import ContextInvalidation, Descriptor, Granularity, IotlbInvalidation, WaitDescriptor
-from emu.iommus.vtd.unit import VtdSettings
+from emu.iommus.vtd.settings import VtdSettings
 from emu.machine.description import Description
 from emu.machine.machine import Machine
 from emu.running.exploration import ScenarioExploration
 from emu.scenarios.expectation import CLEAN, LATE
 from emu.scenarios.scenario import scenario
 from emu.units import Dfn, Mfn, offset
+from tests.vtd import driver_of
 
 Execute = Callable[..., list[Finding]]
 
@@ -77,7 +77,7 @@ def test_a_write_that_is_left_after_its_device_was_taken_away_is_late(cached: bo
 
 def machine_with(vtd: VtdSettings, *, revision: str = "v1", flags: MapFlags = READ_WRITE) -> Machine:
     """Return a machine with a page G that its device has cached."""
-    machine = Machine(Description(load_revision(revision), levels=3, vtd=vtd, is_checking=True))
+    machine = Machine(Description(revision, settings=attrs.evolve(vtd, levels=3), is_checking=True))
     domain = machine.domain(1, devices=(NIC,))
     machine.premap(domain, G, machine.allocate(), cached=True, flags=flags)
     return machine
@@ -104,10 +104,10 @@ def unmaps(machine: Machine) -> None:
 
 async def invalidate(machine: Machine, cpu: Cpu, *descriptors: Descriptor) -> None:
     """Submit descriptors, and wait until they have completed."""
-    address = machine.driver.poll_slot(cpu)
+    address = driver_of(machine).poll_slot(cpu)
     done = cpu.memory.latch(address, 7)
     for descriptor in (*descriptors, WaitDescriptor(address, 7)):
-        await qinval_update(cpu, machine.driver.iommus[0], descriptor)
+        await qinval_update(cpu, driver_of(machine).iommus[0], descriptor)
     await Wait(done)
 
 
@@ -430,7 +430,7 @@ def test_an_access_that_no_descriptor_asked_to_drain_is_late_too(
     monkeypatch: pytest.MonkeyPatch, is_write: bool
 ) -> None:
     undrained = partial(IotlbInvalidation, drain_reads=False, drain_writes=False)
-    monkeypatch.setattr("emu.hypervisor.vtd.driver.IotlbInvalidation", undrained)
+    monkeypatch.setattr("emu.hypervisor.vtd.flush.IotlbInvalidation", undrained)
     machine = machine_with(VtdSettings())
     accesses(machine, is_write=is_write)
     unmaps(machine)
@@ -460,7 +460,7 @@ def test_an_access_that_is_refused_late_for_want_of_permission_was_not_made() ->
 
 
 def test_an_access_that_is_refused_late_by_a_cached_fault_was_not_made() -> None:
-    machine = Machine(Description(levels=3, vtd=VtdSettings(drain=False, caching_mode=True), is_checking=True))
+    machine = Machine(Description(settings=VtdSettings(levels=3, drain=False, caching_mode=True), is_checking=True))
     machine.premap(machine.domain(1, devices=(NIC,)), offset(G, 8), machine.allocate())
     assert FindingKind.LATE not in {finding.kind for finding in refused_late(machine, order=1)}
 
@@ -554,7 +554,7 @@ def test_an_access_that_is_late_only_until_the_page_is_mapped_again_is_found_in_
 
 
 def test_such_an_access_is_late_under_a_schedule_that_makes_it_in_between() -> None:
-    machine = Machine(Description(levels=3, vtd=UNDRAINED))
+    machine = Machine(Description(settings=attrs.evolve(UNDRAINED, levels=3)))
     unmapped_and_mapped_again(machine)
     findings, _ = run(machine, HoldBack(machine, "call.return"))
     assert [finding.kind for finding in findings] == [FindingKind.LATE]

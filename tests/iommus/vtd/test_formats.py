@@ -63,7 +63,9 @@ DESCRIPTORS = st.one_of(
 
 
 def test_a_real_leaf_decodes_to_its_frame() -> None:
-    assert decode_pte(0x0000_0001_539F_B803, 1) == Entry(Maddr(0x1_539F_B000), is_leaf=True, read=True, write=True)
+    assert decode_pte(0x0000_0001_539F_B803, 1) == Entry(
+        Maddr(0x1_539F_B000), next_level=0, order=0, read=True, write=True
+    )
 
 
 def test_a_real_leaf_is_encoded_bit_for_bit() -> None:
@@ -71,7 +73,9 @@ def test_a_real_leaf_is_encoded_bit_for_bit() -> None:
 
 
 def test_a_real_2_mib_superpage_decodes_to_its_first_frame() -> None:
-    assert decode_pte(0x0000_0001_3440_0883, 2) == Entry(Maddr(0x1_3440_0000), is_leaf=True, read=True, write=True)
+    assert decode_pte(0x0000_0001_3440_0883, 2) == Entry(
+        Maddr(0x1_3440_0000), next_level=0, order=9, read=True, write=True
+    )
 
 
 def test_a_real_2_mib_superpage_is_encoded_bit_for_bit() -> None:
@@ -79,19 +83,25 @@ def test_a_real_2_mib_superpage_is_encoded_bit_for_bit() -> None:
 
 
 def test_a_superpage_may_stand_at_level_3() -> None:
-    assert decode_pte(0x0000_0001_4000_0081, 3) == Entry(Maddr(0x1_4000_0000), is_leaf=True, read=True, write=False)
+    assert decode_pte(0x0000_0001_4000_0081, 3) == Entry(
+        Maddr(0x1_4000_0000), next_level=0, order=18, read=True, write=False
+    )
 
 
 def test_a_superpage_bit_at_level_4_makes_no_leaf() -> None:
-    assert decode_pte(0x0000_0001_4000_0083, 4) == Entry(Maddr(0x1_4000_0000), is_leaf=False, read=True, write=True)
+    assert decode_pte(0x0000_0001_4000_0083, 4) == Entry(Maddr(0x1_4000_0000), 3, 0, read=True, write=True)
 
 
 def test_the_address_bits_below_a_superpages_size_read_as_zero() -> None:
-    assert decode_pte(0x0000_0001_345F_F083, 2) == Entry(Maddr(0x1_3440_0000), is_leaf=True, read=True, write=True)
+    assert decode_pte(0x0000_0001_345F_F083, 2) == Entry(
+        Maddr(0x1_3440_0000), next_level=0, order=9, read=True, write=True
+    )
 
 
 def test_bits_52_and_above_are_no_part_of_the_address() -> None:
-    assert decode_pte(0xFFF0_0001_539F_B003, 1) == Entry(Maddr(0x1_539F_B000), is_leaf=True, read=True, write=True)
+    assert decode_pte(0xFFF0_0001_539F_B003, 1) == Entry(
+        Maddr(0x1_539F_B000), next_level=0, order=0, read=True, write=True
+    )
 
 
 @pytest.mark.parametrize("level", [1, 2, 3, 4])
@@ -101,7 +111,7 @@ def test_a_word_without_read_and_write_is_not_present(level: int) -> None:
 
 @pytest.mark.parametrize(("word", "read", "write"), [(0x5001, True, False), (0x5002, False, True)])
 def test_either_permission_makes_a_word_present(word: int, read: bool, write: bool) -> None:
-    assert decode_pte(word, 1) == Entry(Maddr(0x5000), is_leaf=True, read=read, write=write)
+    assert decode_pte(word, 1) == Entry(Maddr(0x5000), next_level=0, order=0, read=read, write=write)
 
 
 @RELIABLY
@@ -114,13 +124,17 @@ def test_either_permission_makes_a_word_present(word: int, read: bool, write: bo
 def test_a_leaf_decodes_to_what_was_encoded(level: int, number: int, rights: tuple[bool, bool], snoop: bool) -> None:
     address = Maddr(number << (12 + 9 * (level - 1)))
     word = encode_leaf(address, read=rights[0], write=rights[1], snoop=snoop, level=level)
-    assert decode_pte(word, level) == Entry(address, is_leaf=True, read=rights[0], write=rights[1])
+    assert decode_pte(word, level) == Entry(
+        address, next_level=0, order=9 * (level - 1), read=rights[0], write=rights[1]
+    )
 
 
 @RELIABLY
 @given(address=PAGE_ADDRESSES, level=st.integers(2, 4))
 def test_a_table_entry_decodes_to_its_table(address: Maddr, level: int) -> None:
-    assert decode_pte(encode_table(address), level) == Entry(address, is_leaf=False, read=True, write=True)
+    assert decode_pte(encode_table(address), level) == Entry(
+        address, next_level=level - 1, order=0, read=True, write=True
+    )
 
 
 @pytest.mark.parametrize(("address", "level"), [(0x1800, 1), (0x10_0000, 2), (0x20_0000, 3), (1 << 52, 1), (-4096, 1)])

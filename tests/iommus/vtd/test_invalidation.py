@@ -7,7 +7,7 @@ import pytest
 from emu.checks.findings import Finding, Stuck
 from emu.cpus import Cpu
 from emu.engine import Wait
-from emu.hypervisor.vtd.driver import qinval_update
+from emu.hypervisor.vtd.qinval import qinval_update
 from emu.iommus.vtd.formats import (
     ContextInvalidation,
     Descriptor,
@@ -17,10 +17,11 @@ from emu.iommus.vtd.formats import (
     encode_descriptor,
 )
 from emu.iommus.vtd.queue import WriteTail
-from emu.iommus.vtd.unit import VtdSettings
+from emu.iommus.vtd.settings import VtdSettings
 from emu.machine.description import Description
 from emu.machine.machine import Machine
 from emu.units import Dfn, Maddr, offset
+from tests.vtd import driver_of, unit_of
 
 Execute = Callable[..., list[Finding]]
 
@@ -30,7 +31,7 @@ PAGES = 8
 
 def two_domains(settings: VtdSettings | None = None) -> Machine:
     """Return a machine with two domains, each with the same eight pages cached for two devices."""
-    machine = Machine(Description(vtd=settings or VtdSettings()))
+    machine = Machine(Description(settings=settings or VtdSettings()))
     for number, devices in ((1, ("00:1f.0", "00:1f.1")), (2, ("00:02.0", "00:02.1"))):
         domain = machine.domain(number, devices=devices)
         machine.premap(domain, G, machine.allocate(page_order=3), page_order=3, cached=True)
@@ -42,8 +43,8 @@ def submit(execute: Execute, machine: Machine, *descriptors: Descriptor) -> None
 
     @machine.cpu(0)
     async def submitter(cpu: Cpu) -> None:
-        iommu = machine.driver.iommus[0]
-        address = machine.driver.poll_slot(cpu)
+        iommu = driver_of(machine).iommus[0]
+        address = driver_of(machine).poll_slot(cpu)
         done = cpu.memory.latch(address, 7)
         for descriptor in (*descriptors, WaitDescriptor(address, 7)):
             await qinval_update(cpu, iommu, descriptor)
@@ -106,12 +107,12 @@ def test_the_ledger_counts_an_invalidation_from_its_start(execute: Execute) -> N
     submit(execute, machine, page_selective(3, 0))
     begin = next(event.step for event in machine.trace.events() if event.name == "invalidate.begin")
     ledger = machine.unit.ledger
-    assert [ledger.since(1, offset(G, page)) for page in (2, 3)] == [0, begin]
+    assert [ledger.completed.since(1, offset(G, page)) for page in (2, 3)] == [0, begin]
 
 
 def test_a_wait_descriptor_without_a_status_write_writes_nothing(execute: Execute) -> None:
     machine = two_domains()
-    status = Maddr(machine.driver.poll_slots + 64)
+    status = Maddr(driver_of(machine).poll_slots + 64)
     submit(execute, machine, WaitDescriptor(status, 5, status_write=False))
     assert machine.memory.peek(status) == 0
 
@@ -119,7 +120,7 @@ def test_a_wait_descriptor_without_a_status_write_writes_nothing(execute: Execut
 @pytest.mark.parametrize("half", [0, 4])
 def test_a_wait_descriptor_writes_its_status_as_32_bits(execute: Execute, half: int) -> None:
     machine = two_domains()
-    status = Maddr(machine.driver.poll_slots + 64)
+    status = Maddr(driver_of(machine).poll_slots + 64)
     machine.memory.put(status, 0x1111_1111_2222_2222)
     submit(execute, machine, WaitDescriptor(Maddr(status + half), 0x5555_5555))
     assert machine.memory.peek(status) == (0x5555_5555_2222_2222 if half else 0x1111_1111_5555_5555)
@@ -127,7 +128,7 @@ def test_a_wait_descriptor_writes_its_status_as_32_bits(execute: Execute, half: 
 
 def test_a_context_invalidation_drops_cached_context_entries(execute: Execute) -> None:
     machine = two_domains()
-    contexts = machine.unit.contexts
+    contexts = unit_of(machine).contexts
     for device in machine.devices.values():
         contexts.entries[device.source_id] = (contexts.lifetimes(device.source_id)[0][0], ())
     submit(execute, machine, ContextInvalidation(Granularity.DOMAIN, 2))
@@ -143,7 +144,7 @@ def test_the_ring_wraps_round(execute: Execute) -> None:
             await machine.hypervisor.flush(cpu, machine.domains[1], G, pages=1)
 
     assert execute(machine) == []
-    assert machine.unit.queue.count == 400
+    assert unit_of(machine).queue.count == 400
 
 
 def test_a_descriptor_that_is_not_valid_stops_the_engine_and_whoever_waits_is_reported(execute: Execute) -> None:
@@ -151,7 +152,7 @@ def test_a_descriptor_that_is_not_valid_stops_the_engine_and_whoever_waits_is_re
 
     @machine.cpu(0)
     async def submitter(cpu: Cpu) -> None:
-        queue = machine.unit.queue
+        queue = unit_of(machine).queue
         await cpu.store128(queue.slot_address(0), encode_descriptor(page_selective(0, 0)) | 0xF)
         await WriteTail(queue, 1)
         await machine.hypervisor.flush(cpu, machine.domains[1], G, pages=1)
@@ -161,4 +162,4 @@ def test_a_descriptor_that_is_not_valid_stops_the_engine_and_whoever_waits_is_re
     (waiter,) = finding.deadlock.waiters
     assert waiter.agent == "cpu0"
     assert waiter.waits_for.startswith("the 32-bit word at")
-    assert machine.unit.queue.error
+    assert unit_of(machine).queue.error

@@ -13,7 +13,7 @@ from emu.engine.strategies.optimal import Optimal
 from emu.engine.strategies.random import RandomStrategy
 from emu.engine.strategies.round_robin import RoundRobinStrategy
 from emu.errors import ScenarioError
-from emu.hypervisor.vtd.driver import qinval_update
+from emu.hypervisor.vtd.qinval import qinval_update
 from emu.iommus.vtd.formats import (
     Descriptor,
     Granularity,
@@ -23,11 +23,12 @@ from emu.iommus.vtd.formats import (
     encode_descriptor,
 )
 from emu.iommus.vtd.queue import ENTRIES, InvalidationQueue, WriteTail
-from emu.iommus.vtd.unit import VtdSettings
+from emu.iommus.vtd.settings import VtdSettings
 from emu.machine.description import Description
 from emu.machine.machine import Machine
 from emu.scenarios.library import find
 from emu.units import Dfn, Maddr
+from tests.vtd import driver_of, unit_of
 
 Told = tuple[object, object]
 
@@ -35,7 +36,7 @@ DONE = 7
 
 
 def machine_with(entries: int = ENTRIES, *, synchronous: bool = False) -> Machine:
-    return Machine(Description(vtd=VtdSettings(queue_entries=entries, synchronous=synchronous), is_checking=True))
+    return Machine(Description(settings=VtdSettings(queue_entries=entries, synchronous=synchronous), is_checking=True))
 
 
 def page(number: int) -> IotlbInvalidation:
@@ -48,7 +49,7 @@ def posts(machine: Machine, cpu_number: int, count: int, *, waits: bool = False)
 
     @machine.cpu(cpu_number)
     async def poster(cpu: Cpu) -> None:
-        iommu, address = machine.driver.iommus[0], machine.driver.poll_slot(cpu)
+        iommu, address = driver_of(machine).iommus[0], driver_of(machine).poll_slot(cpu)
         for i in range(count):
             await qinval_update(cpu, iommu, page(cpu_number << 8 | i))
         if waits:
@@ -122,7 +123,7 @@ def steps(events: Sequence[Event], name: str, agent: str | None = None) -> list[
 def test_a_ring_holds_one_descriptor_less_than_it_has_entries(entries: int) -> None:
     machine = machine_with(entries)
     posts(machine, 0, 3 * entries)
-    strategy = UnitLast(queue=machine.unit.queue)
+    strategy = UnitLast(queue=unit_of(machine).queue)
     events, findings = run(machine, strategy)
     assert findings == []
     assert strategy.most == entries - 1
@@ -142,7 +143,7 @@ def test_a_full_ring_is_told_from_an_empty_one() -> None:
     machine = machine_with(4)
     posts(machine, 0, 9)
     run(machine, UnitLast(stops=True))
-    queue = machine.unit.queue
+    queue = unit_of(machine).queue
     assert (queue.tail, queue.count, queue.fetched) == (3, 3, 0)
 
 
@@ -150,7 +151,7 @@ def test_the_default_ring_has_256_entries_and_nobody_waits_while_fewer_than_255_
     assert VtdSettings().queue_entries == 256
     machine = machine_with()
     posts(machine, 0, 300)
-    strategy = UnitLast(queue=machine.unit.queue)
+    strategy = UnitLast(queue=unit_of(machine).queue)
     events, findings = run(machine, strategy)
     assert findings == []
     assert strategy.most == 255
@@ -177,7 +178,7 @@ def test_a_ring_of_fewer_than_two_entries_is_refused() -> None:
 
 def test_a_scenario_may_set_the_entries() -> None:
     machine = find("remap_before_flush").bind({"queue_entries": "5"}).build()
-    assert machine.unit.queue.entries == 5
+    assert unit_of(machine).queue.entries == 5
 
 
 # Who waits
@@ -212,12 +213,12 @@ def test_while_one_cpu_waits_for_room_another_waits_for_its_lock() -> None:
 
 def test_a_ring_that_is_never_emptied_is_reported_with_whoever_waits_for_it() -> None:
     machine = machine_with(2)
-    iommu = machine.driver.iommus[0]
+    iommu = driver_of(machine).iommus[0]
 
     @machine.cpu(0)
     async def spoiler(cpu: Cpu) -> None:
-        await cpu.store128(machine.unit.queue.slot_address(0), encode_descriptor(page(0)) | 0xF)
-        await WriteTail(machine.unit.queue, 1)
+        await cpu.store128(unit_of(machine).queue.slot_address(0), encode_descriptor(page(0)) | 0xF)
+        await WriteTail(unit_of(machine).queue, 1)
         for number in range(3):
             await qinval_update(cpu, iommu, page(number))
 
@@ -225,7 +226,7 @@ def test_a_ring_that_is_never_emptied_is_reported_with_whoever_waits_for_it() ->
     assert isinstance(finding, Stuck)
     (waiter,) = finding.deadlock.waiters
     assert (waiter.agent, waiter.waits_for) == ("cpu0", "a free slot in vtd0's invalidation queue")
-    assert machine.unit.queue.fetched == 1
+    assert unit_of(machine).queue.fetched == 1
 
 
 @pytest.mark.parametrize("synchronous", [False, True])
@@ -244,12 +245,12 @@ def test_units_have_a_ring_each() -> None:
 
     @machine.cpu(0)
     async def poster(cpu: Cpu) -> None:
-        for iommu in machine.driver.iommus:
+        for iommu in driver_of(machine).iommus:
             await qinval_update(cpu, iommu, page(1))
 
     events, _ = run(machine, UnitLast(stops=True))
     assert len(steps(events, "queue.post")) == 2
-    assert [unit.queue.count for unit in machine.units] == [1, 1]
+    assert [unit_of(machine, number).queue.count for number in (0, 1)] == [1, 1]
 
 
 # Nothing is lost
@@ -264,7 +265,7 @@ def test_a_ring_wraps_round_many_times(entries: int, synchronous: bool) -> None:
     assert findings == []
     assert fetched(events) == [one for _, one in posted(events)]
     assert len(fetched(events)) == 201
-    queue = machine.unit.queue
+    queue = unit_of(machine).queue
     assert (queue.tail, queue.count, queue.fetched) == (201 % entries, 201, 201)
 
 
@@ -274,7 +275,7 @@ def test_a_slot_lies_where_the_ring_has_wrapped_to(entries: int) -> None:
     posts(machine, 0, 2 * entries + 1)
     events, _ = run(machine, RoundRobinStrategy())
     addresses = [event.fields["address"] for event in events if event.name == "queue.write"]
-    base = machine.unit.queue.base
+    base = unit_of(machine).queue.base
     assert addresses == [base + 16 * (slot % entries) for slot in range(2 * entries + 1)]
 
 
@@ -291,7 +292,7 @@ def test_three_cpus_lose_no_descriptor_and_have_none_executed_twice(entries: int
         assert got == [one for _, one in wrote]
         for number in range(3):
             own = [one for name, one in wrote if name == f"cpu{number}"]
-            slot = machine.driver.poll_slots + 8 * number
+            slot = driver_of(machine).poll_slots + 8 * number
             assert own == [("iotlb", number << 8), ("iotlb", number << 8 | 1), ("wait", Maddr(slot))]
         completed = [event.fields["dfn"] for event in events if event.name == "invalidate.complete"]
         assert completed == [dfn for kind, dfn in got if kind == "iotlb"]

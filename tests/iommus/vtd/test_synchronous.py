@@ -12,7 +12,7 @@ from emu.devices.device import Commit, Device, Refuse
 from emu.engine import Agent, Choose, Event
 from emu.engine.hosts import direct
 from emu.hypervisor.ops import READ_WRITE, MapFlags
-from emu.hypervisor.vtd.driver import qinval_update
+from emu.hypervisor.vtd.qinval import qinval_update
 from emu.iommus.iotlb import Lookup
 from emu.iommus.vtd.formats import (
     ContextInvalidation,
@@ -23,10 +23,11 @@ from emu.iommus.vtd.formats import (
     encode_descriptor,
 )
 from emu.iommus.vtd.queue import WriteTail
-from emu.iommus.vtd.unit import VtdSettings
+from emu.iommus.vtd.settings import VtdSettings
 from emu.machine.description import Description
 from emu.machine.machine import Machine
 from emu.units import Dfn, Mfn
+from tests.vtd import driver_of, unit_of
 
 Execute = Callable[..., list[Finding]]
 
@@ -41,7 +42,7 @@ ENGINE = ("queue.fetch", "invalidate.begin", "iotlb.invalidate", "invalidate.com
 
 def machine_with(settings: VtdSettings, *, cached: bool = True, flags: MapFlags = READ_WRITE) -> tuple[Machine, Mfn]:
     """Return a machine with a domain, a device and a page of it, and the page's frame."""
-    machine = Machine(Description(vtd=settings))
+    machine = Machine(Description(settings=settings))
     domain = machine.domain(1, devices=(DEVICE,))
     old = machine.allocate()
     machine.premap(domain, G, old, cached=cached, flags=flags)
@@ -56,8 +57,8 @@ def submit(execute: Execute, settings: VtdSettings, *descriptors: Descriptor) ->
     @machine.cpu(0)
     async def submitter(cpu: Cpu) -> None:
         for descriptor in descriptors:
-            await qinval_update(cpu, machine.driver.iommus[0], descriptor)
-            left.append((len(machine.unit.iotlb), machine.unit.ledger.since(1, G)))
+            await qinval_update(cpu, driver_of(machine).iommus[0], descriptor)
+            left.append((len(machine.unit.iotlb), machine.unit.ledger.completed.since(1, G)))
 
     execute(machine)
     return machine, left
@@ -86,8 +87,8 @@ def test_a_posted_wait_descriptor_has_written_its_status(execute: Execute) -> No
 
     @machine.cpu(0)
     async def submitter(cpu: Cpu) -> None:
-        address = machine.driver.poll_slot(cpu)
-        await qinval_update(cpu, machine.driver.iommus[0], WaitDescriptor(address, 7))
+        address = driver_of(machine).poll_slot(cpu)
+        await qinval_update(cpu, driver_of(machine).iommus[0], WaitDescriptor(address, 7))
         seen.append(machine.memory.peek(address))
 
     execute(machine)
@@ -97,13 +98,13 @@ def test_a_posted_wait_descriptor_has_written_its_status(execute: Execute) -> No
 def test_a_posted_context_invalidation_has_removed_its_entries(execute: Execute) -> None:
     machine, _ = machine_with(SYNCHRONOUS)
     source_id = machine.devices[DEVICE].source_id
-    machine.unit.contexts.entries[source_id] = (machine.unit.contexts.lifetimes(source_id)[0][0], ())
+    unit_of(machine).contexts.entries[source_id] = (unit_of(machine).contexts.lifetimes(source_id)[0][0], ())
     left = []
 
     @machine.cpu(0)
     async def submitter(cpu: Cpu) -> None:
-        await qinval_update(cpu, machine.driver.iommus[0], ContextInvalidation(Granularity.DOMAIN, 1))
-        left.append(len(machine.unit.contexts.entries))
+        await qinval_update(cpu, driver_of(machine).iommus[0], ContextInvalidation(Granularity.DOMAIN, 1))
+        left.append(len(unit_of(machine).contexts.entries))
 
     execute(machine)
     assert left == [0]
@@ -119,15 +120,15 @@ def test_several_descriptors_handed_over_in_one_step_are_all_executed_in_order(e
 
     @machine.cpu(0)
     async def submitter(cpu: Cpu) -> None:
-        queue = machine.unit.queue
+        queue = unit_of(machine).queue
         await cpu.store128(queue.slot_address(0), encode_descriptor(PAGE))
-        await cpu.store128(queue.slot_address(1), encode_descriptor(WaitDescriptor(machine.driver.poll_slots, 7)))
+        await cpu.store128(queue.slot_address(1), encode_descriptor(WaitDescriptor(driver_of(machine).poll_slots, 7)))
         await WriteTail(queue, 2)
 
     execute(machine)
     assert [event.name for event in events(machine, *ENGINE)] == [*ENGINE[:4], "queue.fetch", "queue.status"]
     assert len({event.step for event in events(machine, *ENGINE)}) == 1
-    assert machine.unit.queue.fetched == 2
+    assert unit_of(machine).queue.fetched == 2
 
 
 def test_a_ring_that_wraps_round_is_executed_slot_by_slot(execute: Execute) -> None:
@@ -139,7 +140,7 @@ def test_a_ring_that_wraps_round_is_executed_slot_by_slot(execute: Execute) -> N
             await machine.hypervisor.flush(cpu, machine.domains[1], G, pages=1)
 
     assert execute(machine) == []
-    assert machine.unit.queue.fetched == machine.unit.queue.count == 400
+    assert unit_of(machine).queue.fetched == unit_of(machine).queue.count == 400
 
 
 def test_a_descriptor_that_is_not_valid_stops_the_engine(execute: Execute) -> None:
@@ -147,14 +148,14 @@ def test_a_descriptor_that_is_not_valid_stops_the_engine(execute: Execute) -> No
 
     @machine.cpu(0)
     async def submitter(cpu: Cpu) -> None:
-        queue = machine.unit.queue
+        queue = unit_of(machine).queue
         await cpu.store128(queue.slot_address(0), encode_descriptor(PAGE) | 0xF)
         await WriteTail(queue, 1)
         await machine.hypervisor.flush(cpu, machine.domains[1], G, pages=1)
 
     (finding,) = execute(machine)
     assert finding.kind is FindingKind.DEADLOCK
-    assert machine.unit.queue.error
+    assert unit_of(machine).queue.error
     assert [event.name for event in events(machine, *ENGINE, "queue.error")] == ["queue.error"]
 
 

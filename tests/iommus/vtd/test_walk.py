@@ -10,14 +10,23 @@ from emu.cpus import Cpu
 from emu.devices.device import Device
 from emu.engine import Agent, Choose, Operation, Wait
 from emu.engine.hosts import direct
-from emu.hypervisor.vtd.driver import qinval_update
-from emu.iommus.formats import entry_address
+from emu.hypervisor.vtd.qinval import qinval_update
 from emu.iommus.iotlb import Fill
-from emu.iommus.vtd.formats import Granularity, IotlbInvalidation, WaitDescriptor, decode_pte, encode_leaf, encode_table
-from emu.iommus.vtd.walk import ReadTable
+from emu.iommus.vtd.formats import (
+    VTD_FORMAT,
+    Granularity,
+    IotlbInvalidation,
+    WaitDescriptor,
+    decode_pte,
+    encode_leaf,
+    encode_table,
+)
+from emu.iommus.vtd.settings import VtdSettings
+from emu.iommus.walk import ReadTable
 from emu.machine.description import Description
 from emu.machine.machine import Machine
 from emu.units import Dfn, Maddr, frame_address, offset
+from tests.vtd import driver_of
 
 G = Dfn(0x200)
 DID = 1
@@ -49,7 +58,7 @@ def reads_leaf(operation: Operation[object] | None) -> bool:
 @pytest.fixture
 def machine() -> Machine:
     """A machine on which G is mapped through three levels."""
-    machine = Machine(Description(levels=3))
+    machine = Machine(Description(settings=VtdSettings(levels=3)))
     domain = machine.domain(1, devices=("00:1f.0",))
     machine.premap(domain, G, machine.allocate())
     return machine
@@ -57,17 +66,17 @@ def machine() -> Machine:
 
 def words(machine: Machine) -> tuple[Maddr, Maddr]:
     """Return where G's words of levels 2 and 1 lie."""
-    top = decode_pte(machine.memory.peek(entry_address(machine.domains[1].pgd, G, 3)), 3)
+    top = decode_pte(machine.memory.peek(VTD_FORMAT.entry_address(machine.domains[1].pgd, G, 3)), 3)
     assert top is not None
-    middle = entry_address(top.address, G, 2)
+    middle = VTD_FORMAT.entry_address(top.address, G, 2)
     table = decode_pte(machine.memory.peek(middle), 2)
     assert table is not None
-    return middle, entry_address(table.address, G, 1)
+    return middle, VTD_FORMAT.entry_address(table.address, G, 1)
 
 
 async def invalidate(machine: Machine, cpu: Cpu, page: Dfn, *, leaf_only: bool = False) -> None:
     """Invalidate one page and wait."""
-    iommu, address = machine.driver.iommus[0], machine.driver.poll_slot(cpu)
+    iommu, address = driver_of(machine).iommus[0], driver_of(machine).poll_slot(cpu)
     done = cpu.memory.latch(address, 7)
     await qinval_update(cpu, iommu, IotlbInvalidation(Granularity.NARROW, DID, page, leaf_only=leaf_only))
     await qinval_update(cpu, iommu, WaitDescriptor(address, 7))

@@ -5,7 +5,7 @@ import attrs
 from emu.cpus import Cpu
 from emu.hypervisor.domain import Domain
 from emu.hypervisor.ops import ENOMEM, INVALID_DFN, OK, FlushType, MapFlags, iommu_dont_flush_iotlb
-from emu.hypervisor.vtd.driver import (
+from emu.hypervisor.vtd import (
     VtdDriver,
     addr_to_dma_page_maddr,
     iommu_flush_cache_entry,

@@ -8,10 +8,11 @@ from emu.checks.findings import Finding
 from emu.cpus import Cpu
 from emu.hypervisor.ops import READ_WRITE, FlushType, MapFlags
 from emu.iommus.vtd.formats import Descriptor, Granularity, IotlbInvalidation, WaitDescriptor, decode_descriptor
-from emu.iommus.vtd.unit import VtdSettings
+from emu.iommus.vtd.settings import VtdSettings
 from emu.machine.description import Description
 from emu.machine.machine import Machine
 from emu.units import WORD_BYTES, Dfn, Mfn
+from tests.vtd import driver_of, unit_of
 
 Execute = Callable[[Machine], list[Finding]]
 
@@ -28,7 +29,7 @@ PRESENT, NOT_PRESENT, NEVER_MAPPED = READ_WRITE, NO_ACCESS, None
 
 def submitted(machine: Machine) -> list[Descriptor | None]:
     """Return the descriptors that lie in the ring, in the order in which they were submitted."""
-    queue, memory = machine.unit.queue, machine.memory
+    queue, memory = unit_of(machine).queue, machine.memory
     words = [queue.slot_address(slot) for slot in range(queue.count)]
     return [decode_descriptor(memory.peek(at) | memory.peek(at + WORD_BYTES) << 64) for at in words]
 
@@ -67,7 +68,7 @@ def test_a_map_submits_what_its_changes_require(
     expected_in_caching_mode: list[Descriptor],
     caching_mode: bool,
 ) -> None:
-    machine, old = described(Description(vtd=VtdSettings(caching_mode=caching_mode)), before, order)
+    machine, old = described(Description(settings=VtdSettings(caching_mode=caching_mode)), before, order)
     new = old if is_equal else machine.allocate(page_order=order)
     flags = before if is_equal and before is not None else READ_WRITE
 
@@ -77,7 +78,7 @@ def test_a_map_submits_what_its_changes_require(
 
     execute(machine)
     wanted = expected_in_caching_mode if caching_mode else expected
-    wait = [WaitDescriptor(machine.driver.poll_slot(machine.cpus[0]), 1)]
+    wait = [WaitDescriptor(driver_of(machine).poll_slot(machine.cpus[0]), 1)]
     assert submitted(machine) == [each for flush in wanted for each in (flush, *wait)]
 
 
@@ -87,7 +88,7 @@ def test_a_map_submits_what_its_changes_require(
 def test_an_unmap_flushes_whatever_was_there(
     execute: Execute, before: MapFlags | None, order: int, expected: Descriptor, caching_mode: bool
 ) -> None:
-    machine, _ = described(Description(vtd=VtdSettings(caching_mode=caching_mode)), before, order)
+    machine, _ = described(Description(settings=VtdSettings(caching_mode=caching_mode)), before, order)
 
     @machine.cpu(0)
     async def unmapper(cpu: Cpu) -> None:
@@ -99,7 +100,7 @@ def test_an_unmap_flushes_whatever_was_there(
 
 
 def test_a_unit_that_cannot_select_pages_is_asked_for_the_domain(execute: Execute) -> None:
-    machine, _ = described(Description(vtd=VtdSettings(page_selective=False)), PRESENT, 0)
+    machine, _ = described(Description(settings=VtdSettings(page_selective=False)), PRESENT, 0)
 
     @machine.cpu(0)
     async def unmapper(cpu: Cpu) -> None:

@@ -1,0 +1,81 @@
+"""Flushes of context cache, IOTLB and write buffer (Xen: drivers/passthrough/vtd/iommu.c)."""
+
+from emu.cpus import Cpu
+from emu.hypervisor.domain import Domain
+from emu.hypervisor.fixes import Fix
+from emu.hypervisor.ops import INVALID_DFN, OK
+from emu.hypervisor.records import record_result
+from emu.hypervisor.vtd.qinval import NOT_ISSUED, flush_qi
+from emu.hypervisor.vtd.state import DriverState, VtdIommu
+from emu.iommus.vtd.formats import ContextInvalidation, Granularity, IotlbInvalidation
+from emu.memory import DrainWriteBuffer, WriteBack
+from emu.units import Dfn, Maddr
+
+
+async def iommu_flush_cache_entry(cpu: Cpu, driver: DriverState, address: Maddr) -> None:
+    """Write an entry's cache line back, where the walk of some unit does not snoop the CPUs' caches."""
+    if not driver.is_coherent:
+        await WriteBack(cpu.memory, address)
+
+
+async def iommu_flush_context_device(
+    cpu: Cpu, driver: DriverState, iommu: VtdIommu, did: int, source_id: int, *, non_present: bool
+) -> int:
+    """Flush a device's context entry."""
+    asked = ContextInvalidation(Granularity.NARROW, did, source_id)
+    return await flush_qi(cpu, driver, iommu, asked, non_present=non_present)
+
+
+async def iommu_flush_iotlb_dsi(cpu: Cpu, driver: DriverState, iommu: VtdIommu, did: int, *, non_present: bool) -> int:
+    """Flush all that a unit caches for a domain id."""
+    asked = IotlbInvalidation(Granularity.DOMAIN, did)
+    return await flush_qi(cpu, driver, iommu, asked, non_present=non_present)
+
+
+async def iommu_flush_iotlb_psi(
+    cpu: Cpu, driver: DriverState, iommu: VtdIommu, did: int, dfn: Dfn, order: int, *, non_present: bool
+) -> int:
+    """Flush 2^order pages of a domain id; the whole domain where the unit cannot be that selective."""
+    settings = iommu.unit.settings
+    if not settings.page_selective or order > settings.mamv:
+        return await iommu_flush_iotlb_dsi(cpu, driver, iommu, did, non_present=non_present)
+    aligned = Dfn(dfn >> order << order)
+    asked = IotlbInvalidation(Granularity.NARROW, did, aligned, order)
+    return await flush_qi(cpu, driver, iommu, asked, non_present=non_present)
+
+
+async def iommu_flush_iotlb(
+    cpu: Cpu, driver: DriverState, domain: Domain, dfn: Dfn, *, old_present: bool, page_count: int
+) -> int:
+    """Flush a range of a domain on every unit that it uses. No lock is held.
+
+    One page is flushed by itself; any other count, or INVALID_DFN, flushes the whole domain. Until e7059776f9 the
+    result of a later unit replaces that of an earlier one.
+    """
+    result = OK
+    for iommu in driver.iommus:
+        if not await driver.iommu_bitmap(domain).read() >> iommu.index & 1:
+            continue
+        did = await iommu.domids.find(domain.number)
+        if did is None:
+            cpu.note("flush.skip", iommu=iommu.unit.name, domain=domain.number)
+            continue
+        if page_count != 1 or dfn == INVALID_DFN:
+            error = await iommu_flush_iotlb_dsi(cpu, driver, iommu, did, non_present=False)
+        else:
+            non_present = not old_present if Fix.XSA_78 in driver.fixes else old_present
+            error = await iommu_flush_iotlb_psi(cpu, driver, iommu, did, dfn, 0, non_present=non_present)
+        if error == NOT_ISSUED:
+            await iommu_flush_write_buffer(cpu, iommu)
+            error = OK
+        else:
+            flushed = (Dfn(0), 0) if dfn == INVALID_DFN or page_count != 1 else (dfn, 1)
+            record_result(cpu, f"iotlb_flush on {iommu.unit.name}", *flushed, error)
+        result = (result or error) if Fix.FIRST_ERROR in driver.fixes else error
+    return result
+
+
+async def iommu_flush_write_buffer(cpu: Cpu, iommu: VtdIommu) -> None:
+    """Have the chipset drain its write buffer, if it has one; an invalidation would have done it."""
+    if iommu.unit.settings.write_buffer:
+        await DrainWriteBuffer(cpu.memory)

@@ -1,0 +1,51 @@
+"""Finding and making page tables (Xen: addr_to_dma_page_maddr, drivers/passthrough/vtd/iommu.c)."""
+
+from emu.cpus import Cpu
+from emu.hypervisor.domain import Domain
+from emu.hypervisor.entries import StoreEntry
+from emu.hypervisor.faults import Fault
+from emu.hypervisor.fixes import Fix
+from emu.hypervisor.ops import ENOMEM, DomainIsDyingError
+from emu.hypervisor.records import record_update
+from emu.hypervisor.tables import AllocateTable
+from emu.hypervisor.vtd.flush import iommu_flush_cache_entry
+from emu.hypervisor.vtd.state import DriverState
+from emu.iommus.vtd.formats import READ, VTD_FORMAT, WRITE, decode_pte
+from emu.units import Dfn, Maddr, frame_address
+
+
+async def addr_to_dma_page_maddr(
+    cpu: Cpu, driver: DriverState, domain: Domain, dfn: Dfn, *, alloc: bool
+) -> Maddr | None:
+    """Return the address of the leaf of a dfn; None where a table is missing and not made.
+
+    A new table is entered in three stores, as Xen does it: address, then R, then W, on an entry that is in use. A dying
+    domain has no tables any more, for those who look.
+
+    Raises:
+        DomainIsDyingError: if an entry was to be made, and the driver's code looks for that.
+    """
+    if Fix.DYING in driver.fixes and await domain.is_dying.read():
+        if alloc:
+            raise DomainIsDyingError
+        record_update(cpu, dfn, 0, 0)
+        return None
+    table = domain.pgd
+    for level in range(domain.levels, 1, -1):
+        address = VTD_FORMAT.entry_address(table, dfn, level)
+        word = await cpu.load64(address, "pte.read", domain=domain.number, dfn=dfn, table_level=level)
+        entry = decode_pte(word, level)
+        if entry is None:
+            if not alloc:
+                record_update(cpu, dfn, 0, 0)
+                return None
+            if await driver.faults.strike(cpu, Fault.ALLOCATION):
+                cpu.note("fault.inject", dfn=dfn, result=ENOMEM)
+                return None
+            table = frame_address(await AllocateTable(domain, dfn))
+            for word in (table, table | READ, table | READ | WRITE):
+                await StoreEntry(cpu, domain, dfn, level, address, word)
+            await iommu_flush_cache_entry(cpu, driver, address)
+        else:
+            table = entry.address
+    return VTD_FORMAT.entry_address(table, dfn, 1)

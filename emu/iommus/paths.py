@@ -1,0 +1,195 @@
+"""Paths: the ways by which a walk may have come to a translation, found by descending the histories of words.
+
+Three things are apart here: for how long a word had each of its values (`lifetimes`), which of these a walk could read
+one after another (`Descent`), and which shared objects the answer depends on (`NotedReads`).
+"""
+
+from collections.abc import Iterable, Iterator
+from math import inf
+from typing import NamedTuple
+
+import attrs
+
+from emu.engine.execution import ReadRecorder
+from emu.iommus.completed import CompletedInvalidations
+from emu.iommus.formats import FAULT, Entry, TableFormat, Translation
+from emu.iommus.objects import object_number, table_space
+from emu.memory import WORDS, Memory, Version, word_number
+from emu.units import Dfn, Maddr
+
+
+class Tables(NamedTuple):
+    """What a domain tag stands for: the tables that translate for it.
+
+    Attributes:
+        since: the first step at which a walk could read the root table, for a device's own entry leads there.
+        until: the step from which no walk may do so any more.
+    """
+
+    tag: int
+    root: Maddr
+    levels: int
+    since: int = 0
+    until: float = inf
+
+
+class PathEntry(NamedTuple):
+    """One word that a path reads: which value of it, and what has become of that.
+
+    Attributes:
+        overwritten: the step of the store that replaced the value; None if none did.
+        outdated: the step from which a walker could read a newer value; infinite as long as it cannot.
+    """
+
+    level: int
+    address: Maddr
+    version: Version
+    overwritten: int | None
+    outdated: float
+
+
+class Path(NamedTuple):
+    """A legal way to a translation, from the root table to the leaf, or to a word that is not present: to a fault."""
+
+    translation: Translation
+    entries: tuple[PathEntry, ...]
+
+    def overwritten_by(self, step: int) -> PathEntry | None:
+        """Return the entry that the CPUs replaced first, if that was at or before a step."""
+        return first_replaced(entry for entry in self.entries if entry.overwritten and entry.overwritten <= step)
+
+    def outdated_by(self, step: int) -> PathEntry | None:
+        """Return the entry that the CPUs replaced first of those of which a walker could read a newer value at a step.
+
+        It is less than `overwritten_by` where a store waits in a cache or a buffer.
+        """
+        return first_replaced(entry for entry in self.entries if entry.outdated <= step)
+
+
+def first_replaced(entries: Iterable[PathEntry]) -> PathEntry | None:
+    """Return the entry that was overwritten first."""
+    return min(entries, key=lambda entry: (entry.overwritten, -entry.level), default=None)
+
+
+Lifetime = tuple[Version, float, int | None, float]
+"""A value of a word; the step from which a walker could read another one; and `overwritten` and `outdated` of a path's
+entry: by the first value after it that says more."""
+
+
+def lifetimes(memory: Memory, format_: TableFormat, address: int, level: int) -> Iterator[Lifetime]:
+    """Yield the values of a table's word, the newest first, each with what ended it."""
+    until, overwritten, outdated, newer = inf, None, inf, None
+    for version in reversed(memory.history(address)):
+        if newer is not None and not is_widened(format_, version, newer, level):
+            overwritten, outdated = newer.stored, until
+        yield version, until, overwritten, outdated
+        until, newer = min(until, version.visible), version
+
+
+def is_widened(format_: TableFormat, old: Version, new: Version, level: int) -> bool:
+    """Whether a table entry was only given more permissions: what was cached of it still leads where it should.
+
+    A driver that enters a new table in several stores does so.
+    """
+    if level not in format_.table_levels:
+        return False
+    before, after = format_.decode(old.value, level), format_.decode(new.value, level)
+    if before is None or after is None or before.is_leaf or after.is_leaf:
+        return False
+    leads_there = before.address == after.address and before.next_level == after.next_level
+    return leads_there and before.read <= after.read and before.write <= after.write
+
+
+class NotedReads:
+    """Notes the shared objects on which it depends which old paths there are.
+
+    An old path has an entry that was replaced at or before step `changed`. It depends on whether that entry was
+    dropped, and on the words of the tables to which it leads. What lies before `changed` elsewhere can change no more.
+
+    Args:
+        changed: infinite where every path is asked for: then all is noted that any path depends on.
+    """
+
+    __slots__ = ("changed", "recorder", "unit")
+
+    def __init__(self, recorder: ReadRecorder, unit: str, changed: float) -> None:
+        self.recorder = recorder
+        self.unit = unit
+        self.changed = changed
+
+    def is_replaced(self, overwritten: int | None) -> bool:
+        """Whether a value counts as replaced, where all is asked for each one."""
+        return self.changed == inf or (overwritten is not None and overwritten <= self.changed)
+
+    def word(self, address: int, above: tuple[PathEntry, ...]) -> None:
+        """Note a word to which these entries lead."""
+        if self.changed == inf or any(self.is_replaced(entry.overwritten) for entry in above):
+            self.recorder.read(WORDS, word_number(address))
+
+    def drop(self, tag: int, number: int, level: int, overwritten: int | None) -> None:
+        """Note that it matters whether the cached entry of a level and a number was dropped."""
+        if self.is_replaced(overwritten):
+            self.recorder.read(table_space(self.unit, level), object_number(tag, number))
+
+
+@attrs.frozen
+class Descent:
+    """Goes down all legal ways to one dfn.
+
+    Attributes:
+        since: the start of the last completed invalidation that covers the leaf.
+        caches_non_present: a path to a fault is legal, too, if the unit has not had to drop what it cached of it.
+        notes: taken of what the answer depends on; None where nobody asks.
+    """
+
+    memory: Memory
+    format: TableFormat
+    completed: CompletedInvalidations
+    tag: int
+    dfn: Dfn
+    since: int
+    caches_non_present: bool
+    notes: NotedReads | None
+
+    def below(self, level: int, table: Maddr, low: float, high: float, above: tuple[PathEntry, ...]) -> Iterator[Path]:
+        """Yield the paths from a table of a level down, newest values first.
+
+        Args:
+            low, high: the word is read at or after `low` and before `high`.
+            above: what was read on the way to the table.
+        """
+        if level == 1:
+            low = max(low, self.since)
+        address = self.format.entry_address(table, self.dfn, level)
+        if self.notes is not None:
+            self.notes.word(address, above)
+        for version, until, overwritten, outdated in lifetimes(self.memory, self.format, address, level):
+            earliest, latest = max(version.visible, low), min(until, high)
+            if earliest < latest:
+                entries = (*above, PathEntry(level, address, version, overwritten, outdated))
+                yield from self.onwards(entries, earliest, latest)
+            if version.visible <= low:
+                break
+
+    def onwards(self, entries: tuple[PathEntry, ...], earliest: float, latest: float) -> Iterator[Path]:
+        """Yield the paths that go on from what was read last, between two steps."""
+        level, _, version, overwritten, _ = entries[-1]
+        entry = self.format.read(version.value, level, self.dfn)
+        if entry is None:
+            if latest == inf or (self.caches_non_present and latest > self.since):
+                yield Path(FAULT, entries)
+        elif entry.next_level:
+            if self.notes is not None:
+                self.notes.drop(self.tag, self.dfn >> self.format.orders[level], level, overwritten)
+            dropped = inf if latest == inf else self.completed.next_drop(self.tag, self.dfn, level, latest)
+            yield from self.below(entry.next_level, entry.address, earliest, dropped, entries)
+        elif latest > self.since:
+            yield Path(self.translation(entry, entries), entries)
+
+    def translation(self, leaf: Entry, entries: tuple[PathEntry, ...]) -> Translation:
+        """Return what a path gives: the permissions are those that all its entries grant."""
+        read, write = leaf.read, leaf.write
+        for one in entries[:-1]:
+            above = self.format.decode(one.version.value, one.level)
+            read, write = read and bool(above and above.read), write and bool(above and above.write)
+        return Translation(entries[-1].version.value, leaf.order, read, write, leaf.address)

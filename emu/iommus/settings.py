@@ -1,0 +1,41 @@
+"""The settings of a unit: each field says its meaning, default and bounds, and is a parameter of a machine."""
+
+from typing import Any, NamedTuple, Protocol
+
+import attrs
+
+MEANING = "meaning"
+BOUNDS = "bounds"
+
+
+class Bounds(NamedTuple):
+    """The least and the greatest value of a parameter: `Annotated[int, Bounds(0, 9)]`."""
+
+    least: int
+    greatest: int
+
+
+class UnitSettings(Protocol):
+    """What a machine asks of the settings of any vendor's units."""
+
+    @property
+    def coherent(self) -> bool:
+        """Whether walks snoop the CPUs' caches."""
+
+    @property
+    def write_buffer(self) -> bool:
+        """Whether stores to tables may wait in the chipset until software asks for a flush."""
+
+    @property
+    def synchronous(self) -> bool:
+        """Whether a unit executes what it is asked in the step that asks for it, and needs no agent of its own."""
+
+
+def setting(default: Any, meaning: str, *, bounds: Bounds | None = None) -> Any:
+    """Return a field of a unit's settings that users set with `-p NAME=VALUE`.
+
+    Args:
+        bounds: of a whole number.
+    """
+    validators = [attrs.validators.ge(bounds.least), attrs.validators.le(bounds.greatest)] if bounds else []
+    return attrs.field(default=default, validator=validators, metadata={MEANING: meaning, BOUNDS: bounds})

@@ -1,0 +1,47 @@
+"""What the capability registers of a VT-d unit say, and how small a model of it is made."""
+
+import attrs
+
+from emu.iommus.settings import Bounds, setting
+from emu.iommus.vtd.formats import VTD_FORMAT
+from emu.iommus.vtd.queue import ENTRIES
+
+
+@attrs.frozen
+class VtdSettings:
+    """The settings of a unit. Those after `walk_at_once` are no parameters of a machine.
+
+    Attributes:
+        mamv: CAP.MAMV: the largest address mask of a page-selective invalidation.
+        page_selective: CAP.PSI: page-selective invalidation is supported.
+        snoop_control: ECAP.SC: leaves may carry SNP.
+    """
+
+    levels: int = setting(4, "CAP.SAGAW: how many levels tables have", bounds=Bounds(*VTD_FORMAT.depths))
+    coherent: bool = setting(True, "ECAP.C: walks snoop the CPUs' caches")
+    caching_mode: bool = setting(
+        False, "CAP.CM: non-present entries are cached, so software must invalidate after making one present"
+    )
+    write_buffer: bool = setting(
+        False, "CAP.RWBF: stores to tables may wait in the chipset until software asks for a flush"
+    )
+    drain: bool = setting(
+        True,
+        "CAP.DRD and DWD: an invalidation that asks for it completes only when the requests that were translated "
+        "before it have been committed (section 6.5.4)",
+    )
+    queue_entries: int = setting(
+        ENTRIES,
+        f"slots of the invalidation queue; fewer than {ENTRIES} are not architectural",
+        bounds=Bounds(2, ENTRIES),
+    )
+    iotlb_entries: int = setting(0, "size of the concrete IOTLB; 0: as many as come", bounds=Bounds(0, 4096))
+    synchronous: bool = setting(
+        False,
+        "not architectural: descriptors are executed in the step that posts them, and what would have to be drained "
+        "begins again instead",
+    )
+    walk_at_once: bool = setting(False, "not architectural: a walk is one step")
+    mamv: int = attrs.field(default=18, validator=[attrs.validators.ge(0), attrs.validators.le(52)])
+    page_selective: bool = True
+    snoop_control: bool = True

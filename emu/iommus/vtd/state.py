@@ -1,0 +1,54 @@
+"""What a VT-d unit holds: its tables, caches, requests and queue."""
+
+from emu.engine import Trace
+from emu.engine.execution import ReadRecorder
+from emu.iommus.formats import TableFormat
+from emu.iommus.iotlb import Iotlb
+from emu.iommus.ledger import Ledger
+from emu.iommus.requests import Request, Requests, TableRead
+from emu.iommus.vtd.contexts import ContextCache
+from emu.iommus.vtd.formats import VTD_FORMAT
+from emu.iommus.vtd.queue import InvalidationQueue
+from emu.iommus.vtd.settings import VtdSettings
+from emu.memory import Memory
+from emu.units import frame_address
+
+
+class VtdState:
+    """The state of a unit, with one root table and one invalidation queue of its own.
+
+    Attributes:
+        sources: the devices that stand behind it, by their source-ids.
+    """
+
+    def __init__(self, name: str, settings: VtdSettings, memory: Memory, trace: Trace, recorder: ReadRecorder) -> None:
+        self.name = name
+        self.format: TableFormat = VTD_FORMAT
+        self.sources: list[int] = []
+        self.settings = settings
+        self.memory = memory
+        self.trace = trace
+        self.ledger = Ledger(name, memory, self.format, settings.caching_mode, recorder)
+        self.contexts = ContextCache(name, memory, frame_address(memory.allocate_table()))
+        self.iotlb = Iotlb(name, settings.iotlb_entries or None, self.format)
+        self.requests = Requests(name)
+        self.queue = InvalidationQueue(name, frame_address(memory.allocate_data()), settings.queue_entries)
+
+    def is_void(self, request: Request) -> bool:
+        """Whether a walk has read an entry that was replaced before an invalidation removed it: it may not fill.
+
+        A context entry is removed with what was found by it, by an IOTLB invalidation that comes after its own (section
+        6.2.2.1). A walk that has read only what was still in force may go on: beginning again it would find the same.
+        """
+        return any(
+            self.was_replaced(request, read, removal.start)
+            for removal in self.requests.removed_since(request)
+            for read in request.reads
+            if removal.covers(read, request.dfn)
+        )
+
+    def was_replaced(self, request: Request, read: TableRead, step: int) -> bool:
+        """Whether a word that was read had been replaced for walkers up to a step; a context entry dropped, besides."""
+        if read.level == self.format.device_level:
+            return self.contexts.had_dropped(request.source_id, request.tag, read, step)
+        return read.was_replaced(self.memory, step)

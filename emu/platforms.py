@@ -1,0 +1,65 @@
+"""A vendor's name, and what makes its units and its driver: nothing else above knows a vendor."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import attrs
+
+from emu.devices.device import Device
+from emu.engine import Trace
+from emu.engine.execution import ReadRecorder
+from emu.hypervisor.driver import Driver
+from emu.hypervisor.faults import Faults
+from emu.hypervisor.revisions.loader import Revision, load_revision
+from emu.hypervisor.vtd.driver import VtdDriver
+from emu.iommus.formats import TableFormat
+from emu.iommus.settings import UnitSettings
+from emu.iommus.unit import Unit
+from emu.iommus.vtd.formats import VTD_FORMAT
+from emu.iommus.vtd.settings import VtdSettings
+from emu.iommus.vtd.unit import VtdUnit
+from emu.memory import Memory
+from emu.units import frame_address
+
+
+@attrs.frozen(eq=False)
+class Platform:
+    """The IOMMUs of one vendor and the software that drives them.
+
+    Attributes:
+        name: as in `-p iommu=NAME`; its units are NAME0, NAME1, ..., a revision's hooks are in NAME.py.
+        settings: of a unit; each field that is made with `setting` is a parameter of a machine.
+        format: of page tables.
+        make_unit: makes a unit of its name, its settings, memory, trace and recorder.
+        make_driver: makes the driver, which knows no unit yet, of the memory, the machine's devices and faults.
+        load_revision: loads a revision, whose `make_ops` makes the driver's hooks (`IommuOps`).
+        small: parameters with which a machine has few traces.
+    """
+
+    name: str
+    settings: Callable[..., UnitSettings]
+    format: TableFormat
+    make_unit: Callable[[str, Any, Memory, Trace, ReadRecorder], Unit]
+    make_driver: Callable[[Memory, Mapping[str, Device], Faults], Driver]
+    load_revision: Callable[[str], Revision]
+    small: Mapping[str, str] = attrs.field(factory=dict)
+
+
+def make_vtd_driver(memory: Memory, devices: Mapping[str, Device], faults: Faults) -> Driver:
+    """Return the VT-d driver; one frame holds the words that units write when they have done what a CPU waits for."""
+    return VtdDriver(frame_address(memory.allocate_data()), devices, faults=faults)
+
+
+VTD = Platform(
+    "vtd",
+    VtdSettings,
+    VTD_FORMAT,
+    VtdUnit,
+    make_vtd_driver,
+    partial(load_revision, hooks_file="vtd.py", hooks_class="IntelIommuOps"),
+    {"levels": "3", "synchronous": "true", "walk_at_once": "true"},
+)
+
+PLATFORMS: Mapping[str, Platform] = {one.name: one for one in (VTD,)}
+"""By the name that `-p iommu=NAME` takes."""
