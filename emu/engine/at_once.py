@@ -3,7 +3,8 @@
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any, TypeVar
 
-from emu.engine.operations import Access, Operation
+from emu.engine.accesses import Access
+from emu.engine.operations import Operation
 from emu.engine.trace import Trace
 from emu.errors import InternalError
 

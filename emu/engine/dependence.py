@@ -7,7 +7,8 @@ a normal form (Foata): each step stands one level above the highest of those bef
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from emu.engine.operations import Access, Operation, Space
+from emu.engine.accesses import Access, Space
+from emu.engine.operations import Operation
 
 
 class Footprint:

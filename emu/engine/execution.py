@@ -11,9 +11,9 @@ from typing import Any
 
 import attrs
 
+from emu.engine.accesses import Access
 from emu.engine.agents import Agent, Foreign
-from emu.engine.latches import Wait
-from emu.engine.operations import Access, Choose, Operation
+from emu.engine.operations import Choose, Operation, Wait
 from emu.engine.schedules import describe_announced
 from emu.engine.sections import Sections
 from emu.engine.sources import raised_at, suspended_at

@@ -1,9 +1,8 @@
 """Latches: conditions that become true once in an execution and stay true. Agents wait for nothing else."""
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable
 
-from emu.engine.operations import Access, Kind, Operation
+from emu.engine.accesses import Access
 
 
 class Latch:
@@ -35,25 +34,3 @@ class Latch:
 
     def __repr__(self) -> str:
         return f"<Latch {self.name}: {'set' if self.is_set else 'not set'}>"
-
-
-class Wait(Operation[None]):
-    """Wait for a latch. Disabled, never spinning, until it is set."""
-
-    __slots__ = ("waits_for",)
-
-    event = "wait"
-
-    waits_for: Latch
-
-    def __init__(self, latch: Latch) -> None:
-        self.waits_for = latch
-
-    def accesses(self) -> Iterable[Access]:
-        return (self.waits_for.touch._replace(kind=Kind.READ),)
-
-    def perform(self, step: int) -> None:
-        return None
-
-    def describe(self) -> tuple[str, Mapping[str, Any]]:
-        return self.event, {"for": self.waits_for.name}

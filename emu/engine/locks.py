@@ -9,9 +9,9 @@ from typing import Any
 
 import attrs
 
-from emu.engine.latches import Latch, Wait
-from emu.engine.operations import Access, Kind, Operation, Space
-from emu.engine.sections import Section
+from emu.engine.accesses import Access, Kind, Section, Space
+from emu.engine.latches import Latch
+from emu.engine.operations import Operation, Wait
 
 
 class TicketLock:

@@ -5,7 +5,8 @@ from typing import Any
 
 import attrs
 
-from emu.engine.operations import Access, Choose, Operation
+from emu.engine.accesses import Access
+from emu.engine.operations import Choose, Operation
 from emu.engine.trace import Trace
 
 ACCESSES_SHOWN = 4

@@ -15,30 +15,8 @@ from typing import Any
 
 import attrs
 
-from emu.engine.operations import Access, Choose, Kind, Operation, Space
-
-
-@attrs.frozen
-class Section:
-    """What an agent may do from taking a lock to releasing it.
-
-    Attributes:
-        lock: the space of the lock's objects.
-        accesses: to anything else, as declared beforehand; None if that cannot be said.
-    """
-
-    lock: Space
-    accesses: tuple[Access, ...] | None
-
-    def permits(self, access: Access) -> bool:
-        """Whether it was declared."""
-        return access.space == self.lock or any(
-            declared.space == access.space
-            and declared.first <= access.first
-            and access.last <= declared.last
-            and declared.kind in {access.kind, Kind.WRITE}
-            for declared in self.accesses or ()
-        )
+from emu.engine.accesses import Access, Kind, Section, Space
+from emu.engine.operations import Choose, Operation
 
 
 @attrs.define

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, Generic, TypeVar
 
-from emu.engine.operations import Access, Kind, Operation
+from emu.engine.accesses import Access, Kind
+from emu.engine.operations import Operation
 
 Value = TypeVar("Value")
 
