@@ -8,6 +8,7 @@ execution.py    one run: who is enabled, one step, deadlock, limits
 hosts/          what drives an execution: a plain loop, or one Trio task for each agent
 strategies/     who goes next
 dependence.py   which steps depend on one another
+search.py       a strategy that serves one execution after the other, until nothing is left
 exploration.py  every execution of a program, as a search asks for them
 variables.py, locks.py, sections.py  shared objects for any protocol, and what is done under a lock
 watchdog.py     notices an agent that awaits nothing

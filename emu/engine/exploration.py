@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterator
 import attrs
 
 from emu.engine.execution import Execution
+from emu.engine.search import Search
 from emu.engine.sections import Sections
-from emu.engine.strategies import Search, Strategy
+from emu.engine.strategies import Strategy
 
 Program = Callable[[Strategy], Execution]
 """Makes a fresh execution: the same agents in the same order, each time."""

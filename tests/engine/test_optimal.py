@@ -31,8 +31,8 @@ from emu.engine import (
 from emu.engine.dependence import Footprints, NormalForm, accesses_of, normal_form
 from emu.engine.hosts import direct
 from emu.engine.hosts import trio as trio_host
+from emu.engine.search import Search
 from emu.engine.sections import Sections
-from emu.engine.strategies import Search
 from emu.engine.strategies.depth_first import DepthFirst
 from emu.engine.strategies.optimal import Optimal
 from emu.errors import ModelError
