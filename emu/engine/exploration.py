@@ -25,7 +25,6 @@ class Exploration:
         steps: taken in all of these.
         deadlocks: how many of the executions ended in one.
         is_exhausted: nothing is left to be executed.
-        restarts: how often everything began anew, for a section was not as declared.
     """
 
     program: Program
@@ -37,7 +36,6 @@ class Exploration:
     steps: int = 0
     deadlocks: int = 0
     is_exhausted: bool = False
-    restarts: int = 0
 
     def __attrs_post_init__(self) -> None:
         self.search = self.make_search()
@@ -65,4 +63,3 @@ class Exploration:
         """Forget all that was explored: with other sections it is another space."""
         self.search = self.make_search()
         self.executions = self.blocked = self.steps = self.deadlocks = 0
-        self.restarts += 1
