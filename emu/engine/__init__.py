@@ -1,9 +1,9 @@
-"""Controlled concurrency for coroutines; knows no hardware.
+"""Controlled concurrency for coroutines. This package knows no hardware.
 
 accesses.py     which shared objects are touched, and how
 latches.py      conditions that become true once; an agent can wait for nothing else
 operations.py   what an agent awaits: one preemptible step, with the objects that it touches
-agents.py       whatever takes steps
+agents.py       what takes steps
 execution.py    one run: who is enabled, one step, deadlock, limits
 hosts/          what drives an execution: a plain loop, or one Trio task for each agent
 strategies/     who goes next
@@ -11,7 +11,9 @@ dependence.py   which steps depend on one another
 search.py       a strategy that serves one execution after the other, until nothing is left
 exploration.py  every execution of a program, as a search asks for them
 variables.py, locks.py, sections.py  shared objects for any protocol, and what is done under a lock
+atomic.py       several operations in one step
 watchdog.py     notices an agent that awaits nothing
+forgotten.py    notices a call that was never awaited
 trace.py        what happened, step by step
 schedules.py    the decisions of an execution, from which it can be repeated
 sources.py      the source lines at which an agent is suspended

@@ -15,19 +15,19 @@ class Footprint:
     """What a step touches; one object for each distinct set of accesses.
 
     Attributes:
-        rivals: the footprints that conflict with it: the order of two such steps can matter. In the order in which
-            they came up; perhaps itself among them.
+        conflicting: the footprints that conflict with it, perhaps itself among them, in the order in which they came
+            up: the order of two such steps can matter.
     """
 
-    __slots__ = ("accesses", "rivals")
+    __slots__ = ("accesses", "conflicting")
 
     def __init__(self, accesses: tuple[Access, ...]) -> None:
         self.accesses = accesses
-        self.rivals: dict[Footprint, None] = {}
+        self.conflicting: dict[Footprint, None] = {}
 
     def conflicts(self, other: "Footprint") -> bool:
         """Whether the order of two steps with these footprints can matter."""
-        return other in self.rivals
+        return other in self.conflicting
 
     def __repr__(self) -> str:
         return f"<Footprint {self.accesses!r}>"
@@ -58,7 +58,7 @@ class Footprints:
         return footprint
 
     def enter(self, footprint: Footprint) -> None:
-        """Find the rivals of a new footprint among those that are near it."""
+        """Find the footprints that conflict with a new one among those that share a space with it."""
         for access in footprint.accesses:
             self.in_space.setdefault(access.space, []).append(footprint)
             if access.first == access.last:
@@ -71,8 +71,8 @@ class Footprints:
             else:
                 near = self.in_space[access.space]
             for other in near:
-                if other not in footprint.rivals and any(access.conflicts(theirs) for theirs in other.accesses):
-                    footprint.rivals[other] = other.rivals[footprint] = None
+                if other not in footprint.conflicting and any(access.conflicts(theirs) for theirs in other.accesses):
+                    footprint.conflicting[other] = other.conflicting[footprint] = None
 
 
 Step = tuple[int, int, Footprint]

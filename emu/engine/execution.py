@@ -12,7 +12,7 @@ from typing import Any
 import attrs
 
 from emu.engine.accesses import Access
-from emu.engine.agents import Agent, Foreign
+from emu.engine.agents import Agent, NotAnOperation
 from emu.engine.operations import Choose, Operation, Wait
 from emu.engine.schedules import describe_announced
 from emu.engine.sections import Sections
@@ -111,8 +111,8 @@ class Execution:
         except Exception as error:
             raise agent_raised(agent, error) from error
         self.resume(agent, None)
-        if agent.foreign is not None and not may_await_trio:
-            refuse_foreign(agent)
+        if agent.awaited_instead is not None and not may_await_trio:
+            refuse_not_an_operation(agent)
 
     def pick(self) -> Agent | None:
         """Return the agent that goes next; None when the execution is over: well, cut short, or in a deadlock."""
@@ -165,8 +165,8 @@ class Execution:
         self.resume(agent, result)
         if self.blocked:
             self.wake()
-        if agent.foreign is not None and not may_await_trio:
-            refuse_foreign(agent)
+        if agent.awaited_instead is not None and not may_await_trio:
+            refuse_not_an_operation(agent)
 
     def look_at(self, agent: Agent, operation: Operation[Any]) -> Sequence[Access]:
         """Note what is about to be performed; return what it declares, where that is asked for."""
@@ -206,16 +206,16 @@ class Execution:
         try:
             awaited = agent.coroutine.send(value)
         except StopIteration:
-            self.leave(agent)
+            self.finish(agent)
             return
         except BaseException as error:  # noqa: BLE001 - looked at there
             self.fail(agent, error)
             return
         if isinstance(awaited, Operation) and awaited.waits_for is None:
             agent.pending = awaited
-            agent.announced = self.trace.step
+            agent.announced_at = self.trace.step
             if not agent.is_enabled:
-                agent.foreign = None
+                agent.awaited_instead = None
                 self.enable(agent)
         else:
             self.announce(agent, awaited)
@@ -228,7 +228,7 @@ class Execution:
         try:
             awaited = agent.coroutine.throw(thrown)
         except StopIteration:
-            self.leave(agent)
+            self.finish(agent)
         except BaseException as error:  # noqa: BLE001 - looked at there
             self.fail(agent, error)
         else:
@@ -236,19 +236,21 @@ class Execution:
 
     def announce(self, agent: Agent, awaited: object) -> None:
         """Keep what an agent awaits, and whether it can go on."""
-        agent.announced = self.trace.step
-        agent.pending, agent.foreign = (awaited, None) if isinstance(awaited, Operation) else (None, Foreign(awaited))
+        agent.announced_at = self.trace.step
+        agent.pending, agent.awaited_instead = (
+            (awaited, None) if isinstance(awaited, Operation) else (None, NotAnOperation(awaited))
+        )
         self.place(agent)
 
-    def leave(self, agent: Agent) -> None:
+    def finish(self, agent: Agent) -> None:
         """Note that an agent has ended."""
-        agent.pending = agent.foreign = None
+        agent.pending = agent.awaited_instead = None
         agent.is_done = True
         self.remove(agent)
 
     def fail(self, agent: Agent, error: BaseException) -> None:
         """Note that an agent has ended, and raise what has ended it."""
-        self.leave(agent)
+        self.finish(agent)
         if isinstance(error, Exception | SystemExit | NoOperationError) and (
             not isinstance(error, EmuError) or isinstance(error, ScenarioError)
         ):
@@ -300,7 +302,7 @@ class Execution:
         for agent in self.agents:
             if isinstance(agent.pending, Wait) and not agent.is_daemon:
                 holder = agent.pending.waits_for.holder() or (None, None)
-                waiters.append(Waiter(agent.name, agent.pending.waits_for.name, agent.announced, *holder))
+                waiters.append(Waiter(agent.name, agent.pending.waits_for.name, agent.announced_at, *holder))
         return Deadlock(self.trace.step, tuple(waiters))
 
     def end(self) -> None:
@@ -361,12 +363,12 @@ def is_of_trio(error: BaseException) -> bool:
     return isinstance(error, AttributeError) and "RunContext" in str(error)
 
 
-def refuse_foreign(agent: Agent) -> None:
+def refuse_not_an_operation(agent: Agent) -> None:
     """Refuse what only Trio itself could serve.
 
     Raises:
         ModelError: naming the agent, where it awaits, and the mend.
     """
-    if agent.foreign is not None and agent.coroutine is not None:
+    if agent.awaited_instead is not None and agent.coroutine is not None:
         where = suspended_at(agent.coroutine)
         raise ModelError(f"{agent.name}, at {where}, awaited something that is not an operation; {CONTROLLED}")

@@ -12,7 +12,7 @@ from typing import Any
 import attrs
 import trio
 
-from emu.engine.agents import Agent, Foreign
+from emu.engine.agents import Agent, NotAnOperation
 from emu.engine.execution import Execution
 from emu.engine.hosts.trio import live_together
 
@@ -70,8 +70,8 @@ class FreeTasks:
         """Take the agent's steps; return whether the execution is over."""
         self.execution.start(agent, may_await_trio=True)
         while not (agent.is_done or self.execution.has_ended):
-            if agent.foreign is not None:
-                await self.serve_foreign(agent, agent.foreign)
+            if agent.awaited_instead is not None:
+                await self.serve_by_trio(agent, agent.awaited_instead)
             elif agent.can_step():
                 await self.step(agent)
             elif not await self.park(agent):
@@ -113,10 +113,10 @@ class FreeTasks:
             self.execution.throw(agent, cancelled)
         return True
 
-    async def serve_foreign(self, agent: Agent, foreign: Foreign) -> None:
+    async def serve_by_trio(self, agent: Agent, served: NotAnOperation) -> None:
         """Let Trio serve what the agent awaited, and give the agent what Trio answers."""
         try:
-            answer = await hand_to_trio(foreign.awaited)
+            answer = await hand_to_trio(served.awaited)
         except BaseException as error:  # noqa: BLE001 - it belongs to the agent, whatever it is
             self.execution.throw(agent, error)
         else:

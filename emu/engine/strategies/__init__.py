@@ -26,8 +26,8 @@ class Strategy(Protocol):
         """Return a number below `choice.count`."""
 
 
-def ways(agent: Agent) -> int:
-    """Return in how many ways an agent can take its next step."""
+def alternative_count(agent: Agent) -> int:
+    """Return in how many ways an agent can take its next step: more than one where the step is a choice."""
     return agent.pending.count if isinstance(agent.pending, Choose) else 1
 
 

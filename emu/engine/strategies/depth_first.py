@@ -7,7 +7,7 @@ import attrs
 from emu.engine.agents import Agent
 from emu.engine.execution import Execution
 from emu.engine.operations import Choose
-from emu.engine.strategies import not_repeated, ways
+from emu.engine.strategies import alternative_count, not_repeated
 
 
 @attrs.define
@@ -45,7 +45,9 @@ class DepthFirst:
 
     def pick(self, enabled: Sequence[Agent]) -> Agent:
         if self.depth == len(self.forks):
-            self.forks.append(Fork([(agent.number, chosen) for agent in enabled for chosen in range(ways(agent))]))
+            self.forks.append(
+                Fork([(agent.number, chosen) for agent in enabled for chosen in range(alternative_count(agent))])
+            )
         fork = self.forks[self.depth]
         agent = self.agents[fork.ways[fork.taken][0]]
         self.depth += 1

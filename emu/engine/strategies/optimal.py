@@ -2,14 +2,15 @@
 
 After Abdulla, Aronis, Jonsson and Sagonas (POPL 2014, JACM 2017). What is particular here:
 
-* A step that chooses is an edge for each of its alternatives. Inside a sequel a step keeps what it chose. The last one,
-  the reversed, is open; where an open edge or an unprescribed step is taken, its alternatives become edges beside it.
-* An agent waits for a latch only, which is set once. So the step that set it and the wait that it ended have one
-  order, and what a blocked agent waits for has no race: the step that it depends on never came.
-* What a step turned out to touch decides which steps depend on it. What it might have touched decides what it could
-  be swapped with in executions that are still to come (see `Operation.touched`): no trace is missed, but where kinds
-  depend on state some may be executed twice.
-* Clocks and races are computed for the part of an execution that is new. All are reversed after each execution, for
+* A step that chooses has an edge for each of its alternatives. Inside a sequence each step keeps what it chose; the
+  last step, the reversed one, is open. An open edge or an unprescribed step gets its alternatives as edges beside it
+  when it is taken.
+* An agent waits for latches only, and a latch is set once. So the step that sets a latch and the wait that it ends have
+  one order only, and a blocked agent is in no race: the step that it depends on never came.
+* What a step has touched decides which steps depend on it. What it might have touched decides which steps it could be
+  swapped with in later executions (see `Operation.touched`): no trace is missed, but where kinds depend on state some
+  may be executed twice.
+* Clocks and races are computed for the new part of an execution. All races are reversed after each execution, because
   what comes with the reversed step depends on all that came later, too.
 """
 
@@ -21,7 +22,7 @@ from emu.engine.agents import Agent
 from emu.engine.dependence import Footprint, Footprints
 from emu.engine.execution import Execution
 from emu.engine.operations import Choose, Operation
-from emu.engine.strategies import not_repeated, ways
+from emu.engine.strategies import alternative_count, not_repeated
 from emu.engine.strategies.wakeup import Edge, can_begin, insert
 from emu.errors import InternalError
 
@@ -148,8 +149,8 @@ class Optimal:
         self.note_touched()
         last, sleep = self.taken[-1], self.points[-1].sleep
         if sleep:
-            rivals, agent = last.footprint.rivals, last.agent
-            sleep = {way: what for way, what in sleep.items() if way[0] != agent and what not in rivals}
+            conflicting, agent = last.footprint.conflicting, last.agent
+            sleep = {way: what for way, what in sleep.items() if way[0] != agent and what not in conflicting}
         else:
             sleep = {}
         return Point(sleep, last.edges)
@@ -217,23 +218,23 @@ class Optimal:
                     step.races[earlier] = independent
                     self.reverse(points[earlier], [*independent, Edge(step.agent, 0, step.footprint, is_open=True)])
 
-    def reverse(self, point: Point, sequel: list[Edge]) -> None:
-        """Have a sequel be explored from a point, unless something equivalent was, or will be anyway."""
-        if not any(can_begin(*way, footprint, sequel) for way, footprint in point.sleep.items()):
-            insert(point.edges, sequel)
+    def reverse(self, point: Point, sequence: list[Edge]) -> None:
+        """Have a sequence be explored from a point, unless something equivalent was, or will be anyway."""
+        if not any(can_begin(*way, footprint, sequence) for way, footprint in point.sleep.items()):
+            insert(point.edges, sequence)
 
     def check(self, index: int) -> None:
         """Set the clock of a step, and its races."""
         taken = self.taken
         step = taken[index]
-        places = self.by_agent[step.agent]
-        clock = list(taken[places[-1]].clock) if places else [0] * len(self.by_agent)
+        indexes = self.by_agent[step.agent]
+        clock = list(taken[indexes[-1]].clock) if indexes else [0] * len(self.by_agent)
         latch = step.operation.waits_for
         if latch is not None and latch.set_at:
             merge(clock, taken[self.index_at(latch.set_at)].clock)
         latest: dict[int, int] = {}
-        for rival in step.touched.rivals:
-            for agent, others in self.by_footprint.get(rival, NOWHERE).items():
+        for footprint in step.touched.conflicting:
+            for agent, others in self.by_footprint.get(footprint, NOWHERE).items():
                 if others and taken[others[-1]].place > clock[agent] and others[-1] > latest.get(agent, -1):
                     latest[agent] = others[-1]
         for other in sorted(latest.values(), reverse=True):
@@ -241,9 +242,9 @@ class Optimal:
             if earlier.place > clock[earlier.agent]:
                 step.races[other] = None
                 merge(clock, earlier.clock)
-        places.append(index)
+        indexes.append(index)
         self.by_footprint.setdefault(step.touched, {}).setdefault(step.agent, []).append(index)
-        step.place = clock[step.agent] = len(places)
+        step.place = clock[step.agent] = len(indexes)
         step.clock = clock
 
     def index_at(self, step: int) -> int:
@@ -279,7 +280,7 @@ class Optimal:
 
 def awake(agent: Agent, sleep: Sleep) -> Edge | None:
     """Return an agent's next step as one to be taken in all its ways, if one of them does not sleep."""
-    for chosen in range(ways(agent)):
+    for chosen in range(alternative_count(agent)):
         if (agent.number, chosen) not in sleep:
             return Edge(agent.number, chosen, NOTHING, is_open=True)
     return None

@@ -29,27 +29,29 @@ class Edge:
         self.edges: list[Edge] = []
 
 
-Sequel = Sequence[Edge]
+WakeupSequence = Sequence[Edge]
 """Steps in the order in which they are to be taken."""
 
 
-def can_begin(agent: int, chosen: int, footprint: Footprint, sequel: Sequel, *, is_open: bool = False) -> bool:
-    """Whether a step could come first in an execution that takes the steps of a sequel ("weak initial").
+def can_begin(
+    agent: int, chosen: int, footprint: Footprint, sequence: WakeupSequence, *, is_open: bool = False
+) -> bool:
+    """Whether a step could come first in an execution that takes the steps of a sequence ("weak initial").
 
     It is its agent's first step there, or none of theirs; and independent of all that come before it.
     """
-    rivals = footprint.rivals
-    for step in sequel:
+    conflicting = footprint.conflicting
+    for step in sequence:
         if step.agent == agent:
             return step.is_open or is_open or step.chosen == chosen
-        if step.footprint in rivals:
+        if step.footprint in conflicting:
             return False
     return True
 
 
-def insert(edges: list[Edge], sequel: list[Edge]) -> None:
-    """Have a sequel be explored, unless something that is equivalent to its beginning will be anyway."""
-    rest = sequel
+def insert(edges: list[Edge], sequence: list[Edge]) -> None:
+    """Have a sequence be explored, unless something that is equivalent to its beginning will be anyway."""
+    rest = sequence
     while True:
         for edge in edges:
             if can_begin(edge.agent, edge.chosen, edge.footprint, rest, is_open=edge.is_open):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from emu.engine import Access, Kind, Operation, Wait
-from emu.engine.at_once import Together
+from emu.engine.atomic import InlineCoroutine
 from emu.iommus.formats import level_order
 from emu.iommus.iotlb import DFN_MAX, IotlbEntry
 from emu.iommus.requests import Removal, Request
@@ -191,7 +191,7 @@ class SynchronousEngine:
 
     def __init__(self, unit: "VtdUnit") -> None:
         self.unit = unit
-        self.together: Together | None = None
+        self.inline: InlineCoroutine | None = None
 
     def accesses(self, slots: range) -> Iterable[Access]:
         """Return all that executing these slots may touch."""
@@ -202,9 +202,9 @@ class SynchronousEngine:
 
     def execute(self, step: int) -> None:
         """Execute whatever is posted."""
-        if self.together is None:
-            self.together = Together(engine(self.unit), self.unit.trace)
-        self.together.perform(step)
+        if self.inline is None:
+            self.inline = InlineCoroutine(engine(self.unit), self.unit.trace)
+        self.inline.perform(step)
 
 
 def operations(unit: "VtdUnit", slot: int, descriptor: Descriptor | None) -> Iterator[Operation[Any]]:

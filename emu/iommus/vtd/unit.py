@@ -5,7 +5,7 @@ from math import inf
 import attrs
 
 from emu.engine import Trace
-from emu.engine.at_once import AtOnce
+from emu.engine.atomic import AtOnce
 from emu.engine.execution import ReadRecorder
 from emu.iommus.iotlb import Iotlb, IotlbEntry
 from emu.iommus.ledger import Ledger, Tables

@@ -11,7 +11,7 @@ from emu.errors import InternalError
 Result = TypeVar("Result")
 
 
-class Together:
+class InlineCoroutine:
     """A coroutine whose operations are performed as soon as they are enabled, in whatever step that becomes known.
 
     Attributes:
@@ -68,13 +68,11 @@ class AtOnce(Operation[Result]):
         return self.touches()
 
     def perform(self, step: int) -> Result:
-        together = Together(self.make(), self.trace)
-        together.perform(step)
-        if together.pending is not None and together.pending.waits_for is not None:
-            raise InternalError(
-                f"{self.what} cannot be done in one step: it waits for {together.pending.waits_for.name}"
-            )
-        result: Result = together.result
+        inline = InlineCoroutine(self.make(), self.trace)
+        inline.perform(step)
+        if inline.pending is not None and inline.pending.waits_for is not None:
+            raise InternalError(f"{self.what} cannot be done in one step: it waits for {inline.pending.waits_for.name}")
+        result: Result = inline.result
         return result
 
     def describe(self) -> tuple[str, Mapping[str, Any]]:
