@@ -68,6 +68,11 @@ class AtOnce(Operation[Result]):
         return self.touches()
 
     def perform(self, step: int) -> Result:
+        """Run the coroutine to its end.
+
+        Raises:
+            InternalError: if it waits for a latch that is not set.
+        """
         inline = InlineCoroutine(self.make(), self.trace)
         inline.perform(step)
         if inline.pending is not None and inline.pending.waits_for is not None:

@@ -105,7 +105,11 @@ class Execution:
             agent.number = number
 
     def start(self, agent: Agent, *, may_await_trio: bool = False) -> None:
-        """Bring an agent to its first operation. To be called for every agent in order; none touches shared state."""
+        """Bring an agent to its first operation. A host starts every agent, in order; none touches shared state yet.
+
+        Raises:
+            ModelError: if the agent's body cannot be called, raises, or awaits something that nobody serves.
+        """
         try:
             agent.coroutine = agent.body()
         except Exception as error:
@@ -135,7 +139,7 @@ class Execution:
         """Stop an execution that has become too long.
 
         Raises:
-            LimitReached: naming the limit.
+            LimitReached: if it has taken as many steps as it may.
         """
         if self.trace.step >= self.limits.steps:
             raise LimitReached(
@@ -147,7 +151,11 @@ class Execution:
         """Perform the agent's pending operation and bring it to its next one, or to its end.
 
         Args:
-            may_await_trio: leave it to the host if the agent then awaits something else than an operation.
+            may_await_trio: the host serves what the agent then awaits instead of an operation.
+
+        Raises:
+            InternalError: if the agent has announced no operation.
+            ModelError: if the operation refuses what it is asked for, or the agent then fails as in `start`.
         """
         operation = agent.pending
         if operation is None:
@@ -185,7 +193,11 @@ class Execution:
         sections.begin()
 
     def perform_checked(self, operation: Operation[Any], step: int, declared: Sequence[Access]) -> Any:
-        """Perform an operation; whatever it reads of checked state must have been declared."""
+        """Perform an operation, and compare what it reads of checked state with what it has declared.
+
+        Raises:
+            UndeclaredReadError: if it reads anything else.
+        """
         self.recorder.is_on = True
         try:
             return operation.perform(step)
@@ -199,7 +211,11 @@ class Execution:
                     raise UndeclaredReadError(operation.describe()[0], space, number, declared)
 
     def resume(self, agent: Agent, value: Any) -> None:
-        """Send a value into the agent's coroutine and keep what it announces next."""
+        """Send a value into the agent's coroutine and keep what it announces next.
+
+        Raises:
+            InternalError: if the agent has not been started.
+        """
         if agent.coroutine is None:
             raise InternalError(f"{agent.name} was resumed before its start")
         self.trace.agent = None if self.has_ended else agent
@@ -221,7 +237,11 @@ class Execution:
             self.announce(agent, awaited)
 
     def throw(self, agent: Agent, thrown: BaseException) -> None:
-        """Throw into the agent's coroutine and keep what it announces next."""
+        """Throw into the agent's coroutine and keep what it announces next.
+
+        Raises:
+            InternalError: if the agent has not been started.
+        """
         if agent.coroutine is None:
             raise InternalError(f"{agent.name} was resumed before its start")
         self.trace.agent = None if self.has_ended else agent
@@ -249,7 +269,12 @@ class Execution:
         self.remove(agent)
 
     def fail(self, agent: Agent, error: BaseException) -> None:
-        """Note that an agent has ended, and raise what has ended it."""
+        """Note that an agent has ended, and raise what has ended it.
+
+        Raises:
+            ModelError: if that is an error of the agent's own code.
+            BaseException: if it is anything else, as it is.
+        """
         self.finish(agent)
         if isinstance(error, Exception | SystemExit | NoOperationError) and (
             not isinstance(error, EmuError) or isinstance(error, ScenarioError)
@@ -364,10 +389,10 @@ def is_of_trio(error: BaseException) -> bool:
 
 
 def refuse_not_an_operation(agent: Agent) -> None:
-    """Refuse what only Trio itself could serve.
+    """Refuse an agent that awaits what only Trio itself could serve.
 
     Raises:
-        ModelError: naming the agent, where it awaits, and the mend.
+        ModelError: if it does; it says where, and how to mend that.
     """
     if agent.awaited_instead is not None and agent.coroutine is not None:
         where = suspended_at(agent.coroutine)

@@ -35,10 +35,10 @@ class Forgotten:
     is_certain: bool = True
 
     def refuse(self, execution: Execution) -> None:
-        """Refuse to go on after an execution in which there was something.
+        """Refuse to go on after an execution in which a call was not awaited.
 
         Raises:
-            ModelError: naming the first, and the mend.
+            ModelError: if there was one for certain; it names the first, and how to mend that.
         """
         self.is_certain = self.is_certain and all(
             agent.is_daemon or not agent.is_cleaning for agent in execution.agents

@@ -48,7 +48,11 @@ class Operation(Generic[Result]):
         return None
 
     def perform(self, step: int) -> Result:
-        """Do it, as step number `step` of the execution, and return what the agent receives."""
+        """Perform the operation as step number `step` of the execution, and return what the agent receives.
+
+        Raises:
+            NotImplementedError: if a subclass leaves it out.
+        """
         raise NotImplementedError
 
     def describe(self) -> tuple[str, Mapping[str, Any]]:

@@ -18,8 +18,8 @@ RUNS_AGENTS = {method.__code__ for method in (Execution.start, Execution.resume,
 def watchdog(progress: Callable[[], object]) -> Iterator[None]:
     """Raise `NoOperationError` in an agent's code that runs while `progress` stays the same.
 
-    It may do so for `SECONDS` of processor time. Only the main thread can be watched, and only where the system counts
-    a process's time.
+    An agent may run so for `SECONDS` of processor time. Only the main thread can be watched, and only where the system
+    counts a process's time.
     """
     if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
         yield
@@ -27,6 +27,11 @@ def watchdog(progress: Callable[[], object]) -> Iterator[None]:
     last: object = None
 
     def look(number: int, frame: FrameType | None) -> None:
+        """Compare `progress` with what it was.
+
+        Raises:
+            NoOperationError: if it is the same and an agent's code runs.
+        """
         nonlocal last
         now = progress()
         if now == last and is_in_agent(frame):

@@ -9,7 +9,7 @@ def run(execution: Execution) -> None:
     """Run one execution to its end.
 
     Raises:
-        EmuError: what ended the execution before its agents did.
+        EmuError: if it has ended the execution before the agents did.
     """
     try:
         for agent in execution.agents:

@@ -23,7 +23,7 @@ async def run(execution: Execution, generator: random.Random) -> None:
     """Run one execution to its end, as Trio schedules it, with random checkpoints from the generator.
 
     Raises:
-        EmuError: what ended the execution before its agents did.
+        EmuError: if it has ended the execution before the agents did.
     """
     tasks = FreeTasks(execution, generator, trio.current_effective_deadline())
     try:
@@ -94,6 +94,9 @@ class FreeTasks:
         """Wait until the agent's operation is enabled; return False at once if that can never be.
 
         A cancellation is thrown into the agent, unless it ends the whole execution.
+
+        Raises:
+            Cancelled: if it ends the whole execution.
         """
         has_timeout = trio.current_effective_deadline() < self.deadline
         self.parked[agent.name] = Parked(agent, trio.lowlevel.current_task(), has_timeout)

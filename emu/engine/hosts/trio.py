@@ -43,7 +43,8 @@ async def run(execution: Execution) -> None:
     """Run one execution to its end, one task at a time, in the order that its strategy picks.
 
     Raises:
-        EmuError: what ended the execution before its agents did.
+        EmuError: if it has ended the execution before the agents did.
+        ModelError: if a Trio scope of an agent's own has cancelled it.
     """
     turns = Turns(execution)
     try:
@@ -60,12 +61,19 @@ async def run(execution: Execution) -> None:
 async def live_together(execution: Execution, live: Callable[[Agent], Awaitable[bool]]) -> None:
     """Run `live` for each agent, as a task of its own, until one says that the execution is over.
 
-    The first exception ends the execution and is raised as it is, outside of any group. Once the tasks are being
-    cancelled, for whatever reason, `execution.has_ended`.
+    Once anything cancels the tasks, `execution.has_ended` is true.
+
+    Raises:
+        BaseException: if a task has raised it first; that ends the execution, and it comes outside of any group.
     """
     failures: list[BaseException] = []
 
     async def task(agent: Agent) -> None:
+        """Run one agent, and end the execution where that says so or raises.
+
+        Raises:
+            Cancelled: if the execution is cancelled.
+        """
         try:
             is_over = await live(agent)
         except trio.Cancelled:

@@ -44,6 +44,11 @@ class DepthFirst:
         self.depth = 0
 
     def pick(self, enabled: Sequence[Agent]) -> Agent:
+        """Return the agent of the way that is being explored.
+
+        Raises:
+            ModelError: if the agent does not do again what it did in an earlier execution.
+        """
         if self.depth == len(self.forks):
             self.forks.append(
                 Fork([(agent.number, chosen) for agent in enabled for chosen in range(alternative_count(agent))])

@@ -128,7 +128,11 @@ class Optimal:
         return self.take(point, edge)
 
     def prescribed(self) -> Iterator[Agent]:
-        """Yield who takes the steps with which the execution is to begin."""
+        """Yield the agents that take the steps with which the execution begins.
+
+        Raises:
+            ModelError: if an agent does not do again what it did in an earlier execution.
+        """
         agents = self.agents
         for before in self.taken:
             agent = agents[before.agent]
@@ -172,7 +176,11 @@ class Optimal:
         return next((edge for agent in enabled if (edge := awake(agent, point.sleep)) is not None), None)
 
     def take(self, point: Point, edge: Edge) -> Agent:
-        """Take the first of the edges, with what its agent has now announced."""
+        """Take the first of the edges, with what its agent has now announced.
+
+        Raises:
+            InternalError: if the agent cannot go on.
+        """
         agent = self.agents[edge.agent]
         pending, execution = agent.pending, self.execution
         if pending is None or not agent.is_enabled or execution is None:
