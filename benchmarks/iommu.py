@@ -13,8 +13,8 @@ import attrs
 
 from emu.bench.benchmark import Benchmark, Count, cast
 from emu.engine import Access, Agent, Kind, Latch, Operation, TicketLock
+from emu.engine.accesses import Section
 from emu.engine.locks import Acquire, Release, TakeTicket
-from emu.engine.sections import Section
 
 
 class Detail(Enum):

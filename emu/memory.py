@@ -92,6 +92,9 @@ class Memory:
         """Return a zeroed frame for a table that hardware walks.
 
         Each owner has frames of its own, so that which frame one of them gets does not depend on the others.
+
+        Raises:
+            LimitReached: if the owner has used all of its frames, or has none.
         """
         number = self.tables[owner] = self.tables.get(owner, -1) + 1
         if number >= TABLES_PER_OWNER or owner >= FRAMES_MAX // TABLES_PER_OWNER:
@@ -99,7 +102,11 @@ class Memory:
         return Mfn(FIRST_TABLE_FRAME + owner * TABLES_PER_OWNER + number)
 
     def allocate_data(self, page_order: int = 0) -> Mfn:
-        """Return the first of 2^page_order zeroed frames, naturally aligned."""
+        """Return the first of 2^page_order zeroed frames, naturally aligned.
+
+        Raises:
+            LimitReached: if not that many frames are left.
+        """
         size = 1 << page_order
         frame = Mfn((self.next_data + size - 1) & ~(size - 1))
         if frame + size > FIRST_DATA_FRAME + FRAMES_MAX:
@@ -183,7 +190,7 @@ def check_alignment(address: int, size: int) -> None:
     """Refuse an address that is not a multiple of the access size.
 
     Raises:
-        ScenarioError: naming address and size.
+        ScenarioError: if it is not, or does not lie below 2^52.
     """
     if address % size or not 0 <= address < 1 << 52:
         raise ScenarioError(f"address {address:#x} cannot be accessed as {size} bytes: align it and keep it below 2^52")
@@ -268,6 +275,11 @@ class Store(Operation[int]):
     def __init__(
         self, memory: Memory, address: int, value: int, bits: int, label: str, details: Mapping[str, Any]
     ) -> None:
+        """Prepare the store.
+
+        Raises:
+            ScenarioError: if the value does not fit, or the address is not a multiple of the size.
+        """
         check_alignment(address, bits // 8)
         if not 0 <= value < 1 << bits:
             raise ScenarioError(f"{value:#x} does not fit into a store of {bits} bits: store it in parts")
@@ -284,6 +296,11 @@ class Store(Operation[int]):
         return (Access(WORDS, first, first + (self.bits == 128), Kind.WRITE),)
 
     def perform(self, step: int) -> int:
+        """Write the value.
+
+        Raises:
+            InternalError: if it has another number of bits.
+        """
         address, memory = self.address, self.memory
         if self.bits == 64:
             self.old = memory.peek(address)

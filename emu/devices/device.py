@@ -86,7 +86,11 @@ class End(Operation[Result]):
         return event, {"iommu": self.device.unit.name, **keys}
 
     def done(self) -> tuple[str, dict[str, Any]]:
-        """Return the event that it was, and its keys."""
+        """Return the event that the operation was, and its keys.
+
+        Raises:
+            NotImplementedError: if a subclass leaves it out.
+        """
         raise NotImplementedError
 
 

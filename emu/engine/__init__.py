@@ -1,26 +1,32 @@
-"""Controlled concurrency for coroutines; knows no hardware.
+"""Controlled concurrency for coroutines. This package knows no hardware.
 
-operations.py   what an agent awaits: one preemptible access, with the objects that it touches
-latches.py      conditions that become true once; the only thing an agent can wait for
-agents.py       whatever takes steps
+accesses.py     which shared objects are touched, and how
+latches.py      conditions that become true once; an agent can wait for nothing else
+operations.py   what an agent awaits: one preemptible step, with the objects that it touches
+agents.py       what takes steps
 execution.py    one run: who is enabled, one step, deadlock, limits
+failures.py     how an agent's own code ends an execution
 hosts/          what drives an execution: a plain loop, or one Trio task for each agent
 strategies/     who goes next
 dependence.py   which steps depend on one another
+search.py       a strategy that serves one execution after the other, until nothing is left
 exploration.py  every execution of a program, as a search asks for them
 variables.py, locks.py, sections.py  shared objects for any protocol, and what is done under a lock
+atomic.py       several operations in one step
 watchdog.py     notices an agent that awaits nothing
+forgotten.py    notices a call that was never awaited
 trace.py        what happened, step by step
 schedules.py    the decisions of an execution, from which it can be repeated
 sources.py      the source lines at which an agent is suspended
 """
 
+from emu.engine.accesses import Access, Kind, Space
 from emu.engine.agents import Agent
 from emu.engine.execution import Deadlock, Execution, Limits, Waiter
 from emu.engine.exploration import Exploration
-from emu.engine.latches import Latch, Wait
+from emu.engine.latches import Latch
 from emu.engine.locks import TicketLock
-from emu.engine.operations import Access, Choose, Kind, Operation, Space
+from emu.engine.operations import Choose, Operation, Wait
 from emu.engine.schedules import Schedule
 from emu.engine.strategies import Strategy
 from emu.engine.trace import Event, Trace

@@ -1,4 +1,4 @@
-"""Agents: whatever takes steps. A CPU, a device, an engine inside an IOMMU."""
+"""Agents take steps: a CPU, a device, an engine inside an IOMMU."""
 
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
@@ -11,8 +11,8 @@ Body = Callable[[], Coroutine[Any, Any, None]]
 
 
 @attrs.frozen
-class Foreign:
-    """Something awaited that is no operation: what it yielded to whoever drives the coroutine."""
+class NotAnOperation:
+    """Something else that an agent awaited: what it yielded to the host that drives its coroutine."""
 
     awaited: object
 
@@ -27,11 +27,11 @@ class Agent:
         labels: how a log names the agent, e.g. {"cpu": 0}.
         is_daemon: an execution may end while a daemon waits.
         pending: the operation announced and not yet performed; None before the start and after the end.
-        announced: the step after which `pending` was announced.
-        foreign: what the agent awaited that is no operation; only a free-running execution can serve it.
+        announced_at: the step after which `pending` was announced.
+        awaited_instead: what the agent awaited instead of an operation; only a free-running execution can serve it.
         is_cleaning: the execution has ended and the agent was told so.
         number: its place among the agents of its execution.
-        is_enabled: it is known to its execution as one that can go on.
+        is_enabled: its execution counts it among those that can go on.
     """
 
     name: str
@@ -40,8 +40,8 @@ class Agent:
     is_daemon: bool = False
     coroutine: Coroutine[Any, Any, None] | None = attrs.field(default=None, repr=False)
     pending: Operation[Any] | None = None
-    announced: int = 0
-    foreign: Foreign | None = None
+    announced_at: int = 0
+    awaited_instead: NotAnOperation | None = None
     is_done: bool = False
     is_cleaning: bool = False
     number: int = 0

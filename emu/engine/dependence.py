@@ -1,4 +1,4 @@
-"""Which steps depend on one another: those of one agent, and those that touch a common object and do not commute.
+"""Two steps depend on one another if one agent takes both, or if they touch a common object and do not commute.
 
 Two interleavings that differ only in the order of independent steps are the same *trace* (Mazurkiewicz). A trace has
 a normal form (Foata): each step stands one level above the highest of those before it that it depends on.
@@ -7,26 +7,27 @@ a normal form (Foata): each step stands one level above the highest of those bef
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from emu.engine.operations import Access, Operation, Space
+from emu.engine.accesses import Access, Space
+from emu.engine.operations import Operation
 
 
 class Footprint:
-    """What a step touches; one object for each distinct set of accesses.
+    """What a step touches. There is one footprint for each distinct set of accesses.
 
     Attributes:
-        rivals: the footprints that conflict with it: the order of two such steps can matter. In the order in which
-            they came up; perhaps itself among them.
+        conflicting: the footprints that conflict with it, perhaps itself among them, in the order in which they came
+            up: the order of two such steps can matter.
     """
 
-    __slots__ = ("accesses", "rivals")
+    __slots__ = ("accesses", "conflicting")
 
     def __init__(self, accesses: tuple[Access, ...]) -> None:
         self.accesses = accesses
-        self.rivals: dict[Footprint, None] = {}
+        self.conflicting: dict[Footprint, None] = {}
 
     def conflicts(self, other: "Footprint") -> bool:
         """Whether the order of two steps with these footprints can matter."""
-        return other in self.rivals
+        return other in self.conflicting
 
     def __repr__(self) -> str:
         return f"<Footprint {self.accesses!r}>"
@@ -36,7 +37,7 @@ class Footprints:
     """The footprints of one exploration.
 
     Args:
-        view: how an access is to be seen, where objects are to be coarser than they are.
+        view: returns the access that stands for another one, where an exploration has coarser objects.
     """
 
     def __init__(self, view: Callable[[Access], Access] | None = None) -> None:
@@ -57,7 +58,7 @@ class Footprints:
         return footprint
 
     def enter(self, footprint: Footprint) -> None:
-        """Find the rivals of a new footprint among those that are near it."""
+        """Find the footprints that conflict with a new one among those that share a space with it."""
         for access in footprint.accesses:
             self.in_space.setdefault(access.space, []).append(footprint)
             if access.first == access.last:
@@ -70,8 +71,8 @@ class Footprints:
             else:
                 near = self.in_space[access.space]
             for other in near:
-                if other not in footprint.rivals and any(access.conflicts(theirs) for theirs in other.accesses):
-                    footprint.rivals[other] = other.rivals[footprint] = None
+                if other not in footprint.conflicting and any(access.conflicts(theirs) for theirs in other.accesses):
+                    footprint.conflicting[other] = other.conflicting[footprint] = None
 
 
 Step = tuple[int, int, Footprint]
@@ -94,6 +95,6 @@ def normal_form(agents: int, steps: Sequence[Step]) -> NormalForm:
 
 
 def accesses_of(operation: Operation[Any]) -> Iterator[Access]:
-    """Yield what an operation that was performed has touched."""
+    """Yield what an operation has touched when it was performed."""
     touched = operation.touched()
     yield from operation.accesses() if touched is None else touched

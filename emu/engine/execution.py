@@ -11,20 +11,21 @@ from typing import Any
 
 import attrs
 
-from emu.engine.agents import Agent, Foreign
-from emu.engine.latches import Wait
-from emu.engine.operations import Access, Choose, Operation
+from emu.engine.accesses import Access
+from emu.engine.agents import Agent, NotAnOperation
+from emu.engine.failures import NoOperationError, agent_raised, refuse_not_an_operation
+from emu.engine.operations import Choose, Operation, Wait
 from emu.engine.schedules import describe_announced
 from emu.engine.sections import Sections
-from emu.engine.sources import raised_at, suspended_at
+from emu.engine.sources import suspended_at
 from emu.engine.strategies import Strategy
 from emu.engine.trace import Trace
-from emu.errors import EmuError, InternalError, LimitReached, ModelError, ScenarioError
+from emu.errors import EmuError, InternalError, LimitReached, ScenarioError
 
 
 @attrs.frozen
 class Limits:
-    """What an execution may use at most."""
+    """The most that an execution may use."""
 
     steps: int = 200_000
     cleanup_steps: int = 10_000
@@ -32,7 +33,7 @@ class Limits:
 
 @attrs.frozen
 class Waiter:
-    """An agent that waits, what for, since which step, and who could end it."""
+    """An agent that waits: for what, since which step, and who could end the wait."""
 
     agent: str
     waits_for: str
@@ -49,22 +50,12 @@ class Deadlock:
     waiters: tuple[Waiter, ...]
 
 
-CONTROLLED = (
-    "under a controlled strategy agents await operations only: leave Trio's primitives out, or use `emu run --strategy "
-    "free`"
-)
-
-
 class ExecutionEnded(BaseException):
     """Thrown into agents that are still suspended when their execution ends, so that they clean up."""
 
 
-class NoOperationError(BaseException):
-    """Raised inside an agent that runs on and on without awaiting an operation; no agent should catch it."""
-
-
 class ReadRecorder:
-    """What checks have really read during one step: in checking mode each must have been declared."""
+    """Keeps what checks read during one step; in checking mode each read must have been declared."""
 
     def __init__(self) -> None:
         self.is_on = False
@@ -84,7 +75,7 @@ class Execution:
         enabled: the agents that can go on, in order of creation.
         blocked: those that wait for a latch that is not set.
         sections: which sections are taken in one step; None if none is.
-        recorder: where checked state notes that it was read; checking mode compares it with what was declared.
+        recorder: keeps the reads of checked state; checking mode compares them with what was declared.
         deadlock: set when no agent could go on.
     """
 
@@ -105,17 +96,21 @@ class Execution:
             agent.number = number
 
     def start(self, agent: Agent, *, may_await_trio: bool = False) -> None:
-        """Bring an agent to its first operation. To be called for every agent in order; none touches shared state."""
+        """Bring an agent to its first operation. A host starts every agent, in order; none touches shared state yet.
+
+        Raises:
+            ModelError: if the agent's body cannot be called, raises, or awaits something that no host serves.
+        """
         try:
             agent.coroutine = agent.body()
         except Exception as error:
             raise agent_raised(agent, error) from error
         self.resume(agent, None)
-        if agent.foreign is not None and not may_await_trio:
-            refuse_foreign(agent)
+        if agent.awaited_instead is not None and not may_await_trio:
+            refuse_not_an_operation(agent)
 
     def pick(self) -> Agent | None:
-        """Return the agent that goes next; None when the execution is over: well, cut short, or in a deadlock."""
+        """Return the agent that goes next; None when the execution is over: at its end, cut short, or in a deadlock."""
         if self.sections is not None and self.trace.agent is not None:
             if self.sections.open is not None and not self.trace.agent.is_enabled:
                 self.sections.leave()
@@ -135,7 +130,7 @@ class Execution:
         """Stop an execution that has become too long.
 
         Raises:
-            LimitReached: naming the limit.
+            LimitReached: if it has taken as many steps as it may.
         """
         if self.trace.step >= self.limits.steps:
             raise LimitReached(
@@ -147,7 +142,11 @@ class Execution:
         """Perform the agent's pending operation and bring it to its next one, or to its end.
 
         Args:
-            may_await_trio: leave it to the host if the agent then awaits something else than an operation.
+            may_await_trio: the host serves what the agent then awaits instead of an operation.
+
+        Raises:
+            InternalError: if the agent has announced no operation.
+            ModelError: if the operation refuses what it is asked for, or the agent then fails as in `start`.
         """
         operation = agent.pending
         if operation is None:
@@ -165,11 +164,11 @@ class Execution:
         self.resume(agent, result)
         if self.blocked:
             self.wake()
-        if agent.foreign is not None and not may_await_trio:
-            refuse_foreign(agent)
+        if agent.awaited_instead is not None and not may_await_trio:
+            refuse_not_an_operation(agent)
 
     def look_at(self, agent: Agent, operation: Operation[Any]) -> Sequence[Access]:
-        """Note what is about to be performed; return what it declares, where that is asked for."""
+        """Look at an operation before it is performed; return what it declares, if anything needs that."""
         if self.sections is not None:
             self.sections.watch(operation)
         if not (self.is_checking or self.trace.sources):
@@ -185,7 +184,11 @@ class Execution:
         sections.begin()
 
     def perform_checked(self, operation: Operation[Any], step: int, declared: Sequence[Access]) -> Any:
-        """Perform an operation; whatever it reads of checked state must have been declared."""
+        """Perform an operation, and compare what it reads of checked state with what it has declared.
+
+        Raises:
+            UndeclaredReadError: if it reads anything else.
+        """
         self.recorder.is_on = True
         try:
             return operation.perform(step)
@@ -199,36 +202,44 @@ class Execution:
                     raise UndeclaredReadError(operation.describe()[0], space, number, declared)
 
     def resume(self, agent: Agent, value: Any) -> None:
-        """Send a value into the agent's coroutine and keep what it announces next."""
+        """Send a value into the agent's coroutine and keep what it announces next.
+
+        Raises:
+            InternalError: if the agent has not been started.
+        """
         if agent.coroutine is None:
             raise InternalError(f"{agent.name} was resumed before its start")
         self.trace.agent = None if self.has_ended else agent
         try:
             awaited = agent.coroutine.send(value)
         except StopIteration:
-            self.leave(agent)
+            self.finish(agent)
             return
         except BaseException as error:  # noqa: BLE001 - looked at there
             self.fail(agent, error)
             return
         if isinstance(awaited, Operation) and awaited.waits_for is None:
             agent.pending = awaited
-            agent.announced = self.trace.step
+            agent.announced_at = self.trace.step
             if not agent.is_enabled:
-                agent.foreign = None
+                agent.awaited_instead = None
                 self.enable(agent)
         else:
             self.announce(agent, awaited)
 
     def throw(self, agent: Agent, thrown: BaseException) -> None:
-        """Throw into the agent's coroutine and keep what it announces next."""
+        """Throw into the agent's coroutine and keep what it announces next.
+
+        Raises:
+            InternalError: if the agent has not been started.
+        """
         if agent.coroutine is None:
             raise InternalError(f"{agent.name} was resumed before its start")
         self.trace.agent = None if self.has_ended else agent
         try:
             awaited = agent.coroutine.throw(thrown)
         except StopIteration:
-            self.leave(agent)
+            self.finish(agent)
         except BaseException as error:  # noqa: BLE001 - looked at there
             self.fail(agent, error)
         else:
@@ -236,19 +247,26 @@ class Execution:
 
     def announce(self, agent: Agent, awaited: object) -> None:
         """Keep what an agent awaits, and whether it can go on."""
-        agent.announced = self.trace.step
-        agent.pending, agent.foreign = (awaited, None) if isinstance(awaited, Operation) else (None, Foreign(awaited))
+        agent.announced_at = self.trace.step
+        agent.pending, agent.awaited_instead = (
+            (awaited, None) if isinstance(awaited, Operation) else (None, NotAnOperation(awaited))
+        )
         self.place(agent)
 
-    def leave(self, agent: Agent) -> None:
+    def finish(self, agent: Agent) -> None:
         """Note that an agent has ended."""
-        agent.pending = agent.foreign = None
+        agent.pending = agent.awaited_instead = None
         agent.is_done = True
         self.remove(agent)
 
     def fail(self, agent: Agent, error: BaseException) -> None:
-        """Note that an agent has ended, and raise what has ended it."""
-        self.leave(agent)
+        """Note that an agent has ended, and raise what has ended it.
+
+        Raises:
+            ModelError: if that is an error of the agent's own code.
+            BaseException: if it is anything else, as it is.
+        """
+        self.finish(agent)
         if isinstance(error, Exception | SystemExit | NoOperationError) and (
             not isinstance(error, EmuError) or isinstance(error, ScenarioError)
         ):
@@ -295,12 +313,12 @@ class Execution:
         return agent.pending.accesses() if self.sections is None else self.sections.accesses(agent.pending)
 
     def find_deadlock(self) -> Deadlock:
-        """Say who waits for what, and who could end it."""
+        """Return which agent waits for what, and who could end the wait."""
         waiters = []
         for agent in self.agents:
             if isinstance(agent.pending, Wait) and not agent.is_daemon:
                 holder = agent.pending.waits_for.holder() or (None, None)
-                waiters.append(Waiter(agent.name, agent.pending.waits_for.name, agent.announced, *holder))
+                waiters.append(Waiter(agent.name, agent.pending.waits_for.name, agent.announced_at, *holder))
         return Deadlock(self.trace.step, tuple(waiters))
 
     def end(self) -> None:
@@ -335,38 +353,3 @@ class UndeclaredReadError(InternalError):
             f"{operation} read {'/'.join(space)} object {number:#x} without declaring it "
             f"(declared: {', '.join(spaces) or 'nothing'})"
         )
-
-
-def agent_raised(agent: Agent, error: BaseException, at: str | None = None) -> ModelError:
-    """Return the error for an agent whose own code raised, or asked for what cannot be done.
-
-    Args:
-        at: the line, where it is not the one from which the error came.
-    """
-    where = f"{agent.name}, at {at or raised_at(error)}"
-    if isinstance(error, NoOperationError):
-        return ModelError(f"{where}, runs on and on without awaiting an operation: await one in each round of a loop")
-    if isinstance(error, ScenarioError):
-        return ModelError(f"{error} ({where})")
-    if is_of_trio(error):
-        return ModelError(f"{where}, used Trio outside of Trio; {CONTROLLED}")
-    said = f": {error}" if str(error) else ""
-    return ModelError(f"{where}, raised {type(error).__name__}{said}")
-
-
-def is_of_trio(error: BaseException) -> bool:
-    """Whether Trio itself complains that it is not running."""
-    if isinstance(error, RuntimeError) and "async context" in str(error):
-        return True
-    return isinstance(error, AttributeError) and "RunContext" in str(error)
-
-
-def refuse_foreign(agent: Agent) -> None:
-    """Refuse what only Trio itself could serve.
-
-    Raises:
-        ModelError: naming the agent, where it awaits, and the mend.
-    """
-    if agent.foreign is not None and agent.coroutine is not None:
-        where = suspended_at(agent.coroutine)
-        raise ModelError(f"{agent.name}, at {where}, awaited something that is not an operation; {CONTROLLED}")

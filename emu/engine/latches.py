@@ -1,21 +1,20 @@
 """Latches: conditions that become true once in an execution and stay true. Agents wait for nothing else."""
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable
 
-from emu.engine.operations import Access, Kind, Operation
+from emu.engine.accesses import Access
 
 
 class Latch:
     """A condition that is set once and never unset: a slot was posted, a status was written, a lock is ours in turn.
 
     Args:
-        name: what is waited for, as a deadlock report shows it.
+        name: what an agent waits for, as a deadlock report shows it.
         touch: the shared object that setting the latch writes and waiting for it reads.
-        holder: who could set it and since which step it could, as far as that is known.
+        holder: returns who could set the latch and since which step, as far as that is known.
 
     Attributes:
-        set_at: the step that has set it.
+        set_at: the step that has set the latch.
     """
 
     __slots__ = ("holder", "is_set", "name", "set_at", "touch")
@@ -35,25 +34,3 @@ class Latch:
 
     def __repr__(self) -> str:
         return f"<Latch {self.name}: {'set' if self.is_set else 'not set'}>"
-
-
-class Wait(Operation[None]):
-    """Wait for a latch. Disabled, never spinning, until it is set."""
-
-    __slots__ = ("waits_for",)
-
-    event = "wait"
-
-    waits_for: Latch
-
-    def __init__(self, latch: Latch) -> None:
-        self.waits_for = latch
-
-    def accesses(self) -> Iterable[Access]:
-        return (self.waits_for.touch._replace(kind=Kind.READ),)
-
-    def perform(self, step: int) -> None:
-        return None
-
-    def describe(self) -> tuple[str, Mapping[str, Any]]:
-        return self.event, {"for": self.waits_for.name}

@@ -1,56 +1,16 @@
 """Operations: what an agent awaits. Between two of them its code is atomic.
 
 An operation is announced (the agent awaits it, the scheduler sees it) before it is performed. It says which shared
-objects it touches and how, so that an exploration can tell which orders matter. An object is a number in a *space*;
-an access names one object or a range of them, so that an invalidation of a whole domain is one access.
+objects it touches and how, so that an exploration can tell which orders matter.
 """
 
 from collections.abc import Generator, Iterable, Mapping
-from enum import Enum
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
-if TYPE_CHECKING:
-    from emu.engine.latches import Latch
-    from emu.engine.sections import Section
+from emu.engine.accesses import Access, Kind, Section, Space
+from emu.engine.latches import Latch
 
 Result = TypeVar("Result")
-
-Space = tuple[str, ...]
-"""Names a family of objects, e.g. ("iotlb", "vtd0"); its members are numbers."""
-
-
-class Kind(Enum):
-    """How an access touches its objects."""
-
-    READ = "read"  # commutes with other reads
-    COMMUTE = "commute"  # changes the object, in a way that commutes with itself but not with a read
-    WRITE = "write"  # commutes with nothing
-
-    __hash__ = object.__hash__  # an Enum's own is ten times slower, and kinds are looked up at every step
-
-
-class Access(NamedTuple):
-    """One object, or the range of objects first..last of a space, and how it is touched."""
-
-    space: Space
-    first: int
-    last: int
-    kind: Kind
-
-    @classmethod
-    def to(cls, space: Space, number: int, kind: Kind) -> "Access":
-        """Return the access to a single object."""
-        return cls(space, number, number, kind)
-
-    def conflicts(self, other: "Access") -> bool:
-        """Whether the order of the two accesses can matter."""
-        if self.space != other.space or self.last < other.first or other.last < self.first:
-            return False
-        return self.kind is not other.kind or self.kind is Kind.WRITE
-
-    def covers(self, space: Space, number: int) -> bool:
-        """Whether the access names this object."""
-        return self.space == space and self.first <= number <= self.last
 
 
 class Operation(Generic[Result]):
@@ -64,10 +24,10 @@ class Operation(Generic[Result]):
 
     event: ClassVar[str] = "operation"
 
-    waits_for: "Latch | None" = None
-    """What must be set before the operation can be performed; None if it always can."""
+    waits_for: Latch | None = None
+    """The latch that must be set before the operation can be performed; None if it always can."""
 
-    opens: "Section | None" = None
+    opens: Section | None = None
     """The section that the agent begins with it."""
 
     closes: Space | None = None
@@ -76,19 +36,23 @@ class Operation(Generic[Result]):
     def accesses(self) -> Iterable[Access]:
         """Return every shared object that performing the operation may read or change.
 
-        It must not depend on what other agents may change meanwhile without touching one of these objects.
+        The answer must not depend on what other agents may change meanwhile without touching one of these objects.
         """
         return ()
 
     def touched(self) -> Iterable[Access] | None:
-        """Return what it did touch, once performed, where that is less than announced; None if it is the same.
+        """Return what the operation has touched, once it was performed; None if that is all it announced.
 
-        For an operation such as compare-and-swap, that writes only if it succeeds.
+        An operation such as compare-and-swap may touch less than it had announced: it writes only if it succeeds.
         """
         return None
 
     def perform(self, step: int) -> Result:
-        """Do it, as step number `step` of the execution, and return what the agent receives."""
+        """Perform the operation as step number `step` of the execution, and return what the agent receives.
+
+        Raises:
+            NotImplementedError: if a subclass leaves it out.
+        """
         raise NotImplementedError
 
     def describe(self) -> tuple[str, Mapping[str, Any]]:
@@ -96,7 +60,7 @@ class Operation(Generic[Result]):
         return self.event, {}
 
     def __await__(self) -> "Generator[Operation[Any], Any, Result]":
-        """Announce the operation; resumes with its result once it has been performed."""
+        """Announce the operation; the agent resumes with the result once the operation was performed."""
         result: Result = yield self
         return result
 
@@ -104,7 +68,7 @@ class Operation(Generic[Result]):
 class Choose(Operation[int]):
     """Choose one of `count` possibilities, numbered from 0.
 
-    A choice touches the same objects whatever it chooses: choose in one operation, act in the next.
+    A choice touches the same objects in each case: an agent chooses in one operation, and acts in the next.
     """
 
     __slots__ = ("about", "chosen", "count", "touches")
@@ -125,3 +89,25 @@ class Choose(Operation[int]):
 
     def describe(self) -> tuple[str, Mapping[str, Any]]:
         return self.event, {"about": self.about, "chosen": self.chosen, "of": self.count}
+
+
+class Wait(Operation[None]):
+    """Wait for a latch. The operation is disabled until the latch is set, and no agent spins."""
+
+    __slots__ = ("waits_for",)
+
+    event = "wait"
+
+    waits_for: Latch
+
+    def __init__(self, latch: Latch) -> None:
+        self.waits_for = latch
+
+    def accesses(self) -> Iterable[Access]:
+        return (self.waits_for.touch._replace(kind=Kind.READ),)
+
+    def perform(self, step: int) -> None:
+        return None
+
+    def describe(self) -> tuple[str, Mapping[str, Any]]:
+        return self.event, {"for": self.waits_for.name}

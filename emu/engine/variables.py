@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, Generic, TypeVar
 
-from emu.engine.operations import Access, Kind, Operation
+from emu.engine.accesses import Access, Kind
+from emu.engine.operations import Operation
 
 Value = TypeVar("Value")
 
@@ -152,7 +153,7 @@ class FetchAndAdd(Operation[int]):
 
 
 class Add(Operation[None]):
-    """Add to a counter, unseen."""
+    """Add to a counter and return nothing."""
 
     __slots__ = ("amount", "variable")
 

@@ -1,4 +1,4 @@
-"""Notices an agent that runs on and on without awaiting an operation: nobody else could stop it."""
+"""Notices an agent that runs on and on without awaiting an operation: nothing else could stop it."""
 
 import signal
 import threading
@@ -6,20 +6,21 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from emu.engine.execution import Execution, NoOperationError
+from emu.engine.execution import Execution
+from emu.engine.failures import NoOperationError
 
 SECONDS = 5.0
 
 RUNS_AGENTS = {method.__code__ for method in (Execution.start, Execution.resume, Execution.throw)}
-"""What is on the stack while an agent's own code runs."""
+"""One of these is on the stack while an agent's own code runs."""
 
 
 @contextmanager
 def watchdog(progress: Callable[[], object]) -> Iterator[None]:
     """Raise `NoOperationError` in an agent's code that runs while `progress` stays the same.
 
-    It may do so for `SECONDS` of processor time. Only the main thread can be watched, and only where the system counts
-    a process's time.
+    An agent may run so for `SECONDS` of processor time. Only the main thread can be watched, and only where the system
+    counts a process's time.
     """
     if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
         yield
@@ -27,6 +28,11 @@ def watchdog(progress: Callable[[], object]) -> Iterator[None]:
     last: object = None
 
     def look(number: int, frame: FrameType | None) -> None:
+        """Compare `progress` with what it was.
+
+        Raises:
+            NoOperationError: if it is the same and an agent's code runs.
+        """
         nonlocal last
         now = progress()
         if now == last and is_in_agent(frame):

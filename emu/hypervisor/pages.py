@@ -179,6 +179,11 @@ class PutPage(Operation[bool]):
         yield from self.pages.judge.reads_of_page(self.page)
 
     def perform(self, step: int) -> bool:
+        """Drop the reference, and free the frame if it was the last.
+
+        Raises:
+            ScenarioError: if there is no reference.
+        """
         page = self.page
         if page.references == 0:
             raise ScenarioError(

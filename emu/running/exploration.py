@@ -14,8 +14,9 @@ from emu.engine.forgotten import Forgotten
 from emu.engine.hosts import direct
 from emu.engine.hosts import trio as controlled
 from emu.engine.operations import Choose
+from emu.engine.search import Search
 from emu.engine.sections import Sections
-from emu.engine.strategies import KEEPS_STATE, Search
+from emu.engine.strategies import KEEPS_STATE
 from emu.engine.strategies.depth_first import DepthFirst
 from emu.engine.strategies.optimal import Optimal
 from emu.engine.strategies.random import RandomStrategy

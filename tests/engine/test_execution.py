@@ -288,7 +288,7 @@ def test_agents_that_are_still_suspended_when_another_fails_are_ended(run: Run) 
     assert all(agent.is_done for agent in execution.agents)
 
 
-def test_a_foreign_await_is_told_in_a_sentence(run: Run) -> None:
+def test_awaiting_something_else_is_told_in_a_sentence(run: Run) -> None:
     async def body() -> None:
         await step()
         await trio.lowlevel.cancel_shielded_checkpoint()
@@ -299,12 +299,12 @@ def test_a_foreign_await_is_told_in_a_sentence(run: Run) -> None:
         run(execution_of(body))
 
 
-def test_a_foreign_await_at_the_start_is_told_in_a_sentence(run: Run) -> None:
+def test_awaiting_something_else_at_the_start_is_told_in_a_sentence(run: Run) -> None:
     with pytest.raises(ModelError, match=r"^a, at .*, awaited something that is not an operation"):
         run(execution_of(trio.lowlevel.cancel_shielded_checkpoint))
 
 
-def test_a_foreign_await_that_yields_nothing_is_told_in_a_sentence(run: Run) -> None:
+def test_awaiting_something_else_that_yields_nothing_is_told_in_a_sentence(run: Run) -> None:
     async def body() -> None:
         await step()
         await asyncio.sleep(0)

@@ -6,7 +6,8 @@ import attrs
 import pytest
 
 from emu.engine import Access, Choose, Kind, Operation, Space
-from emu.engine.sections import Section, Sections
+from emu.engine.accesses import Section
+from emu.engine.sections import Sections
 
 LOCK: Space = ("lock", "one")
 OTHER_LOCK: Space = ("lock", "other")

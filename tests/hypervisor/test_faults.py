@@ -10,7 +10,7 @@ from emu.checks.findings import Finding, FindingKind, Stale
 from emu.cpus import Cpu
 from emu.engine import Agent, Choose, Event, Execution, Exploration, Strategy
 from emu.engine.hosts import direct
-from emu.engine.strategies import Search
+from emu.engine.search import Search
 from emu.engine.strategies.depth_first import DepthFirst
 from emu.engine.strategies.optimal import Optimal
 from emu.engine.strategies.round_robin import RoundRobinStrategy

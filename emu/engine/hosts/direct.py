@@ -1,4 +1,4 @@
-"""The direct host: a plain loop. Exists only because sending to a coroutine is ten times cheaper than a task switch."""
+"""The direct host: a plain loop. It exists because sending to a coroutine is ten times cheaper than a task switch."""
 
 from collections.abc import Iterable
 
@@ -9,7 +9,7 @@ def run(execution: Execution) -> None:
     """Run one execution to its end.
 
     Raises:
-        EmuError: what ended the execution before its agents did.
+        EmuError: if it has ended the execution before the agents did.
     """
     try:
         for agent in execution.agents:

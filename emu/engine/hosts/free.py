@@ -12,7 +12,7 @@ from typing import Any
 import attrs
 import trio
 
-from emu.engine.agents import Agent, Foreign
+from emu.engine.agents import Agent, NotAnOperation
 from emu.engine.execution import Execution
 from emu.engine.hosts.trio import live_together
 
@@ -23,7 +23,7 @@ async def run(execution: Execution, generator: random.Random) -> None:
     """Run one execution to its end, as Trio schedules it, with random checkpoints from the generator.
 
     Raises:
-        EmuError: what ended the execution before its agents did.
+        EmuError: if it has ended the execution before the agents did.
     """
     tasks = FreeTasks(execution, generator, trio.current_effective_deadline())
     try:
@@ -34,7 +34,7 @@ async def run(execution: Execution, generator: random.Random) -> None:
 
 @types.coroutine
 def hand_to_trio(awaited: object) -> Generator[object, Any, Any]:
-    """Pass on to Trio what an agent awaited that is no operation."""
+    """Pass on to Trio what an agent awaited instead of an operation."""
     return (yield awaited)
 
 
@@ -54,7 +54,7 @@ class Parked:
 
 @attrs.define(eq=False)
 class FreeTasks:
-    """Steps whenever they are enabled; the rest parks until a step of another enables it.
+    """Agents take their steps whenever these are enabled; the others park until a step enables theirs.
 
     Attributes:
         deadline: when the whole execution is cancelled from outside.
@@ -70,8 +70,8 @@ class FreeTasks:
         """Take the agent's steps; return whether the execution is over."""
         self.execution.start(agent, may_await_trio=True)
         while not (agent.is_done or self.execution.has_ended):
-            if agent.foreign is not None:
-                await self.serve_foreign(agent, agent.foreign)
+            if agent.awaited_instead is not None:
+                await self.serve_by_trio(agent, agent.awaited_instead)
             elif agent.can_step():
                 await self.step(agent)
             elif not await self.park(agent):
@@ -79,7 +79,7 @@ class FreeTasks:
         return self.is_over()
 
     async def step(self, agent: Agent) -> None:
-        """Take one step, wake whom it enabled, and give way for a while."""
+        """Take one step, wake the agents that it enabled, and give way for a while."""
         self.execution.check_limits()
         self.execution.step(agent, may_await_trio=True)
         for name, other in tuple(self.parked.items()):
@@ -94,6 +94,9 @@ class FreeTasks:
         """Wait until the agent's operation is enabled; return False at once if that can never be.
 
         A cancellation is thrown into the agent, unless it ends the whole execution.
+
+        Raises:
+            Cancelled: if it ends the whole execution.
         """
         has_timeout = trio.current_effective_deadline() < self.deadline
         self.parked[agent.name] = Parked(agent, trio.lowlevel.current_task(), has_timeout)
@@ -113,17 +116,17 @@ class FreeTasks:
             self.execution.throw(agent, cancelled)
         return True
 
-    async def serve_foreign(self, agent: Agent, foreign: Foreign) -> None:
+    async def serve_by_trio(self, agent: Agent, served: NotAnOperation) -> None:
         """Let Trio serve what the agent awaited, and give the agent what Trio answers."""
         try:
-            answer = await hand_to_trio(foreign.awaited)
-        except BaseException as error:  # noqa: BLE001 - it belongs to the agent, whatever it is
+            answer = await hand_to_trio(served.awaited)
+        except BaseException as error:  # noqa: BLE001 - every error belongs to the agent
             self.execution.throw(agent, error)
         else:
             self.execution.resume(agent, answer)
 
     def is_over(self) -> bool:
-        """Whether nobody can go on, well or in a deadlock."""
+        """Whether no agent can go on, because all have ended or in a deadlock."""
         agents = self.execution.agents
         stuck = all(one.is_done or (one.name in self.parked and self.parked[one.name].is_stuck) for one in agents)
         return stuck and self.execution.pick() is None

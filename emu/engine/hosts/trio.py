@@ -11,7 +11,8 @@ import attrs
 import trio
 
 from emu.engine.agents import Agent
-from emu.engine.execution import CONTROLLED, Execution
+from emu.engine.execution import Execution
+from emu.engine.failures import CONTROLLED
 from emu.errors import ModelError
 
 STEPS_BETWEEN_CHECKPOINTS = 1_000
@@ -34,7 +35,7 @@ def run_each(executions: Iterable[Execution]) -> None:
 
 
 async def run_each_by(run_one: Run, executions: Iterable[Execution]) -> None:
-    """As `run_each`, inside Trio and with any way to run one execution."""
+    """Run executions one after the other inside Trio, each by `run_one`."""
     for execution in executions:
         await run_one(execution)
 
@@ -43,7 +44,8 @@ async def run(execution: Execution) -> None:
     """Run one execution to its end, one task at a time, in the order that its strategy picks.
 
     Raises:
-        EmuError: what ended the execution before its agents did.
+        EmuError: if it has ended the execution before the agents did.
+        ModelError: if a Trio scope of an agent's own has cancelled it.
     """
     turns = Turns(execution)
     try:
@@ -60,12 +62,19 @@ async def run(execution: Execution) -> None:
 async def live_together(execution: Execution, live: Callable[[Agent], Awaitable[bool]]) -> None:
     """Run `live` for each agent, as a task of its own, until one says that the execution is over.
 
-    The first exception ends the execution and is raised as it is, outside of any group. Once the tasks are being
-    cancelled, for whatever reason, `execution.has_ended`.
+    Once anything cancels the tasks, `execution.has_ended` is true.
+
+    Raises:
+        BaseException: if a task has raised it first; that ends the execution, and it comes outside of any group.
     """
     failures: list[BaseException] = []
 
     async def task(agent: Agent) -> None:
+        """Run one agent, and end the execution if that says so or raises.
+
+        Raises:
+            Cancelled: if the execution is cancelled.
+        """
         try:
             is_over = await live(agent)
         except trio.Cancelled:
@@ -128,19 +137,19 @@ class Turns:
         return is_over
 
     async def wait_for_turn(self, agent: Agent) -> bool:
-        """Park until it is the agent's turn; return whether it was another one's."""
+        """Park until it is the agent's turn; return whether it was the turn of another one."""
         if self.turn is agent:
             return False
         await trio.lowlevel.wait_task_rescheduled(self.abort)
         return True
 
     def abort(self, _: Any) -> trio.lowlevel.Abort:
-        """Let a cancellation through: it ends the execution, so nobody is given a turn any more."""
+        """Let a cancellation through: it ends the execution, so no agent is given a turn any more."""
         self.execution.has_ended = True
         return trio.lowlevel.Abort.SUCCEEDED
 
     def give_turn(self, agent: Agent, *, by: Agent) -> bool:
-        """Let an agent go on; return False where the execution has ended."""
+        """Let an agent go on; return False if the execution has ended."""
         if self.execution.has_ended:
             return False
         self.turn = agent
@@ -149,7 +158,7 @@ class Turns:
         return True
 
     def pass_turn(self, agent: Agent) -> bool:
-        """Pick who goes next and let it go on; return False where the execution is over."""
+        """Pick the agent that goes next and let it go on; return False if the execution is over."""
         if self.execution.has_ended:
             return False
         chosen = self.execution.pick()

@@ -1,24 +1,20 @@
-"""Strategies decide who goes next and what a choice yields; one file each.
+"""Strategies decide which agent goes next and what a choice gives. Each has a file.
 
-A fresh one serves each execution, or, where it is a search, one serves all the executions of an exploration.
+A fresh one serves each execution; one that is a search (engine/search.py) serves all those of an exploration.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from emu.engine.agents import Agent
 from emu.engine.operations import Choose
 from emu.errors import ModelError
 
-if TYPE_CHECKING:
-    from emu.engine.execution import Execution
-
-
 KEEPS_STATE = "something is kept between executions; make all of it anew in the scenario's function"
 
 
 class Strategy(Protocol):
-    """What chooses."""
+    """Decides which agent goes next and what a choice gives."""
 
     def pick(self, enabled: Sequence[Agent]) -> Agent | None:
         """Return the agent that takes the next step; None ends the execution.
@@ -30,26 +26,8 @@ class Strategy(Protocol):
         """Return a number below `choice.count`."""
 
 
-class Search(Strategy, Protocol):
-    """What chooses in one execution after the other, until all there is has been executed."""
-
-    @property
-    def is_blocked(self) -> bool:
-        """Whether the present execution was given up, for it could only repeat what has been executed."""
-
-    @property
-    def share(self) -> float:
-        """An estimate of which share of the whole has been explored, from 0 to 1."""
-
-    def begin(self, execution: "Execution") -> None:
-        """Serve another execution of the same program, from its start."""
-
-    def advance(self) -> bool:
-        """Learn from the execution that has ended, and turn to the next; return whether there is one."""
-
-
-def ways(agent: Agent) -> int:
-    """Return in how many ways an agent can take its next step."""
+def alternative_count(agent: Agent) -> int:
+    """Return in how many ways an agent can take its next step: more than one where the step is a choice."""
     return agent.pending.count if isinstance(agent.pending, Choose) else 1
 
 

@@ -1,4 +1,4 @@
-"""Every interleaving, one after the other, without any reduction: what the others are measured against."""
+"""Every interleaving, one after the other, without any reduction. Other searches are measured against this one."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ import attrs
 from emu.engine.agents import Agent
 from emu.engine.execution import Execution
 from emu.engine.operations import Choose
-from emu.engine.strategies import not_repeated, ways
+from emu.engine.strategies import alternative_count, not_repeated
 
 
 @attrs.define
@@ -16,8 +16,8 @@ class Fork:
 
     Attributes:
         ways: each an agent by number, and what it chooses.
-        taken: which of them is being explored; those before it have been.
-        announced: the type of the operation that this way performs; None before it was taken.
+        taken: which of them is being explored; those before it were explored.
+        announced: the type of the operation that this way performs; None before that is taken.
     """
 
     ways: list[tuple[int, int]]
@@ -44,8 +44,15 @@ class DepthFirst:
         self.depth = 0
 
     def pick(self, enabled: Sequence[Agent]) -> Agent:
+        """Return the agent of the way that is being explored.
+
+        Raises:
+            ModelError: if the agent does not do again what it did in an earlier execution.
+        """
         if self.depth == len(self.forks):
-            self.forks.append(Fork([(agent.number, chosen) for agent in enabled for chosen in range(ways(agent))]))
+            self.forks.append(
+                Fork([(agent.number, chosen) for agent in enabled for chosen in range(alternative_count(agent))])
+            )
         fork = self.forks[self.depth]
         agent = self.agents[fork.ways[fork.taken][0]]
         self.depth += 1
@@ -70,7 +77,7 @@ class DepthFirst:
 
     @property
     def is_blocked(self) -> bool:
-        """Whether the present execution was given up; never."""
+        """Whether the present execution was given up; none ever is."""
         return False
 
     @property

@@ -2,14 +2,15 @@
 
 After Abdulla, Aronis, Jonsson and Sagonas (POPL 2014, JACM 2017). What is particular here:
 
-* A step that chooses is an edge for each of its alternatives. Inside a sequel a step keeps what it chose. The last one,
-  the reversed, is open; where an open edge or an unprescribed step is taken, its alternatives become edges beside it.
-* An agent waits for a latch only, which is set once. So the step that set it and the wait that it ended have one
-  order, and what a blocked agent waits for has no race: the step that it depends on never came.
-* What a step turned out to touch decides which steps depend on it. What it might have touched decides what it could
-  be swapped with in executions that are still to come (see `Operation.touched`): no trace is missed, but where kinds
-  depend on state some may be executed twice.
-* Clocks and races are computed for the part of an execution that is new. All are reversed after each execution, for
+* A step that chooses has an edge for each of its alternatives. Inside a sequence each step keeps what it chose; the
+  last step, the reversed one, is open. An open edge or an unprescribed step gets its alternatives as edges beside it
+  when it is taken.
+* An agent waits for latches only, and a latch is set once. So the step that sets a latch and the wait that it ends have
+  one order only, and a blocked agent is in no race: the step that it depends on never came.
+* What a step has touched decides which steps depend on it. What it might have touched decides which steps it could be
+  swapped with in later executions (see `Operation.touched`): no trace is missed, but where kinds depend on state some
+  may be executed twice.
+* Clocks and races are computed for the new part of an execution. All races are reversed after each execution, because
   what comes with the reversed step depends on all that came later, too.
 """
 
@@ -21,7 +22,7 @@ from emu.engine.agents import Agent
 from emu.engine.dependence import Footprint, Footprints
 from emu.engine.execution import Execution
 from emu.engine.operations import Choose, Operation
-from emu.engine.strategies import not_repeated, ways
+from emu.engine.strategies import alternative_count, not_repeated
 from emu.engine.strategies.wakeup import Edge, can_begin, insert
 from emu.errors import InternalError
 
@@ -29,15 +30,16 @@ NOTHING = Footprint(())
 NOWHERE: dict[int, list[int]] = {}
 
 Sleep = dict[tuple[int, int], Footprint]
-"""Steps that need not be taken, for what begins with them has been explored: agent, choice, and what they touch."""
+"""Steps that need not be taken, because what begins with them was explored: agent, choice, and what they touch."""
 
 
 class Point:
-    """Where an execution stands before a step.
+    """The state of an execution before a step.
 
     Attributes:
-        sleep: what need not be taken here.
-        edges: what is still to be taken here; the first one is being explored.
+        sleep: the steps that need not be taken here.
+        edges: the steps that are left to take here; the first one is being explored.
+        explored: how many were taken here and are explored.
     """
 
     __slots__ = ("edges", "explored", "sleep")
@@ -53,12 +55,12 @@ class Taken(Edge):
 
     Attributes:
         operation: what was performed.
-        touched: what it touched; `footprint` is what it might have.
-        step: its number in the trace, of the first one if it is a section.
-        place: how many steps of its agent there were with it.
-        clock: how many steps of each agent happened before it or are itself.
-        races: the places of earlier steps of others that could have come after it; for each, what was last explored
-            before it in their stead.
+        touched: what the step has touched; `footprint` is what it might have touched.
+        step: its number in the trace; a section has the number of its first step.
+        place: its number among the steps of its agent, from 1.
+        clock: for each agent, how many of its steps happened before this one, which counts itself.
+        races: the indexes of earlier steps of other agents that could have come after this one; for each, the sequence
+            that was last planned in its place, without this step.
     """
 
     __slots__ = ("clock", "operation", "place", "races", "step", "touched")
@@ -80,12 +82,12 @@ class Optimal:
     """Optimal dynamic partial order reduction.
 
     Attributes:
-        taken: the steps of the present execution, or those that it is to begin with.
+        taken: the steps of the present execution, or those that it begins with.
         points: one before each of these, and perhaps one after the last.
-        checked: of how many steps the clocks and races are known.
-        by_agent: the places in `taken` of each agent's steps, as far as these are known; `by_footprint` of each
-            agent's steps that touched the same.
-        is_blocked: the present execution was given up: it can only repeat what has been explored.
+        checked: the number of steps of which the clocks and races are known.
+        by_agent: the indexes in `taken` of each agent's steps, as far as `checked`.
+        by_footprint: the same, for each footprint that these steps have touched.
+        is_blocked: the present execution was given up: it can only repeat what was explored.
     """
 
     def __init__(self, footprints: Footprints | None = None) -> None:
@@ -127,7 +129,11 @@ class Optimal:
         return self.take(point, edge)
 
     def prescribed(self) -> Iterator[Agent]:
-        """Yield who takes the steps with which the execution is to begin."""
+        """Yield the agents that take the steps with which the execution begins.
+
+        Raises:
+            ModelError: if an agent does not do again what it did in an earlier execution.
+        """
         agents = self.agents
         for before in self.taken:
             agent = agents[before.agent]
@@ -142,14 +148,14 @@ class Optimal:
         return self.taken[self.depth - 1].chosen
 
     def next_point(self) -> Point:
-        """Return the point after the last step: what sleeps there, and what is still to be taken."""
+        """Return the point after the last step: what sleeps there, and what is left to take."""
         if not self.taken:
             return Point({}, [])
         self.note_touched()
         last, sleep = self.taken[-1], self.points[-1].sleep
         if sleep:
-            rivals, agent = last.footprint.rivals, last.agent
-            sleep = {way: what for way, what in sleep.items() if way[0] != agent and what not in rivals}
+            conflicting, agent = last.footprint.conflicting, last.agent
+            sleep = {way: what for way, what in sleep.items() if way[0] != agent and what not in conflicting}
         else:
             sleep = {}
         return Point(sleep, last.edges)
@@ -162,7 +168,7 @@ class Optimal:
             last.touched = self.footprints.of(touched)
 
     def choose_way(self, point: Point, enabled: Sequence[Agent]) -> Edge | None:
-        """Return a step where nothing prescribes one, rather of the agent that took the last; None if all sleep."""
+        """Return a step where none is prescribed, if possible of the agent that took the last; None if all sleep."""
         if self.taken:
             last = self.agents[self.taken[-1].agent]
             edge = awake(last, point.sleep) if last.is_enabled else None
@@ -171,7 +177,11 @@ class Optimal:
         return next((edge for agent in enabled if (edge := awake(agent, point.sleep)) is not None), None)
 
     def take(self, point: Point, edge: Edge) -> Agent:
-        """Take the first of the edges, with what its agent has now announced."""
+        """Take the first of the edges, with what its agent has now announced.
+
+        Raises:
+            InternalError: if the agent cannot go on.
+        """
         agent = self.agents[edge.agent]
         pending, execution = agent.pending, self.execution
         if pending is None or not agent.is_enabled or execution is None:
@@ -184,9 +194,9 @@ class Optimal:
         return agent
 
     def open(self, point: Point, step: "Taken", count: int) -> None:
-        """Have every alternative of an open edge be explored that does not sleep.
+        """Add an edge for every alternative of an open edge that does not sleep.
 
-        They come before any other agent's: what sleeps beside that is then all of them.
+        These edges come before those of other agents, beside which all of the alternatives then sleep.
         """
         there = {other.chosen for other in point.edges if other.agent == step.agent and other is not step}
         step.chosen, *others = (
@@ -203,7 +213,7 @@ class Optimal:
         return self.go_back()
 
     def plan(self) -> None:
-        """Find the races of the execution, and have each be explored the other way round."""
+        """Find the races of the execution, and plan to explore each the other way round."""
         for index in range(self.checked, len(self.taken)):
             self.check(index)
         self.checked = len(self.taken)
@@ -217,23 +227,23 @@ class Optimal:
                     step.races[earlier] = independent
                     self.reverse(points[earlier], [*independent, Edge(step.agent, 0, step.footprint, is_open=True)])
 
-    def reverse(self, point: Point, sequel: list[Edge]) -> None:
-        """Have a sequel be explored from a point, unless something equivalent was, or will be anyway."""
-        if not any(can_begin(*way, footprint, sequel) for way, footprint in point.sleep.items()):
-            insert(point.edges, sequel)
+    def reverse(self, point: Point, sequence: list[Edge]) -> None:
+        """Plan to explore a sequence from a point, unless something equivalent was explored or will be anyway."""
+        if not any(can_begin(*way, footprint, sequence) for way, footprint in point.sleep.items()):
+            insert(point.edges, sequence)
 
     def check(self, index: int) -> None:
         """Set the clock of a step, and its races."""
         taken = self.taken
         step = taken[index]
-        places = self.by_agent[step.agent]
-        clock = list(taken[places[-1]].clock) if places else [0] * len(self.by_agent)
+        indexes = self.by_agent[step.agent]
+        clock = list(taken[indexes[-1]].clock) if indexes else [0] * len(self.by_agent)
         latch = step.operation.waits_for
         if latch is not None and latch.set_at:
             merge(clock, taken[self.index_at(latch.set_at)].clock)
         latest: dict[int, int] = {}
-        for rival in step.touched.rivals:
-            for agent, others in self.by_footprint.get(rival, NOWHERE).items():
+        for footprint in step.touched.conflicting:
+            for agent, others in self.by_footprint.get(footprint, NOWHERE).items():
                 if others and taken[others[-1]].place > clock[agent] and others[-1] > latest.get(agent, -1):
                     latest[agent] = others[-1]
         for other in sorted(latest.values(), reverse=True):
@@ -241,13 +251,13 @@ class Optimal:
             if earlier.place > clock[earlier.agent]:
                 step.races[other] = None
                 merge(clock, earlier.clock)
-        places.append(index)
+        indexes.append(index)
         self.by_footprint.setdefault(step.touched, {}).setdefault(step.agent, []).append(index)
-        step.place = clock[step.agent] = len(places)
+        step.place = clock[step.agent] = len(indexes)
         step.clock = clock
 
     def index_at(self, step: int) -> int:
-        """Return which of the steps taken has a number of the trace."""
+        """Return the index of the step taken that has this number in the trace."""
         return bisect_right(self.taken, step, key=lambda one: one.step) - 1
 
     def go_back(self) -> bool:
@@ -278,14 +288,14 @@ class Optimal:
 
 
 def awake(agent: Agent, sleep: Sleep) -> Edge | None:
-    """Return an agent's next step as one to be taken in all its ways, if one of them does not sleep."""
-    for chosen in range(ways(agent)):
+    """Return an agent's next step as an open edge; None if all its alternatives sleep."""
+    for chosen in range(alternative_count(agent)):
         if (agent.number, chosen) not in sleep:
             return Edge(agent.number, chosen, NOTHING, is_open=True)
     return None
 
 
 def merge(clock: list[int], other: Sequence[int]) -> None:
-    """Have a clock know what another one knows."""
+    """Add to a clock what another one knows."""
     for agent, place in enumerate(other):
         clock[agent] = max(clock[agent], place)

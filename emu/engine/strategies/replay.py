@@ -16,10 +16,10 @@ class ScheduleDoesNotFitError(ModelError):
 
 @attrs.define
 class ReplayStrategy:
-    """Pick and choose as a schedule says; after its end let the witness go on, if there is one, and then the rest.
+    """Pick and choose as a schedule says; after its end let the witness go on, if there is one, and then the others.
 
     Attributes:
-        witness: name of the agent that is appended to the schedule.
+        witness: the name of an agent that goes on after the schedule.
     """
 
     schedule: Schedule
@@ -28,6 +28,11 @@ class ReplayStrategy:
     choice: int = 0
 
     def pick(self, enabled: Sequence[Agent]) -> Agent | None:
+        """Return the agent that the schedule names for this step.
+
+        Raises:
+            ScheduleDoesNotFitError: if that agent cannot go on, or is about to do something else.
+        """
         if self.step == len(self.schedule.agents):
             if self.witness is None:
                 return None
@@ -44,6 +49,11 @@ class ReplayStrategy:
         return agent
 
     def choose(self, choice: Choose) -> int:
+        """Return what the schedule has chosen.
+
+        Raises:
+            ScheduleDoesNotFitError: if it has no choice left, or one that is not possible here.
+        """
         if self.witness is not None and self.step == len(self.schedule.agents):
             return 0
         if self.choice == len(self.schedule.choices):

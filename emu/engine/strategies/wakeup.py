@@ -1,9 +1,9 @@
-"""Wakeup trees: the beginnings of executions that are still to be explored from one point.
+"""Wakeup trees: the beginnings of executions that are left to explore from one point.
 
 From Abdulla, Aronis, Jonsson and Sagonas, "Optimal dynamic partial order reduction", POPL 2014.
 
 An edge is a step: an agent, and what it chooses. The last step of a sequence, the one that a race was reversed for, is
-*open*: what it chooses is not known before it is taken, and every alternative of it is then to be explored.
+*open*: its choice is not known before it is taken, and every alternative is explored then.
 """
 
 from collections.abc import Sequence
@@ -12,11 +12,11 @@ from emu.engine.dependence import Footprint
 
 
 class Edge:
-    """A step in a wakeup tree, and what is to follow it.
+    """A step in a wakeup tree, and the steps that follow it.
 
     Attributes:
         footprint: what the step is known to touch.
-        edges: what follows, in order; nothing says that anything may.
+        edges: the steps that follow, in order; if there are none, any step may follow.
     """
 
     __slots__ = ("agent", "chosen", "edges", "footprint", "is_open")
@@ -29,27 +29,30 @@ class Edge:
         self.edges: list[Edge] = []
 
 
-Sequel = Sequence[Edge]
-"""Steps in the order in which they are to be taken."""
+WakeupSequence = Sequence[Edge]
+"""Steps, in the order in which an execution takes them."""
 
 
-def can_begin(agent: int, chosen: int, footprint: Footprint, sequel: Sequel, *, is_open: bool = False) -> bool:
-    """Whether a step could come first in an execution that takes the steps of a sequel ("weak initial").
+def can_begin(
+    agent: int, chosen: int, footprint: Footprint, sequence: WakeupSequence, *, is_open: bool = False
+) -> bool:
+    """Whether a step could come first in an execution that takes the steps of a sequence ("weak initial").
 
-    It is its agent's first step there, or none of theirs; and independent of all that come before it.
+    It could if it is its agent's first step there, or the agent has none there, and all steps before it are independent
+    of it.
     """
-    rivals = footprint.rivals
-    for step in sequel:
+    conflicting = footprint.conflicting
+    for step in sequence:
         if step.agent == agent:
             return step.is_open or is_open or step.chosen == chosen
-        if step.footprint in rivals:
+        if step.footprint in conflicting:
             return False
     return True
 
 
-def insert(edges: list[Edge], sequel: list[Edge]) -> None:
-    """Have a sequel be explored, unless something that is equivalent to its beginning will be anyway."""
-    rest = sequel
+def insert(edges: list[Edge], sequence: list[Edge]) -> None:
+    """Add a sequence to a tree, unless something equivalent to its beginning will be explored anyway."""
+    rest = sequence
     while True:
         for edge in edges:
             if can_begin(edge.agent, edge.chosen, edge.footprint, rest, is_open=edge.is_open):

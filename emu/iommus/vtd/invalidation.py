@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 
 from emu.engine import Access, Kind, Operation, Wait
-from emu.engine.at_once import Together
+from emu.engine.atomic import InlineCoroutine
 from emu.iommus.iotlb import DFN_MAX, IotlbEntry
 from emu.iommus.requests import Removal, Request
 from emu.iommus.vtd.contexts import sources_covered
@@ -188,7 +188,7 @@ class SynchronousEngine:
 
     def __init__(self, unit: VtdState) -> None:
         self.unit = unit
-        self.together: Together | None = None
+        self.inline: InlineCoroutine | None = None
 
     def accesses(self, slots: range) -> Iterable[Access]:
         """Return all that executing these slots may touch."""
@@ -199,9 +199,9 @@ class SynchronousEngine:
 
     def execute(self, step: int) -> None:
         """Execute whatever is posted."""
-        if self.together is None:
-            self.together = Together(engine(self.unit), self.unit.trace)
-        self.together.perform(step)
+        if self.inline is None:
+            self.inline = InlineCoroutine(engine(self.unit), self.unit.trace)
+        self.inline.perform(step)
 
 
 def operations(unit: VtdState, slot: int, descriptor: Descriptor | None) -> Iterator[Operation[Any]]:

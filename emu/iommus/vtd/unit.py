@@ -4,7 +4,7 @@ from collections.abc import Awaitable
 from math import inf
 
 from emu.engine import Space, Trace
-from emu.engine.at_once import AtOnce
+from emu.engine.atomic import AtOnce
 from emu.engine.execution import ReadRecorder
 from emu.iommus.iotlb import IotlbEntry, Lookup
 from emu.iommus.paths import Tables

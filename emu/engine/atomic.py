@@ -1,20 +1,21 @@
-"""Several operations in one step, where a model is to be smaller than what it models."""
+"""Several operations in one step, for a model that is smaller than what it models."""
 
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any, TypeVar
 
-from emu.engine.operations import Access, Operation
+from emu.engine.accesses import Access
+from emu.engine.operations import Operation
 from emu.engine.trace import Trace
 from emu.errors import InternalError
 
 Result = TypeVar("Result")
 
 
-class Together:
-    """A coroutine whose operations are performed as soon as they are enabled, in whatever step that becomes known.
+class InlineCoroutine:
+    """A coroutine that takes no steps of its own: its operations are performed inside the steps of agents.
 
     Attributes:
-        pending: what it waits for; None once it has ended, with `result`.
+        pending: the operation that is not yet performed; None once the coroutine has ended, with `result`.
     """
 
     def __init__(self, coroutine: Coroutine[Any, Any, Any], trace: Trace) -> None:
@@ -32,7 +33,7 @@ class Together:
             self.pending, self.result = None, end.value
 
     def perform(self, step: int) -> None:
-        """Perform all that is enabled; the trace has it as remarks."""
+        """Perform every operation that is enabled; the trace keeps each as a remark."""
         while (operation := self.pending) is not None and (operation.waits_for is None or operation.waits_for.is_set):
             value = operation.perform(step)
             name, fields = operation.describe()
@@ -41,12 +42,12 @@ class Together:
 
 
 class AtOnce(Operation[Result]):
-    """What a coroutine does that waits for nothing, in one step.
+    """A coroutine that waits for nothing, performed in one step.
 
     Args:
         what: the event's name.
         make: makes the coroutine.
-        accesses: all that it may touch.
+        accesses: returns all that the coroutine may touch.
     """
 
     __slots__ = ("make", "touches", "trace", "what")
@@ -67,13 +68,16 @@ class AtOnce(Operation[Result]):
         return self.touches()
 
     def perform(self, step: int) -> Result:
-        together = Together(self.make(), self.trace)
-        together.perform(step)
-        if together.pending is not None and together.pending.waits_for is not None:
-            raise InternalError(
-                f"{self.what} cannot be done in one step: it waits for {together.pending.waits_for.name}"
-            )
-        result: Result = together.result
+        """Run the coroutine to its end.
+
+        Raises:
+            InternalError: if it waits for a latch that is not set.
+        """
+        inline = InlineCoroutine(self.make(), self.trace)
+        inline.perform(step)
+        if inline.pending is not None and inline.pending.waits_for is not None:
+            raise InternalError(f"{self.what} cannot be done in one step: it waits for {inline.pending.waits_for.name}")
+        result: Result = inline.result
         return result
 
     def describe(self) -> tuple[str, Mapping[str, Any]]:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from emu.engine import Access, Agent, Counter, Execution, Kind, Latch, Trace, Wait
-from emu.engine.at_once import AtOnce, Together
+from emu.engine.atomic import AtOnce, InlineCoroutine
 from emu.engine.hosts import direct
 from emu.engine.strategies.round_robin import RoundRobinStrategy
 
@@ -85,13 +85,13 @@ def test_a_coroutine_that_awaits_nothing_has_its_result_at_once() -> None:
     async def nothing() -> str:
         return "done"
 
-    together = Together(nothing(), Trace())
-    assert (together.pending, together.result) == (None, "done")
-    together.perform(1)
-    assert together.result == "done"
+    inline = InlineCoroutine(nothing(), Trace())
+    assert (inline.pending, inline.result) == (None, "done")
+    inline.perform(1)
+    assert inline.result == "done"
 
 
-def test_together_stops_at_what_is_not_enabled_and_goes_on_in_the_step_in_which_that_is() -> None:
+def test_an_inline_coroutine_stops_at_what_is_not_enabled_and_goes_on_in_the_step_in_which_that_is() -> None:
     trace, counter, gate = Trace(), Counter("n", 0), latch()
 
     async def background() -> str:
@@ -100,16 +100,16 @@ def test_together_stops_at_what_is_not_enabled_and_goes_on_in_the_step_in_which_
         await counter.add(10)
         return "done"
 
-    together = Together(background(), trace)
+    inline = InlineCoroutine(background(), trace)
     assert counter.value == 0
-    together.perform(1)
-    assert (counter.value, together.result) == (1, None)
-    assert isinstance(together.pending, Wait)
-    together.perform(2)
+    inline.perform(1)
+    assert (counter.value, inline.result) == (1, None)
+    assert isinstance(inline.pending, Wait)
+    inline.perform(2)
     assert counter.value == 1
     gate.set(3)
-    together.perform(3)
-    assert (counter.value, together.result) == (11, "done")
+    inline.perform(3)
+    assert (counter.value, inline.result) == (11, "done")
 
 
 def test_an_error_inside_ends_the_agent_that_took_the_step() -> None:
