@@ -132,6 +132,28 @@ def test_a_module_imports_only_its_own_layer_and_lower_ones(module: str) -> None
     assert violations(module, tree_of(module), is_package=MODULES[module].name == "__init__.py") == []
 
 
+VENDORS = {"vtd", "amd", "smmu"}
+
+
+def vendors_known(module: str, tree: ast.Module) -> list[str]:
+    """Return the imports by which a module knows a vendor that is not its own."""
+    own = set(module.split("."))
+    known = imports(module, tree, is_package=MODULES[module].name == "__init__.py")
+    return [name for name in known if (VENDORS - own) & set(name.split("."))]
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name != "emu.platforms"])
+def test_only_a_vendors_own_modules_and_platforms_know_it(module: str) -> None:
+    assert vendors_known(module, tree_of(module)) == []
+
+
+def test_a_vendor_that_common_code_knows_is_noticed() -> None:
+    source = ast.parse("from emu.iommus.vtd.unit import VtdUnit\nfrom emu.hypervisor import vtd")
+    assert len(vendors_known("emu.devices.device", source)) == 2
+    assert vendors_known("emu.hypervisor.vtd.driver", source) == []
+    assert vendors_known("emu.platforms", tree_of("emu.platforms"))
+
+
 def graph() -> dict[str, set[str]]:
     """Return the modules that each module imports, under whatever condition."""
     return {

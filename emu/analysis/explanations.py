@@ -106,17 +106,18 @@ def covering_flush(finding: Stale, visible: int, events: list[Event], trace: Tra
         if event.name != "invalidate.complete" or event.fields["began"] <= visible:
             continue
         if covers(event, finding.unit, finding.tag, finding.dfn, finding.dfn):
-            slot = event.fields["slot"]
-            posted = next(
-                other
-                for other in events
-                if other.name == "queue.post" and (other.fields["iommu"], other.fields["slot"]) == (finding.unit, slot)
-            )
+            posted = submission(event, events)
             given_up = note("fault.inject", posted.agent.name, finding.unit, posted.step, event.step, events)
             done = next((one.step for one in events if is_done(one, posted)), event.step)
             misled = done if given_up is None and done < event.step else None
             return Flush(posted.agent.name, posted.step, event.step, line_of_call(trace, posted.step), given_up, misled)
     return None
+
+
+def submission(completion: Event, events: list[Event]) -> Event:
+    """Return the event that submitted an invalidation; the completion itself where the unit has no queue."""
+    keys = {key: completion.fields.get(key) for key in ("iommu", "slot")}
+    return next((one for one in events if one.name == "queue.post" and keys.items() <= one.fields.items()), completion)
 
 
 def is_done(event: Event, posted: Event) -> bool:

@@ -9,7 +9,7 @@ no difference how far it had come when that was removed.
 """
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import attrs
@@ -157,6 +157,21 @@ class Requests:
             if one.is_translated and tag in {None, one.tag} and first <= one.dfn <= last
         ]
         return sorted(found, key=lambda one: one.number)
+
+    def is_void(self, request: Request, was_replaced: Callable[[Request, TableRead, int], bool]) -> bool:
+        """Whether a walk has read an entry that was replaced before an invalidation removed it: it may not fill.
+
+        A walk that has read only what was still in force may go on: beginning again it would find the same.
+
+        Args:
+            was_replaced: whether a word that a request has read had been replaced for walkers up to a step.
+        """
+        return any(
+            was_replaced(request, read, removal.start)
+            for removal in self.removed_since(request)
+            for read in request.reads
+            if removal.covers(read, request.dfn)
+        )
 
     def removed_since(self, request: Request) -> Iterator[Removal]:
         """Yield what was removed since a request has begun its walk, under the tag that it walks under."""

@@ -35,17 +35,12 @@ class VtdState:
         self.queue = InvalidationQueue(name, frame_address(memory.allocate_data()), settings.queue_entries)
 
     def is_void(self, request: Request) -> bool:
-        """Whether a walk has read an entry that was replaced before an invalidation removed it: it may not fill.
+        """Whether a walk may not fill the IOTLB any more (section 6.5.3.3).
 
         A context entry is removed with what was found by it, by an IOTLB invalidation that comes after its own (section
-        6.2.2.1). A walk that has read only what was still in force may go on: beginning again it would find the same.
+        6.2.2.1).
         """
-        return any(
-            self.was_replaced(request, read, removal.start)
-            for removal in self.requests.removed_since(request)
-            for read in request.reads
-            if removal.covers(read, request.dfn)
-        )
+        return self.requests.is_void(request, self.was_replaced)
 
     def was_replaced(self, request: Request, read: TableRead, step: int) -> bool:
         """Whether a word that was read had been replaced for walkers up to a step; a context entry dropped, besides."""

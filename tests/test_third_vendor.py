@@ -1,0 +1,73 @@
+"""A vendor of which nothing in emu knows runs the reference race R1, once its platform is handed in."""
+
+from pathlib import Path
+
+import pytest
+
+from emu.checks.findings import Stale
+from emu.errors import ScenarioError
+from emu.running.exploration import ScenarioExploration
+from emu.running.replay import Replay
+from emu.running.run import Run, Verdict
+from emu.running.save import save
+from emu.scenarios.library import find
+from emu.scenarios.scenario import BoundScenario
+from tests.toy import TOY
+
+PLATFORMS = {"toy": TOY}
+R1 = "remap_before_flush"
+
+
+def bound(**parameters: str) -> BoundScenario:
+    return find(R1).bind(parameters, PLATFORMS)
+
+
+def test_a_run_shows_the_race_on_a_device() -> None:
+    run = Run(bound(dma="12"), "random", 0, 1000)
+    run.on("trio")
+    assert run.verdict is Verdict.SHOWN
+    assert run.matters is not None
+    (finding,) = run.matters.findings
+    assert isinstance(finding, Stale)
+    assert (finding.unit, finding.dfn, finding.tag) == ("toy0", 0x1000, 1)
+    assert finding.use is not None
+
+
+def test_an_exploration_finds_the_race_and_repeats_it_on_both_hosts() -> None:
+    done = ScenarioExploration(bound(), R1)
+    done.on("direct")
+    assert (done.is_exhausted, done.verdict) == (True, Verdict.SHOWN)
+    (cause,) = done.causes.values()
+    assert cause.is_observed or cause.saved is not None
+
+
+@pytest.mark.parametrize("parameters", [{"outer_lock": "across-flush"}, {"repaired": "true"}])
+def test_an_exploration_proves_that_the_lock_or_the_order_closes_it(parameters: dict[str, str]) -> None:
+    done = ScenarioExploration(bound(**parameters), R1)
+    done.on("direct")
+    assert done.verdict is Verdict.PROVED
+
+
+def test_a_saved_schedule_repeats_it(tmp_path: Path) -> None:
+    run = Run(bound(), "random", 0, 1000)
+    run.on("direct")
+    saved = save(run, R1)
+    assert saved is not None
+    replay = Replay.of(str(saved.write(tmp_path)), None, {}, PLATFORMS)
+    assert replay.changes() == []
+    again = replay.run("trio")
+    assert again.matters is not None
+    assert run.matters is not None
+    assert again.matters.findings == run.matters.findings
+    assert again.bound.platform is TOY
+
+
+def test_the_settings_of_its_units_are_its_parameters() -> None:
+    assert bound(coherent="false").changed() == ["coherent=false"]
+    with pytest.raises(ScenarioError, match="no parameter 'caching_mode'"):
+        bound(caching_mode="true")
+
+
+def test_without_its_platform_nobody_knows_it() -> None:
+    with pytest.raises(ScenarioError, match="parameter iommu takes one of vtd, not 'toy'"):
+        find(R1).bind({"iommu": "toy"})
