@@ -53,14 +53,14 @@ class Section:
 
     Attributes:
         lock: the space of the lock's objects.
-        accesses: to anything else, as declared beforehand; None if that cannot be said.
+        accesses: what else it may touch, as declared beforehand; None if that is not known.
     """
 
     lock: Space
     accesses: tuple[Access, ...] | None
 
     def permits(self, access: Access) -> bool:
-        """Whether it was declared."""
+        """Whether the section declares this access."""
         return access.space == self.lock or any(
             declared.space == access.space
             and declared.first <= access.first

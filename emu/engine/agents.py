@@ -1,4 +1,4 @@
-"""Agents: whatever takes steps. A CPU, a device, an engine inside an IOMMU."""
+"""Agents take steps: a CPU, a device, an engine inside an IOMMU."""
 
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
@@ -31,7 +31,7 @@ class Agent:
         awaited_instead: what the agent awaited instead of an operation; only a free-running execution can serve it.
         is_cleaning: the execution has ended and the agent was told so.
         number: its place among the agents of its execution.
-        is_enabled: it is known to its execution as one that can go on.
+        is_enabled: its execution counts it among those that can go on.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Several operations in one step, where a model is to be smaller than what it models."""
+"""Several operations in one step, for a model that is smaller than what it models."""
 
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any, TypeVar
@@ -12,10 +12,10 @@ Result = TypeVar("Result")
 
 
 class InlineCoroutine:
-    """A coroutine whose operations are performed as soon as they are enabled, in whatever step that becomes known.
+    """A coroutine that takes no steps of its own: its operations are performed inside the steps of agents.
 
     Attributes:
-        pending: what it waits for; None once it has ended, with `result`.
+        pending: the operation that is not yet performed; None once the coroutine has ended, with `result`.
     """
 
     def __init__(self, coroutine: Coroutine[Any, Any, Any], trace: Trace) -> None:
@@ -33,7 +33,7 @@ class InlineCoroutine:
             self.pending, self.result = None, end.value
 
     def perform(self, step: int) -> None:
-        """Perform all that is enabled; the trace has it as remarks."""
+        """Perform every operation that is enabled; the trace keeps each as a remark."""
         while (operation := self.pending) is not None and (operation.waits_for is None or operation.waits_for.is_set):
             value = operation.perform(step)
             name, fields = operation.describe()
@@ -42,12 +42,12 @@ class InlineCoroutine:
 
 
 class AtOnce(Operation[Result]):
-    """What a coroutine does that waits for nothing, in one step.
+    """A coroutine that waits for nothing, performed in one step.
 
     Args:
         what: the event's name.
         make: makes the coroutine.
-        accesses: all that it may touch.
+        accesses: returns all that the coroutine may touch.
     """
 
     __slots__ = ("make", "touches", "trace", "what")

@@ -1,4 +1,4 @@
-"""Which steps depend on one another: those of one agent, and those that touch a common object and do not commute.
+"""Two steps depend on one another if one agent takes both, or if they touch a common object and do not commute.
 
 Two interleavings that differ only in the order of independent steps are the same *trace* (Mazurkiewicz). A trace has
 a normal form (Foata): each step stands one level above the highest of those before it that it depends on.
@@ -12,7 +12,7 @@ from emu.engine.operations import Operation
 
 
 class Footprint:
-    """What a step touches; one object for each distinct set of accesses.
+    """What a step touches. There is one footprint for each distinct set of accesses.
 
     Attributes:
         conflicting: the footprints that conflict with it, perhaps itself among them, in the order in which they came
@@ -37,7 +37,7 @@ class Footprints:
     """The footprints of one exploration.
 
     Args:
-        view: how an access is to be seen, where objects are to be coarser than they are.
+        view: returns the access that stands for another one, where an exploration has coarser objects.
     """
 
     def __init__(self, view: Callable[[Access], Access] | None = None) -> None:
@@ -95,6 +95,6 @@ def normal_form(agents: int, steps: Sequence[Step]) -> NormalForm:
 
 
 def accesses_of(operation: Operation[Any]) -> Iterator[Access]:
-    """Yield what an operation that was performed has touched."""
+    """Yield what an operation has touched when it was performed."""
     touched = operation.touched()
     yield from operation.accesses() if touched is None else touched

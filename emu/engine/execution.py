@@ -24,7 +24,7 @@ from emu.errors import EmuError, InternalError, LimitReached, ModelError, Scenar
 
 @attrs.frozen
 class Limits:
-    """What an execution may use at most."""
+    """The most that an execution may use."""
 
     steps: int = 200_000
     cleanup_steps: int = 10_000
@@ -32,7 +32,7 @@ class Limits:
 
 @attrs.frozen
 class Waiter:
-    """An agent that waits, what for, since which step, and who could end it."""
+    """An agent that waits: for what, since which step, and who could end the wait."""
 
     agent: str
     waits_for: str
@@ -64,7 +64,7 @@ class NoOperationError(BaseException):
 
 
 class ReadRecorder:
-    """What checks have really read during one step: in checking mode each must have been declared."""
+    """Keeps what checks read during one step; in checking mode each read must have been declared."""
 
     def __init__(self) -> None:
         self.is_on = False
@@ -84,7 +84,7 @@ class Execution:
         enabled: the agents that can go on, in order of creation.
         blocked: those that wait for a latch that is not set.
         sections: which sections are taken in one step; None if none is.
-        recorder: where checked state notes that it was read; checking mode compares it with what was declared.
+        recorder: keeps the reads of checked state; checking mode compares them with what was declared.
         deadlock: set when no agent could go on.
     """
 
@@ -108,7 +108,7 @@ class Execution:
         """Bring an agent to its first operation. A host starts every agent, in order; none touches shared state yet.
 
         Raises:
-            ModelError: if the agent's body cannot be called, raises, or awaits something that nobody serves.
+            ModelError: if the agent's body cannot be called, raises, or awaits something that no host serves.
         """
         try:
             agent.coroutine = agent.body()
@@ -119,7 +119,7 @@ class Execution:
             refuse_not_an_operation(agent)
 
     def pick(self) -> Agent | None:
-        """Return the agent that goes next; None when the execution is over: well, cut short, or in a deadlock."""
+        """Return the agent that goes next; None when the execution is over: at its end, cut short, or in a deadlock."""
         if self.sections is not None and self.trace.agent is not None:
             if self.sections.open is not None and not self.trace.agent.is_enabled:
                 self.sections.leave()
@@ -177,7 +177,7 @@ class Execution:
             refuse_not_an_operation(agent)
 
     def look_at(self, agent: Agent, operation: Operation[Any]) -> Sequence[Access]:
-        """Note what is about to be performed; return what it declares, where that is asked for."""
+        """Look at an operation before it is performed; return what it declares, if anything needs that."""
         if self.sections is not None:
             self.sections.watch(operation)
         if not (self.is_checking or self.trace.sources):
@@ -322,7 +322,7 @@ class Execution:
         return agent.pending.accesses() if self.sections is None else self.sections.accesses(agent.pending)
 
     def find_deadlock(self) -> Deadlock:
-        """Say who waits for what, and who could end it."""
+        """Return which agent waits for what, and who could end the wait."""
         waiters = []
         for agent in self.agents:
             if isinstance(agent.pending, Wait) and not agent.is_daemon:
@@ -368,7 +368,7 @@ def agent_raised(agent: Agent, error: BaseException, at: str | None = None) -> M
     """Return the error for an agent whose own code raised, or asked for what cannot be done.
 
     Args:
-        at: the line, where it is not the one from which the error came.
+        at: the line to name, if it is not the one that raised the error.
     """
     where = f"{agent.name}, at {at or raised_at(error)}"
     if isinstance(error, NoOperationError):

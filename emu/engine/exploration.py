@@ -19,12 +19,12 @@ class Exploration:
 
     Attributes:
         make_search: makes a search that has explored nothing yet.
-        sections: which sections are taken in one step; None to take none so.
+        sections: which sections are taken in one step; None if none is.
         executions: how many have come to their end.
-        blocked: how many were given up on the way: work that an optimal search does not have.
-        steps: taken in all of these.
+        blocked: how many were given up on the way; an optimal search gives up none.
+        steps: how many were taken in all of these.
         deadlocks: how many of the executions ended in one.
-        is_exhausted: nothing is left to be executed.
+        is_exhausted: nothing is left to execute.
     """
 
     program: Program
@@ -41,7 +41,7 @@ class Exploration:
         self.search = self.make_search()
 
     def each(self) -> Iterator[Execution]:
-        """Yield executions, each to be run to its end before the next is asked for."""
+        """Yield executions. The caller runs each to its end before it asks for the next one."""
         while not self.is_exhausted:
             execution = self.program(self.search)
             if self.sections is not None:
@@ -60,6 +60,6 @@ class Exploration:
             self.is_exhausted = not self.search.advance()
 
     def start_again(self) -> None:
-        """Forget all that was explored: with other sections it is another space."""
+        """Forget all that was explored: other sections make another space."""
         self.search = self.make_search()
         self.executions = self.blocked = self.steps = self.deadlocks = 0

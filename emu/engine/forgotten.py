@@ -1,7 +1,8 @@
-"""Notices what was called and never awaited: it has done nothing, and whatever is found without it is worth nothing.
+"""Notices a call that was never awaited: it has done nothing, and nothing that is found without it counts.
 
-Python remarks it when it drops the coroutine. Whoever is cut short in the middle of an execution may well drop some
-that were to be awaited later, and nobody can tell when: so after the first such execution remarks count no more.
+Python warns when it drops the coroutine of such a call. An agent that is cut short in the middle of an execution may
+drop coroutines that it would have awaited later, and Python may drop them at any time: so once an agent was cut short,
+these warnings count no more.
 """
 
 import gc
@@ -22,12 +23,12 @@ NEVER_AWAITED = re.compile(r"coroutine '(.*?)' was never awaited")
 
 @attrs.define
 class Forgotten:
-    """What was called and never awaited, as Python has noticed.
+    """The calls that were never awaited, as Python has noticed them.
 
     Attributes:
-        calls: each with the scenario's line, where it is one of those that Python names.
+        calls: what was called, and the scenario's line, if Python names one.
         is_first: no execution has ended so far.
-        is_certain: none was cut short.
+        is_certain: no agent was cut short so far.
     """
 
     calls: list[tuple[str, str]] = attrs.field(factory=list)
@@ -52,7 +53,7 @@ class Forgotten:
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Take note of what Python remarks; all its other warnings are shown as ever."""
+        """Note Python's warnings of calls that were never awaited; its other warnings are shown as ever."""
 
         def show(
             message: Warning | str,

@@ -9,12 +9,12 @@ class Latch:
     """A condition that is set once and never unset: a slot was posted, a status was written, a lock is ours in turn.
 
     Args:
-        name: what is waited for, as a deadlock report shows it.
+        name: what an agent waits for, as a deadlock report shows it.
         touch: the shared object that setting the latch writes and waiting for it reads.
-        holder: who could set it and since which step it could, as far as that is known.
+        holder: returns who could set the latch and since which step, as far as that is known.
 
     Attributes:
-        set_at: the step that has set it.
+        set_at: the step that has set the latch.
     """
 
     __slots__ = ("holder", "is_set", "name", "set_at", "touch")

@@ -1,4 +1,4 @@
-"""Ticket locks: who asks first is served first.
+"""Ticket locks: the agent that asks first is served first.
 
 Taking a ticket and being served are two steps. Every wait is for "ticket n is served", which becomes true once.
 """
@@ -20,9 +20,9 @@ class TicketLock:
     Attributes:
         name: unique in its program.
         tickets: how many were taken.
-        queue: who holds the lock, then who waits for it.
-        holder: whose ticket is served, since step `held_since`; it goes on when it next takes a step.
-        latches: "ticket n is served", as far as anyone has asked.
+        queue: the agent that holds the lock, then those that wait for it.
+        holder: the agent whose ticket is served, since step `held_since`; it goes on when it next takes a step.
+        latches: "ticket n is served", as far as any agent has asked.
     """
 
     def __init__(self, name: str) -> None:
@@ -49,14 +49,14 @@ class TicketLock:
         return Held(self, who, Section(self.space, None if around is None else tuple(around)))
 
     def latch(self, ticket: int) -> Latch:
-        """Return the latch that is set when a ticket is served: by the release of the one before it."""
+        """Return the latch that is set when a ticket is served, by the release of the ticket before it."""
         if ticket not in self.latches:
             touch = Access.to(self.space, ticket + 1, Kind.READ)
             self.latches[ticket] = Latch(f"the lock {self.name}", touch, self.describe_holder)
         return self.latches[ticket]
 
     def serve(self, step: int) -> None:
-        """Let whoever is first in the queue hold the lock from this step on."""
+        """Let the first agent in the queue hold the lock from this step on."""
         self.holder = self.queue[0] if self.queue else None
         self.held_since = step
 
@@ -153,7 +153,7 @@ class Release(Operation[None]):
 
 @attrs.define
 class Held:
-    """The time in which an agent holds a lock."""
+    """A context in which an agent holds a lock."""
 
     lock: TicketLock
     who: str

@@ -25,7 +25,7 @@ class Operation(Generic[Result]):
     event: ClassVar[str] = "operation"
 
     waits_for: Latch | None = None
-    """What must be set before the operation can be performed; None if it always can."""
+    """The latch that must be set before the operation can be performed; None if it always can."""
 
     opens: Section | None = None
     """The section that the agent begins with it."""
@@ -36,14 +36,14 @@ class Operation(Generic[Result]):
     def accesses(self) -> Iterable[Access]:
         """Return every shared object that performing the operation may read or change.
 
-        It must not depend on what other agents may change meanwhile without touching one of these objects.
+        The answer must not depend on what other agents may change meanwhile without touching one of these objects.
         """
         return ()
 
     def touched(self) -> Iterable[Access] | None:
-        """Return what it did touch, once performed, where that is less than announced; None if it is the same.
+        """Return what the operation has touched, once it was performed; None if that is all it announced.
 
-        For an operation such as compare-and-swap, that writes only if it succeeds.
+        An operation such as compare-and-swap may touch less than it had announced: it writes only if it succeeds.
         """
         return None
 
@@ -60,7 +60,7 @@ class Operation(Generic[Result]):
         return self.event, {}
 
     def __await__(self) -> "Generator[Operation[Any], Any, Result]":
-        """Announce the operation; resumes with its result once it has been performed."""
+        """Announce the operation; the agent resumes with the result once the operation was performed."""
         result: Result = yield self
         return result
 
@@ -68,7 +68,7 @@ class Operation(Generic[Result]):
 class Choose(Operation[int]):
     """Choose one of `count` possibilities, numbered from 0.
 
-    A choice touches the same objects whatever it chooses: choose in one operation, act in the next.
+    A choice touches the same objects in each case: an agent chooses in one operation, and acts in the next.
     """
 
     __slots__ = ("about", "chosen", "count", "touches")
@@ -92,7 +92,7 @@ class Choose(Operation[int]):
 
 
 class Wait(Operation[None]):
-    """Wait for a latch. Disabled, never spinning, until it is set."""
+    """Wait for a latch. The operation is disabled until the latch is set, and no agent spins."""
 
     __slots__ = ("waits_for",)
 

@@ -1,4 +1,4 @@
-"""Schedules: who took each step and what each choice gave. Values; replaying one repeats its execution."""
+"""Schedules: who took each step and what each choice gave. Replaying a schedule repeats its execution."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,7 +18,7 @@ class Schedule:
 
     Attributes:
         agents: who took each step.
-        operations: what each step performed, as `describe_announced` names it; empty where that was not kept.
+        operations: what each step performed, as `describe_announced` names it; empty if names were not kept.
         choices: what each choice gave, in order.
     """
 

@@ -7,11 +7,11 @@ from emu.engine.strategies import Strategy
 
 
 class Search(Strategy, Protocol):
-    """What chooses in one execution after the other, until all there is has been executed."""
+    """Decides in one execution after the other, until nothing is left to execute."""
 
     @property
     def is_blocked(self) -> bool:
-        """Whether the present execution was given up, for it could only repeat what has been executed."""
+        """Whether the present execution was given up, because it could only repeat what has been executed."""
 
     @property
     def share(self) -> float:

@@ -3,7 +3,7 @@
 A lock orders its sections even where they have nothing to do with each other, and every order is a trace of its own.
 A section that is known beforehand to touch little may be taken *short*: from the lock to its release in one step,
 which touches the lock in a way that commutes with other short sections. What happens stays the same, step by step in
-the trace; only the orders to be explored become fewer.
+the trace; only fewer orders are explored.
 
 A section that leaves what it declared, does anything after its first store, waits or chooses cannot be taken so. Its
 lock is then *long* for the rest of the exploration, which starts again: so whether a section is short never depends on
@@ -25,10 +25,10 @@ class Sections:
 
     Attributes:
         long: the locks whose sections are taken step by step.
-        short: those of which a section was taken in one step.
-        open: the section that an agent is in.
-        has_stored: it has changed something there.
-        has_left: a section was not as declared; the execution is void, and its lock is now long.
+        short: the locks of which a section was taken in one step.
+        open: the short section that an agent is in.
+        has_stored: the agent has changed something in that section.
+        has_left: a section was not as declared; the execution is void, and the section's lock is now long.
     """
 
     long: set[Space] = attrs.field(factory=set)
@@ -38,7 +38,7 @@ class Sections:
     has_left: bool = False
 
     def begin(self) -> None:
-        """Serve another execution."""
+        """Prepare for another execution."""
         self.open = None
         self.has_left = False
 
@@ -50,7 +50,7 @@ class Sections:
         return (Access.to(section.lock, 0, Kind.COMMUTE), *section.accesses)
 
     def watch(self, operation: Operation[Any]) -> None:
-        """Look at an operation that is about to be performed."""
+        """Look at an operation before it is performed."""
         if self.open is None:
             if operation.opens is not None and operation.opens.lock not in self.long:
                 self.enter(operation.opens)
@@ -60,7 +60,7 @@ class Sections:
             self.leave()
 
     def enter(self, section: Section) -> None:
-        """Begin a section in one step, or have its lock be long: then no other section of it may have been short."""
+        """Begin a short section, or make its lock long; that voids the execution if another section of it was short."""
         if section.accesses is None:
             self.long.add(section.lock)
             self.has_left = section.lock in self.short
@@ -70,7 +70,7 @@ class Sections:
             self.has_stored = False
 
     def is_as_declared(self, section: Section, accesses: Iterable[Access]) -> bool:
-        """Whether a section may make these accesses, and takes note of a store: nothing may come after it."""
+        """Whether a section may make these accesses. The section keeps a store in mind: nothing may come after it."""
         outside = [access for access in accesses if access.space != section.lock]
         if outside and self.has_stored:
             return False

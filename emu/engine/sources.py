@@ -1,4 +1,4 @@
-"""Where in the source an agent is suspended, or has raised: files and lines, for logs and messages."""
+"""The source lines at which an agent is suspended or has raised, for logs and messages."""
 
 import traceback
 from collections.abc import Coroutine, Iterable, Iterator

@@ -1,4 +1,4 @@
-"""Traces: what happened in one execution, step by step. Logs and explanations are views of it."""
+"""Traces: what happened in one execution, step by step. Logs and explanations are views of a trace."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -26,7 +26,7 @@ class Trace:
 
     Args:
         sources: keep, for every step, the source lines at which its agent was suspended, and the name of the operation
-            as it was announced. Costs more than the step itself; for executions that are shown to someone.
+            as it was announced. This costs more than the step itself; executions that are shown to someone need it.
     """
 
     __slots__ = ("_records", "agent", "announced", "lines", "sources", "step")

@@ -153,7 +153,7 @@ class FetchAndAdd(Operation[int]):
 
 
 class Add(Operation[None]):
-    """Add to a counter, unseen."""
+    """Add to a counter and return nothing."""
 
     __slots__ = ("amount", "variable")
 

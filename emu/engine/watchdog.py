@@ -1,4 +1,4 @@
-"""Notices an agent that runs on and on without awaiting an operation: nobody else could stop it."""
+"""Notices an agent that runs on and on without awaiting an operation: nothing else could stop it."""
 
 import signal
 import threading
@@ -11,7 +11,7 @@ from emu.engine.execution import Execution, NoOperationError
 SECONDS = 5.0
 
 RUNS_AGENTS = {method.__code__ for method in (Execution.start, Execution.resume, Execution.throw)}
-"""What is on the stack while an agent's own code runs."""
+"""One of these is on the stack while an agent's own code runs."""
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The direct host: a plain loop. Exists only because sending to a coroutine is ten times cheaper than a task switch."""
+"""The direct host: a plain loop. It exists because sending to a coroutine is ten times cheaper than a task switch."""
 
 from collections.abc import Iterable
 

@@ -34,7 +34,7 @@ async def run(execution: Execution, generator: random.Random) -> None:
 
 @types.coroutine
 def hand_to_trio(awaited: object) -> Generator[object, Any, Any]:
-    """Pass on to Trio what an agent awaited that is no operation."""
+    """Pass on to Trio what an agent awaited instead of an operation."""
     return (yield awaited)
 
 
@@ -54,7 +54,7 @@ class Parked:
 
 @attrs.define(eq=False)
 class FreeTasks:
-    """Steps whenever they are enabled; the rest parks until a step of another enables it.
+    """Agents take their steps whenever these are enabled; the others park until a step enables theirs.
 
     Attributes:
         deadline: when the whole execution is cancelled from outside.
@@ -79,7 +79,7 @@ class FreeTasks:
         return self.is_over()
 
     async def step(self, agent: Agent) -> None:
-        """Take one step, wake whom it enabled, and give way for a while."""
+        """Take one step, wake the agents that it enabled, and give way for a while."""
         self.execution.check_limits()
         self.execution.step(agent, may_await_trio=True)
         for name, other in tuple(self.parked.items()):
@@ -120,13 +120,13 @@ class FreeTasks:
         """Let Trio serve what the agent awaited, and give the agent what Trio answers."""
         try:
             answer = await hand_to_trio(served.awaited)
-        except BaseException as error:  # noqa: BLE001 - it belongs to the agent, whatever it is
+        except BaseException as error:  # noqa: BLE001 - every error belongs to the agent
             self.execution.throw(agent, error)
         else:
             self.execution.resume(agent, answer)
 
     def is_over(self) -> bool:
-        """Whether nobody can go on, well or in a deadlock."""
+        """Whether no agent can go on, because all have ended or in a deadlock."""
         agents = self.execution.agents
         stuck = all(one.is_done or (one.name in self.parked and self.parked[one.name].is_stuck) for one in agents)
         return stuck and self.execution.pick() is None

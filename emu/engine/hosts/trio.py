@@ -34,7 +34,7 @@ def run_each(executions: Iterable[Execution]) -> None:
 
 
 async def run_each_by(run_one: Run, executions: Iterable[Execution]) -> None:
-    """As `run_each`, inside Trio and with any way to run one execution."""
+    """Run executions one after the other inside Trio, each by `run_one`."""
     for execution in executions:
         await run_one(execution)
 
@@ -69,7 +69,7 @@ async def live_together(execution: Execution, live: Callable[[Agent], Awaitable[
     failures: list[BaseException] = []
 
     async def task(agent: Agent) -> None:
-        """Run one agent, and end the execution where that says so or raises.
+        """Run one agent, and end the execution if that says so or raises.
 
         Raises:
             Cancelled: if the execution is cancelled.
@@ -136,19 +136,19 @@ class Turns:
         return is_over
 
     async def wait_for_turn(self, agent: Agent) -> bool:
-        """Park until it is the agent's turn; return whether it was another one's."""
+        """Park until it is the agent's turn; return whether it was the turn of another one."""
         if self.turn is agent:
             return False
         await trio.lowlevel.wait_task_rescheduled(self.abort)
         return True
 
     def abort(self, _: Any) -> trio.lowlevel.Abort:
-        """Let a cancellation through: it ends the execution, so nobody is given a turn any more."""
+        """Let a cancellation through: it ends the execution, so no agent is given a turn any more."""
         self.execution.has_ended = True
         return trio.lowlevel.Abort.SUCCEEDED
 
     def give_turn(self, agent: Agent, *, by: Agent) -> bool:
-        """Let an agent go on; return False where the execution has ended."""
+        """Let an agent go on; return False if the execution has ended."""
         if self.execution.has_ended:
             return False
         self.turn = agent
@@ -157,7 +157,7 @@ class Turns:
         return True
 
     def pass_turn(self, agent: Agent) -> bool:
-        """Pick who goes next and let it go on; return False where the execution is over."""
+        """Pick the agent that goes next and let it go on; return False if the execution is over."""
         if self.execution.has_ended:
             return False
         chosen = self.execution.pick()

@@ -1,4 +1,4 @@
-"""Strategies decide who goes next and what a choice yields; one file each.
+"""Strategies decide which agent goes next and what a choice gives. Each has a file.
 
 A fresh one serves each execution; one that is a search (engine/search.py) serves all those of an exploration.
 """
@@ -14,7 +14,7 @@ KEEPS_STATE = "something is kept between executions; make all of it anew in the 
 
 
 class Strategy(Protocol):
-    """What chooses."""
+    """Decides which agent goes next and what a choice gives."""
 
     def pick(self, enabled: Sequence[Agent]) -> Agent | None:
         """Return the agent that takes the next step; None ends the execution.

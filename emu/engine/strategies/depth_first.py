@@ -1,4 +1,4 @@
-"""Every interleaving, one after the other, without any reduction: what the others are measured against."""
+"""Every interleaving, one after the other, without any reduction. Other searches are measured against this one."""
 
 from collections.abc import Sequence
 
@@ -16,8 +16,8 @@ class Fork:
 
     Attributes:
         ways: each an agent by number, and what it chooses.
-        taken: which of them is being explored; those before it have been.
-        announced: the type of the operation that this way performs; None before it was taken.
+        taken: which of them is being explored; those before it were explored.
+        announced: the type of the operation that this way performs; None before that is taken.
     """
 
     ways: list[tuple[int, int]]
@@ -77,7 +77,7 @@ class DepthFirst:
 
     @property
     def is_blocked(self) -> bool:
-        """Whether the present execution was given up; never."""
+        """Whether the present execution was given up; none ever is."""
         return False
 
     @property

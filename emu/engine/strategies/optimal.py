@@ -30,15 +30,16 @@ NOTHING = Footprint(())
 NOWHERE: dict[int, list[int]] = {}
 
 Sleep = dict[tuple[int, int], Footprint]
-"""Steps that need not be taken, for what begins with them has been explored: agent, choice, and what they touch."""
+"""Steps that need not be taken, because what begins with them was explored: agent, choice, and what they touch."""
 
 
 class Point:
-    """Where an execution stands before a step.
+    """The state of an execution before a step.
 
     Attributes:
-        sleep: what need not be taken here.
-        edges: what is still to be taken here; the first one is being explored.
+        sleep: the steps that need not be taken here.
+        edges: the steps that are left to take here; the first one is being explored.
+        explored: how many were taken here and are explored.
     """
 
     __slots__ = ("edges", "explored", "sleep")
@@ -54,12 +55,12 @@ class Taken(Edge):
 
     Attributes:
         operation: what was performed.
-        touched: what it touched; `footprint` is what it might have.
-        step: its number in the trace, of the first one if it is a section.
-        place: how many steps of its agent there were with it.
-        clock: how many steps of each agent happened before it or are itself.
-        races: the places of earlier steps of others that could have come after it; for each, what was last explored
-            before it in their stead.
+        touched: what the step has touched; `footprint` is what it might have touched.
+        step: its number in the trace; a section has the number of its first step.
+        place: its number among the steps of its agent, from 1.
+        clock: for each agent, how many of its steps happened before this one, which counts itself.
+        races: the indexes of earlier steps of other agents that could have come after this one; for each, the sequence
+            that was last planned in its place, without this step.
     """
 
     __slots__ = ("clock", "operation", "place", "races", "step", "touched")
@@ -81,12 +82,12 @@ class Optimal:
     """Optimal dynamic partial order reduction.
 
     Attributes:
-        taken: the steps of the present execution, or those that it is to begin with.
+        taken: the steps of the present execution, or those that it begins with.
         points: one before each of these, and perhaps one after the last.
-        checked: of how many steps the clocks and races are known.
-        by_agent: the places in `taken` of each agent's steps, as far as these are known; `by_footprint` of each
-            agent's steps that touched the same.
-        is_blocked: the present execution was given up: it can only repeat what has been explored.
+        checked: the number of steps of which the clocks and races are known.
+        by_agent: the indexes in `taken` of each agent's steps, as far as `checked`.
+        by_footprint: the same, for each footprint that these steps have touched.
+        is_blocked: the present execution was given up: it can only repeat what was explored.
     """
 
     def __init__(self, footprints: Footprints | None = None) -> None:
@@ -147,7 +148,7 @@ class Optimal:
         return self.taken[self.depth - 1].chosen
 
     def next_point(self) -> Point:
-        """Return the point after the last step: what sleeps there, and what is still to be taken."""
+        """Return the point after the last step: what sleeps there, and what is left to take."""
         if not self.taken:
             return Point({}, [])
         self.note_touched()
@@ -167,7 +168,7 @@ class Optimal:
             last.touched = self.footprints.of(touched)
 
     def choose_way(self, point: Point, enabled: Sequence[Agent]) -> Edge | None:
-        """Return a step where nothing prescribes one, rather of the agent that took the last; None if all sleep."""
+        """Return a step where none is prescribed, if possible of the agent that took the last; None if all sleep."""
         if self.taken:
             last = self.agents[self.taken[-1].agent]
             edge = awake(last, point.sleep) if last.is_enabled else None
@@ -193,9 +194,9 @@ class Optimal:
         return agent
 
     def open(self, point: Point, step: "Taken", count: int) -> None:
-        """Have every alternative of an open edge be explored that does not sleep.
+        """Add an edge for every alternative of an open edge that does not sleep.
 
-        They come before any other agent's: what sleeps beside that is then all of them.
+        These edges come before those of other agents, beside which all of the alternatives then sleep.
         """
         there = {other.chosen for other in point.edges if other.agent == step.agent and other is not step}
         step.chosen, *others = (
@@ -212,7 +213,7 @@ class Optimal:
         return self.go_back()
 
     def plan(self) -> None:
-        """Find the races of the execution, and have each be explored the other way round."""
+        """Find the races of the execution, and plan to explore each the other way round."""
         for index in range(self.checked, len(self.taken)):
             self.check(index)
         self.checked = len(self.taken)
@@ -227,7 +228,7 @@ class Optimal:
                     self.reverse(points[earlier], [*independent, Edge(step.agent, 0, step.footprint, is_open=True)])
 
     def reverse(self, point: Point, sequence: list[Edge]) -> None:
-        """Have a sequence be explored from a point, unless something equivalent was, or will be anyway."""
+        """Plan to explore a sequence from a point, unless something equivalent was explored or will be anyway."""
         if not any(can_begin(*way, footprint, sequence) for way, footprint in point.sleep.items()):
             insert(point.edges, sequence)
 
@@ -256,7 +257,7 @@ class Optimal:
         step.clock = clock
 
     def index_at(self, step: int) -> int:
-        """Return which of the steps taken has a number of the trace."""
+        """Return the index of the step taken that has this number in the trace."""
         return bisect_right(self.taken, step, key=lambda one: one.step) - 1
 
     def go_back(self) -> bool:
@@ -287,7 +288,7 @@ class Optimal:
 
 
 def awake(agent: Agent, sleep: Sleep) -> Edge | None:
-    """Return an agent's next step as one to be taken in all its ways, if one of them does not sleep."""
+    """Return an agent's next step as an open edge; None if all its alternatives sleep."""
     for chosen in range(alternative_count(agent)):
         if (agent.number, chosen) not in sleep:
             return Edge(agent.number, chosen, NOTHING, is_open=True)
@@ -295,6 +296,6 @@ def awake(agent: Agent, sleep: Sleep) -> Edge | None:
 
 
 def merge(clock: list[int], other: Sequence[int]) -> None:
-    """Have a clock know what another one knows."""
+    """Add to a clock what another one knows."""
     for agent, place in enumerate(other):
         clock[agent] = max(clock[agent], place)

@@ -14,7 +14,7 @@ from emu.engine.operations import Choose
 class RandomStrategy:
     """Pick and choose uniformly.
 
-    Uses only `random()` of its generator: the one draw that is the same on every Python version.
+    The strategy uses only `random()` of its generator, the one draw that is the same on every Python version.
     """
 
     generator: random.Random

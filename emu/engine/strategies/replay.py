@@ -16,10 +16,10 @@ class ScheduleDoesNotFitError(ModelError):
 
 @attrs.define
 class ReplayStrategy:
-    """Pick and choose as a schedule says; after its end let the witness go on, if there is one, and then the rest.
+    """Pick and choose as a schedule says; after its end let the witness go on, if there is one, and then the others.
 
     Attributes:
-        witness: name of the agent that is appended to the schedule.
+        witness: the name of an agent that goes on after the schedule.
     """
 
     schedule: Schedule

@@ -1,9 +1,9 @@
-"""Wakeup trees: the beginnings of executions that are still to be explored from one point.
+"""Wakeup trees: the beginnings of executions that are left to explore from one point.
 
 From Abdulla, Aronis, Jonsson and Sagonas, "Optimal dynamic partial order reduction", POPL 2014.
 
 An edge is a step: an agent, and what it chooses. The last step of a sequence, the one that a race was reversed for, is
-*open*: what it chooses is not known before it is taken, and every alternative of it is then to be explored.
+*open*: its choice is not known before it is taken, and every alternative is explored then.
 """
 
 from collections.abc import Sequence
@@ -12,11 +12,11 @@ from emu.engine.dependence import Footprint
 
 
 class Edge:
-    """A step in a wakeup tree, and what is to follow it.
+    """A step in a wakeup tree, and the steps that follow it.
 
     Attributes:
         footprint: what the step is known to touch.
-        edges: what follows, in order; nothing says that anything may.
+        edges: the steps that follow, in order; if there are none, any step may follow.
     """
 
     __slots__ = ("agent", "chosen", "edges", "footprint", "is_open")
@@ -30,7 +30,7 @@ class Edge:
 
 
 WakeupSequence = Sequence[Edge]
-"""Steps in the order in which they are to be taken."""
+"""Steps, in the order in which an execution takes them."""
 
 
 def can_begin(
@@ -38,7 +38,8 @@ def can_begin(
 ) -> bool:
     """Whether a step could come first in an execution that takes the steps of a sequence ("weak initial").
 
-    It is its agent's first step there, or none of theirs; and independent of all that come before it.
+    It could if it is its agent's first step there, or the agent has none there, and all steps before it are independent
+    of it.
     """
     conflicting = footprint.conflicting
     for step in sequence:
@@ -50,7 +51,7 @@ def can_begin(
 
 
 def insert(edges: list[Edge], sequence: list[Edge]) -> None:
-    """Have a sequence be explored, unless something that is equivalent to its beginning will be anyway."""
+    """Add a sequence to a tree, unless something equivalent to its beginning will be explored anyway."""
     rest = sequence
     while True:
         for edge in edges:
