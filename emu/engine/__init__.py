@@ -5,6 +5,7 @@ latches.py      conditions that become true once; an agent can wait for nothing 
 operations.py   what an agent awaits: one preemptible step, with the objects that it touches
 agents.py       what takes steps
 execution.py    one run: who is enabled, one step, deadlock, limits
+failures.py     how an agent's own code ends an execution
 hosts/          what drives an execution: a plain loop, or one Trio task for each agent
 strategies/     who goes next
 dependence.py   which steps depend on one another

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from emu.engine.execution import Execution, NoOperationError
+from emu.engine.execution import Execution
+from emu.engine.failures import NoOperationError
 
 SECONDS = 5.0
 

@@ -9,7 +9,7 @@ import pytest
 
 from emu.engine import Agent, Choose, Execution, Trace
 from emu.engine import watchdog as module
-from emu.engine.execution import NoOperationError
+from emu.engine.failures import NoOperationError
 from emu.engine.strategies.round_robin import RoundRobinStrategy
 from emu.engine.watchdog import watchdog
 from emu.errors import ModelError

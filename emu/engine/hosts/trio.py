@@ -11,7 +11,8 @@ import attrs
 import trio
 
 from emu.engine.agents import Agent
-from emu.engine.execution import CONTROLLED, Execution
+from emu.engine.execution import Execution
+from emu.engine.failures import CONTROLLED
 from emu.errors import ModelError
 
 STEPS_BETWEEN_CHECKPOINTS = 1_000

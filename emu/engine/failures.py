@@ -1,0 +1,49 @@
+"""Failures: how an agent's own code ends its execution, and the sentence that says so."""
+
+from emu.engine.agents import Agent
+from emu.engine.sources import raised_at, suspended_at
+from emu.errors import ModelError, ScenarioError
+
+CONTROLLED = (
+    "under a controlled strategy agents await operations only: leave Trio's primitives out, or use `emu run --strategy "
+    "free`"
+)
+
+
+class NoOperationError(BaseException):
+    """Raised inside an agent that runs on and on without awaiting an operation; no agent should catch it."""
+
+
+def agent_raised(agent: Agent, error: BaseException, at: str | None = None) -> ModelError:
+    """Return the error for an agent whose own code raised, or asked for what cannot be done.
+
+    Args:
+        at: the line to name, if it is not the one that raised the error.
+    """
+    where = f"{agent.name}, at {at or raised_at(error)}"
+    if isinstance(error, NoOperationError):
+        return ModelError(f"{where}, runs on and on without awaiting an operation: await one in each round of a loop")
+    if isinstance(error, ScenarioError):
+        return ModelError(f"{error} ({where})")
+    if is_of_trio(error):
+        return ModelError(f"{where}, used Trio outside of Trio; {CONTROLLED}")
+    said = f": {error}" if str(error) else ""
+    return ModelError(f"{where}, raised {type(error).__name__}{said}")
+
+
+def is_of_trio(error: BaseException) -> bool:
+    """Whether Trio itself complains that it is not running."""
+    if isinstance(error, RuntimeError) and "async context" in str(error):
+        return True
+    return isinstance(error, AttributeError) and "RunContext" in str(error)
+
+
+def refuse_not_an_operation(agent: Agent) -> None:
+    """Refuse an agent that awaits what only Trio itself could serve.
+
+    Raises:
+        ModelError: if it does; it says where, and how to mend that.
+    """
+    if agent.awaited_instead is not None and agent.coroutine is not None:
+        where = suspended_at(agent.coroutine)
+        raise ModelError(f"{agent.name}, at {where}, awaited something that is not an operation; {CONTROLLED}")
