@@ -4,7 +4,7 @@ import attrs
 
 from emu.analysis.source_lines import line_of_call, line_of_caller, line_of_change
 from emu.analysis.windows import covers
-from emu.checks.findings import Stale
+from emu.checks.findings import OldPath, Owed
 from emu.engine import Event, Trace
 from emu.hypervisor.ops import iommu_dont_flush_iotlb
 from emu.memory import LINE_BYTES
@@ -76,7 +76,7 @@ class Explanation:
         return self.flush.completed if self.flush else self.last_step
 
 
-def explain(finding: Stale, trace: Trace) -> Explanation:
+def explain(finding: OldPath, trace: Trace) -> Explanation:
     """Explain a finding by the trace of its execution."""
     events = list(trace.events())
     promise_source = line_of_caller(trace, finding.step)
@@ -95,12 +95,12 @@ def explain(finding: Stale, trace: Trace) -> Explanation:
         promise_source=promise_source,
         flush=flush,
         omission=None if flush else omission(finding, changed_by, changed, events, trace),
-        flag_set=flag_set(finding, events, trace) if finding.flag_is_left_set else None,
+        flag_set=flag_set(finding, events, trace) if isinstance(finding, Owed) and finding.flag_is_left_set else None,
         last_step=trace.step,
     )
 
 
-def covering_flush(finding: Stale, visible: int, events: list[Event], trace: Trace) -> Flush | None:
+def covering_flush(finding: OldPath, visible: int, events: list[Event], trace: Trace) -> Flush | None:
     """Return the first flush that began after walkers could see the change, covered the page, and completed."""
     for event in events:
         if event.name != "invalidate.complete" or event.fields["began"] <= visible:
@@ -137,7 +137,7 @@ def note(name: str, agent: str, unit: str, first: int, last: int, events: list[E
     return next(found, None)
 
 
-def omission(finding: Stale, agent: str, changed: int, events: list[Event], trace: Trace) -> Omission | None:
+def omission(finding: OldPath, agent: str, changed: int, events: list[Event], trace: Trace) -> Omission | None:
     """Return the end of the call in which an agent changed an entry."""
     for event in events:
         if event.name == "call.return" and event.agent.name == agent and event.step > changed:
@@ -146,7 +146,7 @@ def omission(finding: Stale, agent: str, changed: int, events: list[Event], trac
     return None
 
 
-def flag_set(finding: Stale, events: list[Event], trace: Trace) -> tuple[int, str | None] | None:
+def flag_set(finding: OldPath, events: list[Event], trace: Trace) -> tuple[int, str | None] | None:
     """Return the step and the line that last set the flag on the CPU of a finding, before the finding."""
     name = iommu_dont_flush_iotlb.name
     writes = [

@@ -4,11 +4,14 @@ from enum import Enum
 
 import attrs
 
-from emu.engine import Deadlock
+from emu.engine import Deadlock, Trace
 from emu.hypervisor.records import CallRecord, HookFailure, Update
 from emu.iommus.formats import FAULT
 from emu.iommus.paths import Path, PathEntry
 from emu.units import Dfn, Maddr, Mfn, address_frame, frame_address
+
+Facts = tuple[str, int | None, Dfn | None, Mfn | None, str | None, str | None]
+"""What a signature says besides the kind: check, domain, dfn, frame, unit, and who owed (signatures.py)."""
 
 
 class FindingKind(Enum):
@@ -56,25 +59,18 @@ class Use:
     step: int
 
 
-@attrs.frozen
-class Stale:
-    """A promise that an old translation is gone, made while a unit could still use it.
+@attrs.frozen(kw_only=True)
+class OldPath:
+    """What a unit may still use although it should be gone: an old way to an old leaf.
 
     Attributes:
-        promise: "mapped", "unmapped" or "flushed"; "owed" where the call was deferred and its hypercall has ended;
-            "released" where a frame was freed or given away.
-        agent, call, step: who returned from which call when.
+        agent, call, step: who returned from which call when; or whose release, or whose hypercall's end it was.
         changed: the step up to which words count as replaced: that of the call's own change.
-        update: what the call stored or found; None for a flush.
-        path: the old way to the old leaf.
+        update: what the call stored or found; None for a flush, and for a release.
+        path: the old way.
         replaced: the entry of the path that was overwritten first; None where a frame was released that is mapped.
-        table: the frame that was released, where it was that of a page table which the path reads.
-        debt: the call that had put off the flush, where that was not paid.
-        payment: what became of the debt that is broken by itself.
-        generation: of the frame that was released.
     """
 
-    promise: str
     agent: str
     call: str
     step: int
@@ -87,18 +83,6 @@ class Stale:
     changed: int
     update: Update | None
     use: Use | None = None
-    flag_is_left_set: bool = False
-    table: Mfn | None = None
-    debt: CallRecord | None = attrs.field(default=None, repr=False, eq=False)
-    payment: Payment | None = None
-    generation: int = 0
-
-    @property
-    def kind(self) -> FindingKind:
-        """What is broken: a debt, or a promise; and whether the old path leads to a translation or to a fault."""
-        if self.promise in {"owed", "released"}:
-            return FindingKind(self.promise)
-        return FindingKind.STALE_FAULT if self.path.translation == FAULT else FindingKind.STALE
 
     @property
     def root(self) -> Maddr:
@@ -107,8 +91,8 @@ class Stale:
 
     @property
     def frame(self) -> Mfn | None:
-        """The frame to which the old path leads, or the table that was released; None if it leads to a fault."""
-        return self.table or self.path.translation.frame(self.dfn)
+        """The frame to which the old path leads; None if it leads to a fault."""
+        return self.path.translation.frame(self.dfn)
 
     @property
     def page(self) -> tuple[int, Dfn, str, Mfn | None]:
@@ -125,6 +109,77 @@ class Stale:
         """Whether a device has used the translation."""
         return Evidence.POSSIBLE if self.use is None else Evidence.OBSERVED
 
+    def facts_of(self, check: str, trace: Trace) -> Facts:
+        """Return what its signature says besides the kind: the agent that replaced the entry owes the flush."""
+        owed_by = trace.agent_of(self.change).name if self.change else self.agent
+        return (check, self.domain, self.dfn, self.frame, self.unit, owed_by)
+
+
+@attrs.frozen(kw_only=True)
+class Stale(OldPath):
+    """A promise that an old translation is gone, made while a unit could still use it.
+
+    Attributes:
+        promise: "mapped", "unmapped" or "flushed".
+    """
+
+    promise: str
+
+    @property
+    def kind(self) -> FindingKind:
+        """Whether the old path leads to a translation or to a fault."""
+        return FindingKind.STALE_FAULT if self.path.translation == FAULT else FindingKind.STALE
+
+    def facts(self, trace: Trace) -> Facts:
+        return self.facts_of(self.promise, trace)
+
+
+@attrs.frozen(kw_only=True)
+class Owed(OldPath):
+    """A flush that a call had put off, and that was not paid when its hypercall ended.
+
+    Attributes:
+        debt: that call.
+        payment: what became of the debt.
+        flag_is_left_set: the CPU's iommu_dont_flush_iotlb was still set.
+    """
+
+    debt: CallRecord = attrs.field(repr=False, eq=False)
+    payment: Payment
+    flag_is_left_set: bool = False
+
+    kind = FindingKind.OWED
+    promise = "owed"
+
+    def facts(self, trace: Trace) -> Facts:
+        return self.facts_of(f"{self.promise}: {self.payment.value}", trace)
+
+
+@attrs.frozen(kw_only=True)
+class Released(OldPath):
+    """A frame that was freed or given away while somebody else's translation to it could still be used.
+
+    Attributes:
+        table: the frame, where it was that of a page table which the path reads.
+        debt: the call that had put off the flush, where that was not paid.
+        generation: of the frame.
+    """
+
+    table: Mfn | None
+    debt: CallRecord | None = attrs.field(default=None, repr=False, eq=False)
+    generation: int = 0
+
+    kind = FindingKind.RELEASED
+    promise = "released"
+
+    @property
+    def frame(self) -> Mfn | None:
+        """The frame that was released."""
+        return self.table or super().frame
+
+    def facts(self, trace: Trace) -> Facts:
+        return self.facts_of(self.promise, trace)
+
 
 @attrs.frozen
 class LostError:
@@ -139,6 +194,9 @@ class LostError:
     failure: HookFailure
 
     kind = FindingKind.LOST_ERROR
+
+    def facts(self, trace: Trace) -> Facts:
+        return (f"{self.call}: {self.failure.hook}", self.domain, self.failure.dfn, None, None, self.agent)
 
 
 @attrs.frozen
@@ -156,6 +214,9 @@ class NotRolledBack:
 
     kind = FindingKind.NOT_ROLLED_BACK
 
+    def facts(self, trace: Trace) -> Facts:
+        return (self.call, self.domain, self.page, None, None, self.agent)
+
 
 @attrs.frozen
 class WrongResult:
@@ -170,6 +231,9 @@ class WrongResult:
     page: Dfn
 
     kind = FindingKind.WRONG_RESULT
+
+    def facts(self, trace: Trace) -> Facts:
+        return (self.call, self.domain, self.page, None, None, self.agent)
 
 
 @attrs.frozen
@@ -191,6 +255,10 @@ class FreedTable:
 
     kind = FindingKind.FREED_TABLE
 
+    def facts(self, trace: Trace) -> Facts:
+        freed = f"freed by {self.freed[0]}" if self.freed else "no table"
+        return (freed, self.domain, self.dfn, self.frame, None, self.agent)
+
 
 @attrs.frozen
 class Overrun:
@@ -202,6 +270,9 @@ class Overrun:
     count: int
 
     kind = FindingKind.OVERRUN
+
+    def facts(self, trace: Trace) -> Facts:
+        return (self.array, None, None, None, None, self.agent)
 
 
 @attrs.frozen
@@ -225,6 +296,10 @@ class Late:
 
     kind = FindingKind.LATE
 
+    def facts(self, trace: Trace) -> Facts:
+        promise = f"{self.call} of {self.agent}"
+        return (promise, self.domain, self.dfn, self.frame, self.unit, self.device)
+
 
 @attrs.frozen
 class Foreign:
@@ -245,6 +320,10 @@ class Foreign:
 
     kind = FindingKind.FOREIGN
 
+    def facts(self, trace: Trace) -> Facts:
+        driver = f"programmed by domain {self.programmed_by}"
+        return (driver, self.domain, self.dfn, self.frame, self.unit, self.device)
+
 
 @attrs.frozen
 class Stuck:
@@ -253,6 +332,10 @@ class Stuck:
     deadlock: Deadlock
 
     kind = FindingKind.DEADLOCK
+
+    def facts(self, trace: Trace) -> Facts:
+        waits = "; ".join(f"{one.agent} waits for {one.waits_for}" for one in self.deadlock.waiters)
+        return (waits, None, None, None, None, None)
 
 
 @attrs.frozen
@@ -267,5 +350,22 @@ class Illegal:
 
     kind = FindingKind.ILLEGAL
 
+    def facts(self, trace: Trace) -> Facts:
+        return ("ledger", None, self.dfn, None, self.unit, self.device)
 
-Finding = Stale | LostError | NotRolledBack | WrongResult | FreedTable | Overrun | Late | Foreign | Stuck | Illegal
+
+Finding = (
+    Stale
+    | Owed
+    | Released
+    | LostError
+    | NotRolledBack
+    | WrongResult
+    | FreedTable
+    | Overrun
+    | Late
+    | Foreign
+    | Stuck
+    | Illegal
+)
+"""Each says its `kind`, and by `facts` what makes two of its kind, of whatever executions, one and the same."""

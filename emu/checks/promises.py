@@ -13,12 +13,13 @@ would have promised must hold when the hypercall ends that made it, whoever's fl
 overwritten nothing is owed. What became of a debt that is found is a part of the finding.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from typing import NamedTuple, TypeVar
 
 import attrs
 
-from emu.checks.findings import Finding, Payment, Stale
+from emu.checks.findings import Finding, OldPath, Owed, Payment, Released, Stale
 from emu.checks.told import untold
 from emu.engine import Access, Kind, Space
 from emu.hypervisor.domain import Domain
@@ -131,7 +132,8 @@ class PromiseJudge:
             self.debts.append(record)
         elif record.result == OK:
             self.keep(record, step)
-            self.findings.extend(stale_translations(self.units, record, step, PROMISES[record.call]))
+            make = partial(Stale, promise=PROMISES[record.call])
+            self.findings.extend(old_paths(self.units, record, step, make))
 
     def settle(self, record: CallRecord, step: int) -> None:
         """Judge a deferred call at the end of its hypercall."""
@@ -139,9 +141,10 @@ class PromiseJudge:
         if record.result != OK:
             return
         self.keep(record, step)
-        for owed in stale_translations(self.units, record, step, "owed"):
+        make = partial(Owed, debt=record, payment=Payment.NEVER, flag_is_left_set=record.flag_is_left_set)
+        for owed in old_paths(self.units, record, step, make):
             if not self.is_released(owed):
-                self.findings.append(attrs.evolve(owed, debt=record, payment=self.payment(record, owed.dfn)))
+                self.findings.append(attrs.evolve(owed, payment=self.payment(record, owed.dfn)))
 
     def keep(self, record: CallRecord, step: int) -> None:
         """Remember what a call has promised: an access may come after it that no invalidation has drained."""
@@ -155,9 +158,9 @@ class PromiseJudge:
         same = (one for one in self.debts if one.cpu is record.cpu and one.domain is record.domain)
         return any(update.dfn in one.updates and one.updates[update.dfn].step > update.step for one in same)
 
-    def is_released(self, owed: Stale) -> bool:
+    def is_released(self, owed: OldPath) -> bool:
         """Whether the frame of a debt was released already: that is reported, and names the debt."""
-        released = (one for one in self.findings if isinstance(one, Stale) and one.promise == "released")
+        released = (one for one in self.findings if isinstance(one, Released))
         return any((one.page, one.change) == (owed.page, owed.change) for one in released)
 
     def payment(self, debt: CallRecord, dfn: Dfn) -> Payment:
@@ -176,10 +179,10 @@ class PromiseJudge:
     def conclude(self) -> None:
         """Note of the debts that nobody had paid which of them somebody has paid since."""
         for index, one in enumerate(self.findings):
-            if isinstance(one, Stale) and one.payment is Payment.NEVER and not self.is_legal(one):
+            if isinstance(one, Owed) and one.payment is Payment.NEVER and not self.is_legal(one):
                 self.findings[index] = attrs.evolve(one, payment=Payment.LATE)
 
-    def is_legal(self, finding: Stale) -> bool:
+    def is_legal(self, finding: OldPath) -> bool:
         """Whether the translation that a finding is about may still be used, by an old path."""
         unit = next(unit for unit in self.units if unit.name == finding.unit)
         return any(
@@ -190,8 +193,15 @@ class PromiseJudge:
         )
 
 
-def stale_translations(units: Sequence[Unit], record: CallRecord, step: int, promise: str) -> Iterator[Stale]:
-    """Yield what a unit may still use although the call has promised otherwise, once a unit, page and translation."""
+Old = TypeVar("Old", bound=OldPath)
+
+
+def old_paths(units: Sequence[Unit], record: CallRecord, step: int, make: Callable[..., Old]) -> Iterator[Old]:
+    """Yield what a unit may still use although the call has promised otherwise, once a unit, page and translation.
+
+    Args:
+        make: makes the finding.
+    """
     found: set[tuple[str, int, Dfn, int]] = set()
     for unit, tables in translators(units, record.domain):
         for dfn, changed, update in questions(record):
@@ -202,8 +212,7 @@ def stale_translations(units: Sequence[Unit], record: CallRecord, step: int, pro
                 if replaced is None or path.translation.leaf == kept or one in found:
                     continue
                 found.add(one)
-                yield Stale(
-                    promise=promise,
+                yield make(
                     agent=record.cpu.name,
                     call=record.call,
                     step=step,
@@ -215,7 +224,6 @@ def stale_translations(units: Sequence[Unit], record: CallRecord, step: int, pro
                     replaced=replaced,
                     changed=changed,
                     update=update,
-                    flag_is_left_set=record.flag_is_left_set,
                 )
 
 

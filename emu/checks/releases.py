@@ -10,7 +10,7 @@ from math import inf
 
 import attrs
 
-from emu.checks.findings import Finding, FreedTable, Overrun, Stale
+from emu.checks.findings import Finding, FreedTable, Overrun, Owed, Released
 from emu.checks.promises import Promise, context_reads, promise_space, translators
 from emu.cpus import Cpu
 from emu.engine import Access, Kind
@@ -63,14 +63,13 @@ class ReleaseJudge:
                 for released in self.released(page, domain, dfn, cpu, call, step):
                     self.findings.append(released)  # one by one: the next may be known by it
 
-    def released(self, page: Page, domain: Domain, dfn: Dfn, cpu: Cpu, call: str, step: int) -> Iterator[Stale]:
+    def released(self, page: Page, domain: Domain, dfn: Dfn, cpu: Cpu, call: str, step: int) -> Iterator[Released]:
         """Yield, once a unit, by which path a page of a domain may still lead to a frame."""
         for unit, tables in translators(self.units, domain):
             path = next((path for path in unit.ledger.all_paths(tables, dfn) if leads_to(path, dfn, page.mfn)), None)
             if path is None or self.is_known(domain, dfn, unit, page):
                 continue
-            found = Stale(
-                promise="released",
+            found = Released(
                 agent=cpu.name,
                 call=call,
                 step=step,
@@ -95,15 +94,15 @@ class ReleaseJudge:
         """Note a store past the end of an array."""
         self.findings.append(Overrun(cpu.name, cpu.trace.step, array, count))
 
-    def with_debt_of(self, released: Stale) -> Stale:
+    def with_debt_of(self, released: Released) -> Released:
         """Return a release with whose debt it breaks, one that was found before among them; that is reported no more.
 
         Of several it is the one whose own change is meant.
         """
         debts = [debt for debt in self.debts if debt.domain.number == released.domain and released.dfn in debt.updates]
-        known = [one for one in self.findings if isinstance(one, Stale) and one.promise == "owed"]
+        known = [one for one in self.findings if isinstance(one, Owed)]
         for owed in known:
-            if (owed.page, owed.change) == (released.page, released.change) and owed.debt is not None:
+            if (owed.page, owed.change) == (released.page, released.change):
                 self.findings.remove(owed)
                 debts.append(owed.debt)
 
@@ -115,8 +114,7 @@ class ReleaseJudge:
     def is_known(self, domain: Domain, dfn: Dfn, unit: Unit, page: Page) -> bool:
         """Whether it was found already when the frame was freed, that it is now given away."""
         return any(
-            isinstance(finding, Stale)
-            and finding.promise == "released"
+            isinstance(finding, Released)
             and finding.page == (domain.number, dfn, unit.name, page.mfn)
             and finding.generation + 1 >= page.generation
             for finding in self.findings

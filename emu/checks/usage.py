@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import attrs
 
-from emu.checks.findings import Finding, Foreign, Illegal, Late, Stale, Use
+from emu.checks.findings import Finding, Foreign, Illegal, Late, OldPath, Released, Use
 from emu.checks.promises import Promise, kept_leaf, promise_space
 from emu.engine import Access, Kind
 from emu.hypervisor.domain import Domain
@@ -42,7 +42,7 @@ class UsageWatch:
         """Learn that an access was made through an entry."""
         device = self.names[request.source_id]
         for index, finding in enumerate(self.findings):
-            if isinstance(finding, Stale) and finding.use is None and takes(unit, request, entry, finding):
+            if isinstance(finding, OldPath) and finding.use is None and takes(unit, request, entry, finding):
                 self.findings[index] = attrs.evolve(finding, use=Use(device, step))
         if request.is_left:
             self.findings.extend(self.late(unit, request, entry, step))
@@ -92,12 +92,12 @@ def table_reads(unit: Unit, entry: IotlbEntry) -> list[TableRead]:
     return [read for read in entry.reads if read.level != unit.format.device_level]
 
 
-def takes(unit: Unit, request: Request, entry: IotlbEntry, finding: Stale) -> bool:
+def takes(unit: Unit, request: Request, entry: IotlbEntry, finding: OldPath) -> bool:
     """Whether an access went by an old path to what a finding is about: it read a word before that was replaced."""
     used = (unit.name, request.dfn, entry.tag, entry.translation)
     if used != (finding.unit, finding.dfn, finding.tag, finding.path.translation):
         return False
-    if finding.promise == "released":
+    if isinstance(finding, Released):
         return True
     return is_replaced(unit, table_reads(unit, entry), finding.changed, is_seen=finding.update is None)
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import attrs
 
-from emu.checks.findings import Finding, Stale, Stuck
+from emu.checks.findings import Finding, OldPath, Stuck
 from emu.checks.promises import PromiseJudge
 from emu.checks.releases import ReleaseJudge
 from emu.checks.usage import UsageWatch
@@ -246,7 +246,7 @@ class Machine:
             self.add_agent(Agent(f"{bdf} (root complex)", device.commit_posted, {"device": bdf}, is_daemon=True))
         return Role(self.add_agent, device, bdf, {"device": bdf})
 
-    def user_of(self, finding: Stale) -> Device:
+    def user_of(self, finding: OldPath) -> Device:
         """Return a device that could use what a finding is about: one that the unit may translate for so."""
         used = (finding.tag, finding.root)
         return next(

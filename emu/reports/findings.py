@@ -17,13 +17,16 @@ from emu.checks.findings import (
     LostError,
     NotRolledBack,
     Overrun,
+    Owed,
     Payment,
+    Released,
     Stale,
     Stuck,
     WrongResult,
 )
 from emu.engine import Trace
 from emu.hypervisor.ops import RESULT_NAMES
+from emu.hypervisor.records import CallRecord
 from emu.reports.counts import count
 from emu.scenarios.expectation import Expectation
 
@@ -31,7 +34,7 @@ from emu.scenarios.expectation import Expectation
 def sentence(finding: Finding, trace: Trace) -> str:
     """Return a finding as one sentence."""
     match finding:
-        case Stale():
+        case Stale() | Owed() | Released():
             return stale_sentence(finding, explain(finding, trace))
         case LostError() | NotRolledBack() | WrongResult():
             return result_sentence(finding) + at(line_of_caller(trace, finding.step))
@@ -120,18 +123,18 @@ def result_name(result: int) -> str:
     return RESULT_NAMES.get(result, str(result))
 
 
-def stale_sentence(finding: Stale, why: Explanation) -> str:
+def stale_sentence(finding: Stale | Owed | Released, why: Explanation) -> str:
     """Say what is stale, since when, who promised otherwise, and which flush was late or missing."""
     use = f", and did for device {finding.use.device} at step {finding.use.step}" if finding.use else ""
     is_fault = finding.frame is None
     harm = "refuse access to it" if is_fault else f"translate it to mfn {finding.frame:#x}"
     page = f"domain {finding.domain} dfn {finding.dfn:#x}"
-    if finding.promise == "released":
+    if isinstance(finding, Released):
         what, page = "released", f"domain {finding.domain}'s dfn {finding.dfn:#x}"
         verb = "freed" if finding.call == "put_page" else "gave away"
         moment = f"{finding.agent} {verb} mfn {finding.frame:#x}"
         harm = f"walk it, a page table, for {page}" if finding.table else f"translate {page} to it"
-    elif finding.promise == "owed":
+    elif isinstance(finding, Owed):
         what, moment = (
             "flush owed",
             f"the hypercall of {finding.agent} that had deferred its {finding.call} of {page} ended",
@@ -163,12 +166,15 @@ PAYMENTS = {
 }
 
 
-def owed_by(finding: Stale) -> str:
+def owed_by(finding: Stale | Owed | Released) -> str:
     """Say who had put off the flush that was not paid when a frame was released; else what was done about it."""
-    debt = finding.debt
-    if finding.payment is not None:
-        return PAYMENTS.get(finding.payment, "")
-    return f"; {debt.cpu.name}'s deferred {debt.call} owed it" if debt else ""
+    match finding:
+        case Owed():
+            return PAYMENTS.get(finding.payment, "")
+        case Released(debt=CallRecord() as debt):
+            return f"; {debt.cpu.name}'s deferred {debt.call} owed it"
+        case _:
+            return ""
 
 
 def left_set(why: Explanation) -> str:
@@ -222,7 +228,7 @@ def at(source: str | None) -> str:
 
 def data(finding: Finding, trace: Trace) -> dict[str, Any]:
     """Return a finding as what JSON can hold, its sentence included."""
-    if isinstance(finding, Stale):
+    if isinstance(finding, Stale | Owed | Released):
         why = explain(finding, trace)
         message, facts = stale_sentence(finding, why), stale_data(finding, why)
     else:
@@ -230,12 +236,12 @@ def data(finding: Finding, trace: Trace) -> dict[str, Any]:
     return {"kind": finding.kind.value, "message": message, **facts}
 
 
-def stale_data(finding: Stale, why: Explanation) -> dict[str, Any]:
+def stale_data(finding: Stale | Owed | Released, why: Explanation) -> dict[str, Any]:
     """Return what is known of a stale translation."""
     return {
         "evidence": finding.evidence.value,
         "promise": finding.promise,
-        "payment": finding.payment.value if finding.payment else None,
+        "payment": finding.payment.value if isinstance(finding, Owed) else None,
         "agent": finding.agent,
         "call": finding.call,
         "step": finding.step,

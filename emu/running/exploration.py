@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import attrs
 
-from emu.checks.findings import Evidence, Finding, FindingKind, Stale
+from emu.checks.findings import Evidence, Finding, FindingKind, OldPath
 from emu.checks.signatures import Signature, signature
 from emu.engine import Agent, Execution, Exploration, Schedule, Strategy, Trace
 from emu.engine.dependence import Footprints, NormalForm, Step, normal_form
@@ -59,7 +59,7 @@ class Cause:
     def add(self, number: int, finding: Finding, trace: Trace) -> None:
         """Count an execution that shows it."""
         self.executions += 1
-        if isinstance(finding, Stale) and finding.use is not None and not self.is_observed:
+        if isinstance(finding, OldPath) and finding.use is not None and not self.is_observed:
             self.is_observed = True
             self.candidates = {number: Schedule.of(trace)}
         elif not self.is_observed and len(self.candidates) < CANDIDATES_MAX:
@@ -256,7 +256,7 @@ class ScenarioExploration:
             if cause.run is None:
                 cause.shown, cause.run, cause.saved = number, run, saved
             finding = find(run, cause.signature)
-            if saved is None or not isinstance(finding, Stale) or finding.use is not None:
+            if saved is None or not isinstance(finding, OldPath) or finding.use is not None:
                 return
             if self.add_witness(cause, run, saved):
                 cause.shown = number
@@ -287,7 +287,7 @@ class ScenarioExploration:
             return False
         shown = witnessed.run("trio")
         finding = find(shown, cause.signature)
-        if not isinstance(finding, Stale) or finding.evidence is not Evidence.OBSERVED:
+        if not isinstance(finding, OldPath) or finding.evidence is not Evidence.OBSERVED:
             return False
         cause.run, cause.saved = shown, witnessed.saved
         return True

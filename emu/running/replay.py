@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import attrs
 
-from emu.checks.findings import Stale
+from emu.checks.findings import OldPath
 from emu.checks.signatures import Signature, signature
 from emu.errors import ScenarioError
 from emu.hypervisor.revisions.loader import BUNDLED
@@ -95,7 +95,7 @@ class Replay:
             ScenarioError: if there is no such finding, or the domain has no device.
         """
         for finding in run.matters.findings if run.matters else ():
-            if isinstance(finding, Stale) and finding.use is None and run.matters is not None:
+            if isinstance(finding, OldPath) and finding.use is None and run.matters is not None:
                 machine = run.matters.machine
                 if wanted is not None and signature(finding, machine.trace) != wanted:
                     continue
@@ -108,7 +108,7 @@ class Replay:
     def is_witnessed(self, run: Run) -> bool:
         """Whether a device has used what the schedule is about."""
         return run.matters is not None and any(
-            isinstance(finding, Stale)
+            isinstance(finding, OldPath)
             and finding.use is not None
             and str(signature(finding, run.matters.machine.trace)) == self.saved.about
             for finding in run.matters.findings

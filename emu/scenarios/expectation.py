@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import attrs
 
-from emu.checks.findings import Evidence, Finding, FindingKind, Stale
+from emu.checks.findings import Evidence, Finding, FindingKind, OldPath
 
 
 @attrs.frozen
@@ -33,7 +33,7 @@ class Expectation:
         if finding.kind is not self.kind:
             return False
         wants_use = self.evidence is Evidence.OBSERVED
-        return not (wants_use and isinstance(finding, Stale) and finding.use is None)
+        return not (wants_use and isinstance(finding, OldPath) and finding.use is None)
 
     def __str__(self) -> str:
         if self.kind is None:

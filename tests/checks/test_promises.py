@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 import attrs
 import pytest
 
-from emu.checks.findings import Evidence, Finding, FindingKind, LostError, Stale
+from emu.checks.findings import Evidence, Finding, FindingKind, LostError, OldPath
 from emu.checks.promises import PromiseJudge
 from emu.cpus import Cpu
 from emu.engine import Access, Execution
@@ -74,7 +74,7 @@ def test_mapped_is_broken_by_a_replacement_without_a_flush(execute: Execute, rev
     findings = execute(machine)
     assert bool(findings) is broken
     for finding in findings:
-        assert isinstance(finding, Stale)
+        assert isinstance(finding, OldPath)
         assert (finding.promise, finding.evidence, finding.dfn) == ("mapped", Evidence.POSSIBLE, G)
 
 
@@ -113,7 +113,7 @@ def test_unmapped_is_promised_by_a_call_that_found_nothing_to_do_too(execute: Ex
         await judged.send()
 
     (finding,) = execute(machine)
-    assert isinstance(finding, Stale)
+    assert isinstance(finding, OldPath)
     assert finding.agent == "cpu1"
     assert finding.update is not None
     assert finding.update.old == finding.update.new == 0
@@ -142,7 +142,7 @@ def test_flushed_is_broken_by_a_flush_that_does_not_cover_its_range(
             await cpu.write(iommu_dont_flush_iotlb, False)
             await machine.hypervisor.flush(cpu, machine.domains[1], G, pages=2)
 
-    findings = [finding for finding in execute(machine) if isinstance(finding, Stale)]
+    findings = [finding for finding in execute(machine) if isinstance(finding, OldPath)]
     assert [finding.dfn for finding in findings if finding.promise == "flushed"] == stale_pages
     assert [finding.dfn for finding in findings if finding.promise == "owed"] == stale_pages
     assert len(findings) == 2 * len(stale_pages)
@@ -167,7 +167,7 @@ def test_flushed_holds_for_every_page_of_the_domain_after_flush_all(
             await cpu.write(iommu_dont_flush_iotlb, False)
             await machine.hypervisor.flush_all(cpu, machine.domains[1])
 
-    promises = [finding.promise for finding in execute(machine) if isinstance(finding, Stale)]
+    promises = [finding.promise for finding in execute(machine) if isinstance(finding, OldPath)]
     assert promises == ["flushed", "owed"] * broken
 
 
@@ -230,7 +230,7 @@ def test_an_old_path_to_the_very_leaf_that_was_found_does_no_harm(execute: Execu
             await machine.hypervisor.flush_all(cpu, domain)
 
     execute(machine)
-    stale = [finding for finding in judged if isinstance(finding, Stale)]
+    stale = [finding for finding in judged if isinstance(finding, OldPath)]
     assert {finding.promise for finding in stale} == {"mapped"}
     left = [(finding.frame, finding.path.translation.write) for finding in stale]
     assert left == [(frame, False), (other, True)][: 1 + detour]

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from emu.checks.findings import Evidence, FindingKind, Stale
+from emu.checks.findings import Evidence, FindingKind, Released
 from emu.checks.releases import ReleaseJudge
 from emu.cpus import Cpu
 from emu.engine.hosts import direct
@@ -50,9 +50,9 @@ def frame_of(machine: Machine) -> Page:
     return page
 
 
-def released(machine: Machine) -> list[Stale]:
-    assert all(isinstance(one, Stale) and one.kind is FindingKind.RELEASED for one in machine.findings)
-    return [one for one in machine.findings if isinstance(one, Stale)]
+def released(machine: Machine) -> list[Released]:
+    assert all(isinstance(one, Released) and one.kind is FindingKind.RELEASED for one in machine.findings)
+    return [one for one in machine.findings if isinstance(one, Released)]
 
 
 def test_the_owner_gets_a_reference_and_nobody_else() -> None:
@@ -190,7 +190,7 @@ def test_xsa_346_part_2_is_seen_by_releases(monkeypatch: pytest.MonkeyPatch) -> 
     (cause,) = done.causes.values()
     assert cause.signature.kind is FindingKind.RELEASED
     assert (cause.signature.dfn, cause.signature.owed_by) == (G, "cpu0")
-    assert isinstance(cause.finding, Stale)
+    assert isinstance(cause.finding, Released)
     assert cause.finding.evidence is Evidence.OBSERVED
 
 

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 import attrs
 import pytest
 
-from emu.checks.findings import Finding, FindingKind, FreedTable, Stale
+from emu.checks.findings import Finding, FindingKind, FreedTable, Released
 from emu.cpus import Cpu
 from emu.devices.device import Device
 from emu.engine import Access, Event, Execution, Exploration, Kind, Strategy
@@ -362,7 +362,7 @@ def test_a_table_must_be_flushed_after_it_was_taken_out_and_before_it_is_freed(e
         assert findings == []
         return
     (finding,) = findings
-    assert isinstance(finding, Stale)
+    assert isinstance(finding, Released)
     assert (finding.kind, finding.table, finding.frame) == (FindingKind.RELEASED, table, table)
     assert (finding.domain, finding.dfn) == (1, G)
     assert finding.replaced is not None
@@ -514,7 +514,7 @@ def test_the_tables_of_a_domain_whose_device_was_not_taken_away_are_found(execut
 
     _, findings = run(execute, machine, body)
     assert {one.kind for one in findings} == ({FindingKind.RELEASED} if expected else set())
-    assert [one.table for one in findings if isinstance(one, Stale)] == list(expected)
+    assert [one.table for one in findings if isinstance(one, Released)] == list(expected)
 
 
 def test_a_table_that_waits_for_its_softirq_is_freed_once(execute: Execute) -> None:
@@ -592,7 +592,7 @@ def test_a_walk_that_still_goes_through_a_table_that_was_given_away_is_found_onc
         assert await m.pages.allocate(cpu, m.domains[2]) == table
 
     (finding,) = run(execute, machine, body)[1]
-    assert isinstance(finding, Stale)
+    assert isinstance(finding, Released)
     assert (finding.kind, finding.call, finding.table) == (FindingKind.RELEASED, "put_page", table)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 import pytest
 
-from emu.checks.findings import Evidence, FindingKind, Stale
+from emu.checks.findings import Evidence, FindingKind, Owed, Stale
 from emu.checks.signatures import Signature
 from emu.cpus import Cpu
 from emu.devices.device import Device
@@ -248,7 +248,7 @@ def test_a_use_by_a_device_of_the_scenario_needs_no_witness() -> None:
 
 def test_what_no_witness_can_use_stays_possible() -> None:
     (cause,) = explored(bundled("flag_left_set")).causes.values()
-    assert isinstance(cause.finding, Stale)
+    assert isinstance(cause.finding, Owed)
     assert cause.finding.evidence is Evidence.POSSIBLE
     assert cause.saved is not None
     assert cause.saved.witness is None
@@ -456,9 +456,12 @@ def test_an_execution_without_findings_builds_no_report(monkeypatch: pytest.Monk
         rendered.append(trace.step)
         return events(trace)
 
+    def refuse(**_: object) -> None:
+        pytest.fail("a finding is built")
+
     monkeypatch.setattr(Trace, "events", watched)
-    monkeypatch.setattr("emu.checks.promises.Stale", None)
-    monkeypatch.setattr("emu.checks.releases.Stale", None)
+    for made in ("promises.Stale", "promises.Owed", "releases.Released"):
+        monkeypatch.setattr(f"emu.checks.{made}", refuse)
     done = explored(bundled("two_wait_for_mapping_lock"))
     assert (done.is_exhausted, done.done) == (True, 6)
     assert len(rendered) == 2, "only the first execution and its repetition are compared event by event"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from emu.checks.findings import Finding, FindingKind, Stale
+from emu.checks.findings import Finding, FindingKind, OldPath
 from emu.cpus import Cpu
 from emu.errors import ScenarioError
 from emu.hypervisor.ops import FlushType, iommu_dont_flush_iotlb
@@ -192,7 +192,7 @@ def broken_promises(execute: Execute, revision: str) -> list[str]:
             await cpu.write(iommu_dont_flush_iotlb, False)
             await machine.hypervisor.flush(cpu, domain, Dfn(G + 2), pages=1)
 
-    return [finding.promise for finding in execute(machine) if isinstance(finding, Stale)]
+    return [finding.promise for finding in execute(machine) if isinstance(finding, OldPath)]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from math import inf
 import attrs
 import pytest
 
-from emu.checks.findings import Evidence, Finding, FindingKind, Stale
+from emu.checks.findings import Evidence, Finding, FindingKind, Released
 from emu.cpus import Cpu
 from emu.devices.device import Device
 from emu.engine import Choose, Event, Execution, Exploration, Strategy
@@ -741,7 +741,7 @@ def test_after_flushes_in_the_wrong_order_it_is_found_and_a_device_that_had_refi
     assert done.is_exhausted
     (cause,) = done.causes.values()
     assert cause.executions == done.done
-    assert isinstance(cause.finding, Stale)
+    assert isinstance(cause.finding, Released)
     assert (cause.finding.kind, cause.finding.dfn) == (FindingKind.RELEASED, G)
     assert cause.finding.evidence is Evidence.OBSERVED
 
