@@ -42,18 +42,17 @@ class Expectation:
 
 
 CLEAN = Expectation(None)
-STALE = Expectation(FindingKind.STALE)
 STALE_OBSERVED = Expectation(FindingKind.STALE, Evidence.OBSERVED)
-STALE_FAULT = Expectation(FindingKind.STALE_FAULT)
-OWED = Expectation(FindingKind.OWED)
-RELEASED = Expectation(FindingKind.RELEASED)
-LOST_ERROR = Expectation(FindingKind.LOST_ERROR)
-NOT_ROLLED_BACK = Expectation(FindingKind.NOT_ROLLED_BACK)
-WRONG_RESULT = Expectation(FindingKind.WRONG_RESULT)
-FREED_TABLE = Expectation(FindingKind.FREED_TABLE)
-LATE = Expectation(FindingKind.LATE)
-OVERRUN = Expectation(FindingKind.OVERRUN)
-FOREIGN = Expectation(FindingKind.FOREIGN)
-DEADLOCK = Expectation(FindingKind.DEADLOCK)
 
 Expect = Callable[..., Expectation]
+
+
+def __getattr__(name: str) -> Expectation:
+    """Return the expectation of a kind of finding by the name of the kind: `STALE`, `OWED`, `LOST_ERROR` and so on.
+
+    Raises:
+        AttributeError: if there is no such kind, or nobody can mean to show it.
+    """
+    if name not in FindingKind.__members__ or name == FindingKind.ILLEGAL.name:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return Expectation(FindingKind[name])
