@@ -68,6 +68,7 @@ def explore_command(
     from emu.errors import ScenarioError
     from emu.reports.exploration import ExplorationReport
     from emu.running.exploration import ScenarioExploration
+    from emu.running.plan import Plan
     from emu.scenarios.library import find
 
     if seconds is not None and math.isnan(seconds):
@@ -79,11 +80,7 @@ def explore_command(
     exploration = ScenarioExploration(
         find(scenario).bind(parse_parameters(parameters)),
         scenario,
-        strategy,
-        executions,
-        seconds,
-        seed,
-        sections=not stepwise,
+        Plan(strategy, executions, seconds, seed, sections=not stepwise),
     )
     with stop_on_interrupt(exploration), show_exploration(exploration):
         exploration.on(host)

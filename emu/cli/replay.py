@@ -35,6 +35,7 @@ def replay_command(
     from emu.analysis.cycles import CYCLES, read_cycles
     from emu.reports.run import RunReport
     from emu.running.replay import Replay
+    from emu.running.witnessed import is_witnessed, with_witness
 
     cycles = read_cycles(cycles_path) if cycles_path else CYCLES
     with open_log(log_path) as log:
@@ -43,10 +44,10 @@ def replay_command(
             click.echo(f"emu: {remark}", err=True)
         run = repeated.run(host)
         if witness:
-            repeated = repeated.with_witness(run)
+            repeated = with_witness(repeated, run)
             schedule = write_schedule(repeated.saved, Path())
             run = repeated.run(host)
-            if not repeated.is_witnessed(run):
+            if not is_witnessed(repeated, run):
                 click.echo("emu: the device got another translation: its IOTLB holds the old one no more", err=True)
         report = RunReport(run, repeated.named, repeated.command(schedule), cycles, repeated.saved.about)
         if log is not None:

@@ -55,11 +55,11 @@ def show_progress(run: "Run") -> Iterator[None]:
 def show_exploration(exploration: "ScenarioExploration") -> Iterator[None]:
     """Show how many executions have ended, and of about how many: a line that changes, or one now and then."""
     from emu.reports.counts import count
-    from emu.reports.exploration import about
+    from emu.reports.exploration import roughly
 
     def state() -> str:
-        share = exploration.share
-        whole = f" of about {about(exploration.done / share)}" if share else ""
+        share = exploration.coverage.share
+        whole = f" of about {roughly(exploration.done / share)}" if share else ""
         return f"{exploration.done}{whole} executions, {count(len(exploration.causes), 'finding')}"
 
     last = time.monotonic()

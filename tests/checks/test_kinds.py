@@ -18,7 +18,7 @@ from emu.hypervisor.revisions.v1.iommu import iommu_map
 from emu.hypervisor.vtd.driver import addr_to_dma_page_maddr, iommu_flush_cache_entry, write_pte
 from emu.iommus.vtd.formats import encode_leaf
 from emu.machine.machine import Machine
-from emu.running.run import Verdict
+from emu.running.verdict import Verdict
 from emu.scenarios.expectation import CLEAN, LATE, STALE_FAULT, Expect, Expectation
 from emu.scenarios.scenario import Scenario, scenario
 from emu.units import Dfn, Mfn, frame_address, offset

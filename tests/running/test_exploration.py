@@ -17,8 +17,12 @@ from emu.engine.strategies.optimal import Optimal
 from emu.errors import InternalError, ModelError, ScenarioError
 from emu.machine.machine import Machine
 from emu.memory import WORDS, word_number
-from emu.running.exploration import CANDIDATES_MAX, Cause, ScenarioExploration, find
-from emu.running.run import Run, Verdict
+from emu.running.causes import CANDIDATES_MAX, Cause
+from emu.running.confirm import Confirmation
+from emu.running.exploration import ScenarioExploration
+from emu.running.plan import Plan
+from emu.running.run import Run
+from emu.running.verdict import Verdict
 from emu.scenarios.expectation import CLEAN, DEADLOCK, STALE, STALE_FAULT, STALE_OBSERVED, Expectation
 from emu.scenarios.library import find as find_scenario
 from emu.scenarios.scenario import BoundScenario, scenario
@@ -40,8 +44,8 @@ def of(body: Body, expected: Expectation = CLEAN, parameters: str = "") -> Bound
 
 
 def explored(bound: BoundScenario, host: str = "direct", **options: Any) -> ScenarioExploration:
-    name = bound.scenario.name
-    done = ScenarioExploration(bound, __file__ if bound.scenario.build.__module__ == __name__ else name, **options)
+    named = __file__ if bound.scenario.build.__module__ == __name__ else bound.scenario.name
+    done = ScenarioExploration(bound, named, Plan(**options))
     done.on(host)
     return done
 
@@ -88,8 +92,8 @@ def spins_unless_stored(m: Machine) -> None:
 
 def test_an_exploration_is_exhausted_when_every_trace_was_executed() -> None:
     done = explored(of(store_and_load))
-    assert (done.is_exhausted, done.done, done.steps, done.blocked) == (True, 2, 4, 0)
-    assert (done.share, done.limit, done.failure) == (1.0, None, None)
+    assert (done.is_exhausted, done.done, done.coverage.steps, done.coverage.blocked) == (True, 2, 4, 0)
+    assert (done.coverage.share, done.limit, done.failure) == (1.0, None, None)
 
 
 @pytest.mark.parametrize(("strategy", "executions"), [("optimal", 2), ("depth-first", 2), ("random", 7)])
@@ -97,7 +101,7 @@ def test_every_strategy_executes_on_both_hosts_the_same(strategy: str, execution
     options = {"strategy": strategy, "executions": 7}
     one, other = (explored(of(store_and_load), host, **options) for host in ("direct", "trio"))
     assert one.done == other.done == executions
-    assert (one.steps, one.is_exhausted, one.traces) == (other.steps, other.is_exhausted, other.traces)
+    assert one.coverage == other.coverage
 
 
 def test_random_executions_are_those_of_the_seeds_that_follow() -> None:
@@ -111,8 +115,8 @@ def test_a_section_that_was_not_as_declared_begins_the_exploration_anew() -> Non
     bound = bundled("remap_before_flush", "coherent=false")
     done, stepwise = explored(bound), explored(bound, sections=False)
     assert done.started == stepwise.started + 1
-    assert done.short_locks == stepwise.short_locks == []
-    assert (done.done, done.steps) == (stepwise.done, stepwise.steps)
+    assert done.coverage.short_locks == stepwise.coverage.short_locks == []
+    assert (done.done, done.coverage.steps) == (stepwise.done, stepwise.coverage.steps)
     counts, stepwise_counts = ([one.executions for one in each.causes.values()] for each in (done, stepwise))
     assert counts == stepwise_counts
 
@@ -139,22 +143,22 @@ def test_what_was_found_before_a_section_was_not_as_declared_is_forgotten() -> N
     bound = of(stores_more_when_first, DEADLOCK)
     done, stepwise = explored(bound), explored(bound, sections=False)
     assert done.started == stepwise.started + 2
-    assert (done.done, done.steps) == (stepwise.done, stepwise.steps)
+    assert (done.done, done.coverage.steps) == (stepwise.done, stepwise.coverage.steps)
     (cause,), (cause_stepwise,) = done.causes.values(), stepwise.causes.values()
     assert (cause.executions, cause.first) == (cause_stepwise.executions, cause_stepwise.first)
 
 
 def test_the_locks_of_short_sections_are_named() -> None:
     bound = bundled("remap_before_flush")
-    assert explored(bound).short_locks == ["d1.mapping_lock"]
-    assert explored(bound, sections=False).short_locks == []
-    assert explored(bound, strategy="depth-first", executions=3).short_locks == []
+    assert explored(bound).coverage.short_locks == ["d1.mapping_lock"]
+    assert explored(bound, sections=False).coverage.short_locks == []
+    assert explored(bound, strategy="depth-first", executions=3).coverage.short_locks == []
 
 
 def test_whoever_watches_is_told_after_each_execution() -> None:
     done = ScenarioExploration(bundled("remap_before_flush"), "remap_before_flush")
     shares: list[tuple[int, float]] = []
-    done.on_progress = lambda: shares.append((done.done, done.share))
+    done.on_progress = lambda: shares.append((done.done, done.coverage.share))
     done.on("direct")
     assert [number for number, _ in shares] == list(range(1, 17))
     assert all(0 <= share < 1 for _, share in shares)
@@ -300,15 +304,15 @@ def test_a_cause_that_was_not_yet_confirmed_has_no_finding() -> None:
 
 
 def test_the_hosts_are_compared_event_by_event(monkeypatch: pytest.MonkeyPatch) -> None:
-    repeat = ScenarioExploration.repeat
+    repeat = Confirmation.repeat
 
-    def without_the_last_event(self: ScenarioExploration, cause: Cause, number: int, host: str) -> Run:
+    def without_the_last_event(self: Confirmation, cause: Cause, number: int, host: str) -> Run:
         run = repeat(self, cause, number, host)
         if host == "trio" and run.matters is not None:
             run.matters.machine.trace._records.pop()
         return run
 
-    monkeypatch.setattr(ScenarioExploration, "repeat", without_the_last_event)
+    monkeypatch.setattr(Confirmation, "repeat", without_the_last_event)
     with pytest.raises(InternalError, match="is another one on Trio tasks than in a plain loop"):
         explored(bundled("remap_before_flush"))
 
@@ -316,8 +320,8 @@ def test_the_hosts_are_compared_event_by_event(monkeypatch: pytest.MonkeyPatch) 
 def test_what_is_looked_for_is_the_first_finding_of_its_signature() -> None:
     (cause,) = explored(bundled("remap_before_flush")).causes.values()
     assert cause.run is not None
-    assert find(cause.run, cause.signature) is cause.finding
-    assert find(cause.run, A_STALE_ONE) is None
+    assert cause.run.find(cause.signature) is cause.finding
+    assert cause.run.find(A_STALE_ONE) is None
 
 
 def raises_unless_stored(m: Machine) -> None:

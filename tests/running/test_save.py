@@ -13,9 +13,11 @@ from emu.devices.device import Commit
 from emu.engine.hosts import direct
 from emu.engine.strategies.round_robin import RoundRobinStrategy
 from emu.errors import ScenarioError
+from emu.running.read import read
 from emu.running.replay import Replay
 from emu.running.run import Run
-from emu.running.save import SavedSchedule, read, save
+from emu.running.save import SavedSchedule, save
+from emu.running.witnessed import with_witness
 from emu.scenarios.library import find
 from emu.units import Dfn
 
@@ -81,7 +83,7 @@ def test_a_witness_does_not_change_the_numbers_of_what_its_device_does_besides()
 def test_a_witness_turns_possible_into_observed(tmp_path: Path) -> None:
     schedule = saved("map_same_frame_before_flush")
     repeated = Replay.of(str(schedule.write(tmp_path)), None, {})
-    witnessed = repeated.with_witness(repeated.run("direct"))
+    witnessed = with_witness(repeated, repeated.run("direct"))
     for host in ("direct", "trio"):
         run = witnessed.run(host)
         assert run.matters is not None

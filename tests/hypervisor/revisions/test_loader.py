@@ -14,7 +14,8 @@ from emu.hypervisor.ops import FlushType, iommu_dont_flush_iotlb
 from emu.hypervisor.revisions.loader import BUNDLED, FILES, FOLDER, load_revision
 from emu.machine.description import Description
 from emu.machine.machine import Machine
-from emu.running.run import Run, Verdict
+from emu.running.run import Run
+from emu.running.verdict import Verdict
 from emu.scenarios.library import find
 from emu.units import Dfn
 
