@@ -13,6 +13,7 @@ from emu.engine.hosts import trio as controlled
 from emu.engine.watchdog import watchdog
 from emu.errors import LimitReached, ModelError, ScenarioError
 from emu.machine.machine import Machine
+from emu.running.verdict import Verdict
 from emu.scenarios.scenario import BoundScenario
 
 RunEach = Callable[[Iterable[Execution]], None]
@@ -54,6 +55,16 @@ class Executions(ABC):
     @abstractmethod
     def each(self) -> Iterator[Execution]:
         """Yield executions, and look at each when it has ended."""
+
+    @property
+    @abstractmethod
+    def verdict(self) -> Verdict:
+        """What the executions tell together of what the scenario declares."""
+
+    @property
+    @abstractmethod
+    def has_emulator_bug(self) -> bool:
+        """Whether the emulator's check of itself has failed."""
 
     def run_all(self, run_each: RunEach) -> None:
         """Run the executions, until there are no more, a limit is reached or the scenario makes a mistake."""
