@@ -12,7 +12,7 @@ from emu.running.save import SavedSchedule
 from emu.running.witness import is_used
 
 CANDIDATES_MAX = 8
-"""With how many of the executions that show a cause a witness is tried."""
+"""How many executions are kept for a cause; a witness is tried with each."""
 
 
 @attrs.define
@@ -22,10 +22,11 @@ class Cause:
     Attributes:
         first: the number of the first execution that showed it, from 1.
         executions: how many showed it.
-        candidates: schedules of some of them by number; first of all one in which a device used what is stale.
+        candidates: the schedules of some of these, by number; of one alone where a device used what is stale.
         is_observed: a device has used what is stale.
-        shown: the number of the execution that is shown; `run` is that one once more, on Trio tasks.
-        saved: repeats that.
+        shown: the number of the execution that is shown.
+        run: that execution once more, on Trio tasks.
+        saved: the schedule of `run`.
     """
 
     signature: Signature
@@ -47,7 +48,7 @@ class Cause:
             self.candidates[number] = Schedule.of(trace)
 
     def show(self, number: int, run: Run, saved: SavedSchedule | None) -> None:
-        """Have an execution shown."""
+        """Set the execution that is shown."""
         self.shown, self.run, self.saved = number, run, saved
 
     @property

@@ -35,5 +35,5 @@ class Coverage:
         self.share = 1.0
 
     def name_short(self, sections: Sections) -> None:
-        """Name the locks of which every section could be taken in one step so far."""
+        """Name the locks of which every section so far was taken in one step."""
         self.short_locks = sorted("/".join(lock[1:]) for lock in sections.short - sections.long)

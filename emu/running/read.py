@@ -67,7 +67,7 @@ def parse(content: bytes, name: str) -> SavedSchedule:
     converter.register_structure_hook(bool, exactly)
     try:
         saved = converter.structure(orjson.loads(content), SavedSchedule)
-    except Exception as error:  # noqa: BLE001 - whatever it holds, it is no schedule
+    except Exception as error:  # noqa: BLE001 - cattrs raises many kinds; each means that it is no schedule
         raise ScenarioError(f"{name} is no schedule: {type(error).__name__} while reading it") from None
     if saved.format != FORMAT:
         raise ScenarioError(f"{name} is a schedule of another version of emu: its format is not {FORMAT!r}")

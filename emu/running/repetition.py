@@ -1,4 +1,4 @@
-"""Repeating an execution: what happened in it, event by event, and whether it happens again."""
+"""Repeating an execution: its events, and whether they happen again."""
 
 import itertools
 from collections.abc import Iterator, Sequence

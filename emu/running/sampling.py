@@ -11,7 +11,7 @@ from emu.engine.strategies.random import RandomStrategy
 
 
 class WatchedStrategy(RandomStrategy):
-    """Notes what each step touches when it is taken: afterwards that might be something else."""
+    """Notes what each step touches when it is taken: later the same operation may touch something else."""
 
     def watch(self, footprints: Footprints) -> None:
         """Begin to take notes."""

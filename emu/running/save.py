@@ -33,7 +33,8 @@ class SavedSchedule:
     Attributes:
         parameters: as a user writes them, without the revision.
         strategy, seed: how it was found.
-        agents: the names of those that took steps; `turns` has pairs of an index and a number of steps.
+        agents: the names of those that took steps.
+        turns: pairs of an index into `agents` and a number of steps.
         operations: what each step was, as announced; empty in a token.
         about: the signature of the finding that it was saved for, as a text; empty if it was for none in particular.
     """
@@ -67,7 +68,7 @@ class SavedSchedule:
         return Schedule(steps, tuple(self.operations), tuple(self.choices))
 
     def following(self, schedule: Schedule, witness: Witness, about: str) -> "SavedSchedule":
-        """Return the same with another schedule, and a witness of what it is about at its end."""
+        """Return the same with another schedule, at whose end a witness shows what it is about."""
         agents, turns = in_turns(schedule)
         return attrs.evolve(
             self,

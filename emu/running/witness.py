@@ -1,4 +1,4 @@
-"""The witness: an access that is appended to a schedule, by which a device uses what was merely possible to use."""
+"""The witness: an access that is appended to a schedule, by which a device uses a translation that is stale."""
 
 from typing import TypeGuard
 
