@@ -11,7 +11,7 @@ from functools import partial
 
 import attrs
 
-from emu.bench.benchmark import Benchmark, Count, cast
+from emu.bench.benchmark import Benchmark, BySize, cast
 from emu.engine import Access, Agent, Kind, Latch, Operation, TicketLock
 from emu.engine.accesses import Section
 from emu.engine.locks import Acquire, Release, TakeTicket
@@ -174,7 +174,7 @@ def unmap_all(n: int, *, detail: Detail, is_global: bool, is_locked: bool) -> li
     return cast(*[partial(unmap, page) for page in range(n)], use)
 
 
-def family(name: str, story: str, *, is_global: bool, is_locked: bool, traces: dict[Detail, Count]) -> list[Benchmark]:
+def family(name: str, story: str, *, is_global: bool, is_locked: bool, traces: dict[Detail, BySize]) -> list[Benchmark]:
     """Return a benchmark for each detail."""
     return [
         Benchmark(

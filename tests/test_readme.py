@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from emu.cli import run_cli
-from emu.running.run import Run, Verdict
+from emu.running.run import Run
+from emu.running.verdict import Verdict
 from emu.scenarios.library import load
 
 README = (Path(__file__).parent.parent / "README.md").read_text()

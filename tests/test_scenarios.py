@@ -9,7 +9,8 @@ from emu.checks.findings import Finding, Stale
 from emu.engine.hosts import direct
 from emu.reports.findings import sentence
 from emu.running.exploration import ScenarioExploration
-from emu.running.run import Run, Verdict
+from emu.running.run import Run
+from emu.running.verdict import Verdict
 from emu.scenarios.expectation import CLEAN
 from emu.scenarios.library import bundled
 from tests.cells import CELLS, SINCE_FLUSH_ON_ERROR, bound

@@ -20,6 +20,7 @@ from emu.engine.strategies.random import RandomStrategy
 from emu.machine.machine import Machine
 from emu.platforms import VTD
 from emu.running.exploration import ScenarioExploration
+from emu.running.plan import Plan
 from emu.scenarios.library import bundled, bundled_names, find
 from emu.scenarios.scenario import BoundScenario
 from tests.programs import PROGRAMS
@@ -232,11 +233,11 @@ def bound_to(name: str, parameters: str, **others: str) -> BoundScenario:
 
 
 def explored(bound: BoundScenario, *, sections: bool, strategy: str = "optimal") -> ScenarioExploration:
-    done = ScenarioExploration(bound, bound.scenario.name, strategy, sections=sections)
+    done = ScenarioExploration(bound, bound.scenario.name, Plan(strategy, sections=sections))
     for execution in done.each():
         direct.run(execution)
     assert done.is_exhausted
-    assert done.blocked == 0
+    assert done.coverage.blocked == 0
     return done
 
 

@@ -8,8 +8,9 @@ from emu.checks.findings import Stale
 from emu.errors import ScenarioError
 from emu.running.exploration import ScenarioExploration
 from emu.running.replay import Replay
-from emu.running.run import Run, Verdict
+from emu.running.run import Run
 from emu.running.save import save
+from emu.running.verdict import Verdict
 from emu.scenarios.library import find
 from emu.scenarios.scenario import BoundScenario
 from tests.toy import TOY

@@ -66,7 +66,7 @@ def explored(what: str) -> dict[str, Any]:
 def counted(done: ScenarioExploration) -> dict[str, Any]:
     """Return the counts of an exploration that has ended."""
     shown = {str(cause.signature): cause.executions for cause in done.causes.values()}
-    return {"traces": done.done, "steps": done.steps, "signatures": dict(sorted(shown.items()))}
+    return {"traces": done.done, "steps": done.coverage.steps, "signatures": dict(sorted(shown.items()))}
 
 
 @pytest.mark.parametrize("name", bundled_names())

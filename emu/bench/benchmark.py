@@ -13,12 +13,12 @@ from emu.engine import Agent
 from emu.engine.agents import Body
 from emu.errors import ScenarioError
 
-Count = Callable[[int], int] | Mapping[int, int]
+BySize = Callable[[int], int] | Mapping[int, int]
 """From a size to a number: a closed form, or a table."""
 
 
 def no_deadlocks(_: int) -> int:
-    """Return how many of its traces end in a deadlock, as for most programs."""
+    """Return 0: most programs have no trace that ends in a deadlock."""
     return 0
 
 
@@ -48,7 +48,7 @@ class Program:
 
 TRACES_MAX = 1_000_000
 SIZE_MAX = 1_000
-"""Above that nobody need compute how many traces there are."""
+"""The greatest size for which the number of traces is computed."""
 
 
 @attrs.frozen
@@ -63,17 +63,17 @@ class Benchmark:
     name: str
     story: str
     build: Callable[[int], list[Agent]]
-    traces: Count
+    traces: BySize
     sizes: tuple[int, ...]
     long: tuple[int, ...] = ()
-    deadlocks: Count = no_deadlocks
+    deadlocks: BySize = no_deadlocks
     is_exact: bool = True
 
     def at(self, size: int) -> Program:
         """Return the program of a size.
 
         Raises:
-            ScenarioError: if nobody knows how many traces it has, or it has more than anyone would wait for.
+            ScenarioError: if the size is below 1, the number of traces is not known, or it is above `TRACES_MAX`.
         """
         if size < 1:
             raise ScenarioError(f"{self.name}-{size} is too small: sizes start at 1")
@@ -94,7 +94,7 @@ class Benchmark:
 
 
 def benchmark(
-    traces: Count, *, sizes: tuple[int, ...], long: tuple[int, ...] = (), deadlocks: Count = no_deadlocks
+    traces: BySize, *, sizes: tuple[int, ...], long: tuple[int, ...] = (), deadlocks: BySize = no_deadlocks
 ) -> Callable[[Callable[[int], list[Agent]]], Benchmark]:
     """Make a benchmark of a function, which gives it its name and its story."""
 

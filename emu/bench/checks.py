@@ -65,4 +65,6 @@ def measure_checks() -> StepMeasure:
         start = time.perf_counter()
         exploration.on("direct")
         seconds = time.perf_counter() - start
-    return StepMeasure("checks of a step", "the whole exploration", 0.5, exploration.steps, stopwatch.seconds, seconds)
+    return StepMeasure(
+        "checks of a step", "the whole exploration", 0.5, exploration.coverage.steps, stopwatch.seconds, seconds
+    )

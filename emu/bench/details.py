@@ -19,8 +19,8 @@ View = Callable[[Access], Access]
 
 
 @attrs.frozen
-class Detail:
-    """Something that a model may have or leave out.
+class ModelDetail:
+    """Something that the model may have or leave out.
 
     Attributes:
         parameters: of the scenario, besides the smallest.
@@ -63,28 +63,28 @@ STEPWISE_WALK = {**DEVICE, "walk_at_once": "false"}
 ASYNCHRONOUS = {"synchronous": "false"}
 
 DETAILS = (
-    Detail("3 levels, synchronous engine, no device"),
-    Detail("4 levels", {"levels": "4"}),
-    Detail("sections step by step", is_stepwise=True),
-    Detail("asynchronous engine", ASYNCHRONOUS),
-    Detail("one object for each kind", view=one_object_a_space),
-    Detail("one object for everything", view=one_object),
-    Detail("a device that reads once", DEVICE),
-    Detail("... walking step by step", STEPWISE_WALK),
-    Detail("... and an asynchronous engine", {**STEPWISE_WALK, **ASYNCHRONOUS}),
-    Detail("... that reads twice", {**STEPWISE_WALK, **ASYNCHRONOUS, "dma": "2"}),
-    Detail("order 1", {"order": "1"}),
-    Detail("order 1, sections step by step", {"order": "1"}, is_stepwise=True),
-    Detail("order 2", {"order": "2"}),
-    Detail("order 2, sections step by step", {"order": "2"}, is_stepwise=True),
-    Detail("order 2, asynchronous engine", {"order": "2", **ASYNCHRONOUS}),
+    ModelDetail("3 levels, synchronous engine, no device"),
+    ModelDetail("4 levels", {"levels": "4"}),
+    ModelDetail("sections step by step", is_stepwise=True),
+    ModelDetail("asynchronous engine", ASYNCHRONOUS),
+    ModelDetail("one object for each kind", view=one_object_a_space),
+    ModelDetail("one object for everything", view=one_object),
+    ModelDetail("a device that reads once", DEVICE),
+    ModelDetail("... walking step by step", STEPWISE_WALK),
+    ModelDetail("... and an asynchronous engine", {**STEPWISE_WALK, **ASYNCHRONOUS}),
+    ModelDetail("... that reads twice", {**STEPWISE_WALK, **ASYNCHRONOUS, "dma": "2"}),
+    ModelDetail("order 1", {"order": "1"}),
+    ModelDetail("order 1, sections step by step", {"order": "1"}, is_stepwise=True),
+    ModelDetail("order 2", {"order": "2"}),
+    ModelDetail("order 2, sections step by step", {"order": "2"}, is_stepwise=True),
+    ModelDetail("order 2, asynchronous engine", {"order": "2", **ASYNCHRONOUS}),
 )
 
 
-def measure_details(details: Sequence[Detail] = DETAILS) -> Iterator[DetailMeasure]:
+def measure_details(details: Sequence[ModelDetail] = DETAILS) -> Iterator[DetailMeasure]:
     """Explore R1 with each detail."""
     for detail in details:
-        exploration = explore(detail)
+        exploration = exploration_of(detail)
         for execution in exploration.each():
             direct.run(execution)
             if exploration.executions >= EXECUTIONS_MAX:
@@ -92,8 +92,8 @@ def measure_details(details: Sequence[Detail] = DETAILS) -> Iterator[DetailMeasu
         yield DetailMeasure(detail.name, exploration.executions, exploration.steps, exploration.is_exhausted)
 
 
-def explore(detail: Detail) -> Exploration:
-    """Return an exploration of R1 with a detail that has not begun."""
+def exploration_of(detail: ModelDetail) -> Exploration:
+    """Return an exploration of R1 with a detail, to be begun."""
     bound = find(SCENARIO).bind({**SMALLEST, **detail.parameters})
     sections = None if detail.is_stepwise else Sections()
     return Exploration(

@@ -20,7 +20,7 @@ from emu.engine.strategies.optimal import Optimal
 
 @attrs.frozen
 class Counts:
-    """What there is to count in an exploration.
+    """The numbers that an exploration counts.
 
     Attributes:
         executions: those that came to their end.
@@ -40,7 +40,7 @@ class Counts:
 
 
 @attrs.frozen
-class Measure:
+class ProgramMeasure:
     """What an exploration of a program has counted, and what it took.
 
     Attributes:
@@ -77,23 +77,23 @@ def mistakes(known: Program, counts: Counts) -> list[str]:
     return found
 
 
-def measure(program: Program) -> Measure:
+def measure(program: Program) -> ProgramMeasure:
     """Explore a program, count, and time it against the plain loop."""
     counts = count(program)
     seconds, plain_seconds = best_times(
-        lambda: direct.run_each(explore(program).each()), lambda: repeat(program, counts.schedules)
+        lambda: direct.run_each(exploration_of(program).each()), lambda: repeat(program, counts.schedules)
     )
-    return Measure(program, counts, seconds, plain_seconds)
+    return ProgramMeasure(program, counts, seconds, plain_seconds)
 
 
-def explore(program: Program) -> Exploration:
-    """Return an exploration of a program that has not begun."""
+def exploration_of(program: Program) -> Exploration:
+    """Return an exploration of a program, to be begun."""
     return Exploration(lambda strategy: Execution(program.make(), strategy, Trace()), Optimal)
 
 
 def count(program: Program) -> Counts:
     """Explore a program and look at every execution."""
-    exploration, footprints = explore(program), Footprints()
+    exploration, footprints = exploration_of(program), Footprints()
     forms: set[NormalForm] = set()
     shared: dict[Any, Any] = {}  # what agents do alone recurs in many traces, and is kept once
     schedules = []

@@ -25,7 +25,7 @@ class StepMeasure:
     Attributes:
         name: how the steps are taken.
         bare: what that is compared with.
-        ratio_aim: what the ratio of the two is to stay below.
+        ratio_aim: the limit below which the ratio of the two should stay.
     """
 
     name: str

@@ -8,18 +8,19 @@ from typing import Any
 import click
 
 from emu.cli.bench import bench_command
+from emu.cli.ending import EMULATOR_BUG
 from emu.cli.explore import explore_command
 from emu.cli.list import list_command
 from emu.cli.log import log_command
 from emu.cli.replay import replay_command
-from emu.cli.run import EMULATOR_BUG, run_command
+from emu.cli.run import run_command
 from emu.errors import EmuError, InternalError
 
 USAGE, INTERRUPTED, BROKEN_PIPE = 2, 130, 141
 
 
 class Verbs(click.Group):
-    """The verbs. Where nobody reads the output any more they end quietly, with a status that means nothing else."""
+    """The verbs. Where the reader of their output has gone they end quietly, with a status that means nothing else."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a verb and see its output out."""
@@ -55,7 +56,7 @@ cli.add_command(run_command)
 
 
 def abandon_output() -> None:
-    """Send what is still to be printed nowhere, so that the interpreter does not fail on it once more when it ends."""
+    """Send the rest of the output nowhere, so that the interpreter does not fail on it once more when it ends."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -79,7 +80,7 @@ def run_cli() -> int:
     except OSError as error:
         abandon_output()
         status, message = USAGE, f"cannot write: {error.strerror}"
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is ours; the traceback is for the report
+    except Exception as error:  # noqa: BLE001 - any other is a bug of emu; the traceback is for the report
         traceback.print_exc()
         status, message = EMULATOR_BUG, str(InternalError(f"{type(error).__name__}: {error}"))
     click.echo(message if message.startswith("Usage:") else f"emu: {message}", err=True)

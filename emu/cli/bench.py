@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from emu.cli.options import json_option
+from emu.cli.output import show_json
 from emu.cli.terminal import wants_colors
 
 if TYPE_CHECKING:
@@ -18,7 +20,7 @@ RIGHT, WRONG = 0, 1
 @click.argument("names", nargs=-1)
 @click.option("--all", "with_long", is_flag=True, help="Take the sizes that take long, too: some minutes.")
 @click.option("--list", "is_list", is_flag=True, help="Show the benchmarks, and run none.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option("Print JSON.")
 def bench_command(*, names: tuple[str, ...], with_long: bool, is_list: bool, as_json: bool) -> int:
     """Count the traces of benchmarks, and time the search that finds them.
 
@@ -34,7 +36,7 @@ def bench_command(*, names: tuple[str, ...], with_long: bool, is_list: bool, as_
     if is_list:
         show_list(list(benchmarks().values()), as_json=as_json)
         return RIGHT
-    return show_json(programs, with_steps=not names) if as_json else show_table(programs, with_steps=not names)
+    return show_measures(programs, with_steps=not names) if as_json else show_table(programs, with_steps=not names)
 
 
 def show_table(programs: Sequence["Program"], *, with_steps: bool) -> int:
@@ -65,10 +67,8 @@ def show_table(programs: Sequence["Program"], *, with_steps: bool) -> int:
     return WRONG if mistakes else RIGHT
 
 
-def show_json(programs: Sequence["Program"], *, with_steps: bool) -> int:
+def show_measures(programs: Sequence["Program"], *, with_steps: bool) -> int:
     """Print all measures as JSON; return the exit status."""
-    import orjson
-
     from emu.bench.checks import measure_checks
     from emu.bench.details import measure_details
     from emu.bench.programs import measure
@@ -83,17 +83,15 @@ def show_json(programs: Sequence["Program"], *, with_steps: bool) -> int:
         "steps": [steps_data(one) for one in steps],
         "details": [details_data(one) for one in details],
     }
-    click.echo(orjson.dumps(report, option=orjson.OPT_INDENT_2).decode())
+    show_json(report)
     return WRONG if any(one.mistakes() for one in measured) else RIGHT
 
 
 def show_list(benchmarks: Sequence["Benchmark"], *, as_json: bool) -> None:
     """Print the names, the sizes that are worth a look, and the stories."""
     if as_json:
-        import orjson
-
         listed = [{"name": one.name, "story": one.story, "sizes": one.sizes, "long": one.long} for one in benchmarks]
-        click.echo(orjson.dumps({"benchmarks": listed}, option=orjson.OPT_INDENT_2).decode())
+        show_json({"benchmarks": listed})
         return
     for one in benchmarks:
         sizes = ", ".join(map(str, one.sizes)) or "none"

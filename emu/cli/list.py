@@ -2,12 +2,15 @@
 
 import click
 
+from emu.cli.options import json_option
+from emu.cli.output import show_json
+
 INDENT = 31
 """Where the values of a parameter begin."""
 
 
 @click.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option("Print JSON.")
 def list_command(*, as_json: bool) -> None:
     """Show the scenarios, what each tells, and its parameters."""
     from emu.platforms import VTD
@@ -26,11 +29,8 @@ def list_command(*, as_json: bool) -> None:
     scenarios = bundled().values()
     common = [parameter_data(parameter) for parameter in machine_parameters(VTD)]
     if as_json:
-        import orjson
-
         listed = [{"name": one.name, "story": one.story, "parameters": parameters_data(one)} for one in scenarios]
-        report = {"scenarios": listed, "machine_parameters": common}
-        click.echo(orjson.dumps(report, option=orjson.OPT_INDENT_2).decode())
+        show_json({"scenarios": listed, "machine_parameters": common})
         return
     for scenario in scenarios:
         show(scenario.name, scenario.story, parameters_data(scenario))

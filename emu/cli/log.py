@@ -9,6 +9,7 @@ from typing import BinaryIO
 import click
 
 from emu.cli.files import open_log_file
+from emu.cli.options import json_option
 from emu.cli.terminal import wants_colors
 
 
@@ -19,7 +20,7 @@ from emu.cli.terminal import wants_colors
 @click.option("--dfn", help="A device frame number, 0x1000 or 4096.")
 @click.option("--event", "events", multiple=True, help="Name of an event, or its beginning: pte, iotlb.fill.")
 @click.option("--steps", metavar="FIRST:LAST", help="A range of steps; either end may be left out.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON lines.")
+@json_option("Print JSON lines.")
 def log_command(
     *,
     file: str,

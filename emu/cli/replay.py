@@ -1,21 +1,22 @@
 """`emu replay`: a saved schedule once more."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from emu.cli.run import EMULATOR_BUG, STATUS, open_log, parse_parameters, show_json, show_text, write_schedule
+from emu.cli.ending import status_of
+from emu.cli.files import cycles_of, open_log, write_schedule
+from emu.cli.options import parse_parameters, replay_options
+from emu.cli.output import show_run
+
+if TYPE_CHECKING:
+    from emu.running.replay import Replay
+    from emu.running.run import Run
 
 
 @click.command("replay")
-@click.argument("schedule", metavar="FILE|TOKEN")
-@click.argument("scenario", metavar="[SCENARIO.py]", required=False)
-@click.option("-p", "parameters", multiple=True, metavar="revision=PATH", help="Name a revision of your own.")
-@click.option("--witness", is_flag=True, help="Let a device use what is stale; the rest may differ.")
-@click.option("--host", type=click.Choice(("trio", "direct")), default="trio", show_default=True, help="What drives.")
-@click.option("--log", "log_path", type=click.Path(), help="Write the log as JSON lines to a file.")
-@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON instead of the log.")
-@click.option("--cycles", "cycles_path", type=click.Path(), help="JSON file: how many cycles events take.")
+@replay_options
 def replay_command(
     *,
     schedule: str,
@@ -32,29 +33,42 @@ def replay_command(
     Code that does not come with emu is loaded only if you name it: the scenario
     as a second argument, the revision as -p revision=PATH.
     """
-    from emu.analysis.cycles import CYCLES, read_cycles
     from emu.reports.run import RunReport
     from emu.running.replay import Replay
 
-    cycles = read_cycles(cycles_path) if cycles_path else CYCLES
+    cycles = cycles_of(cycles_path)
     with open_log(log_path) as log:
         repeated = Replay.of(schedule, scenario, parse_parameters(parameters))
         for remark in repeated.changes():
             click.echo(f"emu: {remark}", err=True)
         run = repeated.run(host)
         if witness:
-            repeated = repeated.with_witness(run)
-            schedule = write_schedule(repeated.saved, Path())
-            run = repeated.run(host)
-            if not repeated.is_witnessed(run):
-                click.echo("emu: the device got another translation: its IOTLB holds the old one no more", err=True)
+            repeated, schedule, run = add_witness(repeated, run, host)
         report = RunReport(run, repeated.named, repeated.command(schedule), cycles, repeated.saved.about)
         if log is not None:
             report.write_log(log)
+    raise_failure(run)
+    show_run(report, as_json=as_json)
+    return status_of(run)
+
+
+def add_witness(repeated: "Replay", run: "Run", host: str) -> tuple["Replay", str, "Run"]:
+    """Save a schedule by which a device uses what is stale; return its replay, its file or token, and its run."""
+    from emu.running.witnessed import is_witnessed, with_witness
+
+    witnessed = with_witness(repeated, run)
+    schedule = write_schedule(witnessed.saved, Path())
+    shown = witnessed.run(host)
+    if not is_witnessed(witnessed, shown):
+        click.echo("emu: the device got another translation: its IOTLB holds the old one no more", err=True)
+    return witnessed, schedule, shown
+
+
+def raise_failure(run: "Run") -> None:
+    """Raise what ended a run.
+
+    Raises:
+        ModelError: if there was a mistake, or the schedule does not fit.
+    """
     if run.failure is not None:
         raise run.failure
-    if as_json:
-        show_json(report)
-    else:
-        show_text(report)
-    return EMULATOR_BUG if run.has_emulator_bug else STATUS[run.verdict.value]

@@ -3,7 +3,7 @@
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
@@ -24,6 +24,28 @@ def wants_colors(file: TextIO) -> bool:
     return bool(os.environ.get("FORCE_COLOR")) or file.isatty()
 
 
+def now_and_then(seconds: float, show: Callable[[str], object], state: Callable[[], str]) -> Callable[[], None]:
+    """Return a function that shows the state when it is called, unless that would be too early.
+
+    Args:
+        seconds: how long nothing is shown, from now on and after each time.
+    """
+    last = time.monotonic()
+
+    def show_state() -> None:
+        nonlocal last
+        if time.monotonic() - last >= seconds:
+            last = time.monotonic()
+            show(state())
+
+    return show_state
+
+
+def show_line(state: str) -> None:
+    """Print a line on stderr."""
+    click.echo(f"emu: {state}", err=True)
+
+
 @contextmanager
 def show_progress(run: "Run") -> Iterator[None]:
     """Show how many executions have ended: a bar on a terminal, elsewhere a line now and then."""
@@ -39,15 +61,9 @@ def show_progress(run: "Run") -> Iterator[None]:
             run.on_progress = lambda: progress.update(task, completed=run.done)
             yield
     else:
-        last = time.monotonic()
-
-        def tell() -> None:
-            nonlocal last
-            if time.monotonic() - last >= SECONDS_BETWEEN_LINES:
-                last = time.monotonic()
-                click.echo(f"emu: {run.done} of {run.executions} executions", err=True)
-
-        run.on_progress = tell
+        run.on_progress = now_and_then(
+            SECONDS_BETWEEN_LINES, show_line, lambda: f"{run.done} of {run.executions} executions"
+        )
         yield
 
 
@@ -55,34 +71,19 @@ def show_progress(run: "Run") -> Iterator[None]:
 def show_exploration(exploration: "ScenarioExploration") -> Iterator[None]:
     """Show how many executions have ended, and of about how many: a line that changes, or one now and then."""
     from emu.reports.counts import count
-    from emu.reports.exploration import about
+    from emu.reports.exploration import roughly
 
     def state() -> str:
-        share = exploration.share
-        whole = f" of about {about(exploration.done / share)}" if share else ""
+        share = exploration.coverage.share
+        whole = f" of about {roughly(exploration.done / share)}" if share else ""
         return f"{exploration.done}{whole} executions, {count(len(exploration.causes), 'finding')}"
 
-    last = time.monotonic()
     if sys.stderr.isatty():
         from rich.console import Console
 
         with Console(stderr=True).status("exploring") as status:
-
-            def update() -> None:
-                nonlocal last
-                if time.monotonic() - last >= SECONDS_BETWEEN_UPDATES:
-                    last = time.monotonic()
-                    status.update(state())
-
-            exploration.on_progress = update
+            exploration.on_progress = now_and_then(SECONDS_BETWEEN_UPDATES, status.update, state)
             yield
     else:
-
-        def tell() -> None:
-            nonlocal last
-            if time.monotonic() - last >= SECONDS_BETWEEN_LINES:
-                last = time.monotonic()
-                click.echo(f"emu: {state()}", err=True)
-
-        exploration.on_progress = tell
+        exploration.on_progress = now_and_then(SECONDS_BETWEEN_LINES, show_line, state)
         yield

@@ -5,7 +5,7 @@ from typing import Any
 import attrs
 
 from emu.bench.details import DetailMeasure
-from emu.bench.programs import Measure
+from emu.bench.programs import ProgramMeasure
 from emu.bench.steps import StepMeasure
 
 HEAD = f"{'program':<28}{'known':>6}{'executed':>9}{'traces':>7}{'blocked':>8}{'exec/s':>8}{'steps/s':>8}{'ratio':>6}"
@@ -21,7 +21,7 @@ NOTE = (
 )
 
 
-def line(measure: Measure) -> str:
+def line(measure: ProgramMeasure) -> str:
     """Return the line of a program."""
     counts, seconds = measure.counts, measure.seconds
     return (
@@ -49,7 +49,7 @@ def short(number: float) -> str:
     return f"{number / 1_000:.1f} k" if number >= 1_000 else f"{number:.0f}"
 
 
-def data(measure: Measure) -> dict[str, Any]:
+def data(measure: ProgramMeasure) -> dict[str, Any]:
     """Return the data of a program."""
     program, counts = measure.program, measure.counts
     return {

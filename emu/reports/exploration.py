@@ -9,8 +9,9 @@ import cattrs
 
 from emu.reports.counts import count
 from emu.reports.findings import data, sentence, undeclared
-from emu.running.exploration import Cause, ScenarioExploration
-from emu.running.run import Verdict
+from emu.running.causes import Cause
+from emu.running.exploration import ScenarioExploration
+from emu.running.verdict import Verdict
 
 LARGE = 1_000_000
 PERCENT_LEAST = 0.01
@@ -24,20 +25,20 @@ class ExplorationReport:
 
     def coverage(self) -> str:
         """Say what was executed, and what was not."""
-        done = self.exploration
-        unit = "interleaving" if done.strategy == "depth-first" else "trace"
-        parts = [f"{count(done.steps, 'step')}"]
-        if done.blocked:
-            parts.append(f"{count(done.blocked, 'execution')} given up")
-        if done.short_locks:
-            parts.append(f"sections of {', '.join(done.short_locks)} taken in one step")
+        done, covered = self.exploration, self.exploration.coverage
+        unit = "interleaving" if done.plan.strategy == "depth-first" else "trace"
+        parts = [f"{count(covered.steps, 'step')}"]
+        if covered.blocked:
+            parts.append(f"{count(covered.blocked, 'execution')} given up")
+        if covered.short_locks:
+            parts.append(f"sections of {', '.join(covered.short_locks)} taken in one step")
         details = ", ".join(parts)
         if done.is_exhausted:
             every = f"all {done.done} {unit}s" if done.done > 1 else f"the only {unit}"
             return f"{self.name}: exhausted: {every} executed ({details})"
-        if done.traces is not None:
-            parts.insert(0, count(done.traces, "distinct trace"))
-            ended = f", ended by {done.limit}" if done.limit and done.done != done.executions else ""
+        if covered.traces is not None:
+            parts.insert(0, count(covered.traces, "distinct trace"))
+            ended = f", ended by {done.limit}" if done.limit and done.done != done.plan.executions else ""
             return f"{self.name}: {count(done.done, 'random execution')}{ended} ({', '.join(parts)}); others may differ"
         executed = f"{count(done.done, 'execution')}{self.part()} ({details})"
         if done.has_reached_limit:
@@ -46,12 +47,12 @@ class ExplorationReport:
 
     def part(self) -> str:
         """Say which part of the whole was executed, as far as that can be estimated."""
-        done = self.exploration
-        if not done.share:
+        done, share = self.exploration.done, self.exploration.coverage.share
+        if not share:
             return ""
-        percent = 100 * done.share
-        share = f"{percent:.2g} %" if percent >= PERCENT_LEAST else f"less than {PERCENT_LEAST} %"
-        return f", an estimated {share} of about {about(done.done / done.share)}"
+        percent = 100 * share
+        part = f"{percent:.2g} %" if percent >= PERCENT_LEAST else f"less than {PERCENT_LEAST} %"
+        return f", an estimated {part} of about {roughly(done / share)}"
 
     @property
     def name(self) -> str:
@@ -96,38 +97,38 @@ class ExplorationReport:
 
     def command(self) -> str:
         """Return the command that explores it again."""
-        done = self.exploration
+        done, plan = self.exploration, self.exploration.plan
         words = ["emu", "explore", done.named]
         for parameter in done.bound.changed():
             words += ["-p", parameter]
-        if done.strategy != "optimal":
-            words += ["--strategy", done.strategy]
-        if not done.sections:
+        if plan.strategy != "optimal":
+            words += ["--strategy", plan.strategy]
+        if not plan.sections:
             words.append("--stepwise")
-        if done.seed:
-            words += ["--seed", str(done.seed)]
-        executions = done.done if done.limit and not done.has_reached_limit else done.executions
+        if plan.seed:
+            words += ["--seed", str(plan.seed)]
+        executions = done.done if done.limit and not done.has_reached_limit else plan.executions
         if executions:
             words += ["--executions", str(executions)]
         return shlex.join(words)
 
     def data(self, replays: dict[Any, str]) -> dict[str, Any]:
         """Return the report as what JSON can hold."""
-        done = self.exploration
+        done, covered = self.exploration, self.exploration.coverage
         return {
             "scenario": self.name,
             "parameters": done.bound.changed(),
-            "strategy": done.strategy,
+            "strategy": done.plan.strategy,
             "declared": str(done.bound.expectation),
             "verdict": done.verdict.value,
             "exhausted": done.is_exhausted,
             "limit": done.limit,
             "executions": done.done,
-            "distinct_traces": done.traces,
-            "blocked": done.blocked,
-            "steps": done.steps,
-            "share": done.share,
-            "short_sections": done.short_locks,
+            "distinct_traces": covered.traces,
+            "blocked": covered.blocked,
+            "steps": covered.steps,
+            "share": covered.share,
+            "short_sections": covered.short_locks,
             "findings": [
                 {
                     "executions": cause.executions,
@@ -145,7 +146,7 @@ class ExplorationReport:
         }
 
 
-def about(number: float) -> str:
+def roughly(number: float) -> str:
     """Return a number of which only the size is known."""
     if number < LARGE:
         return f"{round(number, 1 - len(str(int(number)))):.0f}" if number >= 10 else f"{number:.0f}"

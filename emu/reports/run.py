@@ -14,7 +14,8 @@ from emu.checks.signatures import signature
 from emu.reports.counts import count
 from emu.reports.findings import data, sentence, undeclared
 from emu.reports.log import Record, records, write_console, write_json
-from emu.running.run import Run, Verdict
+from emu.running.run import Run
+from emu.running.verdict import Verdict
 
 RECORDS_AFTER_LIMIT = 40
 """How much of an execution's end is shown on a terminal if a limit stopped it."""

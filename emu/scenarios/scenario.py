@@ -137,6 +137,9 @@ def scenario(
         sequential: the scenario means to run nothing concurrently.
         small: parameters as a user writes them, with which it can be compared with every interleaving: one page, few
             calls. What makes a vendor's machine small comes with them (`Platform.small`).
+
+    Raises:
+        ScenarioError: if `expect` is neither a verdict nor a function.
     """
     if not (isinstance(expect, Expectation) or callable(expect)):
         raise ScenarioError(
@@ -144,6 +147,11 @@ def scenario(
         )
 
     def decorate(build: Build) -> Scenario:
+        """Make a scenario of its function.
+
+        Raises:
+            ScenarioError: if the function is async, or has a parameter that a user cannot write.
+        """
         if inspect.iscoroutinefunction(build):
             raise ScenarioError(f"{build.__name__} is async: write a plain def that gives async functions to CPUs")
         expected = (lambda **_: expect) if isinstance(expect, Expectation) else expect

@@ -8,7 +8,7 @@ from emu.bench.benchmark import Program, cast
 from emu.bench.checks import CHECKS, measure_checks
 from emu.bench.details import DETAILS, measure_details
 from emu.bench.library import benchmarks, find_programs
-from emu.bench.programs import Counts, Measure, count, explore, measure, mistakes, repeat
+from emu.bench.programs import Counts, ProgramMeasure, count, exploration_of, measure, mistakes, repeat
 from emu.bench.steps import STEPS, measure_steps
 from emu.bench.timing import REPETITIONS_MAX, REPETITIONS_MIN, best_times
 from emu.engine import Agent, TicketLock, Variable
@@ -64,7 +64,7 @@ def test_where_kinds_depend_on_state_no_trace_is_missed_and_none_takes_more_than
 ) -> None:
     known = program(f"{flush}.present-{size}")
     forms: list[Form] = []
-    exploration = explore(known)
+    exploration = exploration_of(known)
     for execution in exploration.each():
         direct.run(execution)
         if not exploration.search.is_blocked:
@@ -109,7 +109,7 @@ def test_each_count_that_is_wrong_is_told(counts: Counts, complaint: str) -> Non
     known = Program("racing", racing_writers, traces=6)
     assert mistakes(known, RIGHT) == []
     assert mistakes(known, counts) == [complaint]
-    assert Measure(known, counts, 1.0, 1.0).mistakes() == [f"racing: {complaint}"]
+    assert ProgramMeasure(known, counts, 1.0, 1.0).mistakes() == [f"racing: {complaint}"]
 
 
 def test_a_program_of_which_too_little_is_known_is_told() -> None:

@@ -20,7 +20,7 @@ from emu.hypervisor.vtd.flush import iommu_flush_cache_entry
 from emu.hypervisor.vtd.tables import addr_to_dma_page_maddr
 from emu.iommus.vtd.formats import encode_leaf
 from emu.machine.machine import Machine
-from emu.running.run import Verdict
+from emu.running.verdict import Verdict
 from emu.scenarios.expectation import CLEAN, LATE, STALE_FAULT, Expect, Expectation
 from emu.scenarios.scenario import Scenario, scenario
 from emu.units import Dfn, Mfn, frame_address, offset

@@ -12,7 +12,7 @@ from emu.devices.device import Device
 from emu.hypervisor.domain import Domain
 from emu.hypervisor.ops import OK, FlushType, iommu_dont_flush_iotlb
 from emu.machine.machine import Machine
-from emu.running.exploration import Cause
+from emu.running.causes import Cause
 from emu.scenarios.expectation import CLEAN
 from emu.scenarios.scenario import Build, scenario
 from emu.units import Dfn

@@ -12,7 +12,8 @@ from emu.devices.device import Device
 from emu.hypervisor.ops import iommu_dont_flush_iotlb
 from emu.machine.machine import Machine
 from emu.running.exploration import ScenarioExploration
-from emu.running.run import Run, Verdict
+from emu.running.run import Run
+from emu.running.verdict import Verdict
 from emu.scenarios.expectation import CLEAN, DEADLOCK
 from emu.scenarios.scenario import BoundScenario, scenario
 from emu.units import Dfn

@@ -1,76 +1,25 @@
 """Explorations: what is executed, what ends them, and what they make of what they find."""
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from types import SimpleNamespace
-from typing import Any
 
-import attrs
 import pytest
 
-from emu.checks.findings import Evidence, FindingKind, Owed, Stale
-from emu.checks.signatures import Signature
 from emu.cpus import Cpu
 from emu.devices.device import Device
 from emu.engine import Access, Event, Kind, Trace, watchdog
 from emu.engine.strategies.optimal import Optimal
-from emu.errors import InternalError, ModelError, ScenarioError
+from emu.errors import ModelError, ScenarioError
 from emu.machine.machine import Machine
 from emu.memory import WORDS, word_number
-from emu.running.exploration import CANDIDATES_MAX, Cause, ScenarioExploration, find
-from emu.running.run import Run, Verdict
+from emu.running.exploration import ScenarioExploration
+from emu.running.verdict import Verdict
 from emu.scenarios.expectation import CLEAN, DEADLOCK, STALE, STALE_FAULT, STALE_OBSERVED, Expectation
-from emu.scenarios.library import find as find_scenario
-from emu.scenarios.scenario import BoundScenario, scenario
 from emu.units import Dfn
+from tests.running.explored import Body, bundled, explored, of, store_and_load, two_owners
 
 G = Dfn(0x10)
-A_STALE_ONE = Signature(FindingKind.STALE, "mapped", 1, G, None, "vtd0", "cpu0")
-
-Body = Callable[[Machine], None]
-
-
-def bundled(name: str, parameters: str = "") -> BoundScenario:
-    return find_scenario(name).bind(dict(pair.split("=") for pair in parameters.split()))
-
-
-def of(body: Body, expected: Expectation = CLEAN, parameters: str = "") -> BoundScenario:
-    """Return a scenario that is written here."""
-    return scenario(expect=expected)(body).bind(dict(pair.split("=") for pair in parameters.split()))
-
-
-def explored(bound: BoundScenario, host: str = "direct", **options: Any) -> ScenarioExploration:
-    name = bound.scenario.name
-    done = ScenarioExploration(bound, __file__ if bound.scenario.build.__module__ == __name__ else name, **options)
-    done.on(host)
-    return done
-
-
-def store_and_load(m: Machine) -> None:
-    """Two traces of two steps."""
-
-    @m.cpu(0)
-    async def storer(cpu: Cpu) -> None:
-        await cpu.store64(0, 1)
-
-    @m.cpu(1)
-    async def loader(cpu: Cpu) -> None:
-        await cpu.load64(0)
-
-
-def two_owners(m: Machine) -> None:
-    """One stale translation."""
-    domain = m.domain(1, devices=("00:1f.0",))
-    m.premap(domain, G, m.allocate(), cached=True)
-    new = m.allocate()
-
-    @m.cpu(0)
-    async def unmapper(cpu: Cpu) -> None:
-        await m.hypervisor.unmap(cpu, domain, G)
-
-    @m.cpu(1)
-    async def mapper(cpu: Cpu) -> None:
-        await m.hypervisor.map(cpu, domain, G, new)
 
 
 def spins_unless_stored(m: Machine) -> None:
@@ -88,8 +37,8 @@ def spins_unless_stored(m: Machine) -> None:
 
 def test_an_exploration_is_exhausted_when_every_trace_was_executed() -> None:
     done = explored(of(store_and_load))
-    assert (done.is_exhausted, done.done, done.steps, done.blocked) == (True, 2, 4, 0)
-    assert (done.share, done.limit, done.failure) == (1.0, None, None)
+    assert (done.is_exhausted, done.done, done.coverage.steps, done.coverage.blocked) == (True, 2, 4, 0)
+    assert (done.coverage.share, done.limit, done.failure) == (1.0, None, None)
 
 
 @pytest.mark.parametrize(("strategy", "executions"), [("optimal", 2), ("depth-first", 2), ("random", 7)])
@@ -97,7 +46,7 @@ def test_every_strategy_executes_on_both_hosts_the_same(strategy: str, execution
     options = {"strategy": strategy, "executions": 7}
     one, other = (explored(of(store_and_load), host, **options) for host in ("direct", "trio"))
     assert one.done == other.done == executions
-    assert (one.steps, one.is_exhausted, one.traces) == (other.steps, other.is_exhausted, other.traces)
+    assert one.coverage == other.coverage
 
 
 def test_random_executions_are_those_of_the_seeds_that_follow() -> None:
@@ -111,8 +60,8 @@ def test_a_section_that_was_not_as_declared_begins_the_exploration_anew() -> Non
     bound = bundled("remap_before_flush", "coherent=false")
     done, stepwise = explored(bound), explored(bound, sections=False)
     assert done.started == stepwise.started + 1
-    assert done.short_locks == stepwise.short_locks == []
-    assert (done.done, done.steps) == (stepwise.done, stepwise.steps)
+    assert done.coverage.short_locks == stepwise.coverage.short_locks == []
+    assert (done.done, done.coverage.steps) == (stepwise.done, stepwise.coverage.steps)
     counts, stepwise_counts = ([one.executions for one in each.causes.values()] for each in (done, stepwise))
     assert counts == stepwise_counts
 
@@ -139,22 +88,22 @@ def test_what_was_found_before_a_section_was_not_as_declared_is_forgotten() -> N
     bound = of(stores_more_when_first, DEADLOCK)
     done, stepwise = explored(bound), explored(bound, sections=False)
     assert done.started == stepwise.started + 2
-    assert (done.done, done.steps) == (stepwise.done, stepwise.steps)
+    assert (done.done, done.coverage.steps) == (stepwise.done, stepwise.coverage.steps)
     (cause,), (cause_stepwise,) = done.causes.values(), stepwise.causes.values()
     assert (cause.executions, cause.first) == (cause_stepwise.executions, cause_stepwise.first)
 
 
 def test_the_locks_of_short_sections_are_named() -> None:
     bound = bundled("remap_before_flush")
-    assert explored(bound).short_locks == ["d1.mapping_lock"]
-    assert explored(bound, sections=False).short_locks == []
-    assert explored(bound, strategy="depth-first", executions=3).short_locks == []
+    assert explored(bound).coverage.short_locks == ["d1.mapping_lock"]
+    assert explored(bound, sections=False).coverage.short_locks == []
+    assert explored(bound, strategy="depth-first", executions=3).coverage.short_locks == []
 
 
-def test_whoever_watches_is_told_after_each_execution() -> None:
+def test_progress_is_told_after_each_execution() -> None:
     done = ScenarioExploration(bundled("remap_before_flush"), "remap_before_flush")
     shares: list[tuple[int, float]] = []
-    done.on_progress = lambda: shares.append((done.done, done.share))
+    done.on_progress = lambda: shares.append((done.done, done.coverage.share))
     done.on("direct")
     assert [number for number, _ in shares] == list(range(1, 17))
     assert all(0 <= share < 1 for _, share in shares)
@@ -226,98 +175,6 @@ def test_the_verdict_on_what_was_declared(
     body: Body, expected: Expectation, executions: int | None, verdict: Verdict
 ) -> None:
     assert explored(of(body, expected), executions=executions).verdict is verdict
-
-
-def test_a_cause_is_confirmed_on_trio_tasks_with_a_schedule_that_repeats_it() -> None:
-    (cause,) = explored(bundled("remap_before_flush")).causes.values()
-    assert (cause.executions, cause.first) == (2, 2)
-    assert isinstance(cause.finding, Stale)
-    assert cause.finding.evidence is Evidence.OBSERVED
-    assert cause.saved is not None
-    assert cause.saved.witness is not None
-
-
-def test_a_use_by_a_device_of_the_scenario_needs_no_witness() -> None:
-    (cause,) = explored(bundled("remap_before_flush", "dma=1")).causes.values()
-    assert cause.is_observed
-    assert isinstance(cause.finding, Stale)
-    assert cause.finding.use is not None
-    assert cause.saved is not None
-    assert cause.saved.witness is None
-
-
-def test_what_no_witness_can_use_stays_possible() -> None:
-    (cause,) = explored(bundled("flag_left_set")).causes.values()
-    assert isinstance(cause.finding, Owed)
-    assert cause.finding.evidence is Evidence.POSSIBLE
-    assert cause.saved is not None
-    assert cause.saved.witness is None
-
-
-def test_one_execution_counts_once_for_a_cause_that_it_shows_twice() -> None:
-    done = explored(bundled("unmap_twice_before_flush", "order=1 revision=implicit levels=3"))
-    assert done.causes
-    assert all(cause.executions <= done.done for cause in done.causes.values())
-    assert all(1 <= cause.first <= done.done for cause in done.causes.values())
-
-
-def test_where_all_evidence_is_possible_the_first_execution_is_shown() -> None:
-    done = explored(bundled("remap_before_flush", "caching_mode=true"))
-    fault = next(cause for one, cause in done.causes.items() if one.kind is FindingKind.STALE_FAULT)
-    assert isinstance(fault.finding, Stale)
-    assert fault.finding.evidence is Evidence.POSSIBLE
-    assert len(fault.candidates) == fault.executions > 1
-    assert fault.saved is not None
-    assert fault.saved.seed == fault.first
-
-
-def test_an_execution_counts_for_every_cause_that_it_shows() -> None:
-    done = explored(bundled("two_wait_for_mapping_lock", "caching_mode=true"), executions=4)
-    assert [(cause.executions, cause.first) for cause in done.causes.values()] == [(4, 1)] * 3
-
-
-def stale(*, is_used: bool) -> Stale:
-    (cause,) = explored(bundled("remap_before_flush", "dma=1"), executions=40).causes.values()
-    assert isinstance(cause.finding, Stale)
-    return cause.finding if is_used else attrs.evolve(cause.finding, use=None)
-
-
-def test_a_cause_keeps_some_candidates_until_a_device_has_used_what_is_stale() -> None:
-    possible, observed = stale(is_used=False), stale(is_used=True)
-    cause = Cause(A_STALE_ONE, 1)
-    for number in range(1, CANDIDATES_MAX + 3):
-        cause.add(number, possible, Trace())
-    assert list(cause.candidates) == list(range(1, CANDIDATES_MAX + 1))
-    cause.add(50, observed, Trace())
-    cause.add(51, observed, Trace())
-    cause.add(52, possible, Trace())
-    assert (list(cause.candidates), cause.is_observed) == ([50], True)
-    assert cause.executions == CANDIDATES_MAX + 5
-
-
-def test_a_cause_that_was_not_yet_confirmed_has_no_finding() -> None:
-    assert Cause(A_STALE_ONE, 1).finding is None
-
-
-def test_the_hosts_are_compared_event_by_event(monkeypatch: pytest.MonkeyPatch) -> None:
-    repeat = ScenarioExploration.repeat
-
-    def without_the_last_event(self: ScenarioExploration, cause: Cause, number: int, host: str) -> Run:
-        run = repeat(self, cause, number, host)
-        if host == "trio" and run.matters is not None:
-            run.matters.machine.trace._records.pop()
-        return run
-
-    monkeypatch.setattr(ScenarioExploration, "repeat", without_the_last_event)
-    with pytest.raises(InternalError, match="is another one on Trio tasks than in a plain loop"):
-        explored(bundled("remap_before_flush"))
-
-
-def test_what_is_looked_for_is_the_first_finding_of_its_signature() -> None:
-    (cause,) = explored(bundled("remap_before_flush")).causes.values()
-    assert cause.run is not None
-    assert find(cause.run, cause.signature) is cause.finding
-    assert find(cause.run, A_STALE_ONE) is None
 
 
 def raises_unless_stored(m: Machine) -> None:

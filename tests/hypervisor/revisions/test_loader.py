@@ -15,7 +15,8 @@ from emu.hypervisor.revisions.loader import BUNDLED, FOLDER
 from emu.machine.description import Description
 from emu.machine.machine import Machine
 from emu.platforms import VTD
-from emu.running.run import Run, Verdict
+from emu.running.run import Run
+from emu.running.verdict import Verdict
 from emu.scenarios.library import find
 from emu.units import Dfn
 

@@ -1,0 +1,55 @@
+"""How a verb that runs executions ends: by Ctrl-C, by a mistake of the scenario, or with a status for its verdict."""
+
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import click
+
+from emu.errors import ScenarioError
+
+if TYPE_CHECKING:
+    from emu.running.executions import Executions
+
+STATUS = {"shown": 0, "proved": 0, "not contradicted": 0, "contradicted": 1, "undecided": 3}
+EMULATOR_BUG = 70
+
+
+def status_of(executions: "Executions") -> int:
+    """Return the exit status for what executions tell."""
+    return EMULATOR_BUG if executions.has_emulator_bug else STATUS[executions.verdict.value]
+
+
+@contextmanager
+def stop_on_interrupt(executions: "Executions") -> Iterator[None]:
+    """Let Ctrl-C end the executions after the present one; a second one ends them at once."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        executions.is_stopping = True
+        signal.signal(signal.SIGINT, previous)
+        click.echo("emu: stopping after this execution; Ctrl-C again stops at once", err=True)
+
+    previous = signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+def refuse_failure(executions: "Executions", again: Callable[[], str | None]) -> None:
+    """Refuse a scenario that made a mistake.
+
+    Args:
+        again: returns the command that shows the mistake again, where there is one.
+
+    Raises:
+        ScenarioError: naming the mistake, and how to see it again.
+    """
+    if executions.failure is None:
+        return
+    sys.unraisablehook = lambda _: None  # an agent that broke Trio leaves parts of it to the garbage collector
+    command = again()
+    raise ScenarioError(f"{executions.failure}{f'; again: {command}' if command else ''}")

@@ -1,0 +1,119 @@
+"""Options: each that several verbs take once, and those of run, explore and replay, in the order of their help."""
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+Verb = Callable[..., Any]
+Option = Callable[[Verb], Verb]
+
+
+def stack(*options: Option) -> Option:
+    """Return a decorator that gives a verb these options, in this order."""
+
+    def decorate(verb: Verb) -> Verb:
+        for option in reversed(options):
+            verb = option(verb)
+        return verb
+
+    return decorate
+
+
+def parameters_option(metavar: str, text: str) -> Option:
+    """Return `-p`."""
+    return click.option("-p", "parameters", multiple=True, metavar=metavar, help=text)
+
+
+def choice_option(name: str, choices: tuple[str, ...], text: str) -> Option:
+    """Return an option that takes one of several words, the first by default."""
+    return click.option(name, type=click.Choice(choices), default=choices[0], show_default=True, help=text)
+
+
+def seed_option(text: str) -> Option:
+    """Return `--seed`."""
+    return click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help=text)
+
+
+def schedules_option(text: str) -> Option:
+    """Return `--schedules`."""
+    return click.option("--schedules", type=click.Path(), default=".", show_default="here", help=text)
+
+
+def json_option(text: str) -> Option:
+    """Return `--json`."""
+    return click.option("--json", "as_json", is_flag=True, help=text)
+
+
+SCENARIO = click.argument("scenario")
+PARAMETERS = parameters_option("NAME=VALUE", "Set a parameter; see `emu list`.")
+HOST = choice_option("--host", ("trio", "direct"), "What drives.")
+LOG = click.option("--log", "log_path", type=click.Path(), help="Write the log as JSON lines to a file.")
+REPORT = json_option("Print the report as JSON instead of the log.")
+CYCLES = click.option("--cycles", "cycles_path", type=click.Path(), help="JSON file: how many cycles events take.")
+
+run_options = stack(
+    SCENARIO,
+    PARAMETERS,
+    click.option(
+        "--executions",
+        type=click.IntRange(1, 10_000_000),
+        default=1,
+        show_default=True,
+        help="At most so many, until the declared finding shows.",
+    ),
+    seed_option("Seed of the first execution."),
+    choice_option("--strategy", ("random", "round-robin", "free"), "What chooses."),
+    HOST,
+    schedules_option("Folder for the schedule of a finding."),
+    LOG,
+    REPORT,
+    CYCLES,
+)
+
+explore_options = stack(
+    SCENARIO,
+    PARAMETERS,
+    choice_option(
+        "--strategy",
+        ("optimal", "depth-first", "random"),
+        "One execution a trace, every interleaving, or random ones.",
+    ),
+    click.option("--executions", type=click.IntRange(1), help="At most so many executions.  [random: 1000]"),
+    click.option(
+        "--time", "seconds", type=click.FloatRange(0, 10_000_000, min_open=True), help="At most so many seconds."
+    ),
+    seed_option("Of the first execution; random only."),
+    click.option("--stepwise", is_flag=True, help="Take no section under a lock in one step."),
+    choice_option("--host", ("direct", "trio"), "Plain loop, or Trio tasks."),
+    schedules_option("Folder for schedules."),
+    json_option("Print the report as JSON."),
+)
+
+replay_options = stack(
+    click.argument("schedule", metavar="FILE|TOKEN"),
+    click.argument("scenario", metavar="[SCENARIO.py]", required=False),
+    parameters_option("revision=PATH", "Name a revision of your own."),
+    click.option("--witness", is_flag=True, help="Let a device use what is stale; the rest may differ."),
+    HOST,
+    LOG,
+    REPORT,
+    CYCLES,
+)
+
+
+def parse_parameters(pairs: tuple[str, ...]) -> dict[str, str]:
+    """Split `name=value` pairs.
+
+    Raises:
+        click.UsageError: for what is no such pair, or names the same parameter again.
+    """
+    values: dict[str, str] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not (name and equals):
+            raise click.UsageError(f"-p takes NAME=VALUE, not {pair!r}")
+        if name in values:
+            raise click.UsageError(f"-p {name} is given twice: leave one out")
+        values[name] = value
+    return values

@@ -1,0 +1,60 @@
+"""What verbs print to stdout: paragraphs for people, JSON for programs, and the report of a run as either."""
+
+import shutil
+import sys
+import textwrap
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from emu.cli.terminal import wants_colors
+
+if TYPE_CHECKING:
+    from emu.reports.run import RunReport
+
+
+def show_paragraph(text: str, **style: Any) -> None:
+    """Print a text, filled to the width of the terminal, in a style where colour is wanted."""
+    width, colors = shutil.get_terminal_size().columns, wants_colors(sys.stdout)
+    filled = textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)
+    click.secho(filled, color=colors, **(style if colors else {}))
+
+
+def show_finding(sentence: str) -> None:
+    """Print the sentence of a finding below an empty line."""
+    click.echo()
+    show_paragraph(sentence, fg="red", bold=True)
+
+
+def show_json(data: Any) -> None:
+    """Print JSON."""
+    import orjson
+
+    click.echo(orjson.dumps(data, option=orjson.OPT_INDENT_2).decode())
+
+
+def show_run(report: "RunReport", replay: str | None = None, *, as_json: bool) -> None:
+    """Print the report of a run.
+
+    Args:
+        replay: the command that replays it.
+    """
+    if as_json:
+        show_json({**report.data(), "replay": replay})
+    else:
+        show_run_text(report, replay)
+
+
+def show_run_text(report: "RunReport", replay: str | None) -> None:
+    """Print the log, the findings, the verdict and the commands that show it again."""
+    report.write_text(sys.stdout, colors=wants_colors(sys.stdout))
+    for sentence in report.sentences():
+        show_finding(sentence)
+    click.echo()
+    if report.run.limit is not None:
+        show_paragraph(report.run.limit)
+    show_paragraph(report.verdict())
+    if command := report.command():
+        click.echo(f"again: {command}")
+    if replay:
+        click.echo(f"replay: {replay}")

@@ -1,0 +1,66 @@
+"""Causes: what an exploration finds, each signature once."""
+
+from collections.abc import Iterable
+
+import attrs
+
+from emu.checks.findings import Finding
+from emu.checks.signatures import Signature, signature
+from emu.engine import Schedule, Trace
+from emu.running.run import Run
+from emu.running.save import SavedSchedule
+from emu.running.witness import is_used
+
+CANDIDATES_MAX = 8
+"""How many executions are kept for a cause; a witness is tried with each."""
+
+
+@attrs.define
+class Cause:
+    """All findings with one signature.
+
+    Attributes:
+        first: the number of the first execution that showed it, from 1.
+        executions: how many showed it.
+        candidates: the schedules of some of these, by number; of one alone where a device used what is stale.
+        is_observed: a device has used what is stale.
+        shown: the number of the execution that is shown.
+        run: that execution once more, on Trio tasks.
+        saved: the schedule of `run`.
+    """
+
+    signature: Signature
+    first: int
+    executions: int = 0
+    candidates: dict[int, Schedule] = attrs.field(factory=dict)
+    is_observed: bool = False
+    shown: int = 0
+    run: Run | None = None
+    saved: SavedSchedule | None = None
+
+    def add(self, number: int, finding: Finding, trace: Trace) -> None:
+        """Count an execution that shows it."""
+        self.executions += 1
+        if is_used(finding) and not self.is_observed:
+            self.is_observed = True
+            self.candidates = {number: Schedule.of(trace)}
+        elif not self.is_observed and len(self.candidates) < CANDIDATES_MAX:
+            self.candidates[number] = Schedule.of(trace)
+
+    def show(self, number: int, run: Run, saved: SavedSchedule | None) -> None:
+        """Set the execution that is shown."""
+        self.shown, self.run, self.saved = number, run, saved
+
+    @property
+    def finding(self) -> Finding | None:
+        """What was found in the execution that is shown."""
+        return None if self.run is None else self.run.find(self.signature)
+
+
+def enter(causes: dict[Signature, Cause], number: int, findings: Iterable[Finding], trace: Trace) -> None:
+    """Enter an execution under each cause that it shows, once."""
+    shown: dict[Signature, Finding] = {}
+    for finding in findings:
+        shown.setdefault(signature(finding, trace), finding)
+    for one, finding in shown.items():
+        causes.setdefault(one, Cause(one, number)).add(number, finding, trace)

@@ -1,0 +1,102 @@
+"""Confirming what an exploration has found: it is repeated on both hosts, with a witness where that is possible."""
+
+import attrs
+
+from emu.engine import Schedule
+from emu.engine.strategies import KEEPS_STATE
+from emu.errors import InternalError, ModelError
+from emu.running.causes import Cause
+from emu.running.repetition import EventShown, events
+from emu.running.replay import Replay
+from emu.running.run import Run
+from emu.running.save import SavedSchedule, save
+from emu.running.witness import is_usable
+from emu.running.witnessed import run_with_witness
+from emu.scenarios.scenario import BoundScenario
+
+
+@attrs.frozen
+class Confirmation:
+    """Repeats what an exploration of a scenario has found.
+
+    Attributes:
+        named: the scenario as the user named it.
+        strategy: that of the exploration.
+    """
+
+    bound: BoundScenario
+    named: str
+    strategy: str
+
+    def confirm(self, cause: Cause) -> None:
+        """Repeat an execution that showed a cause; rather one after which a device can use what is stale.
+
+        Raises:
+            ModelError: if it does not come again.
+            InternalError: if it does, and on Trio in another way.
+        """
+        for number in cause.candidates:
+            run = self.repeat_on_both(cause, number)
+            saved = save(run, self.named, cause.signature)
+            if cause.run is None:
+                cause.show(number, run, saved)
+            if saved is None or not is_usable(run.find(cause.signature)):
+                return
+            replay = Replay.with_code(saved, self.named, self.bound)
+            witnessed = run_with_witness(replay, run, cause.signature)
+            if witnessed is not None:
+                cause.show(number, witnessed[1], witnessed[0].saved)
+                return
+
+    def repeat_on_both(self, cause: Cause, number: int) -> Run:
+        """Run an execution that showed a cause again, on both hosts; return that on Trio tasks.
+
+        Raises:
+            ModelError: if it does not come again.
+            InternalError: if it does, and on Trio in another way.
+        """
+        run, repeated = (self.repeat(cause, number, host) for host in ("trio", "direct"))
+        if happened(run) != happened(repeated):
+            if happened(repeated) != happened(self.repeat(cause, number, "direct")):
+                raise does_not_come_again(number)
+            raise InternalError(f"execution {number} is another one on Trio tasks than in a plain loop")
+        if run.find(cause.signature) is None:
+            raise does_not_come_again(number)
+        return run
+
+    def repeat(self, cause: Cause, number: int, host: str) -> Run:
+        """Run an execution that showed a cause again.
+
+        Raises:
+            ModelError: if it fails this time.
+        """
+        run = self.run(cause.candidates[number], number, host)
+        if run.failure is not None or run.matters is None:
+            raise does_not_come_again(number)
+        return run
+
+    def save_failed(self, schedule: Schedule, number: int) -> SavedSchedule | None:
+        """Return the schedule that leads to the scenario's mistake, where it can be repeated."""
+        if not schedule.agents:
+            return None
+        run = self.run(schedule, number, "direct")
+        return None if run.failure is None else save(run, self.named)
+
+    def run(self, schedule: Schedule, number: int, host: str) -> Run:
+        """Run the execution of a schedule again."""
+        run = Run(self.bound, self.strategy, number, 1, replay=schedule)
+        run.on(host)
+        return run
+
+
+def happened(run: Run) -> list[EventShown]:
+    """Return what happened in the execution to show."""
+    return [] if run.matters is None else list(events(run.matters.machine.trace))
+
+
+def does_not_come_again(number: int) -> ModelError:
+    """Return the error for a finding that its own schedule does not repeat."""
+    return ModelError(
+        f"the finding of execution {number} does not come again when its schedule is repeated: {KEEPS_STATE}; if "
+        "nothing is kept, please report it with this command"
+    )

@@ -1,0 +1,106 @@
+"""Executions of one scenario on one host, one after the other: what a run and an exploration have in common."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+
+import attrs
+
+from emu.checks.findings import Finding
+from emu.engine import Execution
+from emu.engine.forgotten import Forgotten
+from emu.engine.hosts import direct
+from emu.engine.hosts import trio as controlled
+from emu.engine.watchdog import watchdog
+from emu.errors import LimitReached, ModelError, ScenarioError
+from emu.machine.machine import Machine
+from emu.running.verdict import Verdict
+from emu.scenarios.scenario import BoundScenario
+
+RunEach = Callable[[Iterable[Execution]], None]
+"""Runs executions one after the other; each is asked for when the one before it has ended."""
+
+
+def run_each_on(host: str) -> RunEach:
+    """Return what runs executions on a host: "trio" or "direct"."""
+    return direct.run_each if host == "direct" else controlled.run_each
+
+
+@attrs.define(eq=False)
+class Executions(ABC):
+    """Executions of one scenario, one after the other, on a fresh machine each.
+
+    Attributes:
+        machine: of the present execution.
+        started: how many executions have begun.
+        done: how many executions have ended.
+        limit: what ended them early.
+        has_reached_limit: that was a limit of one execution.
+        failure: the scenario's own mistake that ended them.
+        is_stopping: the present execution is the last.
+        on_progress: called when an execution has ended.
+        forgotten: what was called and never awaited.
+    """
+
+    bound: BoundScenario
+    machine: Machine | None = attrs.field(default=None, init=False)
+    started: int = attrs.field(default=0, init=False)
+    done: int = attrs.field(default=0, init=False)
+    limit: str | None = attrs.field(default=None, init=False)
+    has_reached_limit: bool = attrs.field(default=False, init=False)
+    failure: ModelError | None = attrs.field(default=None, init=False)
+    is_stopping: bool = attrs.field(default=False, init=False)
+    on_progress: Callable[[], None] = attrs.field(default=lambda: None, init=False)
+    forgotten: Forgotten = attrs.field(factory=Forgotten, init=False)
+
+    @abstractmethod
+    def each(self) -> Iterator[Execution]:
+        """Yield executions, and look at each when it has ended."""
+
+    @property
+    @abstractmethod
+    def verdict(self) -> Verdict:
+        """What the executions tell together of what the scenario declares."""
+
+    @property
+    @abstractmethod
+    def has_emulator_bug(self) -> bool:
+        """Whether the emulator's check of itself has failed."""
+
+    def run_all(self, run_each: RunEach) -> None:
+        """Run the executions, until there are no more, a limit is reached or the scenario makes a mistake."""
+        try:
+            with watchdog(self.progress), self.forgotten.watched():
+                run_each(self.each())
+        except LimitReached as limit:
+            self.limit = str(limit)
+            self.has_reached_limit = True
+        except ModelError as failure:
+            self.failure = failure
+
+    def progress(self) -> tuple[int, int]:
+        """Return what changes with every step."""
+        return self.started, -1 if self.machine is None else self.machine.trace.step
+
+    def set_up(self, *, sources: bool = False) -> Machine:
+        """Return a fresh machine with the scenario's cast, for the next execution."""
+        self.started += 1
+        self.machine = self.bound.build(sources=sources, is_checking=True)
+        return self.machine
+
+    def conclude(self, execution: Execution) -> list[Finding]:
+        """Return what the present machine has found in its execution."""
+        return [] if self.machine is None else self.machine.conclude(execution)
+
+    def refuse_sequential(self, execution: Execution, findings: list[Finding]) -> None:
+        """Refuse a scenario in which nothing ran concurrently, found nothing, and was not meant to.
+
+        Raises:
+            ScenarioError: naming the scenario.
+        """
+        scenario = self.bound.scenario
+        actors = [agent for agent in execution.agents if not agent.is_daemon]
+        if len(actors) < 2 and not (findings or scenario.is_sequential):
+            raise ScenarioError(
+                f"in {scenario.name} nothing runs concurrently: give a second CPU or a device something to do, or "
+                "declare it with @scenario(sequential=True)"
+            )

@@ -1,0 +1,58 @@
+"""Executions drawn at random, and how many traces they are."""
+
+from collections.abc import Sequence
+
+import attrs
+
+from emu.engine import Agent, Execution
+from emu.engine.dependence import Footprints, NormalForm, Step, normal_form
+from emu.engine.operations import Choose
+from emu.engine.strategies.random import RandomStrategy
+
+
+class WatchedStrategy(RandomStrategy):
+    """Notes what each step touches when it is taken: later the same operation may touch something else."""
+
+    def watch(self, footprints: Footprints) -> None:
+        """Begin to take notes."""
+        self.footprints = footprints
+        self.steps: list[Step] = []
+
+    def pick(self, enabled: Sequence[Agent]) -> Agent:
+        agent = super().pick(enabled)
+        if agent.pending is not None:
+            self.steps.append((agent.number, 0, self.footprints.of(agent.pending.accesses())))
+        return agent
+
+    def choose(self, choice: Choose) -> int:
+        chosen = super().choose(choice)
+        number, _, footprint = self.steps[-1]
+        self.steps[-1] = (number, chosen, footprint)
+        return chosen
+
+
+@attrs.define
+class Sample:
+    """The traces that executions drawn at random were.
+
+    Attributes:
+        forms: each trace once.
+    """
+
+    forms: set[NormalForm] = attrs.field(factory=set)
+    footprints: Footprints = attrs.field(factory=Footprints)
+
+    def strategy(self, seed: int) -> WatchedStrategy:
+        """Return the strategy of an execution of the sample."""
+        strategy = WatchedStrategy.seeded(seed)
+        strategy.watch(self.footprints)
+        return strategy
+
+    def add(self, execution: Execution, strategy: WatchedStrategy) -> None:
+        """Enter the trace of an execution that has ended."""
+        self.forms.add(normal_form(len(execution.agents), strategy.steps))
+
+    @property
+    def traces(self) -> int:
+        """How many distinct traces there are."""
+        return len(self.forms)

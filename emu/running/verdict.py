@@ -1,0 +1,60 @@
+"""Verdicts: what one execution, a run and an exploration tell of what their scenario declares."""
+
+from collections.abc import Iterable, Sequence
+from enum import Enum
+
+from emu.checks.findings import Finding, FindingKind
+from emu.scenarios.expectation import Expectation
+
+
+class Verdict(Enum):
+    """What executions tell of what their scenario declares."""
+
+    SHOWN = "shown"  # the declared finding shows
+    PROVED = "proved"  # there is no other execution, and none has shown anything
+    CONSISTENT = "not contradicted"  # nothing speaks against it
+    CONTRADICTED = "contradicted"  # there is a finding that was not declared
+    UNDECIDED = "undecided"  # it ended before there was a verdict
+
+    @property
+    def is_final(self) -> bool:
+        """Whether one execution with this verdict decides for all of a run."""
+        return self in {Verdict.SHOWN, Verdict.CONTRADICTED}
+
+
+def judge_execution(expected: Expectation, findings: Sequence[Finding]) -> Verdict:
+    """Return what the findings of one execution tell."""
+    if any(not expected.allows(finding.kind) for finding in findings):
+        return Verdict.CONTRADICTED
+    return Verdict.SHOWN if any(map(expected.is_shown_by, findings)) else Verdict.CONSISTENT
+
+
+def judge_run(expected: Expectation, shown: Verdict | None, *, is_search: bool, was_cut_short: bool) -> Verdict:
+    """Return what the executions of a run tell together.
+
+    Args:
+        shown: the verdict of the execution that matters.
+        is_search: the run goes through executions in search of what is declared.
+    """
+    if shown is not None and shown.is_final:
+        return shown
+    has_missed = is_search and expected.kind is not None
+    return Verdict.UNDECIDED if was_cut_short or has_missed else Verdict.CONSISTENT
+
+
+def judge_exploration(
+    expected: Expectation, kinds: Iterable[FindingKind], findings: Iterable[Finding], *, is_exhausted: bool
+) -> Verdict:
+    """Return what the executions of an exploration tell together.
+
+    Args:
+        kinds: of all that was found.
+        findings: what was found, as far as it was confirmed.
+    """
+    if any(not expected.allows(kind) for kind in kinds):
+        return Verdict.CONTRADICTED
+    if any(map(expected.is_shown_by, findings)):
+        return Verdict.SHOWN
+    if not is_exhausted:
+        return Verdict.UNDECIDED
+    return Verdict.CONTRADICTED if expected.kind else Verdict.PROVED

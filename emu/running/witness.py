@@ -1,0 +1,36 @@
+"""The witness: an access that is appended to a schedule, by which a device uses a translation that is stale."""
+
+from typing import TypeGuard
+
+import attrs
+
+from emu.checks.findings import Evidence, Finding, OldPath
+from emu.machine.machine import Machine
+from emu.units import Dfn
+
+
+@attrs.frozen
+class Witness:
+    """An access that is appended to a schedule: a device of the domain reads a page."""
+
+    device: str
+    dfn: int
+
+    @classmethod
+    def of(cls, finding: OldPath, machine: Machine) -> "Witness":
+        """Return the access that can show a finding: by a device that the unit may translate for so."""
+        return cls(machine.user_of(finding).bdf, finding.dfn)
+
+    def join(self, machine: Machine) -> str:
+        """Have a device of a machine make the access, besides what it does; return the name of the agent."""
+        return machine.add_witness(self.device, Dfn(self.dfn))
+
+
+def is_used(finding: Finding | None) -> TypeGuard[OldPath]:
+    """Whether a device has used what is stale."""
+    return isinstance(finding, OldPath) and finding.evidence is Evidence.OBSERVED
+
+
+def is_usable(finding: Finding | None) -> TypeGuard[OldPath]:
+    """Whether a device could use what is stale, and none has."""
+    return isinstance(finding, OldPath) and finding.evidence is Evidence.POSSIBLE

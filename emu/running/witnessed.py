@@ -1,0 +1,44 @@
+"""Adding a witness to a replay, and whether it then uses what the replay is about."""
+
+import attrs
+
+from emu.checks.signatures import Signature
+from emu.errors import ScenarioError
+from emu.running.replay import Replay
+from emu.running.run import Run
+from emu.running.witness import Witness, is_usable, is_used
+
+
+def with_witness(replay: Replay, run: Run, wanted: Signature | None = None) -> Replay:
+    """Return a replay cut after its first possible finding, with a device that uses what is stale.
+
+    Args:
+        run: the replay's own.
+        wanted: take the first finding with this signature.
+
+    Raises:
+        ScenarioError: if there is no such finding, or the domain has no device.
+    """
+    shown = run.matters
+    for one, finding in shown.signed() if shown else ():
+        if shown and is_usable(finding) and wanted in {None, one}:
+            schedule = replay.saved.schedule().cut(finding.step)
+            witness = Witness.of(finding, shown.machine)
+            return attrs.evolve(replay, saved=replay.saved.following(schedule, witness, str(one)))
+    raise ScenarioError("there is nothing that a device could witness: no stale translation is merely possible")
+
+
+def is_witnessed(replay: Replay, run: Run) -> bool:
+    """Whether a device has used what a replay is about."""
+    signed = run.matters.signed() if run.matters else ()
+    return any(is_used(finding) and str(one) == replay.saved.about for one, finding in signed)
+
+
+def run_with_witness(replay: Replay, run: Run, wanted: Signature) -> tuple[Replay, Run] | None:
+    """Have a device use what is stale right after a finding, on Trio tasks; return None where it does not."""
+    try:
+        witnessed = with_witness(replay, run, wanted)
+    except ScenarioError:
+        return None
+    shown = witnessed.run("trio")
+    return (witnessed, shown) if is_used(shown.find(wanted)) else None
