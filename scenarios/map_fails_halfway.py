@@ -40,6 +40,9 @@ def map_fails_halfway(
 
     domain: 0 is the hardware domain, which is not crashed, so that nothing else tells of the failure.
     dont_flush: the caller has set iommu_dont_flush_iotlb.
+
+    Raises:
+        ScenarioError: if the map has no such page.
     """
     if failing_page >= page_count(order):
         raise ScenarioError(f"a map of order {order} has no page {failing_page}: set failing_page below its size")

@@ -72,3 +72,9 @@ def test_the_settings_of_its_units_are_its_parameters() -> None:
 def test_without_its_platform_nobody_knows_it() -> None:
     with pytest.raises(ScenarioError, match="parameter iommu takes one of vtd, not 'toy'"):
         find(R1).bind({"iommu": "toy"})
+
+
+def test_a_repair_of_another_vendors_driver_is_refused() -> None:
+    repaired = find("domain_id_freed_too_early").bind({"repaired": "true"}, PLATFORMS)
+    with pytest.raises(ScenarioError, match="the driver of toy has nothing that XSA_399 repairs"):
+        Run(repaired, "random", 0, 1).on("direct")

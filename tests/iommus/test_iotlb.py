@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from emu.engine import Kind
 from emu.iommus.formats import Translation
 from emu.iommus.iotlb import Iotlb, IotlbEntry
 from emu.iommus.vtd.formats import VTD_FORMAT
@@ -175,3 +176,14 @@ def test_a_full_cache_replaces_the_entry_of_the_same_page() -> None:
     iotlb.insert(cached(NETWORK, TAG, 5, mfn=0x1000))
     iotlb.insert(new)
     assert iotlb.find(NETWORK, Dfn(5)) == new
+
+
+def test_users_of_32_bits_are_told_apart() -> None:
+    iotlb = Iotlb("smmu0", ROOMY, VTD_FORMAT, user_bits=32)
+    near, far = (iotlb.access(5, 5, Kind.WRITE, user) for user in (0x1F8, 0x8000_01F8))
+    assert not near.conflicts(far)
+    assert all(one.conflicts(iotlb.access(5, 5, Kind.WRITE)) for one in (near, far))
+    assert not far.conflicts(iotlb.access(6, 6, Kind.WRITE))
+    iotlb.insert(cached(0x8000_01F8, TAG, 5))
+    assert iotlb.find(0x1F8, Dfn(5)) is None
+    assert len(iotlb.invalidate(TAG, Dfn(5), Dfn(5))) == 1

@@ -12,6 +12,8 @@ from emu.engine.hosts import direct
 from emu.engine.hosts import trio as on_trio
 from emu.engine.strategies.round_robin import RoundRobinStrategy
 from emu.errors import ModelError, ScenarioError
+from emu.iommus.vtd.settings import VtdSettings
+from emu.iommus.vtd.unit import VtdUnit
 from emu.machine.description import Description
 from emu.machine.machine import Machine
 from emu.units import Dfn, Mfn
@@ -129,3 +131,26 @@ def test_nothing_is_set_up_while_agents_run(what: Callable[[Machine], object]) -
 
     with pytest.raises(ModelError, match=r"is for before the first step: .* \(cpu0, at test_machine.py:"):
         direct.run(machine.execution(RoundRobinStrategy()))
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        (VtdSettings(coherent=False), "the walks of vtd1 do not snoop the CPUs' caches, and those of this machine's"),
+        (VtdSettings(write_buffer=True), "the walks of vtd1 have a write buffer before them, and those of this"),
+    ],
+)
+def test_a_unit_that_sees_memory_in_another_way_than_the_first_is_refused(
+    settings: VtdSettings, complaint: str
+) -> None:
+    machine = Machine(Description())
+    with pytest.raises(ScenarioError, match=complaint):
+        machine.add_unit(VtdUnit("vtd1", settings, machine.memory, machine.trace, machine.recorder))
+    assert [unit.name for unit in machine.units] == ["vtd0"]
+
+
+def test_a_unit_that_sees_memory_as_the_first_does_is_taken() -> None:
+    machine = Machine(Description())
+    settings = VtdSettings(caching_mode=True, drain=False)
+    machine.add_unit(VtdUnit("vtd1", settings, machine.memory, machine.trace, machine.recorder))
+    assert [unit.name for unit in machine.units] == ["vtd0", "vtd1"]
