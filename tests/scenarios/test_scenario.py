@@ -3,16 +3,20 @@
 from enum import Enum
 from typing import Annotated
 
+import attrs
 import pytest
 
 from emu.bundled import folder
 from emu.cpus import Cpu
 from emu.errors import ScenarioError
-from emu.iommus.settings import Bounds
+from emu.iommus.settings import MEANING, Bounds
+from emu.iommus.vtd.settings import VtdSettings
 from emu.machine.machine import Machine
+from emu.platforms import VTD
 from emu.running.run import Run
 from emu.scenarios.expectation import CLEAN
 from emu.scenarios.library import bundled, find
+from emu.scenarios.parameters import settings_parameters
 from emu.scenarios.scenario import Scenario, scenario
 
 
@@ -71,6 +75,8 @@ def test_a_value_is_read_as_what_its_parameter_is(name: str, text: str, value: o
         ("wet", "maybe", "wet takes true or false"),
         ("revision", "v9", "there is no revision 'v9': use one of implicit, v1, merged, flush_on_error, or a folder"),
         ("color", "red", "did you mean 'colour'"),
+        ("iommu", "amd", "iommu takes one of vtd, not 'amd'"),
+        ("queue_entries", "1", "queue_entries takes a whole number from 2 to 256"),
         ("zzz", "1", "painted has no parameter 'zzz'; it has count, colour"),
     ],
 )
@@ -125,3 +131,19 @@ def test_a_scenario_is_found_by_name_or_by_path() -> None:
     by_name = find("remap_before_flush")
     assert find(str(folder("scenarios") / "remap_before_flush.py")).name == by_name.name
     assert set(bundled()) >= {"remap_before_flush", "map_dma_unmap_dma", "map_fails_halfway"}
+
+
+def test_the_vendor_is_a_parameter_of_every_machine_and_vtd_unless_it_is_set() -> None:
+    assert painted.bind({"iommu": "vtd"}) == painted.bind({})
+    assert painted.bind({}).values["iommu"] == "vtd"
+
+
+def test_each_setting_of_a_unit_that_says_what_it_means_is_a_parameter_with_its_default_and_its_bounds() -> None:
+    known = {parameter.name: parameter for parameter in settings_parameters(VTD)}
+    fields = [field for field in attrs.fields(VtdSettings) if MEANING in field.metadata]
+    assert list(known) == [field.name for field in fields]
+    assert all(known[field.name].default == field.default for field in fields)
+    assert known["levels"].takes() == "a whole number from 3 to 4"
+    assert known["coherent"].meaning.startswith("ECAP.C: ")
+    with pytest.raises(ValueError, match="levels"):
+        VtdSettings(levels=5)
