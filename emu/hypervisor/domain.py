@@ -17,7 +17,7 @@ from emu.units import Dfn, Maddr, Mfn
 HARDWARE_DOMAIN = 0
 DOMID_FIRST_RESERVED = 0x7FF0
 DOMID_IO = 0x7FF1
-"""The domain that owns what no guest does; devices in quarantine are assigned to it (Xen: dom_io)."""
+"""The domain that owns what no guest owns, such as devices in quarantine (Xen: include/public/xen.h, DOMID_IO)."""
 
 INSTALLED: Space = ("installed",)
 """In which pages a frame was ever entered, as a shared object, numbered by mfn."""
@@ -55,7 +55,7 @@ class TableFrames(Protocol):
 
 @attrs.define(eq=False)
 class Domain:
-    """A guest, or the hardware domain (number 0).
+    """A guest, or the hardware domain, number 0 (Xen: include/xen/sched.h, struct domain).
 
     Attributes:
         index: its place among the domains of the machine, from 1: by that it has page-table frames of its own.
@@ -63,9 +63,9 @@ class Domain:
         frames: where its page tables come from.
         levels: how many levels of tables it has; the driver decides it.
         pgd: its highest page table; the driver makes it.
-        tables: the frames of all its page tables (Xen: arch.pgtables.list).
+        tables: the frames of all its page tables (Xen: x86/iommu.c, hd->arch.pgtables.list).
         is_dying: it is being destroyed.
-        mapping_lock: guards its page tables (Xen: hd->arch.mapping_lock).
+        mapping_lock: guards its page tables (Xen: vtd/iommu.c, hd->arch.mapping_lock).
         p2m_lock: what its callers may hold around the wrappers.
         known_dfns: every dfn at which a frame was ever entered.
         p2m: which frame each page has, as far as anyone asks.
@@ -100,11 +100,11 @@ class Domain:
 
     @property
     def is_hardware_domain(self) -> bool:
-        """Whether a failure must not crash it (Xen: is_hardware_domain)."""
+        """Whether it is the domain that no failure crashes (Xen: include/xen/sched.h, is_hardware_domain)."""
         return self.number == HARDWARE_DOMAIN
 
     def crash(self, cpu: Cpu) -> None:
-        """Mark the domain as crashed (Xen: domain_crash). Its devices run on until they are taken away."""
+        """Mark the domain as crashed; its devices run on until detached (Xen: common/domain.c, __domain_crash)."""
         if not self.is_crashed:
             self.is_crashed = True
             cpu.note("domain.crash", domain=self.number)

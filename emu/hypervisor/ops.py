@@ -34,7 +34,7 @@ class DomainIsDyingError(Exception):
 
 
 class FlushType(IntEnum):
-    """What a change of an entry requires (seed patch: enum iommu_flush_type). The larger covers the smaller.
+    """What a change of an entry requires; the larger covers the smaller (seed patch: enum iommu_flush_type).
 
     Xen's flags of later revisions, `added` and `modified`, are or-ed; `modified` always comes with what `added` asks
     for, so the maximum says the same.
@@ -46,7 +46,7 @@ class FlushType(IntEnum):
 
 
 class MapFlags(IntFlag):
-    """What a mapping permits (Xen: IOMMUF_readable, IOMMUF_writable)."""
+    """What a mapping permits (Xen: include/xen/iommu.h, IOMMUF_readable and IOMMUF_writable)."""
 
     READABLE = 1
     WRITABLE = 2
@@ -59,7 +59,7 @@ DomainT_contra = TypeVar("DomainT_contra", contravariant=True)
 
 
 class IommuOps(Protocol[DomainT_contra]):
-    """A driver's hooks, as the wrappers call them (Xen: struct iommu_ops). The domain is a `Domain`, which has them."""
+    """A driver's hooks, as the wrappers find them in a `Domain` (Xen: include/xen/iommu.h, struct iommu_ops)."""
 
     async def map_page(
         self, cpu: Cpu, domain: DomainT_contra, dfn: Dfn, mfn: Mfn, flags: MapFlags

@@ -28,7 +28,7 @@ HEAP = (("heap",), 0)
 
 @attrs.define(eq=False)
 class Page:
-    """One frame (Xen: struct page_info).
+    """One frame (Xen: arch/x86/include/asm/mm.h, struct page_info).
 
     Attributes:
         owner: the domain that it belongs to; None while it is free.
@@ -108,17 +108,17 @@ class Pages:
         return self.frames.get(mfn) or Page(mfn, None, references=0, generation=0)
 
     async def get(self, mfn: Mfn, domain: Domain) -> bool:
-        """Take a reference, if the domain owns the frame; return whether it does (Xen: get_page)."""
+        """Take a reference if the domain owns the frame; return whether it does (Xen: arch/x86/mm.c, get_page)."""
         check_cast(domain=domain)
         return await GetPage(self, self.page(mfn), domain)
 
     async def put(self, cpu: Cpu, mfn: Mfn) -> bool:
-        """Drop a reference; return whether it was the last, so that the frame is free (Xen: put_page)."""
+        """Drop a reference; return whether it was the last and the frame is free (Xen: arch/x86/mm.c, put_page)."""
         check_cast(cpu)
         return await PutPage(self, self.page(mfn), cpu)
 
     async def allocate(self, cpu: Cpu, domain: Domain) -> Mfn:
-        """Give a domain a free frame, zeroed, and return it (Xen: alloc_domheap_page)."""
+        """Give a domain a free frame, zeroed, and return it (Xen: common/page_alloc.c, alloc_domheap_pages)."""
         check_cast(cpu, domain)
         return await AllocatePage(self, cpu, domain)
 
@@ -137,7 +137,7 @@ class Pages:
 
 
 class GetPage(Operation[bool]):
-    """Take a reference to a frame that a domain owns; return whether it does."""
+    """Take a reference if a domain owns a frame; return whether it does (Xen: arch/x86/mm.c, get_page)."""
 
     __slots__ = ("domain", "has_got", "page", "pages")
 
@@ -163,7 +163,7 @@ class GetPage(Operation[bool]):
 
 
 class PutPage(Operation[bool]):
-    """Drop a reference; return whether it was the last."""
+    """Drop a reference; return whether it was the last (Xen: arch/x86/mm.c, put_page)."""
 
     __slots__ = ("cpu", "left", "page", "pages")
 
@@ -207,7 +207,7 @@ class PutPage(Operation[bool]):
 
 
 class AllocatePage(Operation[Mfn]):
-    """Give a free frame to a domain, and zero it."""
+    """Give a free frame to a domain, and zero it (Xen: common/page_alloc.c, alloc_domheap_pages)."""
 
     __slots__ = ("cpu", "domain", "mfn", "pages")
 
