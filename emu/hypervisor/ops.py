@@ -1,4 +1,4 @@
-"""The words that every revision shares: flush types, result codes and the driver's hooks."""
+"""What every revision shares: flush types, result codes and the driver's hooks."""
 
 from enum import IntEnum, IntFlag
 from typing import Protocol, TypeVar
@@ -26,18 +26,18 @@ RESULT_NAMES = {
 INVALID_DFN = Dfn((1 << 64) - 1)
 
 iommu_dont_flush_iotlb = PerCpu("iommu_dont_flush_iotlb", initial=False)
-"""While it is set on a CPU, the wrappers that read it leave the flush to whoever set it."""
+"""While it is set on a CPU, the wrappers that read it do not flush; the code that has set it flushes later."""
 
 
 class DomainIsDyingError(Exception):
-    """A hook was to make an entry in a domain that is being destroyed: it does nothing, and that is no failure."""
+    """A hook was asked to map a page of a dying domain. It maps nothing and reports success."""
 
 
 class FlushType(IntEnum):
     """What a change of an entry requires; the larger covers the smaller (seed patch: enum iommu_flush_type).
 
-    Xen's flags of later revisions, `added` and `modified`, are or-ed; `modified` always comes with what `added` asks
-    for, so the maximum says the same.
+    Later revisions of Xen combine flags, `added` and `modified`, with a bitwise or. A flush for `modified` includes
+    what `added` asks for, so the maximum says the same.
     """
 
     NONE = 0

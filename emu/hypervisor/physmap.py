@@ -20,7 +20,7 @@ from emu.units import Dfn, Mfn
 
 
 class Form(Enum):
-    """Which lines the code has. A later form has those of the earlier ones."""
+    """A state of the code, with the changes of all forms before it."""
 
     INTRODUCED = "2011"  # cf95b2a9fd: the flag is set; an error leaves it set
     XSA_80 = "2013"  # 552b7fcb9a: every exit clears it
@@ -30,7 +30,7 @@ class Form(Enum):
     XSA_355 = "2020-3"  # 9b156bcc3f: a pass ends when the array of these references is full, not one page later
 
     def has(self, form: "Form") -> bool:
-        """Whether the code has the lines of a form."""
+        """Whether the code has the change of a form."""
         order = list(Form)
         return order.index(self) >= order.index(form)
 
@@ -91,9 +91,9 @@ def entry_keys(domain: Domain, dfn: Dfn, mfn: Mfn | None) -> dict[str, Any]:
 
 @attrs.frozen
 class Physmap:
-    """The callers of map and unmap that own the pages.
+    """Callers of map and unmap that own the pages.
 
-    A p2m update and the IOMMU's are made under the p2m_lock; a flush that is put off comes after it was dropped.
+    They update the p2m and the IOMMU's tables under the p2m_lock. A deferred flush comes after the lock was released.
 
     Attributes:
         slots: how many references to moved pages a pass has room for.
@@ -190,5 +190,5 @@ class Physmap:
         return result, done
 
     def is_full(self, held: int) -> bool:
-        """Whether a pass ends here, for the array of references is taken to be full."""
+        """Whether a pass ends because the code takes the array of references to be full."""
         return held >= self.slots if self.form.has(Form.XSA_355) else held > self.slots
