@@ -190,5 +190,5 @@ class Physmap:
         return result, done
 
     def is_full(self, held: int) -> bool:
-        """Whether a pass ends because the code takes the array of references to be full."""
+        """Whether a pass ends with a full array of references (Xen: common/memory.c, in xenmem_add_to_physmap)."""
         return held >= self.slots if self.form.has(Form.XSA_355) else held > self.slots

@@ -72,7 +72,7 @@ class DriverState:
         return next(iommu for iommu in self.iommus if iommu.unit is device.unit)
 
     def poll_slot(self, cpu: Cpu) -> Maddr:
-        """Return the address of a CPU's status word."""
+        """Return the address of a CPU's status word (Xen: vtd/qinval.c, in queue_invalidate_wait)."""
         return Maddr(self.poll_slots + WORD_BYTES * cpu.number)
 
     def iommu_bitmap(self, domain: Domain) -> Bitmap:
