@@ -1,8 +1,8 @@
-"""*told*: what a call says by its result is what has happened.
+"""*told*: the result of a call says what has happened.
 
-A failure is reported as a failure; that the domain was crashed does not excuse it. A map that fails leaves none of its
-pages mapped. After a success the table is what the call was for. All of this is judged by what the call itself stored
-or found: what others do afterwards is not its business.
+A call that fails reports a failure, even if it has crashed the domain. A map that fails leaves none of its pages
+mapped. A call that succeeds leaves the entries that it was asked for. All of this is judged by the leaves that the call
+itself stored or read, and not by what other calls store afterwards.
 """
 
 from emu.checks.findings import Finding, LostError, NotRolledBack, WrongResult
@@ -12,7 +12,7 @@ from emu.units import Dfn, address_frame, offset
 
 
 def untold(record: CallRecord, step: int) -> Finding | None:
-    """Return what the result of a call hides; None where it tells all."""
+    """Return the finding if the result of a call hides something; else None."""
     call = (record.cpu.name, record.call, step, record.domain.number, record.dfn, record.page_count)
     if record.result == OK and record.failures:
         return LostError(*call, record.failures[0])
@@ -27,7 +27,7 @@ def untold(record: CallRecord, step: int) -> Finding | None:
 
 
 def is_done(record: CallRecord, dfn: Dfn) -> bool:
-    """Whether a call has left a page, or found it, as it was to be."""
+    """Whether a call stored or found the entry that it was asked for at a dfn."""
     update = record.updates.get(dfn)
     if update is None or dfn in record.refused:
         return dfn in record.refused
@@ -42,5 +42,5 @@ def is_done(record: CallRecord, dfn: Dfn) -> bool:
 
 
 def has_entered(record: CallRecord, update: Update) -> bool:
-    """Whether a call has made an entry and left it."""
+    """Whether a call has made an entry and not taken it back."""
     return update.old != update.new and record.domain.format.decode(update.new, 1) is not None

@@ -19,14 +19,15 @@ from emu.units import Dfn, Maddr, address_frame, frame_address
 class UsageWatch:
     """Is told of every access that a device makes.
 
-    A use of an old path that a promise forbids turns *possible* evidence into *observed*. A use of what the ledger
-    does not allow is a bug of emu; this self-check is the one that reads the ledger without declaring it, for its
-    answer must not depend on the schedule. A use on behalf of a domain that has lost the device is a finding.
+    An access by an old path that a promise forbids turns *possible* evidence into *observed*. An access that the ledger
+    does not allow is a bug of emu. This self-check reads the ledger without declaring the reads, which no other check
+    does: its answer is the same under every schedule. An access through the tables of a domain that did not program it
+    is a finding.
 
     Attributes:
         domains: returns all domains of the machine.
-        promised: for each domain's page the promises made of it.
-        names: of the devices, by source-id.
+        promised: the promises about each page, by (domain, dfn).
+        names: the names of the devices, by source-id.
     """
 
     findings: list[Finding]
@@ -39,7 +40,7 @@ class UsageWatch:
         return (Access.to(promise_space(unit), request.dfn, Kind.READ),)
 
     def committed(self, unit: Unit, request: Request, entry: IotlbEntry, step: int) -> None:
-        """Learn that an access was made through an entry."""
+        """Note that an access was made through an entry."""
         device = self.names[request.source_id]
         for index, finding in enumerate(self.findings):
             if isinstance(finding, OldPath) and finding.use is None and takes(unit, request, entry, finding):
@@ -56,18 +57,19 @@ class UsageWatch:
                 self.findings.append(foreign)
 
     def domain_of(self, unit: Unit, entry: IotlbEntry) -> Domain:
-        """Return the domain by whose tables an entry was found."""
+        """Return the domain in whose tables a walk found an entry."""
         return next(domain for domain in self.domains() if domain.pgd == root_of(unit, entry))
 
     def is_legal(self, unit: Unit, request: Request, entry: IotlbEntry) -> bool:
-        """Whether the ledger allows what an access has used."""
+        """Whether the ledger allows the translation that an access has used."""
         tables_of_tag = (tables for tables in unit.tables_ever(request.source_id) if tables.tag == entry.tag)
         return any(entry.translation in unit.ledger.legal(tables, request.dfn) for tables in tables_of_tag)
 
     def late(self, unit: Unit, request: Request, entry: IotlbEntry, step: int) -> Iterator[Late]:
-        """Yield what an access breaks that an invalidation has left in flight: one of the promises made before it.
+        """Yield the finding if an access that an invalidation left in flight breaks a promise made before it.
 
-        It is the first of the agent whose name comes first: the order between those of two may be of no account.
+        If it breaks several, the finding names the first promise of the agent whose name comes first. The order of
+        promises of different agents may differ between equivalent schedules.
         """
         domain, device, frame = self.domain_of(unit, entry), self.names[request.source_id], entry.frame(request.dfn)
         tables = Tables(entry.tag, domain.pgd, domain.levels)
@@ -83,17 +85,17 @@ class UsageWatch:
 
 
 def root_of(unit: Unit, entry: IotlbEntry) -> Maddr:
-    """Return the table of the highest level by which an entry was found."""
+    """Return the highest table that the walk to an entry read."""
     return frame_address(address_frame(Maddr(table_reads(unit, entry)[0].address)))
 
 
 def table_reads(unit: Unit, entry: IotlbEntry) -> list[TableRead]:
-    """Return what the walk read of page tables, the highest first."""
+    """Return the words of page tables that the walk to an entry read, the highest first."""
     return [read for read in entry.reads if read.level != unit.format.device_level]
 
 
 def takes(unit: Unit, request: Request, entry: IotlbEntry, finding: OldPath) -> bool:
-    """Whether an access went by an old path to what a finding is about: it read a word before that was replaced."""
+    """Whether an access used the stale translation of a finding, through an entry that had been replaced."""
     used = (unit.name, request.dfn, entry.tag, entry.translation)
     if used != (finding.unit, finding.dfn, finding.tag, finding.path.translation):
         return False
@@ -103,10 +105,10 @@ def takes(unit: Unit, request: Request, entry: IotlbEntry, finding: OldPath) -> 
 
 
 def is_broken(unit: Unit, tables: Tables, dfn: Dfn, entry: IotlbEntry, promise: Promise) -> bool:
-    """Whether an access through an entry breaks a promise: it had read a word that the promise says to be gone.
+    """Whether an access through an entry breaks a promise: its walk read a word that the promise says is replaced.
 
-    A promise about a page permits the leaf that the call has left, and says nothing about who has the device; one that
-    a frame is free does.
+    A promise about a page permits the leaf that the call has left, and does not say which domain has the device. A
+    promise that a frame is free covers the device's own entry too.
     """
     if promise.frame is not None:
         return is_replaced(unit, entry.reads, promise.changed, is_seen=False)
@@ -116,10 +118,10 @@ def is_broken(unit: Unit, tables: Tables, dfn: Dfn, entry: IotlbEntry, promise: 
 
 
 def is_replaced(unit: Unit, reads: Iterable[TableRead], changed: int, *, is_seen: bool) -> bool:
-    """Whether one of the words that were read had been replaced at or before a step.
+    """Whether one of the words that a walk read had been replaced at or before a step.
 
     Args:
-        is_seen: it counts only if a walker could see it then.
+        is_seen: count a replacement only if a walker could see it at that step.
     """
     newer = (one for read in reads for one in unit.ledger.newer(read.address, read.level, read.step))
     return any((version.visible if is_seen else version.stored) <= changed for version in newer)

@@ -1,4 +1,7 @@
-"""`emu list`: the scenarios that there are."""
+"""`emu list`: the scenarios that there are, or the revisions."""
+
+from pathlib import Path
+from typing import Any
 
 import click
 
@@ -11,8 +14,17 @@ INDENT = 31
 
 @click.command("list")
 @json_option("Print JSON.")
-def list_command(*, as_json: bool) -> None:
+@click.option("--revisions", is_flag=True, help="Show the revisions that come with emu instead.")
+def list_command(*, as_json: bool, revisions: bool) -> None:
     """Show the scenarios, what each tells, and its parameters."""
+    if revisions:
+        list_revisions(as_json=as_json)
+    else:
+        list_scenarios(as_json=as_json)
+
+
+def list_scenarios(*, as_json: bool) -> None:
+    """Print every scenario with its parameters, and the parameters of a machine."""
     from emu.platforms import VTD
     from emu.scenarios.library import bundled
     from emu.scenarios.parameters import Parameter, machine_parameters
@@ -37,10 +49,38 @@ def list_command(*, as_json: bool) -> None:
     show("every scenario", "Parameters of the machine.", common)
 
 
-def show(name: str, story: str, parameters: list[dict[str, str]]) -> None:
-    """Print one entry: name, story, and a line for each parameter."""
+def list_revisions(*, as_json: bool) -> None:
+    """Print every bundled revision: what it is, its commit in Xen, and its folder."""
+    from emu.hypervisor.revisions.catalogue import bundled_revisions
+
+    listed = [
+        {"name": one.name, "story": one.story, "commit": one.commit, "folder": from_here(one.folder)}
+        for one in bundled_revisions()
+    ]
+    if as_json:
+        show_json({"revisions": listed})
+        return
+    for one in listed:
+        show_title(str(one["name"]), str(one["story"]))
+        click.echo(f"  commit  {one['commit'] or 'none: posted as a patch'}")
+        click.echo(f"  folder  {one['folder']}\n")
+
+
+def from_here(path: Path) -> str:
+    """Name a path from the working directory if it lies below it."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
+def show_title(name: str, story: str) -> None:
+    """Print the name of an entry, and what it tells."""
     click.secho(name, bold=True)
     click.echo(click.wrap_text(story, width=80, initial_indent="  ", subsequent_indent="  "))
+
+
+def show(name: str, story: str, parameters: list[dict[str, str]]) -> None:
+    """Print one entry: name, story, and a line for each parameter."""
+    show_title(name, story)
     for parameter in parameters:
         setting = f"-p {parameter['name']}={parameter['default']}"
         line = f"  {setting:<28} {parameter['takes']}"

@@ -1,4 +1,22 @@
-"""Software: domains, the wrappers that map, unmap and flush, and the drivers behind them.
+"""Software: domains, the wrappers that map, unmap and flush, and the driver behind them.
 
-What no revision of the wrappers changed stands in this folder; each revision has a folder of its own.
+ops.py          result codes, flush types, permissions, and the hooks of a driver
+domain.py       a domain; the locks that guard its tables
+calls.py        map, unmap, flush and flush_all as callers call them, each with a record that the checks judge
+records.py      what one call stored, and which hooks failed
+hooks.py        a driver's hooks with faults injected and results recorded
+driver.py       what common code needs of a driver, whatever the vendor
+entries.py      reading and storing entries of page tables, whatever the vendor
+tables.py       freeing page tables
+pages.py        owners and references of frames
+physmap.py      moving pages within a domain
+assignment.py   attaching devices to domains
+bitmaps.py      bitmaps that CPUs share
+faults.py       faults that the strategy may inject
+fixes.py        repairs that a driver has or lacks
+revisions/      the wrappers and hooks at different commits of Xen
+vtd/            the VT-d driver without its hooks
+
+`(Xen: FILE, FUNCTION)` in a docstring names what of Xen the code stands for, and `in FUNCTION` a part of it. A file is
+named relative to xen/drivers/passthrough/ if it is there, else to xen/.
 """

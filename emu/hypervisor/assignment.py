@@ -1,6 +1,6 @@
-"""Which domain has a device: the door for scenarios, and who may program a device; the vendor's driver does the rest.
+"""Attaching devices to domains: what scenarios call, and the steps that the drivers of all vendors share.
 
-Not modelled: pcidevs_lock, which Xen's callers hold around all of this but the freeing of a domain id. Give one CPU
+Not modelled: pcidevs_lock. Xen's callers hold it around all of this except the freeing of a domain id. Let one CPU do
 the work, or order the CPUs with signals.
 """
 
@@ -18,7 +18,10 @@ from emu.hypervisor.driver import Driver
 
 
 class HandOver(Operation[None]):
-    """Let a domain's driver program a device, or nobody's (Xen: the device moves to that domain's list)."""
+    """Note the domain whose driver may program a device from now on; None for no domain.
+
+    (Xen: vtd/iommu.c, in reassign_device_ownership)
+    """
 
     __slots__ = ("device", "domain")
 
@@ -39,7 +42,7 @@ class HandOver(Operation[None]):
 
 
 class FindDevice(Operation[bool]):
-    """Look for a domain's device among some; return whether there is one (Xen: pci_get_pdev_by_domain)."""
+    """Return whether a domain has one of several devices (Xen: pci.c, pci_get_pdev_by_domain)."""
 
     __slots__ = ("devices", "domain", "found")
 
@@ -62,10 +65,10 @@ class FindDevice(Operation[bool]):
 
 
 def check_device(device: object) -> None:
-    """Refuse what is no device.
+    """Refuse an argument that is not a device.
 
     Raises:
-        ScenarioError: saying where devices are.
+        ScenarioError: if it is not one.
     """
     if not isinstance(device, Device):
         raise ScenarioError(f"{device!r} is no device: write m.devices[{str(device)!r}]")
@@ -73,12 +76,12 @@ def check_device(device: object) -> None:
 
 @attrs.frozen
 class Assignment:
-    """Attaches devices to domains, and takes them away."""
+    """Attaches devices to domains, and detaches them."""
 
     driver: Driver
 
     async def attach(self, cpu: Cpu, domain: Domain, device: Device) -> int:
-        """Have a domain's tables translate for a device.
+        """Let a domain's tables translate for a device.
 
         Returns:
             0; or -EINVAL if the tables of another domain translate for it.
@@ -88,17 +91,17 @@ class Assignment:
         return await self.driver.attach(cpu, domain, device)
 
     async def detach(self, cpu: Cpu, domain: Domain, device: Device) -> int:
-        """Have nothing translate for a domain's device any more.
+        """Take a device away from a domain: then no tables translate for it.
 
         Returns:
-            0, or a negative errno: -ENODEV where the domain does not have the device.
+            0, or a negative errno: -ENODEV if the domain does not have the device.
         """
         check_cast(cpu, domain)
         check_device(device)
         return await self.driver.detach(cpu, domain, device)
 
     async def reassign(self, cpu: Cpu, source: Domain, target: Domain, device: Device) -> int:
-        """Give a device of one domain to another; return 0 or a negative errno."""
+        """Move a device from one domain to another; return 0 or a negative errno (Xen: pci.c, assign_device)."""
         check_cast(cpu, source)
         check_cast(domain=target)
         check_device(device)

@@ -1,4 +1,4 @@
-"""Bitmaps of one word that CPUs share (Xen: test_bit, set_bit, clear_bit)."""
+"""Bitmaps of one word that CPUs share (Xen: arch/x86/include/asm/bitops.h)."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -20,11 +20,11 @@ class Bitmap:
         self.value = 0
 
     def has(self, bit: int) -> bool:
-        """Whether a bit is set, without a step. For what is not an agent."""
+        """Whether a bit is set. Takes no step; agents use `read`."""
         return bool(self.value >> bit & 1)
 
     def put(self, bit: int) -> None:
-        """Set a bit before the first step."""
+        """Set a bit, before the first step."""
         self.value |= 1 << bit
 
     def read(self) -> "ReadBits":
@@ -41,7 +41,7 @@ class Bitmap:
 
 
 class ReadBits(Operation[int]):
-    """Read a bitmap."""
+    """Read a bitmap (Xen: arch/x86/include/asm/bitops.h, test_bit)."""
 
     __slots__ = ("bitmap", "value")
 
@@ -63,7 +63,7 @@ class ReadBits(Operation[int]):
 
 
 class ChangeBit(Operation[None]):
-    """Set or clear one bit of a bitmap, atomically."""
+    """Set or clear one bit of a bitmap, atomically (Xen: arch/x86/include/asm/bitops.h, set_bit and clear_bit)."""
 
     __slots__ = ("bit", "bitmap", "is_set")
 

@@ -1,7 +1,7 @@
-"""The one door to map, unmap, flush and flush all, whatever the revision.
+"""The calls map, unmap, flush and flush_all, as callers make them, whatever the revision.
 
-It keeps a record of each call, and on return gives the record to the judge, in a step of its own. The revision knows
-nothing of it, so no revision can silence a check.
+Each call has a record. When the call returns, a step of its own gives the record to the judge. A revision does not know
+of the record, so it cannot silence a check.
 """
 
 from collections.abc import Awaitable, Iterable, Mapping
@@ -20,11 +20,11 @@ from emu.memory import WORDS, table_words
 from emu.units import Dfn, Mfn, page_count
 
 DEFERRABLE = ("map", "unmap")
-"""Calls whose promise the caller may take over; an explicit flush is what redeems it."""
+"""The calls whose flush a caller may defer. What they promise is then due when the hypercall ends."""
 
 
 class Judge(Protocol):
-    """Who judges what a call has promised by returning. Implemented by the checks, wired by the machine."""
+    """Judges what a call promised by returning. Implemented by the checks, wired by the machine."""
 
     def reads(self, record: CallRecord) -> Iterable[Access]:
         """Return the shared objects that `judge` depends on."""
@@ -33,11 +33,11 @@ class Judge(Protocol):
         """Judge a call at the step of its return."""
 
     def settle(self, record: CallRecord, step: int) -> None:
-        """Judge a deferred call at the end of the hypercall that made it: what it owed must have been paid."""
+        """Judge a deferred call at the end of the hypercall that made it: its flush must have been made by then."""
 
 
 class Enter(Operation[None]):
-    """Call a flush: it answers for what walkers could see to be replaced in its domain's tables by now."""
+    """Call a flush. It promises about the entries whose replacement walkers could see at this step."""
 
     __slots__ = ("record",)
 
@@ -60,7 +60,7 @@ class Enter(Operation[None]):
 
 
 class Return(Operation[None]):
-    """Return from a call: what it promised is judged now."""
+    """Return from a call, and judge what it promised."""
 
     __slots__ = ("judge", "record")
 
@@ -93,7 +93,7 @@ def entered(record: CallRecord) -> dict[str, Any]:
 
 
 class Settle(Operation[None]):
-    """End a hypercall that has deferred calls: what they owed is judged now, whoever's flush paid it."""
+    """End a hypercall with deferred calls, and judge whether their flushes were made, by whichever CPU."""
 
     __slots__ = ("cpu", "debts", "flag", "hypercall", "is_continued", "judge")
 
@@ -126,7 +126,7 @@ class Settle(Operation[None]):
 
 @attrs.frozen
 class Calls:
-    """The callers' entry points of one revision."""
+    """The calls that one revision implements."""
 
     revision: Revision
     judge: Judge
@@ -180,7 +180,7 @@ class Calls:
         return await self.close(record, self.revision.flush_all(cpu, domain))
 
     def open(self, cpu: Cpu, call: str, domain: Domain, dfn: Dfn, pages: int) -> CallRecord:
-        """Begin the record of a call; one that interrupts another, in a softirq, keeps a record of its own."""
+        """Begin the record of a call. A call in a softirq that interrupts another call has a record of its own."""
         record = CallRecord(call, cpu, domain, dfn, pages, outer=cpu.peek(open_call))
         if call in DEFERRABLE:
             cpu.note(Enter.event, **entered(record))
@@ -188,10 +188,11 @@ class Calls:
         return record
 
     async def close(self, record: CallRecord, call: Awaitable[int]) -> int:
-        """Make the call and have its return judged; a deferred one again when its hypercall ends.
+        """Make a call and judge its return; a deferred call is judged again when its hypercall ends.
 
         Raises:
-            ScenarioError: if it is deferred outside of a hypercall: nobody could say when its flush is due.
+            ScenarioError: if the revision returns anything but 0 or a negative errno, or if the call is deferred
+                outside of a hypercall, so that no end says when its flush is due.
         """
         cpu = record.cpu
         result: object = await call
@@ -213,7 +214,7 @@ class Calls:
         return record.result
 
     async def settle(self, hypercall: Hypercall) -> None:
-        """Judge the calls that a hypercall has deferred."""
+        """Judge the deferred calls of a hypercall at its end."""
         await Settle(hypercall, hypercall.deferred, self.judge)
 
 

@@ -1,4 +1,4 @@
-"""Domains, as far as their IOMMU mappings are concerned."""
+"""Domains, and what belongs to them: page tables, locks, mappings."""
 
 from contextlib import AbstractAsyncContextManager, nullcontext
 from enum import Enum
@@ -17,17 +17,17 @@ from emu.units import Dfn, Maddr, Mfn
 HARDWARE_DOMAIN = 0
 DOMID_FIRST_RESERVED = 0x7FF0
 DOMID_IO = 0x7FF1
-"""The domain that owns what no guest does; devices in quarantine are assigned to it (Xen: dom_io)."""
+"""The domain that owns what no guest owns, such as devices in quarantine (Xen: include/public/xen.h, DOMID_IO)."""
 
 INSTALLED: Space = ("installed",)
-"""In which pages a frame was ever entered, as a shared object, numbered by mfn."""
+"""At which dfns each frame was ever mapped, as shared objects numbered by mfn."""
 
 
 def check_cast(cpu: object = ..., domain: object = ...) -> None:
-    """Refuse who is no CPU, and what is no domain, where one is given.
+    """Refuse an argument that is not a CPU, or not a domain. An argument that was left out is not checked.
 
     Raises:
-        ScenarioError: naming what was given instead.
+        ScenarioError: if one is of another type; the message shows it.
     """
     if cpu is not ... and not isinstance(cpu, Cpu):
         raise ScenarioError(f"{cpu!r} is no CPU: pass on the one that the function was given")
@@ -36,40 +36,40 @@ def check_cast(cpu: object = ..., domain: object = ...) -> None:
 
 
 class OuterLock(Enum):
-    """How far the lock of a wrapper's caller reaches (the p2m lock, the grant table's, the page type's)."""
+    """How long the caller of a wrapper holds its own lock (the p2m lock, the grant table's, the page type's)."""
 
     NONE = "none"
-    PER_CALL = "per-call"  # each call is under the lock; a deferred flush comes after it was dropped
-    ACROSS_FLUSH = "across-flush"  # the lock is held until the flush has returned
+    PER_CALL = "per-call"  # during each call; a deferred flush comes after the lock was released
+    ACROSS_FLUSH = "across-flush"  # until the flush has returned
 
 
 class TableFrames(Protocol):
-    """The frames of a domain's page tables, as far as changes of its tables need them: `Pages` keeps them."""
+    """Gives out the frames of page tables, and is told which entries are stored into them. Implemented by `Pages`."""
 
     def add_table(self, domain: "Domain", dfn: Dfn) -> Mfn:
-        """Return a zeroed frame for a page table of a domain, in which a dfn is looked up. Without a step."""
+        """Return a zeroed frame for a page table of a domain that translates a dfn. Takes no step."""
 
     def entry_stored(self, frame: Mfn, cpu: Cpu, domain: "Domain", dfn: Dfn, step: int) -> None:
-        """Learn that a CPU stores an entry for a page of a domain into a frame."""
+        """Note that a CPU stores an entry for a dfn of a domain into a frame."""
 
 
 @attrs.define(eq=False)
 class Domain:
-    """A guest, or the hardware domain (number 0).
+    """A guest, or the hardware domain, number 0 (Xen: include/xen/sched.h, struct domain).
 
     Attributes:
-        index: its place among the domains of the machine, from 1: by that it has page-table frames of its own.
+        index: its position among the domains of the machine, from 1. It selects the frames of its page tables.
         format: of its page tables.
-        frames: where its page tables come from.
-        levels: how many levels of tables it has; the driver decides it.
-        pgd: its highest page table; the driver makes it.
-        tables: the frames of all its page tables (Xen: arch.pgtables.list).
+        frames: gives out the frames of its page tables.
+        levels: how many levels its page tables have; set by the driver.
+        pgd: its highest page table; made by the driver.
+        tables: the frames of all its page tables (Xen: x86/iommu.c, hd->arch.pgtables.list).
         is_dying: it is being destroyed.
-        mapping_lock: guards its page tables (Xen: hd->arch.mapping_lock).
-        p2m_lock: what its callers may hold around the wrappers.
-        known_dfns: every dfn at which a frame was ever entered.
-        p2m: which frame each page has, as far as anyone asks.
-        installed: the dfns at which each frame was ever entered.
+        mapping_lock: guards its page tables (Xen: vtd/iommu.c, hd->arch.mapping_lock).
+        p2m_lock: the lock that callers may hold around the wrappers.
+        known_dfns: every dfn at which a frame was ever mapped.
+        p2m: the frame at each dfn, for code that moves pages.
+        installed: the dfns at which each frame was ever mapped.
     """
 
     number: int
@@ -94,21 +94,21 @@ class Domain:
         self.is_dying = Variable(f"d{self.number}.is_dying", value=False)
 
     def note_leaf(self, dfn: Dfn, mfn: Mfn) -> None:
-        """Note that a frame was entered at a page."""
+        """Note that a frame was mapped at a dfn."""
         self.known_dfns.add(dfn)
         self.installed.setdefault(mfn, SortedSet()).add(dfn)
 
     @property
     def is_hardware_domain(self) -> bool:
-        """Whether a failure must not crash it (Xen: is_hardware_domain)."""
+        """Whether it is the domain that no failure crashes (Xen: include/xen/sched.h, is_hardware_domain)."""
         return self.number == HARDWARE_DOMAIN
 
     def crash(self, cpu: Cpu) -> None:
-        """Mark the domain as crashed (Xen: domain_crash). Its devices run on until they are taken away."""
+        """Mark the domain as crashed; its devices run on until detached (Xen: common/domain.c, __domain_crash)."""
         if not self.is_crashed:
             self.is_crashed = True
             cpu.note("domain.crash", domain=self.number)
 
     def outer_lock(self, cpu: Cpu, reach: OuterLock) -> AbstractAsyncContextManager[None]:
-        """Return a context in which the caller holds its lock, or nothing where there is none."""
+        """Return a context that holds the caller's lock; it holds nothing if the caller has none."""
         return nullcontext() if reach is OuterLock.NONE else self.p2m_lock.held(cpu)

@@ -14,46 +14,48 @@ from emu.units import Dfn, Maddr, Mfn
 
 
 class Driver(Protocol):
-    """A driver for all units of a machine. What a revision changed of it are the hooks (`IommuOps`).
+    """The driver of all units of a machine, without its hooks (`IommuOps`), which belong to a revision.
+
+    Methods that are not async take no step; all but `leaf_section` are called before the first step only.
 
     Attributes:
-        fixes: the repairs that its code has.
-        known_fixes: those that its code can have.
+        fixes: the repairs that the driver has.
+        known_fixes: the repairs that it can have.
     """
 
     fixes: set[Fix]
     known_fixes: frozenset[Fix]
 
     def add_unit(self, unit: Unit) -> None:
-        """Know a unit of the machine. Before the first step, as everything that is not async."""
+        """Add a unit of the machine."""
 
     def add_device(self, device: Device) -> None:
-        """Prepare what a unit finds of a device that no domain has."""
+        """Prepare the entries that a unit reads for a device that belongs to no domain."""
 
     def add_domain(self, domain: Domain) -> None:
         """Give a new domain its highest page table."""
 
     def assign(self, domain: Domain, device: Device) -> None:
-        """Have a domain's tables translate for a device."""
+        """Let a domain's tables translate for a device."""
 
     def premap(self, domain: Domain, dfn: Dfn, mfn: Mfn, flags: MapFlags, users: Iterable[Device]) -> None:
-        """Map one page of 4 KiB; some devices of the domain have used it already: their unit's IOTLB holds it."""
+        """Map one page of 4 KiB. The IOTLB caches it for the users, which are devices of the domain."""
 
     async def attach(self, cpu: Cpu, domain: Domain, device: Device) -> int:
-        """Have a domain's tables translate for a device; return 0 or a negative errno."""
+        """Let a domain's tables translate for a device; return 0 or a negative errno."""
 
     async def detach(self, cpu: Cpu, domain: Domain, device: Device) -> int:
-        """Have nothing translate for a domain's device any more; return 0 or a negative errno."""
+        """Take a device away from a domain: then no tables translate for it. Return 0 or a negative errno."""
 
     async def reassign(self, cpu: Cpu, source: Domain, target: Domain, device: Device) -> int:
-        """Give a device of one domain to another; return 0 or a negative errno."""
+        """Move a device from one domain to another; return 0 or a negative errno."""
 
     async def store_entry(self, cpu: Cpu, domain: Domain, dfn: Dfn, level: int, address: Maddr, word: int) -> None:
-        """Store an entry of a page table for a dfn, and have every unit's walks see it."""
+        """Store an entry of a page table for a dfn, and make it visible to the walks of every unit."""
 
     def leaf_section(self, cpu: Cpu, domain: Domain, dfn: Dfn, mfn: Mfn | None = None) -> tuple[Access, ...] | None:
-        """Return what a section of the mapping_lock touches that looks at one leaf or stores it; None if unknown.
+        """Return the accesses of a mapping_lock section that reads or stores one leaf; None if they are unknown.
 
         Args:
-            mfn: the frame that the section may enter.
+            mfn: the frame that the section may map.
         """

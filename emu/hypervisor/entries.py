@@ -1,4 +1,4 @@
-"""Entries of page tables: reading a leaf, storing an entry, and what the section of a leaf's change touches.
+"""Entries of page tables: reading a leaf, storing an entry, and the accesses of a section that changes a leaf.
 
 The format is the domain's, so these are the same for every vendor.
 """
@@ -16,9 +16,9 @@ from emu.units import WORD_BYTES, Dfn, Maddr, Mfn, address_frame, frame_address
 
 
 class StoreEntry(Store):
-    """Store an entry of a page table for a dfn; a leaf enters its frame at one more page.
+    """Store an entry of a page table for a dfn. A leaf maps its frame at one more dfn.
 
-    The table's frame should still be the domain's: whether it is gets judged.
+    The checks judge whether the table's frame still belongs to the domain.
     """
 
     __slots__ = ("cpu", "dfn", "domain", "level")
@@ -45,12 +45,12 @@ class StoreEntry(Store):
 
 
 def leaf_section(cpu: Cpu, domain: Domain, dfn: Dfn, mfn: Mfn | None = None) -> tuple[Access, ...] | None:
-    """Return what a section of the mapping_lock touches that only looks at one leaf or stores it.
+    """Return the accesses of a mapping_lock section that only reads or stores one leaf.
 
-    None where a table is missing on the way: the section may then make one.
+    None if a table on the way to the leaf is missing: the section may then make one.
 
     Args:
-        mfn: the frame that the section may enter.
+        mfn: the frame that the section may map.
     """
     touched = [] if mfn is None else [Access.to(INSTALLED, mfn, Kind.COMMUTE)]
     table, level = domain.pgd, domain.levels
@@ -66,14 +66,14 @@ def leaf_section(cpu: Cpu, domain: Domain, dfn: Dfn, mfn: Mfn | None = None) -> 
 
 
 async def read_pte(cpu: Cpu, domain: Domain, dfn: Dfn, address: Maddr) -> int:
-    """Return the leaf of a dfn. To be called under the mapping_lock."""
+    """Return the leaf of a dfn. The caller holds the mapping_lock."""
     word = await cpu.load64(address, "pte.read", domain=domain.number, dfn=dfn, table_level=1)
     record_update(cpu, dfn, word, word)
     return word
 
 
 async def write_pte(cpu: Cpu, domain: Domain, dfn: Dfn, address: Maddr, word: int) -> None:
-    """Store the leaf of a dfn in one step. To be called under the mapping_lock."""
+    """Store the leaf of a dfn in one step. The caller holds the mapping_lock."""
     old = await StoreEntry(cpu, domain, dfn, 1, address, word)
     entered = domain.format.decode(word, 1)
     if entered is not None:
@@ -82,7 +82,7 @@ async def write_pte(cpu: Cpu, domain: Domain, dfn: Dfn, address: Maddr, word: in
 
 
 def enter_leaf(memory: Memory, domain: Domain, dfn: Dfn, leaf: int) -> tuple[TableRead, ...]:
-    """Enter a 4 KiB leaf before the first step, with the tables that lead to it; return what a walk to it reads."""
+    """Store a 4 KiB leaf and the tables that lead to it, before the first step; return what a walk to it reads."""
     path: list[TableRead] = []
     format_, table, level = domain.format, domain.pgd, domain.levels
     while level > 1:

@@ -1,7 +1,6 @@
-"""Faults that the strategy may inject: each is a choice, so an exploration takes both ways.
+"""Faults that the strategy may inject. Each is a choice, so an exploration executes both outcomes.
 
-A CPU meets at most so many of each sort; what one CPU has met is nothing to the others, so the choices of two CPUs
-commute.
+The number of faults of each sort is limited for each CPU by itself, so the choices of two CPUs commute.
 """
 
 from enum import Enum
@@ -17,7 +16,7 @@ class Fault(Enum):
 
     ALLOCATION = "allocation"  # there is no memory for a page table
     HOOK = "hook"  # a driver hook fails before it has touched anything
-    WAIT = "wait"  # a CPU gives up waiting for an invalidation; hardware completes it when it does
+    WAIT = "wait"  # a CPU gives up waiting for an invalidation; hardware still completes it later
 
 
 @attrs.frozen
@@ -25,7 +24,7 @@ class Faults:
     """Which faults may happen.
 
     Attributes:
-        limits: how many of each sort a CPU may meet; none of those that are not named.
+        limits: how many faults of each sort a CPU may meet; a sort without a limit never happens.
     """
 
     limits: dict[Fault, int] = attrs.field(factory=dict)

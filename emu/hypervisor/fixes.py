@@ -1,22 +1,22 @@
-"""Repairs of code that no revision of the wrappers changed, each by the commit that made it.
+"""Repairs of code that no revision of the wrappers changed, each named by the commit of Xen that made it.
 
-A revision is one state of the wrappers. The driver below them had defects of its own, found before or after 2018: a
-machine's driver has the repairs that the code had when the seed patch was written, and a scenario adds or removes one.
+A revision is one state of the wrappers. The driver below them had defects of its own, found before or after 2018. A
+machine's driver has the repairs that Xen had when the seed patch was written; a scenario adds or removes one.
 """
 
 from enum import Enum
 
 
 class Fix(Enum):
-    """A repair: its commit, and what the code does that has it."""
+    """A repair: its commit, and what repaired code does."""
 
     XSA_78 = "85c72f9fe7"  # an unmap tells the flush that the entry was present (2013)
     XSA_399 = "d9eca7bb6c"  # a domain id leaves the map before it leaves the bitmap (2022)
-    KEEP_ID = "f3401d65d9"  # a domain keeps its id on a unit where a detach has failed (2021)
+    KEEP_ID = "f3401d65d9"  # a domain keeps its id on a unit if a detach there fails (2021)
     FIRST_ERROR = "e7059776f9"  # a flush of several units returns the first error, not the last result (2021)
-    OWN_ID = "c5c84e9766"  # what the IOTLB caches as not present is flushed under the domain's own id (2021)
-    DYING = "1ef48c82e7"  # nobody changes the tables of a dying domain, and they go only when nobody does (2021)
+    OWN_ID = "c5c84e9766"  # non-present IOTLB entries are flushed under the domain's own id (2021)
+    DYING = "1ef48c82e7"  # no CPU changes a dying domain's tables, and they are freed only after the last change (2021)
 
 
 AS_OF_2018 = frozenset({Fix.XSA_78})
-"""What the driver has unless a scenario says otherwise."""
+"""The repairs that a driver has unless a scenario changes them."""

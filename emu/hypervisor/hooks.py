@@ -1,6 +1,7 @@
-"""The hooks as the wrappers reach them: the driver's own, with failures noted and faults injected.
+"""The hooks as the wrappers call them: the driver's hooks, with faults injected and failures recorded.
 
-A revision calls what looks like its driver; so the checks know of a failed hook whatever the revision makes of it.
+A revision calls them as if they were its driver's. So the checks learn of a failed hook even if the revision ignores
+its result.
 """
 
 import attrs
@@ -26,11 +27,11 @@ class HookFault:
 
 @attrs.define(eq=False)
 class Hooks:
-    """A driver's hooks, watched.
+    """A driver's hooks, with faults injected and results recorded.
 
     Attributes:
-        faults: those that the strategy may choose.
-        failing: the hooks that fail for certain.
+        faults: the faults that the strategy may inject.
+        failing: the hooks that fail whatever the strategy chooses.
     """
 
     driver: IommuOps[Domain]
@@ -75,6 +76,6 @@ class Hooks:
 
 
 def noted(cpu: Cpu, hook: str, dfn: Dfn, page_count: int, result: int) -> int:
-    """Note a result, and return it."""
+    """Record a result, and return it."""
     record_result(cpu, hook, dfn, page_count, result)
     return result

@@ -1,4 +1,4 @@
-"""The words that every revision shares: flush types, result codes and the driver's hooks."""
+"""What every revision shares: flush types, result codes and the driver's hooks."""
 
 from enum import IntEnum, IntFlag
 from typing import Protocol, TypeVar
@@ -26,18 +26,18 @@ RESULT_NAMES = {
 INVALID_DFN = Dfn((1 << 64) - 1)
 
 iommu_dont_flush_iotlb = PerCpu("iommu_dont_flush_iotlb", initial=False)
-"""While it is set on a CPU, the wrappers that read it leave the flush to whoever set it."""
+"""While it is set on a CPU, the wrappers that read it do not flush; the code that has set it flushes later."""
 
 
 class DomainIsDyingError(Exception):
-    """A hook was to make an entry in a domain that is being destroyed: it does nothing, and that is no failure."""
+    """A hook was asked to map a page of a dying domain. It maps nothing and reports success."""
 
 
 class FlushType(IntEnum):
-    """What a change of an entry requires (seed patch: enum iommu_flush_type). The larger covers the smaller.
+    """What a change of an entry requires; the larger covers the smaller (seed patch: enum iommu_flush_type).
 
-    Xen's flags of later revisions, `added` and `modified`, are or-ed; `modified` always comes with what `added` asks
-    for, so the maximum says the same.
+    Later revisions of Xen combine flags, `added` and `modified`, with a bitwise or. A flush for `modified` includes
+    what `added` asks for, so the maximum says the same.
     """
 
     NONE = 0
@@ -46,7 +46,7 @@ class FlushType(IntEnum):
 
 
 class MapFlags(IntFlag):
-    """What a mapping permits (Xen: IOMMUF_readable, IOMMUF_writable)."""
+    """What a mapping permits (Xen: include/xen/iommu.h, IOMMUF_readable and IOMMUF_writable)."""
 
     READABLE = 1
     WRITABLE = 2
@@ -59,7 +59,7 @@ DomainT_contra = TypeVar("DomainT_contra", contravariant=True)
 
 
 class IommuOps(Protocol[DomainT_contra]):
-    """A driver's hooks, as the wrappers call them (Xen: struct iommu_ops). The domain is a `Domain`, which has them."""
+    """A driver's hooks, as the wrappers find them in a `Domain` (Xen: include/xen/iommu.h, struct iommu_ops)."""
 
     async def map_page(
         self, cpu: Cpu, domain: DomainT_contra, dfn: Dfn, mfn: Mfn, flags: MapFlags

@@ -1,10 +1,10 @@
-"""Who owns a frame, who holds references to it, and what becomes of it when the last one goes.
+"""Owners and references of frames, and what happens when the last reference is dropped.
 
-Frames of page tables are pages too: a unit may have cached the way to one that is free.
+Frames of page tables are included: a unit may have cached a table entry that leads to a free one.
 
-As Xen's page_info: a frame that a domain owns has a reference for being allocated, and one for each use that must
-not see it go. When the last goes the frame is free, and the next allocation of anyone's may return it: the one that was
-freed last comes first, which is the order in which a premature free does most harm.
+As in Xen, a frame that a domain owns has one reference for its allocation, and one for each use during which it must
+not be freed. When the last reference is dropped the frame is free, and any domain's next allocation may return it. The
+frame that was freed last is allocated first: in this order a premature free does most harm.
 """
 
 from collections.abc import Iterable, Mapping
@@ -28,14 +28,14 @@ HEAP = (("heap",), 0)
 
 @attrs.define(eq=False)
 class Page:
-    """One frame (Xen: struct page_info).
+    """One frame (Xen: arch/x86/include/asm/mm.h, struct page_info).
 
     Attributes:
         owner: the domain that it belongs to; None while it is free.
-        references: how many there are; the frame is free at 0.
-        generation: how often it has got an owner.
-        table: the domain whose page table it is, or was until it was freed, and a page that is looked up in it.
-        freed: who has freed it last while it was a page table, and at which step.
+        references: their number; the frame is free at 0.
+        generation: how often it was given to an owner.
+        table: the domain whose page table it is, or was until it was freed, and a dfn that the table translates.
+        freed: which CPU freed it last while it was a page table, and at which step.
     """
 
     mfn: Mfn
@@ -47,27 +47,27 @@ class Page:
 
 
 class OwnerJudge(Protocol):
-    """Who judges what must hold when a frame is freed, or gets a new owner. Implemented by the checks."""
+    """Judges what must hold when a frame is freed or gets a new owner. Implemented by the checks."""
 
     def reads_of_page(self, page: Page) -> Iterable[Access]:
         """Return the shared objects that `owner_changes` depends on."""
 
     def owner_changes(self, page: Page, cpu: Cpu, call: str, step: int) -> None:
-        """Judge the frame at the step at which it was freed or given to `page.owner`."""
+        """Judge a frame at the step that freed it, or gave it to `page.owner`."""
 
     def entry_stored(self, page: Page, cpu: Cpu, domain: Domain, dfn: Dfn, step: int) -> None:
-        """Learn that a CPU has stored an entry for a page of a domain into a frame that is no table of its any more."""
+        """Note that a CPU has stored an entry for a dfn into a frame that is no longer a table of the domain."""
 
     def overrun(self, cpu: Cpu, array: str, count: int) -> None:
-        """Learn that a CPU has stored so many references into an array that has no room for them."""
+        """Note that a CPU has stored `count` references into an array with less room."""
 
 
 @attrs.define(eq=False)
 class Pages:
-    """All frames that somebody owns or has owned.
+    """All frames that a domain owns or has owned.
 
     Attributes:
-        free: the frames without an owner, the one freed last at the end.
+        free: the frames without an owner; the one that was freed last is at the end.
     """
 
     memory: Memory
@@ -76,18 +76,18 @@ class Pages:
     free: list[Page] = attrs.field(factory=list)
 
     def add(self, mfn: Mfn, owner: Domain) -> None:
-        """Have a domain own a frame before the first step."""
+        """Let a domain own a frame, before the first step."""
         self.frames[mfn] = Page(mfn, owner)
 
     def add_table(self, domain: Domain, dfn: Dfn) -> Mfn:
-        """Return a zeroed frame for a page table of a domain, in which a dfn is looked up. Without a step."""
+        """Return a zeroed frame for a page table of a domain that translates a dfn. Takes no step."""
         mfn = self.memory.allocate_table(domain.index)
         self.frames[mfn] = Page(mfn, domain, table=(domain, dfn))
         domain.tables.append(mfn)
         return mfn
 
     def entry_stored(self, frame: Mfn, cpu: Cpu, domain: Domain, dfn: Dfn, step: int) -> None:
-        """Tell the judge that a CPU stores an entry for a page of a domain, where the frame is no table of its own."""
+        """Tell the judge if a CPU stores an entry for a domain's dfn into a frame that is not one of its tables."""
         page = self.find(frame)
         if page.owner is not domain or page.table is None:
             self.judge.entry_stored(page, cpu, domain, dfn, step)
@@ -96,7 +96,7 @@ class Pages:
         """Return a frame.
 
         Raises:
-            ScenarioError: if nobody has ever owned it.
+            ScenarioError: if no domain has ever owned it.
         """
         page = self.find(mfn)
         if page.generation == 0:
@@ -104,31 +104,31 @@ class Pages:
         return page
 
     def find(self, mfn: Mfn) -> Page:
-        """Return a frame, of whatever sort."""
+        """Return a frame, even if no domain has ever owned it."""
         return self.frames.get(mfn) or Page(mfn, None, references=0, generation=0)
 
     async def get(self, mfn: Mfn, domain: Domain) -> bool:
-        """Take a reference, if the domain owns the frame; return whether it does (Xen: get_page)."""
+        """Take a reference if the domain owns the frame; return whether it does (Xen: arch/x86/mm.c, get_page)."""
         check_cast(domain=domain)
         return await GetPage(self, self.page(mfn), domain)
 
     async def put(self, cpu: Cpu, mfn: Mfn) -> bool:
-        """Drop a reference; return whether it was the last, so that the frame is free (Xen: put_page)."""
+        """Drop a reference; return whether it was the last and the frame is free (Xen: arch/x86/mm.c, put_page)."""
         check_cast(cpu)
         return await PutPage(self, self.page(mfn), cpu)
 
     async def allocate(self, cpu: Cpu, domain: Domain) -> Mfn:
-        """Give a domain a free frame, zeroed, and return it (Xen: alloc_domheap_page)."""
+        """Give a domain a free frame, zeroed, and return it (Xen: common/page_alloc.c, alloc_domheap_pages)."""
         check_cast(cpu, domain)
         return await AllocatePage(self, cpu, domain)
 
     @property
     def next_free(self) -> Page:
-        """The frame that is allocated next; it may be one that nobody has ever owned."""
+        """The frame that is allocated next, even if no domain has ever owned it."""
         return self.free[-1] if self.free else self.find(self.memory.next_data)
 
     def take_free(self) -> Page:
-        """Return the frame that is allocated next, and take it from the free ones."""
+        """Remove the frame that is allocated next from the free ones, and return it."""
         if self.free:
             return self.free.pop()
         page = self.find(self.memory.allocate_data())
@@ -137,7 +137,7 @@ class Pages:
 
 
 class GetPage(Operation[bool]):
-    """Take a reference to a frame that a domain owns; return whether it does."""
+    """Take a reference if a domain owns a frame; return whether it does (Xen: arch/x86/mm.c, get_page)."""
 
     __slots__ = ("domain", "has_got", "page", "pages")
 
@@ -163,7 +163,7 @@ class GetPage(Operation[bool]):
 
 
 class PutPage(Operation[bool]):
-    """Drop a reference; return whether it was the last."""
+    """Drop a reference; return whether it was the last (Xen: arch/x86/mm.c, put_page)."""
 
     __slots__ = ("cpu", "left", "page", "pages")
 
@@ -182,7 +182,7 @@ class PutPage(Operation[bool]):
         """Drop the reference, and free the frame if it was the last.
 
         Raises:
-            ScenarioError: if there is no reference.
+            ScenarioError: if the frame has no reference.
         """
         page = self.page
         if page.references == 0:
@@ -207,7 +207,7 @@ class PutPage(Operation[bool]):
 
 
 class AllocatePage(Operation[Mfn]):
-    """Give a free frame to a domain, and zero it."""
+    """Give a free frame to a domain, and zero it (Xen: common/page_alloc.c, alloc_domheap_pages)."""
 
     __slots__ = ("cpu", "domain", "mfn", "pages")
 

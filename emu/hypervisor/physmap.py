@@ -1,7 +1,7 @@
-"""Moving pages within a domain's physmap, as Xen's common/memory.c and its callees did it over the years.
+"""Moving pages within a domain's physmap, in the forms that Xen's code has had over the years (Xen: common/memory.c).
 
-xenmem_add_to_physmap moves a range of pages, and puts the flushes off to its end with iommu_dont_flush_iotlb. A form of
-it is named by the year of the commit that left it so.
+xenmem_add_to_physmap moves a range of pages. It sets iommu_dont_flush_iotlb meanwhile, and flushes for all of them at
+the end. Each form is named by the year of the commit that made it.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,7 +20,7 @@ from emu.units import Dfn, Mfn
 
 
 class Form(Enum):
-    """Which lines the code has. A later form has those of the earlier ones."""
+    """A state of the code, with the changes of all forms before it."""
 
     INTRODUCED = "2011"  # cf95b2a9fd: the flag is set; an error leaves it set
     XSA_80 = "2013"  # 552b7fcb9a: every exit clears it
@@ -30,13 +30,13 @@ class Form(Enum):
     XSA_355 = "2020-3"  # 9b156bcc3f: a pass ends when the array of these references is full, not one page later
 
     def has(self, form: "Form") -> bool:
-        """Whether the code has the lines of a form."""
+        """Whether the code has the change of a form."""
         order = list(Form)
         return order.index(self) >= order.index(form)
 
 
 class ReadP2m(Operation[Mfn | None]):
-    """Look a page up (Xen: get_gfn)."""
+    """Look a page up (Xen: arch/x86/include/asm/p2m.h, get_gfn)."""
 
     __slots__ = ("dfn", "domain", "mfn")
 
@@ -59,7 +59,7 @@ class ReadP2m(Operation[Mfn | None]):
 
 
 class WriteP2m(Operation[None]):
-    """Enter a page, or remove it (Xen: p2m_set_entry, without what it does to the IOMMU)."""
+    """Enter or remove a page in the p2m, but not in the IOMMU's tables (Xen: arch/x86/mm/p2m.c, p2m_set_entry)."""
 
     __slots__ = ("dfn", "domain", "mfn")
 
@@ -91,9 +91,9 @@ def entry_keys(domain: Domain, dfn: Dfn, mfn: Mfn | None) -> dict[str, Any]:
 
 @attrs.frozen
 class Physmap:
-    """The callers of map and unmap that own the pages.
+    """Callers of map and unmap that own the pages.
 
-    A p2m update and the IOMMU's are made under the p2m_lock; a flush that is put off comes after it was dropped.
+    They update the p2m and the IOMMU's tables under the p2m_lock. A deferred flush comes after the lock was released.
 
     Attributes:
         slots: how many references to moved pages a pass has room for.
@@ -105,13 +105,13 @@ class Physmap:
     slots: int = 16
 
     async def add_entry(self, cpu: Cpu, domain: Domain, dfn: Dfn, mfn: Mfn) -> int:
-        """Enter a page (Xen: guest_physmap_add_page)."""
+        """Enter a page (Xen: arch/x86/mm/p2m.c, guest_physmap_add_entry)."""
         async with domain.p2m_lock.held(cpu):
             await WriteP2m(domain, dfn, mfn)
             return await self.hypervisor.map(cpu, domain, dfn, mfn)
 
     async def remove_entry(self, cpu: Cpu, domain: Domain, dfn: Dfn) -> tuple[int, Mfn | None]:
-        """Remove a page; return the result and what was there (Xen: guest_physmap_remove_page)."""
+        """Remove a page; return the result and its frame (Xen: arch/x86/mm/p2m.c, guest_physmap_remove_page)."""
         async with domain.p2m_lock.held(cpu):
             mfn = await ReadP2m(domain, dfn)
             if mfn is None:
@@ -124,7 +124,7 @@ class Physmap:
         return OK, mfn
 
     async def remove_page(self, cpu: Cpu, domain: Domain, dfn: Dfn) -> int:
-        """Take a page away: remove it, and drop the reference of its allocation (Xen: guest_remove_page)."""
+        """Remove a page, and drop the reference of its allocation (Xen: common/memory.c, guest_remove_page)."""
         saved = await cpu.read(iommu_dont_flush_iotlb)
         if self.form.has(Form.XSA_346_PART_1):
             await cpu.write(iommu_dont_flush_iotlb, False)
@@ -136,7 +136,7 @@ class Physmap:
         return result
 
     async def move_page(self, cpu: Cpu, domain: Domain, old: Dfn, new: Dfn, held: list[Mfn]) -> int:
-        """Move one page (Xen: xenmem_add_to_physmap_one)."""
+        """Move one page (Xen: arch/x86/mm.c, xenmem_add_to_physmap_one)."""
         mfn = await ReadP2m(domain, old)
         if mfn is None or not await self.pages.get(mfn, domain):
             return EINVAL
@@ -152,7 +152,7 @@ class Physmap:
         return result
 
     async def move_pages(self, cpu: Cpu, domain: Domain, moves: Sequence[tuple[Dfn, Dfn]]) -> int:
-        """Move pages in as many hypercalls as it takes (Xen: xenmem_add_to_physmap, and its continuations)."""
+        """Move pages in as many hypercalls as it takes (Xen: common/memory.c, xenmem_add_to_physmap)."""
         result = OK
         while moves and result == OK:
             async with cpu.hypercall("add_to_physmap"):
@@ -163,7 +163,7 @@ class Physmap:
         return result
 
     async def move_slice(self, cpu: Cpu, domain: Domain, moves: Sequence[tuple[Dfn, Dfn]]) -> tuple[int, int]:
-        """Move pages, and flush once for all of them; return the result and how many it was."""
+        """Move pages and flush; return the result and the number (Xen: common/memory.c, in xenmem_add_to_physmap)."""
         held: list[Mfn] = []
         result, done = OK, 0
         await cpu.write(iommu_dont_flush_iotlb, True)
@@ -190,5 +190,5 @@ class Physmap:
         return result, done
 
     def is_full(self, held: int) -> bool:
-        """Whether a pass ends here, for the array of references is taken to be full."""
+        """Whether a pass ends with a full array of references (Xen: common/memory.c, in xenmem_add_to_physmap)."""
         return held >= self.slots if self.form.has(Form.XSA_355) else held > self.slots

@@ -1,4 +1,4 @@
-"""What one call of a wrapper did: written by code that no revision changed, read by the checks."""
+"""What each call of a wrapper did. Code outside of the revisions writes the records, and the checks read them."""
 
 from typing import NamedTuple
 
@@ -11,11 +11,11 @@ from emu.units import Dfn, Mfn
 
 
 class Update(NamedTuple):
-    """A leaf that a call stored, or found under the lock and left alone (old equals new).
+    """A leaf that a call stored, or read under the lock and left unchanged (old equals new).
 
     Attributes:
-        old: what stood there when the call first looked.
-        step: at which the call last stored or found it.
+        old: the leaf that the call read or replaced first.
+        step: the step of the last store or read.
     """
 
     dfn: Dfn
@@ -26,7 +26,7 @@ class Update(NamedTuple):
 
 @attrs.frozen
 class HookFailure:
-    """A hook that did not do what it was asked to, for so many pages; 0 for all of the domain."""
+    """A failed call of a hook for `page_count` pages from `dfn`; 0 pages stand for the whole domain."""
 
     hook: str
     dfn: Dfn
@@ -35,7 +35,7 @@ class HookFailure:
     step: int
 
     def is_made_good_by(self, hook: str, dfn: Dfn, page_count: int) -> bool:
-        """Whether a hook that has succeeded for so many pages, 0 for all, has done what this one was asked to."""
+        """Whether a later success of a hook, for a number of pages or 0 for all, covers the pages of this failure."""
         if self.hook not in {hook, hook.removesuffix("_all")}:
             return False
         return not page_count or (
@@ -48,19 +48,19 @@ class CallRecord:
     """One call of map, unmap, flush or flush_all.
 
     Attributes:
-        page_count: how many pages the call was for; 0 for the whole domain.
-        called: the step at which a flush was called; of a map or an unmap nothing depends on it.
-        known: the pages of a flush at which a frame had ever been entered when it was called.
-        outer: the call that this one has interrupted on its CPU.
+        page_count: how many pages the call was for; 0 stands for the whole domain.
+        called: the step at which a flush was called; not set for a map or an unmap.
+        known: the dfns of a flush at which a frame had ever been mapped when it was called.
+        outer: the call on the same CPU that this one has interrupted.
         updates: the last update of each dfn, in the order of the first ones.
-        failures: of hooks that did not succeed later for the same pages.
+        failures: of hooks, without those that a later success for the same pages covers.
         mapped: the first frame and the permissions of a map.
         returned: the step of the return; 0 before that.
         result: what the caller was told; meaningful once the call has returned.
-        refused: pages at which nothing was done, for the domain is dying.
-        flag_is_left_set: the flag was still set when the hypercall ended.
+        refused: dfns at which nothing was done because the domain is dying.
+        flag_is_left_set: iommu_dont_flush_iotlb was still set when the hypercall ended.
         is_continued: the hypercall ended with a continuation.
-        is_deferred: a map or an unmap returned with its CPU's iommu_dont_flush_iotlb set.
+        is_deferred: a map or an unmap returned while iommu_dont_flush_iotlb was set on its CPU.
     """
 
     call: str
@@ -87,11 +87,11 @@ class CallRecord:
 
 
 open_call: PerCpu[CallRecord | None] = PerCpu("open_call", initial=None)
-"""The record of the wrapper that is running on a CPU; bookkeeping of the emulator, so it takes no steps."""
+"""The record of the call that is running on a CPU. It belongs to the emulator, so its use takes no steps."""
 
 
 def record_update(cpu: Cpu, dfn: Dfn, old: int, new: int) -> None:
-    """Note that the current step stored or found a leaf."""
+    """Note that the current step stored or read a leaf."""
     record = cpu.peek(open_call)
     if record is not None:
         first = record.updates.get(dfn)
@@ -99,7 +99,7 @@ def record_update(cpu: Cpu, dfn: Dfn, old: int, new: int) -> None:
 
 
 def record_result(cpu: Cpu, hook: str, dfn: Dfn, page_count: int, result: int) -> None:
-    """Note that a hook has failed for so many pages, 0 for all; or has done what it had failed to do before."""
+    """Note the result of a hook for a number of pages, 0 for all. A success removes the failures that it covers."""
     record = cpu.peek(open_call)
     if record is not None and result != OK:
         record.failures.append(HookFailure(hook, dfn, page_count, result, cpu.trace.step))

@@ -1,8 +1,8 @@
-"""A domain's page tables: their list, and how they are freed (Xen: arch.pgtables.list, x86/iommu.c).
+"""A domain's page tables: their list, and how they are freed (Xen: x86/iommu.c).
 
-A table is on its domain's list until a CPU takes it off to free it (iommu_queue_free_pgtable). A table that an unmap
-has emptied goes to a list of the CPU, and a softirq frees it later: by then the CPU that unmapped the page has flushed.
-A domain that is destroyed loses all its tables at once (iommu_free_pgtables).
+A table is on its domain's list until a CPU takes it off to free it. A table that an unmap has emptied goes to a list of
+the CPU, and a softirq frees it later: by then the CPU that unmapped the page has flushed. When a domain is destroyed,
+all its tables are freed at once.
 """
 
 from collections.abc import Iterable, Mapping
@@ -23,7 +23,7 @@ LEAF_TABLE = 2
 """The level of the entry that points to a table of leaves."""
 
 free_pgt_list: PerCpu[tuple[Mfn, ...]] = PerCpu("free_pgt_list", initial=())
-"""The tables that a CPU is to free. No other CPU looks at it, so it takes no steps."""
+"""The tables that a CPU has queued to free. No other CPU uses the list, so its use takes no steps."""
 
 
 def tables_access(domain: Domain, kind: Kind) -> Access:
@@ -32,7 +32,7 @@ def tables_access(domain: Domain, kind: Kind) -> Access:
 
 
 class AllocateTable(Operation[Mfn]):
-    """Give a domain a frame for a page table (Xen: iommu_alloc_pgtable)."""
+    """Give a domain a frame for a page table (Xen: x86/iommu.c, iommu_alloc_pgtable)."""
 
     __slots__ = ("dfn", "domain", "mfn")
 
@@ -55,7 +55,7 @@ class AllocateTable(Operation[Mfn]):
 
 
 class ListTables(Operation[list[Mfn]]):
-    """Return a domain's page tables, the oldest first."""
+    """Return a domain's page tables, the oldest first (Xen: x86/iommu.c, in iommu_free_pgtables)."""
 
     __slots__ = ("count", "domain")
 
@@ -77,9 +77,9 @@ class ListTables(Operation[list[Mfn]]):
 
 
 class TakeTable(Operation[bool]):
-    """Take a page table from its domain's list: whoever does so will free it. Return whether it was there.
+    """Take a page table off its domain's list, so as to free it (Xen: x86/iommu.c, iommu_queue_free_pgtable).
 
-    Xen: iommu_queue_free_pgtable.
+    Returns whether it was on the list: only the CPU that finds it there frees it.
     """
 
     __slots__ = ("domain", "found", "mfn")
@@ -112,12 +112,16 @@ class PageTables:
     pages: Pages
 
     async def take_out(self, cpu: Cpu, domain: Domain, dfn: Dfn) -> bool:
-        """Take out the table of a dfn's leaf, if it is empty, and have it freed later; return whether it was.
+        """Take an empty table of leaves out of the tree and free it later (Xen: vtd/iommu.c, in dma_pte_clear_one).
 
-        Xen keeps a count in ignored bits of the entries; here those are read that were ever made.
+        Xen finds out whether it is empty from bits of the entries that hardware ignores. The emulator reads every entry
+        of the table that was ever made.
+
+        Returns:
+            Whether the table of the dfn's leaf was empty and was taken out.
 
         Raises:
-            ScenarioError: if the tables of the domain do not reach so far.
+            ScenarioError: if the dfn lies outside what the domain's tables reach.
         """
         check_cast(cpu, domain)
         check_range(domain, dfn, 0)
@@ -143,7 +147,7 @@ class PageTables:
         return True
 
     async def find(self, cpu: Cpu, domain: Domain, dfn: Dfn) -> tuple[Maddr, Maddr | None]:
-        """Return where the entry of the table of a dfn's leaf lies, and the table; None if there is none."""
+        """Return the address of the entry that leads to a dfn's table of leaves, and that table, None if missing."""
         table, level, address = domain.pgd, domain.levels, domain.pgd
         while level >= LEAF_TABLE:
             address = domain.format.entry_address(table, dfn, level)
@@ -155,16 +159,16 @@ class PageTables:
         return address, table
 
     async def free_queued(self, cpu: Cpu) -> None:
-        """Free the tables on the CPU's list. A softirq."""
+        """Free the tables on the CPU's list, as a softirq (Xen: x86/iommu.c, free_queued_pgtables)."""
         queued = cpu.peek(free_pgt_list)
         cpu.poke(free_pgt_list, ())
         for mfn in queued:
             await self.pages.put(cpu, mfn)
 
     async def free_all(self, cpu: Cpu, domain: Domain) -> None:
-        """Free all tables of a domain that is destroyed; its devices are gone already.
+        """Free all tables of a dying domain that has no devices any more (Xen: x86/iommu.c, iommu_free_pgtables).
 
-        Since 1ef48c82e7 it first waits until nobody holds the mapping_lock: whoever takes it later sees that the
+        Since 1ef48c82e7 it first waits until the mapping_lock is free: a CPU that acquires the lock later sees that the
         domain is dying.
         """
         check_cast(cpu, domain)

@@ -1,4 +1,4 @@
-"""The invalidations of a unit that have completed, and what each of them has dropped from its start on."""
+"""The completed invalidations of a unit: when each began, and what it dropped."""
 
 from bisect import bisect_left
 from math import inf
@@ -11,19 +11,20 @@ from emu.units import Dfn
 DFN_BITS = 52
 
 EVERYTHING = (Dfn(0), Dfn(1 << DFN_BITS))
-"""The first and the last dfn of what an invalidation of a whole tag drops."""
+"""The first and the last dfn that an invalidation of a whole tag drops."""
 
 
 @attrs.define(eq=False)
 class CompletedInvalidations:
-    """What counts, for the ledger, of the invalidations that have completed: from when on which of them counts.
+    """What the ledger needs to know of the completed invalidations of a unit.
 
     Attributes:
-        all_since: the latest start of those of every tag; `tag_since` of those of one tag, `range_since` of those of
-            2^order dfns of one tag, by (tag, order, number of the range).
-        orders: the orders of ranges that were ever named, by tag.
-        drops: what was dropped of cached table entries, by tag, None for every tag: (start, first dfn, last dfn), in
-            the order of the starts.
+        all_since: the latest start of an invalidation of all tags.
+        tag_since: the latest start of an invalidation of a whole tag, by tag.
+        range_since: the latest start of an invalidation of 2^order dfns of a tag, by (tag, order, number of the range).
+        orders: the orders of all ranges of a tag that were ever invalidated.
+        drops: the ranges of cached table entries that were dropped, by tag, None for all tags: (start, first dfn, last
+            dfn), sorted by start.
     """
 
     format: TableFormat
@@ -34,7 +35,7 @@ class CompletedInvalidations:
     drops: dict[int | None, list[tuple[int, Dfn, Dfn]]] = attrs.field(factory=dict)
 
     def add(self, start: int, tag: int | None, dfn: Dfn, order: int | None, *, leaf_only: bool) -> None:
-        """Note that an invalidation has completed; `Ledger.complete` says what these are."""
+        """Note that an invalidation has completed; `Ledger.complete` describes the arguments."""
         if tag is None:
             self.all_since = max(self.all_since, start)
         elif order is None:
@@ -51,14 +52,14 @@ class CompletedInvalidations:
             drops.insert(bisect_left(drops, (start, first, last)), (start, first, last))
 
     def since(self, tag: int, dfn: Dfn) -> int:
-        """Return the start of the last one that covers a leaf; 0 if there was none."""
+        """Return the latest start of an invalidation that covers a leaf; 0 if there was none."""
         latest = max(self.all_since, self.tag_since.get(tag, 0))
         for order in self.orders.get(tag, ()):
             latest = max(latest, self.range_since.get((tag, order, dfn >> order), 0))
         return latest
 
     def next_drop(self, tag: int, dfn: Dfn, level: int, step: float) -> float:
-        """Return the first step at or after `step` from which the cached entry of a level is gone."""
+        """Return the first start, at or after `step`, of one that drops the cached table entry of a level."""
         first = self.format.base(dfn, level)
         last = first + self.format.span(level) - 1
         earliest = inf
@@ -71,6 +72,6 @@ class CompletedInvalidations:
         return earliest
 
     def all_dropped(self, tag: int, step: float) -> float:
-        """Return the first step at or after `step` from which all that was cached of a tag is gone."""
+        """Return the first start, at or after `step`, of one that drops everything of a tag."""
         drops = (*self.drops.get(tag, ()), *self.drops.get(None, ()))
         return min((start for start, *covered in drops if start >= step and (*covered,) == EVERYTHING), default=inf)

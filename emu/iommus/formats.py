@@ -1,4 +1,4 @@
-"""What a page-table walk reads and what it yields: a vendor's table format is one value."""
+"""What a page-table walk reads and what it yields. The table format of a vendor is one value."""
 
 from collections.abc import Callable
 from itertools import accumulate
@@ -46,21 +46,21 @@ class Translation(NamedTuple):
     address: Maddr | None
 
     def frame(self, dfn: Dfn) -> Mfn | None:
-        """Return the frame that a dfn has by it; None where it maps nothing."""
+        """Return the frame to which it translates a dfn; None if it maps nothing."""
         if self.address is None:
             return None
         return Mfn(address_frame(self.address) + (dfn & ((1 << self.order) - 1)))
 
 
 FAULT = Translation(0, 0, read=False, write=False, address=None)
-"""No translation: what a walk yields where a word is not present, and a unit may cache if it caches such."""
+"""No translation: the result of a walk that reads a word that is not present. Some units cache it."""
 
 
 class EncodeLeaf(Protocol):
     """Encodes a leaf."""
 
     def __call__(self, address: Maddr, *, read: bool, write: bool, level: int = 1) -> int:
-        """Return the word that maps what an entry of a level spans, from an address.
+        """Return a leaf of a level that maps the memory at an address.
 
         Raises:
             ScenarioError: if no leaf can stand at the level, or the address does not fit it.
@@ -79,7 +79,7 @@ class TableFormat:
         decode: decodes (word, level); None where the word is not present.
         encode_leaf: encodes a leaf.
         encode_table: encodes an entry that leads to a table and permits everything: (address, level of the table).
-        device_level: the number by which what stands above all tables is told from them: a device's own entry.
+        device_level: the level number of a device's own entry, which stands above all tables.
         orders: for each level, from 0 on, how many bits of a dfn lie below its index.
         table_levels: the levels at which an entry may lead to a table, lowest first.
         leaf_orders: the orders of the pages that a leaf may map, smallest first.
@@ -113,11 +113,11 @@ class TableFormat:
         return Dfn(dfn >> order << order)
 
     def span(self, level: int) -> int:
-        """Return for how many dfns one entry of a level stands."""
+        """Return how many dfns one entry of a level stands for."""
         return 1 << self.orders[level]
 
     def reach(self, levels: int) -> int:
-        """Return how many dfns tables of so many levels reach, from dfn 0 on."""
+        """Return how many dfns, from 0 on, tables with a number of levels reach."""
         return 1 << self.orders[levels + 1]
 
     def entry_address(self, table: Maddr, dfn: Dfn, level: int) -> Maddr:
@@ -125,9 +125,9 @@ class TableFormat:
         return Maddr(table + WORD_BYTES * self.index(dfn, level))
 
     def read(self, word: int, level: int, dfn: Dfn) -> Entry | None:
-        """Decode a word that was read for a dfn; None where the walk of that dfn ends without a translation.
+        """Decode a word that was read for a dfn; None if the walk of that dfn ends without a translation.
 
-        An entry may skip levels: it stands for those dfns only whose index at each skipped level is 0.
+        An entry may skip levels. It then stands only for dfns whose index at each skipped level is 0.
         """
         entry = self.decode(word, level)
         if entry is None or not entry.next_level or entry.next_level == level - 1:
@@ -137,5 +137,5 @@ class TableFormat:
 
 
 def base_of_order(dfn: Dfn, order: int) -> Dfn:
-    """Return the first of the 2^order dfns that a dfn lies among."""
+    """Return the first of the aligned 2^order dfns that contain a dfn."""
     return Dfn(dfn >> order << order)

@@ -28,8 +28,8 @@ class IotlbEntry(NamedTuple):
     """A cached translation.
 
     Attributes:
-        user: by which number it is looked up.
-        mfn: the frame that it gives for `dfn`, the page that it was walked for.
+        user: the number by which it is looked up.
+        mfn: the frame of `dfn`, the page that the walk was for.
         reads: what the walk read.
     """
 
@@ -42,7 +42,7 @@ class IotlbEntry(NamedTuple):
 
     @property
     def key(self) -> Key:
-        """Where the entry stands in the cache."""
+        """The key of the entry in the cache."""
         order = self.translation.order
         return (self.tag, order, base_of_order(self.dfn, order), self.user)
 
@@ -60,10 +60,10 @@ class Iotlb:
     """The entries of one unit.
 
     Attributes:
-        capacity: how many entries there is room for; None for as many as come.
+        capacity: how many entries there is room for; None for no limit.
         format: of the tables whose entries are walked.
-        user_bits: how wide the numbers are by which entries are looked up.
-        entries: in the order of `Key`, so that a range is dropped without touching the rest.
+        user_bits: the width of the numbers by which entries are looked up.
+        entries: sorted by `Key`, so that dropping a range does not touch the rest.
         by_user: the same, by (user, page order, first dfn).
     """
 
@@ -76,39 +76,39 @@ class Iotlb:
 
     @property
     def space(self) -> Space:
-        """The cache's objects: one for each dfn and user, empty or not."""
+        """The cache's shared objects: one for each dfn and user, cached or not."""
         return ("iotlb", self.unit)
 
     def access(self, first: int, last: int, kind: Kind, user: int | None = None) -> Access:
-        """Return the access to what is cached for a range of dfns, for one user or for all."""
+        """Return the access to what is cached for a range of dfns, of one user or of all."""
         bits = self.user_bits
         low, high = (0, (1 << bits) - 1) if user is None else (user, user)
         return Access(self.space, first << bits | low, last << bits | high, kind)
 
     def void_accesses(self, first: Dfn, last: Dfn) -> Iterator[Access]:
-        """Yield the accesses that void walks by the entries above leaves which stand for one of the dfns first..last.
+        """Yield the accesses of an invalidation to the table entries of dfns first..last that walks in flight hold.
 
-        A device's own entry stands for every dfn.
+        A device's own entry counts as one of them, for every dfn.
         """
         for level in (*self.format.table_levels, self.format.device_level):
             order = self.format.orders[level]
             yield Access(self.walk_space(level), first >> order, last >> order, Kind.COMMUTE)
 
     def walk_accesses(self, dfn: Dfn, reads: Iterable[TableRead]) -> Iterator[Access]:
-        """Yield the accesses by which a walk that has read these words learns whether it was voided.
+        """Yield the accesses of a walk that has read these words, to learn whether an invalidation voided it.
 
-        By a leaf of level 1 it may be voided too: that is the cache's own object of the dfn.
+        Leaves of level 1 are left out: for them a fill accesses the cache's own object of the dfn.
         """
         above = {read.level: read.order for read in reads if read.level > 1}
         for level, order in above.items():
             yield Access.to(self.walk_space(level), dfn >> order, Kind.READ)
 
     def walk_space(self, level: int) -> Space:
-        """The entries of a level that walks in flight hold, as shared objects."""
+        """The space of the shared objects for the entries of a level that walks in flight hold."""
         return ("walks", self.unit, f"level {level}")
 
     def room_access(self, kind: Kind) -> Iterator[Access]:
-        """Yield the access to how much room there is, where it is limited."""
+        """Yield the access to the number of entries, if it is limited."""
         if self.capacity is not None:
             yield Access.to(("room", self.unit), 0, kind)
 
@@ -130,7 +130,7 @@ class Iotlb:
         return None
 
     def insert(self, entry: IotlbEntry) -> bool:
-        """Cache an entry in place of what its user had for the same page; return whether there was room for it."""
+        """Cache an entry, and replace the one that its user had for the same page; return whether there was room."""
         tag, order, first, user = entry.key
         old = self.by_user.get((user, order, first))
         if old is not None:
@@ -191,7 +191,7 @@ class Lookup(Operation[IotlbEntry | None]):
 
 
 class FindRoom(Operation[list[Key]]):
-    """See whether a limited cache is full: return what could be evicted, nothing where there is room."""
+    """Return the entries that could be evicted if a limited cache is full; none if it has room."""
 
     __slots__ = ("count", "iotlb")
 

@@ -1,15 +1,15 @@
 """The ledger: which translations a unit may legally use, whatever its caches really hold.
 
-A translation of a dfn is legal if some sequence of reads could have put it into a cache and nothing has had to drop
-it since. Such a *path* reads one word at each level, top down, at steps t_L <= ... <= t_1, each value visible to the
+A translation of a dfn is legal if some sequence of reads could have put it into a cache and no invalidation since has
+dropped it. Such a *path* reads one word at each level, top down, at steps t_L <= ... <= t_1, each value visible to the
 walker at its step, so that
 
 * t_1 is not before the start of the last completed invalidation that covers the leaf, and
 * between t_k and t_(k-1) no invalidation dropped the cached entry of level k (the paging-structure caches).
 
-The answer is found on question, by descending the histories of the words (memory.py); nothing is kept in sets, and
-an invalidation, however wide, costs the same. An invalidation counts from its start, once it completes: what was
-read before the start is gone, what was read while it executed may stay.
+The ledger keeps no set of legal translations. It answers each question by descending the histories of the words
+(memory.py), so a wide invalidation costs no more than a narrow one. Once an invalidation has completed it counts from
+its start: what was read before the start is dropped, and what was read while it executed may stay cached.
 
 Sources: VT-d 6.2.4, 6.2.5, 6.5.3; RISC-V IOMMU, note on IOTINVAL, states the rule most clearly.
 """
@@ -31,12 +31,12 @@ from emu.units import Dfn
 
 @attrs.define(eq=False)
 class Ledger:
-    """Invalidations of one unit, and the question what is still legal.
+    """The completed invalidations of one unit, and the translations that are still legal.
 
     Attributes:
         unit: name of the unit.
-        caches_non_present: it may cache that a page has no translation (VT-d: caching mode).
-        recorder: told which objects a question depended on.
+        caches_non_present: the unit may cache that a page has no translation (VT-d: caching mode).
+        recorder: told which shared objects an answer depended on.
     """
 
     unit: str
@@ -51,7 +51,7 @@ class Ledger:
 
     @property
     def space(self) -> Space:
-        """The ledger's objects for leaves: one for each tag and dfn."""
+        """The ledger's shared objects for leaves: one for each tag and dfn."""
         return leaf_space(self.unit)
 
     def access(self, tag: int | None, first: int, last: int, kind: Kind) -> Access:
@@ -59,7 +59,7 @@ class Ledger:
         return object_range(self.space, tag, first, last, kind)
 
     def drop_accesses(self, tag: int | None, first: Dfn, last: Dfn) -> Iterator[Access]:
-        """Yield the accesses that drop the cached table entries which stand for one of the dfns first..last."""
+        """Yield the accesses of an invalidation that drops the cached table entries of dfns first..last."""
         for level in self.format.table_levels:
             order = self.format.orders[level]
             yield object_range(table_space(self.unit, level), tag, first >> order, last >> order, Kind.COMMUTE)
@@ -79,17 +79,17 @@ class Ledger:
     def paths(self, tables: Tables, dfn: Dfn, changed: float = -1) -> Iterator[Path]:
         """Yield every legal path of a dfn, newest values first.
 
-        A path to a fault is legal if the walker can read the word that is not present now, or if the unit caches
-        non-present entries and has not had to drop that one.
+        A path to a fault is legal if the walker can read the non-present word now, or if the unit caches non-present
+        entries and no invalidation has dropped that one.
 
         Args:
-            changed: note as read what depends on an entry that was replaced at or before this step: when it was
-                dropped, and the words that it leads to; everything if it is infinite.
+            changed: the reads that are recorded are those which depend on an entry that was replaced at or before this
+                step: whether it was dropped, and the words that it leads to. If it is infinite, all are recorded.
         """
         return self.descend(tables, dfn, NotedReads(self.recorder, self.unit, changed) if self.recorder.is_on else None)
 
     def descend(self, tables: Tables, dfn: Dfn, notes: NotedReads | None) -> Iterator[Path]:
-        """Yield every legal path of a dfn, and have notes taken of what they depend on."""
+        """Yield every legal path of a dfn, and note what the paths depend on."""
         since = self.completed.since(tables.tag, dfn)
         descent = Descent(
             self.memory, self.format, self.completed, tables.tag, dfn, since, self.caches_non_present, notes
@@ -97,9 +97,9 @@ class Ledger:
         return descent.below(tables.levels, tables.root, tables.since, tables.until, ())
 
     def newer(self, address: int, level: int, step: int) -> Sequence[Version]:
-        """Return the values that came after what a walker read of a word at a step; from the first that says more.
+        """Return the values that replaced what a walker read of a word at a step, the oldest first.
 
-        That is one which does not merely widen a table entry.
+        A value that only gives a table entry more permissions does not count as a replacement.
         """
         history = self.memory.history(address)
         read = max(index for index, version in enumerate(history) if version.visible <= step)
@@ -108,14 +108,14 @@ class Ledger:
         return history[read + 1 :]
 
     def legal(self, tables: Tables, dfn: Dfn) -> set[Translation]:
-        """Return what the unit may use for a dfn now: translations, and `FAULT` where it may refuse an access."""
+        """Return the translations that the unit may use for a dfn now, with `FAULT` if it may refuse an access."""
         return {path.translation for path in self.paths(tables, dfn)}
 
     def old_paths(self, tables: Tables, dfn: Dfn, changed: int) -> Iterator[Path]:
-        """Yield the legal paths of which the CPUs had replaced a word at or before step `changed`.
+        """Yield the legal paths through a word that the CPUs had replaced at or before step `changed`.
 
-        Reads the ledger's object of the tag and dfn; of each replaced table entry the object of its being dropped,
-        and the words that it leads to. What lies before `changed` elsewhere can change no more.
+        Records as read the ledger's object of the tag and dfn, and for each replaced table entry the object that says
+        whether it was dropped, and the words that it leads to. The rest of the history up to `changed` is fixed.
         """
         self.recorder.read(self.space, object_number(tables.tag, dfn))
         for path in self.paths(tables, dfn, changed):
@@ -123,12 +123,12 @@ class Ledger:
                 yield path
 
     def all_paths(self, tables: Tables, dfn: Dfn) -> Iterator[Path]:
-        """Yield the legal paths. Reads all that these depend on: words, invalidations, cached table entries."""
+        """Yield the legal paths. Records as read all that they depend on: words, invalidations, table entries."""
         self.recorder.read(self.space, object_number(tables.tag, dfn))
         return self.paths(tables, dfn, inf)
 
     def objects_read(self, tables: Tables, dfn: Dfn, changed: float) -> list[tuple[Space, int]]:
-        """Return the objects that `old_paths` reads; those of `all_paths` where `changed` is infinite."""
+        """Return the objects that `old_paths` reads, or `all_paths` if `changed` is infinite."""
         probe = ReadRecorder()
         probe.is_on = True
         probe.read(self.space, object_number(tables.tag, dfn))
@@ -137,7 +137,7 @@ class Ledger:
         return probe.reads
 
     def leaf_at(self, tables: Tables, dfn: Dfn, step: int) -> int:
-        """Return the leaf that a walk of the tables as the CPUs had stored them at a step finds; 0 if none."""
+        """Return the leaf of a dfn in the tables as the CPUs had stored them at a step; 0 if there is none."""
         table, level = tables.root, tables.levels
         while level:
             history = self.memory.history(self.format.entry_address(table, dfn, level))

@@ -1,4 +1,4 @@
-"""The ledger's shared objects: by them an exploration orders questions and invalidations.
+"""The ledger's shared objects, by which an exploration knows that questions and invalidations do not commute.
 
 There is one object for each tag and dfn, and for each tag, level and cached table entry.
 """
@@ -15,16 +15,16 @@ def leaf_space(unit: str) -> Space:
 
 
 def table_space(unit: str, level: int) -> Space:
-    """Return the space of the objects for cached table entries of a level: one for each tag and number of an entry."""
+    """Return the space of the objects for cached table entries of a level: one for each tag and entry number."""
     return ("ledger", unit, f"level {level}")
 
 
 def object_number(tag: int, dfn: int) -> int:
-    """Return the number of the object of a tag, and of a dfn or an entry."""
+    """Return the number of the object for a tag and a dfn, or for a tag and an entry number."""
     return tag << TAG_SHIFT | dfn
 
 
 def object_range(space: Space, tag: int | None, first: int, last: int, kind: Kind) -> Access:
-    """Return the access to the objects first..last of a tag; for every tag from the first one's to the last one's."""
+    """Return the access to the objects first..last of a tag, or of all tags if it is None."""
     low = object_number(0, 0) if tag is None else object_number(tag, first)
     return Access(space, low, object_number(TAG_MAX if tag is None else tag, last), kind)

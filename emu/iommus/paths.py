@@ -1,7 +1,7 @@
 """Paths: the ways by which a walk may have come to a translation, found by descending the histories of words.
 
-Three things are apart here: for how long a word had each of its values (`lifetimes`), which of these a walk could read
-one after another (`Descent`), and which shared objects the answer depends on (`NotedReads`).
+`lifetimes` says how long a word had each of its values, `Descent` finds the values that one walk could read one after
+another, and `NotedReads` notes the shared objects on which the answer depends.
 """
 
 from collections.abc import Iterable, Iterator
@@ -19,11 +19,11 @@ from emu.units import Dfn, Maddr
 
 
 class Tables(NamedTuple):
-    """What a domain tag stands for: the tables that translate for it.
+    """The tables that translate for a domain tag.
 
     Attributes:
-        since: the first step at which a walk could read the root table, for a device's own entry leads there.
-        until: the step from which no walk may do so any more.
+        since: the first step at which a device's own entry led a walk to the root table.
+        until: the step from which no walk may use the root table any more.
     """
 
     tag: int
@@ -34,11 +34,11 @@ class Tables(NamedTuple):
 
 
 class PathEntry(NamedTuple):
-    """One word that a path reads: which value of it, and what has become of that.
+    """A value of a word that a path reads, and when it was replaced.
 
     Attributes:
         overwritten: the step of the store that replaced the value; None if none did.
-        outdated: the step from which a walker could read a newer value; infinite as long as it cannot.
+        outdated: the step from which a walker could read a newer value; infinite if none could yet.
     """
 
     level: int
@@ -49,19 +49,19 @@ class PathEntry(NamedTuple):
 
 
 class Path(NamedTuple):
-    """A legal way to a translation, from the root table to the leaf, or to a word that is not present: to a fault."""
+    """A legal way from the root table to a leaf, or to a word that is not present, which is a fault."""
 
     translation: Translation
     entries: tuple[PathEntry, ...]
 
     def overwritten_by(self, step: int) -> PathEntry | None:
-        """Return the entry that the CPUs replaced first, if that was at or before a step."""
+        """Return the first entry that the CPUs replaced at or before a step; None if there is none."""
         return first_replaced(entry for entry in self.entries if entry.overwritten and entry.overwritten <= step)
 
     def outdated_by(self, step: int) -> PathEntry | None:
-        """Return the entry that the CPUs replaced first of those of which a walker could read a newer value at a step.
+        """Return the first replaced entry of which a walker could read a newer value at a step; None if there is none.
 
-        It is less than `overwritten_by` where a store waits in a cache or a buffer.
+        A store that waits in a cache or a buffer counts for `overwritten_by` only.
         """
         return first_replaced(entry for entry in self.entries if entry.outdated <= step)
 
@@ -72,12 +72,12 @@ def first_replaced(entries: Iterable[PathEntry]) -> PathEntry | None:
 
 
 Lifetime = tuple[Version, float, int | None, float]
-"""A value of a word; the step from which a walker could read another one; and `overwritten` and `outdated` of a path's
-entry: by the first value after it that says more."""
+"""A value of a word, the step from which a walker could read another one, and `overwritten` and `outdated` as in
+`PathEntry`. A value that only gives a table entry more permissions does not count for these two."""
 
 
 def lifetimes(memory: Memory, format_: TableFormat, address: int, level: int) -> Iterator[Lifetime]:
-    """Yield the values of a table's word, the newest first, each with what ended it."""
+    """Yield the values of a table's word with their lifetimes, the newest first."""
     until, overwritten, outdated, newer = inf, None, inf, None
     for version in reversed(memory.history(address)):
         if newer is not None and not is_widened(format_, version, newer, level):
@@ -87,9 +87,9 @@ def lifetimes(memory: Memory, format_: TableFormat, address: int, level: int) ->
 
 
 def is_widened(format_: TableFormat, old: Version, new: Version, level: int) -> bool:
-    """Whether a table entry was only given more permissions: what was cached of it still leads where it should.
+    """Whether a table entry was only given more permissions, so that a cached copy of it still leads to the same table.
 
-    A driver that enters a new table in several stores does so.
+    A driver that enters a new table in several stores changes its entry like this.
     """
     if level not in format_.table_levels:
         return False
@@ -101,13 +101,13 @@ def is_widened(format_: TableFormat, old: Version, new: Version, level: int) -> 
 
 
 class NotedReads:
-    """Notes the shared objects on which it depends which old paths there are.
+    """Notes the shared objects on which the set of old paths depends.
 
     An old path has an entry that was replaced at or before step `changed`. It depends on whether that entry was
-    dropped, and on the words of the tables to which it leads. What lies before `changed` elsewhere can change no more.
+    dropped, and on the words of the tables to which it leads. The rest of the history up to `changed` is fixed.
 
     Args:
-        changed: infinite where every path is asked for: then all is noted that any path depends on.
+        changed: infinite if all paths are asked for; then everything that a path depends on is noted.
     """
 
     __slots__ = ("changed", "recorder", "unit")
@@ -118,28 +118,28 @@ class NotedReads:
         self.changed = changed
 
     def is_replaced(self, overwritten: int | None) -> bool:
-        """Whether a value counts as replaced, where all is asked for each one."""
+        """Whether a value counts as replaced; every value does if all paths are asked for."""
         return self.changed == inf or (overwritten is not None and overwritten <= self.changed)
 
     def word(self, address: int, above: tuple[PathEntry, ...]) -> None:
-        """Note a word to which these entries lead."""
+        """Note that the answer depends on a word to which these entries lead."""
         if self.changed == inf or any(self.is_replaced(entry.overwritten) for entry in above):
             self.recorder.read(WORDS, word_number(address))
 
     def drop(self, tag: int, number: int, level: int, overwritten: int | None) -> None:
-        """Note that it matters whether the cached entry of a level and a number was dropped."""
+        """Note that the answer depends on whether a cached table entry was dropped."""
         if self.is_replaced(overwritten):
             self.recorder.read(table_space(self.unit, level), object_number(tag, number))
 
 
 @attrs.frozen
 class Descent:
-    """Goes down all legal ways to one dfn.
+    """Follows all legal ways to one dfn.
 
     Attributes:
         since: the start of the last completed invalidation that covers the leaf.
-        caches_non_present: a path to a fault is legal, too, if the unit has not had to drop what it cached of it.
-        notes: taken of what the answer depends on; None where nobody asks.
+        caches_non_present: the unit may cache a path to a fault, which is then legal until an invalidation drops it.
+        notes: notes what the answer depends on; None if that is not asked for.
     """
 
     memory: Memory
@@ -172,7 +172,7 @@ class Descent:
                 break
 
     def onwards(self, entries: tuple[PathEntry, ...], earliest: float, latest: float) -> Iterator[Path]:
-        """Yield the paths that go on from what was read last, between two steps."""
+        """Yield the paths that go on from the last entry, which was read between two steps."""
         level, _, version, overwritten, _ = entries[-1]
         entry = self.format.read(version.value, level, self.dfn)
         if entry is None:
@@ -187,7 +187,7 @@ class Descent:
             yield Path(self.translation(entry, entries), entries)
 
     def translation(self, leaf: Entry, entries: tuple[PathEntry, ...]) -> Translation:
-        """Return what a path gives: the permissions are those that all its entries grant."""
+        """Return the translation of a path, with the permissions that all its entries grant."""
         read, write = leaf.read, leaf.write
         for one in entries[:-1]:
             above = self.format.decode(one.version.value, one.level)

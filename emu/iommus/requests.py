@@ -1,11 +1,11 @@
 """Requests of devices in flight, from the moment they ask for a translation until their access is committed.
 
-An invalidation has to deal with two sorts of them (VT-d 6.5.4, 6.5.3.3): a walk that has read an entry which was
-replaced before the invalidation began must not fill a cache with it any more, and begins again; and, where the unit
-drains, a request that was translated before its entry was dropped must be committed before the invalidation completes.
+An invalidation affects two sorts of requests (VT-d 6.5.4, 6.5.3.3). A walk that has read an entry which was replaced
+before the invalidation began must not fill a cache with it, and begins again. If the unit drains, a request that was
+translated before its entry was dropped must be committed before the invalidation completes.
 
-A walk learns that it is void when it is about to fill, from what it has read and what was removed since: so it makes
-no difference how far it had come when that was removed.
+A walk finds out that it is void when it is about to fill, from the words that it has read and the invalidations since.
+So it makes no difference how far the walk had come when an entry was dropped.
 """
 
 from bisect import bisect_right
@@ -26,9 +26,9 @@ class TableRead(NamedTuple):
     """One word that a walk has read, of a device's own entry or of a page table.
 
     Attributes:
-        level: of the table; the format's `device_level` where the word is of a device's own entry.
+        level: of the table; the format's `device_level` if the word belongs to a device's own entry.
         order: it stands for 2^order dfns.
-        step: at which it was read.
+        step: the step at which it was read.
     """
 
     level: int
@@ -43,7 +43,7 @@ class TableRead(NamedTuple):
         return base <= last and first < base + (1 << self.order)
 
     def was_replaced(self, memory: Memory, step: int) -> bool:
-        """Whether a walker could see a newer value of the word, after it was read and up to a step."""
+        """Whether a newer value of the word became visible to walkers after it was read and up to a step."""
         return any(self.step < version.visible <= step for version in memory.history(self.address))
 
 
@@ -53,16 +53,16 @@ class Request:
 
     Attributes:
         number: the source-id, and a count of its requests.
-        user: by which number the cache looks its translation up: the source-id, or what devices share entries by.
-        is_write: what the access is to do.
+        user: the number by which the cache looks its translation up: the source-id, or a number that devices share.
+        is_write: whether the access writes.
         tag: the domain tag under which the page tables are being walked, or the request was translated.
-        reads: what the present walk has read of page tables.
-        began: the step after which it began.
+        reads: the words that the present walk has read.
+        began: the step after which the present walk began.
         is_translated: the translation is known and the access is not yet committed.
-        is_recalled: it was translated, and must be so again.
-        is_left: an invalidation that covers its translation was not asked, or is not able, to drain it.
+        is_recalled: it lost its translation, and must be translated again.
+        is_left: an invalidation that covers its translation did not drain it, because it was not asked to or cannot.
         committed: set when the access has been made.
-        programmed_by: the number of the domain on whose behalf it is, where that matters.
+        programmed_by: the number of the domain that programmed the device to make it; None if that does not matter.
     """
 
     number: int
@@ -98,7 +98,7 @@ class Request:
 
 
 class Removal(NamedTuple):
-    """What an invalidation that began at a step has dropped: dfns first..last of a tag, of every tag if it is None.
+    """What an invalidation that began at a step dropped: dfns first..last of a tag, or of all tags if it is None.
 
     Attributes:
         leaf_only: cached table entries were allowed to stay.
@@ -111,7 +111,7 @@ class Removal(NamedTuple):
     leaf_only: bool
 
     def covers(self, read: TableRead, dfn: Dfn) -> bool:
-        """Whether a word that was read for a dfn is among what was dropped."""
+        """Whether the invalidation dropped a word that was read for a dfn."""
         return (read.is_leaf or not self.leaf_only) and read.spans(dfn, self.first, self.last)
 
 
@@ -120,7 +120,7 @@ class Requests:
     """The requests of one unit that are in flight, in the order in which they were made.
 
     Attributes:
-        removals: in the order of their starts.
+        removals: what invalidations have dropped, sorted by start.
     """
 
     unit: str
@@ -132,7 +132,7 @@ class Requests:
         """Return a new request.
 
         Args:
-            first: from which number on the requests of whoever makes it are counted.
+            first: the number of the first request that its maker makes.
         """
         serial = (source_id, first)
         count = self.counts[serial] = self.counts.get(serial, first - 1) + 1
@@ -144,7 +144,7 @@ class Requests:
         return request
 
     def close(self, request: Request, step: int) -> None:
-        """Take a request out of flight: its access was made at this step, or it faulted."""
+        """End a request: its access was made at this step, or it faulted."""
         request.is_translated = False
         del self.in_flight[request.number]
         request.committed.set(step)
@@ -159,12 +159,12 @@ class Requests:
         return sorted(found, key=lambda one: one.number)
 
     def is_void(self, request: Request, was_replaced: Callable[[Request, TableRead, int], bool]) -> bool:
-        """Whether a walk has read an entry that was replaced before an invalidation removed it: it may not fill.
+        """Whether a walk has read an entry that had been replaced when an invalidation dropped it, and so may not fill.
 
-        A walk that has read only what was still in force may go on: beginning again it would find the same.
+        A walk may fill if none of its words had been replaced by then: a new walk would find the same.
 
         Args:
-            was_replaced: whether a word that a request has read had been replaced for walkers up to a step.
+            was_replaced: whether walkers could see a newer value of a word, read by a request, up to a step.
         """
         return any(
             was_replaced(request, read, removal.start)
@@ -174,6 +174,6 @@ class Requests:
         )
 
     def removed_since(self, request: Request) -> Iterator[Removal]:
-        """Yield what was removed since a request has begun its walk, under the tag that it walks under."""
+        """Yield what invalidations of a request's tag have dropped since its walk began."""
         first = bisect_right(self.removals, request.began, key=lambda one: one.start)
         return (one for one in self.removals[first:] if one.tag in {None, request.tag})

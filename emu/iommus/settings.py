@@ -28,7 +28,7 @@ class UnitSettings(Protocol):
 
     @property
     def synchronous(self) -> bool:
-        """Whether a unit executes what it is asked in the step that asks for it, and needs no agent of its own."""
+        """Whether a unit executes a descriptor in the step that posts it, and so needs no agent of its own."""
 
 
 def setting(default: Any, meaning: str, *, bounds: Bounds | None = None) -> Any:

@@ -21,8 +21,9 @@ class Unit(Protocol):
         name: unique in its machine, and the name of the agent that is its engine.
         sources: the devices that stand behind it, by the ids that their requests carry.
         format: of the tables that it walks.
-        ledger: which translations it may legally use; `iotlb` is what its cache really holds.
-        requests: those in flight.
+        ledger: which translations it may legally use.
+        iotlb: which translations it really caches.
+        requests: the requests in flight.
     """
 
     name: str
@@ -35,25 +36,25 @@ class Unit(Protocol):
 
     @property
     def settings(self) -> UnitSettings:
-        """What it can do."""
+        """Its settings."""
 
     def look_up(self, request: Request) -> Awaitable[IotlbEntry | None]:
-        """Look a request's page up in the IOTLB; None where it is not cached."""
+        """Look a request's page up in the IOTLB; None if it is not cached."""
 
     async def walk(self, request: Request) -> IotlbEntry | None:
-        """Find a request's translation in the tables; None where it faults, and that may not be cached."""
+        """Find a request's translation in the tables; None if it faults and the fault is not cached."""
 
     def is_void(self, request: Request) -> bool:
-        """Whether a walk has read what an invalidation has removed since: then it may not fill the cache."""
+        """Whether an invalidation has voided a walk, so that it may not fill the cache."""
 
     async def run(self) -> None:
-        """Be the engine that executes what software asks for. Not run where the unit is synchronous."""
+        """Execute what software asks for, as an agent. A synchronous unit has no such agent."""
 
     def tables_ever(self, source_id: int) -> list[Tables]:
-        """Return the tables that have ever translated for a device, newest first, and from when until when."""
+        """Return the tables that have ever translated for a device, with their lifetimes, newest first."""
 
     def tables_at(self, root: Maddr) -> list[Tables]:
-        """Return as what the tables of a root have ever translated here; what decides that is noted as read."""
+        """Return the tables with a root that have ever translated here, and record as read what decides that."""
 
     def device_reads(self, source_id: int) -> list[tuple[Space, int]]:
         """Return the objects that decide which tables translate for a device."""

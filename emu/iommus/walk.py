@@ -1,4 +1,4 @@
-"""The walk of page tables, one word a level, whatever the vendor: what leads to them is the vendor's own."""
+"""The walk of page tables, one word a level, whatever the vendor. How a walk finds the root table is the vendor's."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -44,9 +44,9 @@ class ReadTable(Operation[int]):
 async def walk_tables(
     memory: Memory, format_: TableFormat, request: Request, tables: Tables, *, caches_non_present: bool
 ) -> IotlbEntry | None:
-    """Walk tables for a request; return the entry that may be cached, None where it faults and that may not be.
+    """Walk tables for a request; return the entry that may be cached, None if it faults and the fault is not cached.
 
-    The walk permits what each word on its way permits.
+    The walk permits what every word on its way permits.
     """
     table, level, read, write = tables.root, tables.levels, True, True
     while True:
@@ -66,7 +66,7 @@ async def walk_tables(
 
 
 def words_walked(memory: Memory, format_: TableFormat, tables: Tables, dfn: Dfn) -> Iterator[Access]:
-    """Yield the reads of the words that a walk of tables for a dfn would read now."""
+    """Yield the accesses to the words that a walk of tables for a dfn would read now."""
     table, level = tables.root, tables.levels
     while level:
         address = format_.entry_address(table, dfn, level)

@@ -4,6 +4,11 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from emu.hypervisor.revisions.loader import BUNDLED, FOLDER
 
 Emu = Callable[..., tuple[int, str, str]]
 
@@ -21,6 +26,38 @@ def test_the_list_as_json_names_every_scenario(emu: Emu) -> None:
     names = [scenario["name"] for scenario in json.loads(out)["scenarios"]]
     assert names == sorted(names)
     assert "remap_before_flush" in names
+
+
+def test_the_revisions_are_listed_with_their_commits_within_80_columns(
+    emu: Emu, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(FOLDER.parent)
+    status, out, _ = emu("list", "--revisions")
+    assert status == 0
+    assert "implicit\n  Xen just before the seed patch" in out
+    assert "  commit  cbe21fd047\n  folder  revisions/implicit\n" in out
+    assert "  commit  none: posted as a patch\n  folder  revisions/v1\n" in out
+    assert "remap_before_flush" not in out
+    assert all(len(line) <= 80 for line in out.splitlines())
+
+
+def test_the_revisions_as_json_name_folders_outside_of_the_working_directory_in_full(emu: Emu) -> None:
+    _, out, _ = emu("list", "--revisions", "--json")
+    listed = json.loads(out)["revisions"]
+    assert [one["name"] for one in listed] == list(BUNDLED)
+    assert [one["commit"] for one in listed] == ["cbe21fd047", None, "e8afe1124c", "0229adb138"]
+    assert all(Path(one["folder"]) == FOLDER / one["name"] for one in listed)
+    assert all(set(one) == {"name", "story", "commit", "folder"} for one in listed)
+
+
+def test_listing_revisions_runs_none() -> None:
+    code = (
+        "import sys\n"
+        "from emu.hypervisor.revisions.catalogue import bundled_revisions\n"
+        "bundled_revisions()\n"
+        "sys.exit(any(name.endswith(('.iommu', '.vtd')) and '.revisions.' in name for name in sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
 
 
 def test_help_does_not_import_trio() -> None:

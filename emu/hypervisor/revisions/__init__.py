@@ -1,0 +1,9 @@
+"""Xen's wrappers and VT-d hooks at different commits: a folder each, with the same files and the same functions.
+
+loader.py        loads a revision: one of these, or a folder of the user's
+catalogue.py     what there is: for each of these what it tells, and its commit
+implicit/        before the seed patch
+v1/              the seed patch, as it was posted
+merged/          the seed patch, as it was merged
+flush_on_error/  merged, with one later repair
+"""

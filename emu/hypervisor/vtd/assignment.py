@@ -1,4 +1,4 @@
-"""Context entries of devices, and the domain ids that go with them (Xen: drivers/passthrough/vtd/iommu.c)."""
+"""Context entries of devices, and the domain ids that go with them (Xen: vtd/iommu.c)."""
 
 from collections.abc import Iterable
 
@@ -35,7 +35,7 @@ def context_entry(driver: DriverState, device: Device) -> Maddr:
 async def write_context(cpu: Cpu, driver: DriverState, device: Device, halves: Iterable[tuple[int, int]]) -> None:
     """Store the halves of a context entry, each given by its number, in the order given; write the line back.
 
-    Xen: vtd/iommu.c, context_set_* and iommu_flush_cache_entry.
+    (Xen: vtd/iommu.c, in domain_context_mapping_one and domain_context_unmap_one)
     """
     address = context_entry(driver, device)
     for half, value in halves:
@@ -44,7 +44,7 @@ async def write_context(cpu: Cpu, driver: DriverState, device: Device, halves: I
 
 
 async def domain_context_mapping_one(cpu: Cpu, driver: DriverState, domain: Domain, device: Device) -> int:
-    """Have a domain's tables translate for a device (Xen: vtd/iommu.c, domain_context_mapping_one).
+    """Point a device's context entry at a domain's tables (Xen: vtd/iommu.c, domain_context_mapping_one).
 
     Returns:
         0; or -EINVAL if the tables of another domain translate for it.
@@ -63,12 +63,13 @@ async def domain_context_mapping_one(cpu: Cpu, driver: DriverState, domain: Doma
 
 
 async def deassign_device(cpu: Cpu, driver: DriverState, domain: Domain, device: Device) -> int:
-    """Have nothing translate for a domain's device any more (Xen: vtd/iommu.c, domain_context_unmap).
+    """Take a device away from a domain (Xen: vtd/iommu.c, domain_context_unmap).
 
-    With the domain's last device behind a unit goes its id there; until f3401d65d9 also where that has failed.
+    If it was the domain's last device behind the unit, the domain's id there is freed. Until f3401d65d9 the id was
+    freed even if the context entry could not be unmapped.
 
     Returns:
-        0, or a negative errno: -ENODEV where the domain does not have the device.
+        0, or a negative errno: -ENODEV if the domain does not have the device.
     """
     if not await FindDevice(domain, [device]):
         return ENODEV
@@ -84,10 +85,10 @@ async def deassign_device(cpu: Cpu, driver: DriverState, domain: Domain, device:
 
 
 async def domain_context_unmap_one(cpu: Cpu, driver: DriverState, domain: Domain, device: Device) -> int:
-    """Clear a device's context entry, if it is present, and flush (Xen: vtd/iommu.c, domain_context_unmap_one).
+    """Clear a device's context entry if it is present, and flush (Xen: vtd/iommu.c, domain_context_unmap_one).
 
     Returns:
-        0, or a negative errno: -EINVAL where the domain has no id on the unit.
+        0, or a negative errno: -EINVAL if the domain has no id on the unit.
     """
     iommu = driver.iommu_of(device)
     async with iommu.lock.held(cpu):
@@ -101,7 +102,7 @@ async def domain_context_unmap_one(cpu: Cpu, driver: DriverState, domain: Domain
 
 
 async def cleanup_domid_map(driver: DriverState, domain: Domain, iommu: VtdIommu) -> None:
-    """Free a domain's id on a unit that translates for it no more (Xen: vtd/iommu.c, cleanup_domid_map)."""
+    """Free a domain's id on a unit that no longer translates for it (Xen: vtd/iommu.c, cleanup_domid_map)."""
     await driver.iommu_bitmap(domain).clear(iommu.index)
     did = await iommu.domids.find(domain.number)
     if did is not None:
@@ -111,7 +112,7 @@ async def cleanup_domid_map(driver: DriverState, domain: Domain, iommu: VtdIommu
 async def reassign_device_ownership(
     cpu: Cpu, driver: DriverState, source: Domain, target: Domain, device: Device
 ) -> int:
-    """Give a device of one domain to another (Xen: vtd/iommu.c, reassign_device_ownership)."""
+    """Move a device from one domain to another (Xen: vtd/iommu.c, reassign_device_ownership)."""
     result = await deassign_device(cpu, driver, source, device)
     return result or await domain_context_mapping_one(cpu, driver, target, device)
 
@@ -119,9 +120,9 @@ async def reassign_device_ownership(
 async def flush_device(
     cpu: Cpu, driver: DriverState, iommu: VtdIommu, did: int, device: Device, *, non_present: bool
 ) -> int:
-    """Flush the context cache and then the IOTLB: a request in flight may refill this through the old entry.
+    """Flush the context cache, and then the IOTLB, which requests in flight may fill through the old context entry.
 
-    Xen: vtd/iommu.c, at the end of domain_context_mapping_one and of domain_context_unmap_one.
+    (Xen: vtd/iommu.c, in domain_context_mapping_one and domain_context_unmap_one)
     """
     result = await iommu_flush_context_device(cpu, driver, iommu, did, device.source_id, non_present=non_present)
     error = await iommu_flush_iotlb_dsi(cpu, driver, iommu, did, non_present=non_present)

@@ -1,4 +1,4 @@
-"""What stands before the first step: root and context entries, domain ids, cached translations. Takes no step."""
+"""The state before the first step: root and context entries, domain ids, cached translations. Takes no step."""
 
 from emu.devices.device import Device
 from emu.hypervisor.domain import Domain
@@ -21,7 +21,7 @@ from emu.units import WORD_BYTES, Dfn, Maddr, address_frame, frame_address
 
 
 def context_table(unit: VtdUnit, source_id: int) -> Maddr:
-    """Return the context table of a device's bus; make it if there is none."""
+    """Return the context table of a device's bus; make it if there is none (Xen: vtd/iommu.c, bus_to_context_maddr)."""
     root_entry = root_entry_address(unit.contexts.root_table, source_id)
     table = decode_root_entry(unit.memory.peek(root_entry))
     if table is None:
@@ -31,7 +31,7 @@ def context_table(unit: VtdUnit, source_id: int) -> Maddr:
 
 
 def enter_context(driver: DriverState, domain: Domain, device: Device) -> None:
-    """Point a device's context entry at a domain's tables, under the domain's id on its unit."""
+    """Point a device's context entry at a domain's tables (Xen: vtd/iommu.c, domain_context_mapping_one)."""
     iommu = driver.iommu_of(device)
     did, memory = iommu.domids.put(domain.number), iommu.unit.memory
     context = encode_context_entry(ContextEntry(did, domain.pgd, domain.levels))
@@ -42,7 +42,7 @@ def enter_context(driver: DriverState, domain: Domain, device: Device) -> None:
 
 
 def context_reads(unit: VtdUnit, source_id: int) -> tuple[TableRead, ...]:
-    """Return what a walk for a device reads of the root and the context tables."""
+    """Return the words of the root and context tables that a walk for a device reads."""
     root_entry = root_entry_address(unit.contexts.root_table, source_id)
     entry = context_entry_address(context_table(unit, source_id), source_id)
     level = VTD_FORMAT.device_level
@@ -53,7 +53,7 @@ def context_reads(unit: VtdUnit, source_id: int) -> tuple[TableRead, ...]:
 def cache_leaf(
     driver: DriverState, domain: Domain, device: Device, dfn: Dfn, leaf: int, reads: tuple[TableRead, ...]
 ) -> None:
-    """Have a device of a domain have used a page: its unit's IOTLB holds the leaf that a walk found by these reads."""
+    """Put a leaf into the IOTLB of a device's unit, as if the device had used the page; `reads` led a walk to it."""
     iommu, entry = driver.iommu_of(device), decode_pte(leaf, 1)
     if entry is None:
         return

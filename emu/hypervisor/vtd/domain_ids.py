@@ -1,7 +1,7 @@
-"""The domain ids of one unit: which are taken, and by which domain (Xen: domid_bitmap and domid_map).
+"""The domain ids of one unit: which are taken, and by which domain (Xen: vtd/iommu.h, domid_bitmap and domid_map).
 
-An id tags what the unit caches for a domain. The bitmap and the map are two words, and every use of them takes steps:
-whoever looks an id up may come between the two changes of whoever takes or returns one.
+An id tags what the unit caches for a domain. The bitmap and the map are two objects, and each read and each change of
+them is a step: a CPU that looks an id up may see one changed and the other not.
 """
 
 from emu.engine import Variable
@@ -12,11 +12,11 @@ NDOMS = 64
 """How many ids a unit has (CAP.ND = 1)."""
 
 FIRST_DID = 1
-"""Domain id 0 is never given out: the hardware domain, whose tables are not modelled, has it; or, in caching mode, it
-tags non-present context entries (section 6.2.2.1)."""
+"""Domain id 0 is never given out. The hardware domain has it, and that domain's tables are not modelled. In caching
+mode it tags non-present context entries (section 6.2.2.1)."""
 
 DOMID_INVALID = 0x7FF4
-"""No domain's number; what the map holds of a free id since XSA-399. Until then it held 0, the hardware domain's."""
+"""The map's entry for a free id since XSA-399: the number of no domain. Before, it was 0, the hardware domain's."""
 
 
 class DomainIds:
@@ -27,7 +27,7 @@ class DomainIds:
 
     Attributes:
         taken: one bit for each id that is in use.
-        owners: the number of the domain that has an id, as long as its bit is set.
+        owners: the number of the domain that has an id; valid while the bit of the id is set.
     """
 
     def __init__(self, unit: str) -> None:
@@ -42,12 +42,12 @@ class DomainIds:
         return self.owners[did]
 
     def peek(self, domain: int) -> int | None:
-        """Return a domain's id, without a step; None if it has none."""
+        """Return a domain's id; None if it has none. Takes no step."""
         owned = (did for did in range(NDOMS) if self.taken.has(did) and self.owner(did).value == domain)
         return next(owned, None)
 
     def put(self, domain: int) -> int:
-        """Return a domain's id; it takes one if it has none. Before the first step."""
+        """Return a domain's id, or take one for it, before the first step (Xen: vtd/iommu.c, context_set_domain_id)."""
         did = self.peek(domain)
         if did is None:
             did = self.first_free(self.taken.value)
@@ -56,7 +56,7 @@ class DomainIds:
         return did
 
     async def find(self, domain: int) -> int | None:
-        """Return a domain's id; None if it has none (Xen: domain_iommu_domid)."""
+        """Return a domain's id; None if it has none (Xen: vtd/iommu.c, domain_iommu_domid)."""
         taken = await self.taken.read()
         for did in range(NDOMS):
             if taken >> did & 1 and await self.owner(did).read() == domain:
@@ -64,7 +64,7 @@ class DomainIds:
         return None
 
     async def take(self, domain: int) -> int:
-        """Return a domain's id; it takes one if it has none (Xen: context_set_domain_id). The caller holds a lock."""
+        """Return a domain's id, or take one for it, under the unit's lock (Xen: vtd/iommu.c, context_set_domain_id)."""
         did = await self.find(domain)
         if did is None:
             did = self.first_free(await self.taken.read())
@@ -73,10 +73,10 @@ class DomainIds:
         return did
 
     async def give_back(self, did: int, *, map_first: bool) -> None:
-        """Free an id (Xen: at the end of cleanup_domid_map). No lock is held.
+        """Free an id, without a lock (Xen: vtd/iommu.c, in cleanup_domid_map).
 
         Args:
-            map_first: it leaves the map before it can be taken again (XSA-399).
+            map_first: clear the map's entry before the bit, so that no other domain takes the id meanwhile (XSA-399).
         """
         if map_first:
             await self.owner(did).write(DOMID_INVALID)
@@ -86,10 +86,10 @@ class DomainIds:
             await self.owner(did).write(0)
 
     def first_free(self, taken: int) -> int:
-        """Return the lowest id that is free.
+        """Return the lowest id that is free (Xen: vtd/iommu.c, in context_set_domain_id).
 
         Raises:
-            LimitReached: if none is.
+            LimitReached: if no id is free.
         """
         for did in range(FIRST_DID, NDOMS):
             if not taken >> did & 1:

@@ -1,4 +1,4 @@
-"""The VT-d driver, as far as no revision changed it (Xen: drivers/passthrough/vtd/{iommu,qinval}.c)."""
+"""The VT-d driver without its hooks, which belong to a revision (Xen: vtd/iommu.c)."""
 
 from collections.abc import Iterable
 
@@ -25,12 +25,12 @@ from emu.units import Dfn, Maddr, Mfn, frame_address
 
 @attrs.define(eq=False)
 class VtdDriver(DriverState):
-    """The driver: `Driver` says what each of these is for."""
+    """The driver. `Driver` says what each method is for."""
 
     known_fixes: frozenset[Fix] = frozenset(Fix)
 
     def add_unit(self, unit: Unit) -> None:
-        """Know a unit (Xen: vtd/iommu.c, iommu_alloc).
+        """Add a unit (Xen: vtd/iommu.c, iommu_alloc).
 
         Raises:
             InternalError: if it is no VT-d unit.
@@ -50,18 +50,18 @@ class VtdDriver(DriverState):
         self.bitmaps[domain.number] = Bitmap(f"d{domain.number}.iommu_bitmap")
 
     def assign(self, domain: Domain, device: Device) -> None:
-        """Enter a device's context entry."""
+        """Enter a device's context entry (Xen: vtd/iommu.c, domain_context_mapping)."""
         enter_context(self, domain, device)
 
     def premap(self, domain: Domain, dfn: Dfn, mfn: Mfn, flags: MapFlags, users: Iterable[Device]) -> None:
-        """Map one page, and let some devices of the domain have used it already."""
+        """Map one page, and cache it as if some devices of the domain had used it."""
         leaf = self.leaf(mfn, flags)
         reads = enter_leaf(self.iommus[0].unit.memory, domain, dfn, leaf)
         for device in users:
             cache_leaf(self, domain, device, dfn, leaf, reads)
 
     def leaf(self, mfn: Mfn, flags: MapFlags) -> int:
-        """Return the leaf that maps a frame (Xen: vtd/iommu.c, intel_iommu_map_page)."""
+        """Return the leaf that maps a frame (Xen: vtd/iommu.c, in intel_iommu_map_page)."""
         read, write = MapFlags.READABLE in flags, MapFlags.WRITABLE in flags
         return encode_leaf(frame_address(mfn), read=read, write=write, snoop=self.snoop_control)
 
@@ -74,14 +74,14 @@ class VtdDriver(DriverState):
         return await deassign_device(cpu, self, domain, device)
 
     async def reassign(self, cpu: Cpu, source: Domain, target: Domain, device: Device) -> int:
-        """Detach a device from one domain and attach it to another (Xen: vtd/iommu.c, reassign_device_ownership)."""
+        """Move a device from one domain to another (Xen: vtd/iommu.c, reassign_device_ownership)."""
         return await reassign_device_ownership(cpu, self, source, target, device)
 
     async def store_entry(self, cpu: Cpu, domain: Domain, dfn: Dfn, level: int, address: Maddr, word: int) -> None:
-        """Store an entry and write its line back (Xen: vtd/iommu.c, dma_clear_pte and iommu_flush_cache_entry)."""
+        """Store an entry and write its line back (Xen: vtd/iommu.c, in dma_pte_clear_one)."""
         await StoreEntry(cpu, domain, dfn, level, address, word)
         await iommu_flush_cache_entry(cpu, self, address)
 
     def leaf_section(self, cpu: Cpu, domain: Domain, dfn: Dfn, mfn: Mfn | None = None) -> tuple[Access, ...] | None:
-        """Return what the section of a leaf's change touches: the words on the way, and the leaf."""
+        """Return the accesses of a section that changes a leaf: the words that lead to it, and the leaf."""
         return leaf_section(cpu, domain, dfn, mfn)

@@ -1,4 +1,4 @@
-"""Flushes of context cache, IOTLB and write buffer (Xen: drivers/passthrough/vtd/iommu.c)."""
+"""Flushes of context cache, IOTLB and write buffer (Xen: vtd/iommu.c)."""
 
 from emu.cpus import Cpu
 from emu.hypervisor.domain import Domain
@@ -13,7 +13,10 @@ from emu.units import Dfn, Maddr
 
 
 async def iommu_flush_cache_entry(cpu: Cpu, driver: DriverState, address: Maddr) -> None:
-    """Write an entry's cache line back, where the walk of some unit does not snoop the CPUs' caches."""
+    """Write an entry's cache line back if some unit's walks do not snoop the CPUs' caches.
+
+    (Xen: vtd/iommu.c, iommu_flush_cache_entry)
+    """
     if not driver.is_coherent:
         await WriteBack(cpu.memory, address)
 
@@ -21,13 +24,13 @@ async def iommu_flush_cache_entry(cpu: Cpu, driver: DriverState, address: Maddr)
 async def iommu_flush_context_device(
     cpu: Cpu, driver: DriverState, iommu: VtdIommu, did: int, source_id: int, *, non_present: bool
 ) -> int:
-    """Flush a device's context entry."""
+    """Flush a device's context entry (Xen: vtd/iommu.c, iommu_flush_context_device)."""
     asked = ContextInvalidation(Granularity.NARROW, did, source_id)
     return await flush_qi(cpu, driver, iommu, asked, non_present=non_present)
 
 
 async def iommu_flush_iotlb_dsi(cpu: Cpu, driver: DriverState, iommu: VtdIommu, did: int, *, non_present: bool) -> int:
-    """Flush all that a unit caches for a domain id."""
+    """Flush all that a unit's IOTLB caches for a domain id (Xen: vtd/iommu.c, iommu_flush_iotlb_dsi)."""
     asked = IotlbInvalidation(Granularity.DOMAIN, did)
     return await flush_qi(cpu, driver, iommu, asked, non_present=non_present)
 
@@ -35,7 +38,10 @@ async def iommu_flush_iotlb_dsi(cpu: Cpu, driver: DriverState, iommu: VtdIommu, 
 async def iommu_flush_iotlb_psi(
     cpu: Cpu, driver: DriverState, iommu: VtdIommu, did: int, dfn: Dfn, order: int, *, non_present: bool
 ) -> int:
-    """Flush 2^order pages of a domain id; the whole domain where the unit cannot be that selective."""
+    """Flush 2^order pages of a domain id (Xen: vtd/iommu.c, iommu_flush_iotlb_psi).
+
+    A unit that cannot invalidate so few pages, or so many, flushes the whole domain id.
+    """
     settings = iommu.unit.settings
     if not settings.page_selective or order > settings.mamv:
         return await iommu_flush_iotlb_dsi(cpu, driver, iommu, did, non_present=non_present)
@@ -47,10 +53,10 @@ async def iommu_flush_iotlb_psi(
 async def iommu_flush_iotlb(
     cpu: Cpu, driver: DriverState, domain: Domain, dfn: Dfn, *, old_present: bool, page_count: int
 ) -> int:
-    """Flush a range of a domain on every unit that it uses. No lock is held.
+    """Flush a range of a domain on every unit that it uses, without a lock (Xen: vtd/iommu.c, iommu_flush_iotlb).
 
-    One page is flushed by itself; any other count, or INVALID_DFN, flushes the whole domain. Until e7059776f9 the
-    result of a later unit replaces that of an earlier one.
+    One page is flushed alone; any other count, or INVALID_DFN, flushes the whole domain. Until e7059776f9 the result
+    of a later unit replaces that of an earlier one.
     """
     result = OK
     for iommu in driver.iommus:
@@ -76,6 +82,6 @@ async def iommu_flush_iotlb(
 
 
 async def iommu_flush_write_buffer(cpu: Cpu, iommu: VtdIommu) -> None:
-    """Have the chipset drain its write buffer, if it has one; an invalidation would have done it."""
+    """Drain the chipset's write buffer, as an invalidation does (Xen: vtd/iommu.c, iommu_flush_write_buffer)."""
     if iommu.unit.settings.write_buffer:
         await DrainWriteBuffer(cpu.memory)

@@ -1,4 +1,4 @@
-"""The invalidation queue as the driver uses it (Xen: drivers/passthrough/vtd/qinval.c)."""
+"""The invalidation queue as the driver uses it (Xen: vtd/qinval.c)."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -24,11 +24,14 @@ QINVAL_STAT_INIT = 0
 QINVAL_STAT_DONE = 1
 
 NOT_ISSUED = 1
-"""What a low-level flush returns if the unit caches no non-present entries, so that nothing was asked of it."""
+"""The result of a flush that posts nothing, because only non-present entries changed and the unit caches none."""
 
 
 class AwaitUnit(Wait):
-    """Wait until a unit has written our status word, or has made room in its queue: the event says which."""
+    """Wait until a unit has written this CPU's status word, or has room in its queue: the event says which.
+
+    (Xen: vtd/qinval.c, in queue_invalidate_wait and qinval_next_index)
+    """
 
     __slots__ = ("iommu", "label")
 
@@ -42,7 +45,10 @@ class AwaitUnit(Wait):
 
 
 async def qinval_update(cpu: Cpu, iommu: VtdIommu, descriptor: Descriptor) -> None:
-    """Put a descriptor into the next slot of a unit's queue (Xen: queue_invalidate_* in qinval.c)."""
+    """Post a descriptor to a unit's queue.
+
+    (Xen: vtd/qinval.c, queue_invalidate_context_sync, queue_invalidate_iotlb_sync and queue_invalidate_wait)
+    """
     queue = iommu.unit.queue
     async with iommu.register_lock.held(cpu):
         tail = await ReadTail(queue)
@@ -55,10 +61,10 @@ async def qinval_update(cpu: Cpu, iommu: VtdIommu, descriptor: Descriptor) -> No
 
 
 async def invalidate_sync(cpu: Cpu, driver: DriverState, iommu: VtdIommu) -> int:
-    """Post a wait descriptor and wait until the unit has written its status (Xen: queue_invalidate_wait).
+    """Post a wait descriptor and wait for its status (Xen: vtd/qinval.c, invalidate_sync and queue_invalidate_wait).
 
-    A CPU that gives up leaves the descriptors to the unit: the status is written when they have completed, and may
-    then end a later wait of the same CPU before its time.
+    After a timeout the descriptors stay in the queue. The unit still writes the status when they have completed, and
+    that may end a later wait of the same CPU too early.
     """
     address = driver.poll_slot(cpu)
     await cpu.store32(address, QINVAL_STAT_INIT)
@@ -79,10 +85,11 @@ async def flush_qi(
     *,
     non_present: bool,
 ) -> int:
-    """Have a unit invalidate, and wait for it; or do nothing where only non-present entries changed.
+    """Post an invalidation and wait for it (Xen: vtd/qinval.c, flush_context_qi and flush_iotlb_qi).
 
-    A unit that caches non-present entries is asked under domain id 0 then: that is the tag of non-present *context*
-    entries. Until c5c84e9766 Xen did so for the IOTLB, too, which then keeps what it was to drop.
+    If only non-present entries changed, a unit without caching mode has nothing to invalidate. In caching mode
+    non-present *context* entries are tagged with domain id 0, and are invalidated under it. Until c5c84e9766 Xen used
+    id 0 for the IOTLB too, whose non-present entries have the domain's own id and so stayed cached.
     """
     if non_present:
         if not iommu.unit.settings.caching_mode:

@@ -1,4 +1,4 @@
-"""What the VT-d driver knows of the machine (Xen: drivers/passthrough/vtd/iommu.h)."""
+"""The state of the VT-d driver (Xen: vtd/iommu.h)."""
 
 from collections.abc import Mapping
 
@@ -17,11 +17,11 @@ from emu.units import WORD_BYTES, Maddr
 
 @attrs.define(eq=False)
 class VtdIommu:
-    """What the driver knows of one unit (Xen: struct vtd_iommu).
+    """The driver's state for one unit (Xen: vtd/iommu.h, struct vtd_iommu).
 
     Attributes:
         index: its bit in the domains' iommu_bitmap.
-        lock: guards its context tables, and the taking of domain ids.
+        lock: guards its context tables, and is held while a domain id is taken.
         register_lock: guards the tail of the invalidation queue.
         domids: the unit's domain id for each domain that uses it.
     """
@@ -40,14 +40,14 @@ class VtdIommu:
 
 @attrs.define(eq=False)
 class DriverState:
-    """The units of the machine, and what the driver keeps for all of them.
+    """The units of the machine, and what the driver keeps for all of them together.
 
     Attributes:
-        poll_slots: where each CPU has its completion status written (Xen: per-CPU poll_slot).
+        poll_slots: the address of the status words, one for each CPU (Xen: vtd/qinval.c, poll_slot).
         devices: of the machine, by name.
-        bitmaps: each domain's iommu_bitmap, by the domain's number.
+        bitmaps: each domain's iommu_bitmap, by the number of the domain.
         fixes: the repairs that the driver's code has.
-        faults: those that the strategy may choose.
+        faults: the faults that the strategy may inject.
     """
 
     poll_slots: Maddr
@@ -64,17 +64,17 @@ class DriverState:
 
     @property
     def snoop_control(self) -> bool:
-        """Whether leaves carry SNP: every unit must support it (Xen: iommu_snoop)."""
+        """Whether leaves carry SNP: every unit must support it (Xen: iommu.c, iommu_snoop)."""
         return all(iommu.unit.settings.snoop_control for iommu in self.iommus)
 
     def iommu_of(self, device: Device) -> VtdIommu:
-        """Return the unit that a device stands behind, as the driver knows it."""
+        """Return the unit that a device stands behind (Xen: vtd/dmar.c, acpi_find_matched_drhd_unit)."""
         return next(iommu for iommu in self.iommus if iommu.unit is device.unit)
 
     def poll_slot(self, cpu: Cpu) -> Maddr:
-        """Return the address of a CPU's status word."""
+        """Return the address of a CPU's status word (Xen: vtd/qinval.c, in queue_invalidate_wait)."""
         return Maddr(self.poll_slots + WORD_BYTES * cpu.number)
 
     def iommu_bitmap(self, domain: Domain) -> Bitmap:
-        """Return a domain's bitmap of the units that translate for it, by their index (Xen: arch.vtd.iommu_bitmap)."""
+        """Return a domain's bitmap: one bit for each unit that translates for it (Xen: vtd/iommu.c, iommu_bitmap)."""
         return self.bitmaps[domain.number]

@@ -1,4 +1,4 @@
-"""Finding and making page tables (Xen: addr_to_dma_page_maddr, drivers/passthrough/vtd/iommu.c)."""
+"""Finding and making page tables (Xen: vtd/iommu.c)."""
 
 from emu.cpus import Cpu
 from emu.hypervisor.domain import Domain
@@ -17,13 +17,14 @@ from emu.units import Dfn, Maddr, frame_address
 async def addr_to_dma_page_maddr(
     cpu: Cpu, driver: DriverState, domain: Domain, dfn: Dfn, *, alloc: bool
 ) -> Maddr | None:
-    """Return the address of the leaf of a dfn; None where a table is missing and not made.
+    """Return the address of a dfn's leaf, or None if a table is missing (Xen: vtd/iommu.c, addr_to_dma_page_maddr).
 
-    A new table is entered in three stores, as Xen does it: address, then R, then W, on an entry that is in use. A dying
-    domain has no tables any more, for those who look.
+    A missing table is made if `alloc` is set and the allocation succeeds. As in Xen its entry is written in three
+    stores while walks may read it: the address, then R, then W. With the fix for dying domains a dying domain counts
+    as having no tables.
 
     Raises:
-        DomainIsDyingError: if an entry was to be made, and the driver's code looks for that.
+        DomainIsDyingError: if `alloc` is set, the domain is dying, and the driver has the fix.
     """
     if Fix.DYING in driver.fixes and await domain.is_dying.read():
         if alloc:

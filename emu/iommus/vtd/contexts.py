@@ -1,8 +1,9 @@
 """The context cache of a unit, and which context entries it may legally use (section 6.2.2).
 
 A context entry is legal if it was visible at or after the start of the last completed context invalidation that
-covers it. What an IOTLB caches through an old one keeps the old domain id, and a request that has read the old one may
-walk its tables even after it was dropped, until an IOTLB invalidation that begins later (section 6.2.2.1).
+covers it. IOTLB entries that were filled through an old context entry keep its domain id. A request that has read the
+old entry may still walk its tables after it was dropped, until an IOTLB invalidation that begins later (section
+6.2.2.1).
 """
 
 from collections.abc import Sequence
@@ -25,7 +26,7 @@ from emu.units import WORD_BYTES, Maddr
 
 SOURCE_ID_MAX = 0xFFFF
 FUNCTION_BITS_IGNORED = (0b000, 0b100, 0b110, 0b111)
-"""The function bits of a source-id that a function mask of 0 to 3 leaves out."""
+"""The function bits of a source-id that are ignored under a function mask of 0 to 3."""
 
 ENTRY_BYTES = 16
 
@@ -45,8 +46,8 @@ class ContextCache:
     """Cached context entries by source-id, and the invalidations that have completed.
 
     Attributes:
-        entries: each with what was read to find it.
-        completed: each with the steps of its start and of its completion.
+        entries: each with the words that a walk read to find it.
+        completed: the invalidations, each with the steps of its start and its completion.
     """
 
     unit: str
@@ -57,7 +58,7 @@ class ContextCache:
 
     @property
     def completions(self) -> Space:
-        """What was invalidated, as shared objects: one for each source-id."""
+        """The space of the shared objects for completed invalidations: one for each source-id."""
         return ("contexts", self.unit)
 
     def access(self, kind: Kind, first: int, last: int) -> Access:
@@ -77,9 +78,9 @@ class ContextCache:
         return len(covered)
 
     def lifetimes(self, source_id: int) -> list[tuple[ContextEntry, int, float]]:
-        """Return every context entry that a device has ever had, newest first: from when and until when it was used.
+        """Return every context entry that a device has ever had, with the steps from and until which it was used.
 
-        One that came again is there again.
+        The newest is first. An entry that was stored twice is listed twice.
         """
         found: list[tuple[ContextEntry, int, float]] = []
         for root, root_until in wide_history(self.memory, root_entry_address(self.root_table, source_id)):
@@ -95,14 +96,14 @@ class ContextCache:
         return found
 
     def dropped(self, source_id: int, did: int, replaced: float) -> float:
-        """Return when the first invalidation had completed that covers an entry and began after it was replaced."""
+        """Return when the first invalidation completed that covers an entry and began after it was replaced."""
         return min(
             (step for start, step, done in self.completed if start >= replaced and covers(done, source_id, did)),
             default=inf,
         )
 
     def had_dropped(self, source_id: int, did: int | None, read: TableRead, step: int) -> bool:
-        """Whether an entry that was read had been replaced and then dropped before a step."""
+        """Whether an entry that a walk read had been replaced, and then dropped, before a step."""
         return any(
             done < step and did is not None and covers(what, source_id, did) and read.was_replaced(self.memory, start)
             for start, done, what in self.completed
@@ -120,7 +121,7 @@ class ContextCache:
         return [*words, (self.completions, source_id)]
 
     def record_reads(self, source_id: int, recorder: ReadRecorder) -> None:
-        """Note as read what decides which context entries a device may use."""
+        """Record as read the objects that decide which context entries a device may use."""
         if recorder.is_on:
             for space, number in self.reads(source_id):
                 recorder.read(space, number)

@@ -1,8 +1,8 @@
 """The invalidation engine (section 6.5.2): it takes descriptors from the queue and executes them.
 
-Submitting, beginning, removing and completing are steps of their own, so a CPU that has submitted knows nothing yet.
-The engine takes descriptors in order and one at a time: one of the orders that the manual allows (6.5.2.12), and one
-in which every wait descriptor fences, whether it asks for that (FN) or not.
+Submitting, beginning, removing and completing are steps of their own, so a CPU that has submitted an invalidation
+cannot assume anything yet. The engine executes descriptors in order and one at a time. The manual allows other orders
+too (6.5.2.12); in this one every wait descriptor fences, whether it asks for that (FN) or not.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -24,10 +24,10 @@ from emu.units import Dfn
 
 @attrs.frozen
 class Range:
-    """What an invalidation covers: 2^order dfns of a tag, all of them, or those of every tag.
+    """What an invalidation covers: 2^order dfns of a tag, all dfns of a tag, or all dfns of all tags.
 
     Attributes:
-        slot: number of its descriptor.
+        slot: the number of its descriptor.
         leaf_only: cached table entries may stay.
     """
 
@@ -49,7 +49,7 @@ class Range:
 
 
 class Begin(Operation[int]):
-    """Begin an invalidation; its order with what makes stores to table words visible decides what it removes.
+    """Begin an invalidation. It removes what was replaced by stores that walkers could see before this step.
 
     It drains the write buffer, as every invalidation does (section 6.8).
     """
@@ -74,7 +74,7 @@ class Begin(Operation[int]):
 
 
 class Remove(Operation[list[Request]]):
-    """Drop the entries in a range, and return the requests to drain; what is walking now may not fill any more."""
+    """Drop the entries in a range, void the walks that hold one, and return the requests to drain."""
 
     __slots__ = ("draining", "dropped", "range", "start", "unit")
 
@@ -115,7 +115,7 @@ class Remove(Operation[list[Request]]):
 
 
 class Complete(Operation[None]):
-    """Complete an IOTLB invalidation: from here on the ledger counts it, from its start."""
+    """Complete an IOTLB invalidation: from now on the ledger counts it, as of its start."""
 
     __slots__ = ("range", "start", "unit")
 
@@ -184,7 +184,7 @@ async def engine(unit: VtdState) -> None:
 
 
 class SynchronousEngine:
-    """Executes descriptors in the step that posts them: not architectural, but there is one agent less."""
+    """Executes descriptors in the step that posts them. Not architectural; it saves an agent."""
 
     def __init__(self, unit: VtdState) -> None:
         self.unit = unit
@@ -222,11 +222,11 @@ def operations(unit: VtdState, slot: int, descriptor: Descriptor | None) -> Iter
 async def invalidate_iotlb(unit: VtdState, slot: int, descriptor: IotlbInvalidation) -> None:
     """Execute one IOTLB invalidation (sections 6.5.2.3, 6.5.3.3 and 6.5.4)."""
     covered = covered_range(unit, slot, descriptor)
-    # 1. It begins: what walkers could see to be replaced before this is what it removes (section 6.5.3.6).
+    # 1. It begins: it removes what was replaced by stores that walkers could see before this (section 6.5.3.6).
     start = await Begin(unit.memory, {"iommu": unit.name, **covered.keys()})
     # 2. Cached entries in its range are dropped, and walks that could still fill with one are void (section 6.5.3.3).
     for request in await Remove(unit, covered, start):
-        # 3. Requests that were translated by such an entry are drained, where DR or DW asks for it (section 6.5.4).
+        # 3. Requests that were translated by such an entry are drained if DR or DW asks for it (section 6.5.4).
         is_drained = descriptor.drain_writes if request.is_write else descriptor.drain_reads
         if not (unit.settings.drain and is_drained):
             request.is_left = True
@@ -239,7 +239,7 @@ async def invalidate_iotlb(unit: VtdState, slot: int, descriptor: IotlbInvalidat
 
 
 def covered_range(unit: VtdState, slot: int, descriptor: IotlbInvalidation) -> Range:
-    """Return what an invalidation covers. Wider than a page where the unit is not page-selective: that is legal."""
+    """Return what an invalidation covers. If its address mask is too wide for the unit, that is the whole domain."""
     if descriptor.granularity is Granularity.GLOBAL:
         return Range(slot, None, Dfn(0), None, descriptor.leaf_only)
     if descriptor.granularity is Granularity.DOMAIN or descriptor.address_mask > unit.settings.mamv:

@@ -25,7 +25,7 @@ TAIL, FIRST_SLOT = 0, 1
 
 
 class Engine(Protocol):
-    """What executes descriptors in the very step that posts them."""
+    """Executes descriptors in the step that posts them."""
 
     def accesses(self, slots: range) -> Iterable[Access]:
         """Return all that executing these slots may touch."""
@@ -41,12 +41,12 @@ class InvalidationQueue:
     Attributes:
         base: where the ring lies.
         entries: slots of the ring. Not architectural: fewer than `ENTRIES`, so that it is soon full.
-        at_once: executes what is posted at once, where the unit does.
+        at_once: executes descriptors in the step that posts them; None if the unit has an agent for it.
         tail: IQT as an index: the slot that software fills next.
         count: how many slots were ever posted.
-        fetched_at: the step at which hardware has taken each slot.
+        fetched_at: the step at which hardware fetched each slot.
         posted: latches "slot n is posted", n counted from the start and never wrapped.
-        taken: latches "slot n is fetched", as far as anyone has asked.
+        taken: latches "slot n is fetched", made when one is first asked for.
         error: FSTS.IQE: hardware has met a descriptor that it cannot execute, and has stopped.
     """
 
@@ -63,12 +63,12 @@ class InvalidationQueue:
 
     @property
     def fetched(self) -> int:
-        """How many slots hardware has taken."""
+        """How many slots hardware has fetched."""
         return len(self.fetched_at)
 
     @property
     def space(self) -> Space:
-        """Objects: the tail register, then every slot ever posted."""
+        """The space of the shared objects: the tail register, then every slot ever posted."""
         return ("queue", self.unit)
 
     def fetch_access(self, slot: int, kind: Kind) -> Access:

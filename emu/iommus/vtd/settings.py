@@ -1,4 +1,4 @@
-"""What the capability registers of a VT-d unit say, and how small a model of it is made."""
+"""The capabilities of a VT-d unit, and settings that make its model smaller."""
 
 import attrs
 
@@ -9,7 +9,7 @@ from emu.iommus.vtd.queue import ENTRIES
 
 @attrs.frozen
 class VtdSettings:
-    """The settings of a unit. Those after `walk_at_once` are no parameters of a machine.
+    """The settings of a unit. Those below `walk_at_once` are not parameters of a machine.
 
     Attributes:
         mamv: CAP.MAMV: the largest address mask of a page-selective invalidation.

@@ -37,13 +37,13 @@ class VtdState:
     def is_void(self, request: Request) -> bool:
         """Whether a walk may not fill the IOTLB any more (section 6.5.3.3).
 
-        A context entry is removed with what was found by it, by an IOTLB invalidation that comes after its own (section
-        6.2.2.1).
+        A walk that used a replaced context entry is voided by an IOTLB invalidation that comes after that of the
+        context entry (section 6.2.2.1).
         """
         return self.requests.is_void(request, self.was_replaced)
 
     def was_replaced(self, request: Request, read: TableRead, step: int) -> bool:
-        """Whether a word that was read had been replaced for walkers up to a step; a context entry dropped, besides."""
+        """Whether walkers could see a newer value of a word up to a step; a context entry was also dropped by then."""
         if read.level == self.format.device_level:
             return self.contexts.had_dropped(request.source_id, request.tag, read, step)
         return read.was_replaced(self.memory, step)

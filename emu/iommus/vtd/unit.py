@@ -1,4 +1,4 @@
-"""One VT-d unit: what it does for a device's request, and for what software asks of it."""
+"""One VT-d unit: it translates the requests of devices, and executes the descriptors of software."""
 
 from collections.abc import Awaitable
 from math import inf
@@ -30,17 +30,17 @@ class VtdUnit(VtdState):
         return Lookup(self.iotlb, request)
 
     async def walk(self, request: Request) -> IotlbEntry | None:
-        """Find a request's translation in the tables; None where it faults."""
+        """Find a request's translation in the tables; None if it faults and the fault is not cached."""
         if self.settings.walk_at_once:
             return await AtOnce("walk", lambda: walk(self, request), lambda: walk_accesses(self, request), self.trace)
         return await walk(self, request)
 
     async def run(self) -> None:
-        """Be the engine of the invalidation queue."""
+        """Execute the descriptors of the invalidation queue, as an agent."""
         await engine(self)
 
     def tables_ever(self, source_id: int) -> list[Tables]:
-        """Return the tables that have ever translated for a device, newest first, and from when until when."""
+        """Return the tables that have ever translated for a device, with their lifetimes, newest first."""
         return [
             Tables(
                 entry.did,
@@ -53,9 +53,9 @@ class VtdUnit(VtdState):
         ]
 
     def tables_at(self, root: Maddr) -> list[Tables]:
-        """Return as what the tables of a root have ever translated here, for any device: with which tags, and when.
+        """Return the tables with a root that have ever translated here for any device, with their tags and lifetimes.
 
-        What decides that is noted as read.
+        Records as read the context entries that decide that.
         """
         found: dict[Tables, None] = {}
         for source_id in self.sources:

@@ -66,7 +66,7 @@ class ContextLookup(Operation[tuple[ContextEntry, tuple[TableRead, ...]] | None]
 
 
 class ContextFill(Operation[bool]):
-    """Cache a context entry, unless it was replaced before a context invalidation that has completed since."""
+    """Cache a context entry, unless it had been replaced when an invalidation began that has completed since."""
 
     __slots__ = ("entry", "reads", "source_id", "unit", "was_filled")
 
@@ -93,7 +93,7 @@ class ContextFill(Operation[bool]):
 
 
 async def walk_context(unit: VtdState, request: Request) -> ContextEntry | None:
-    """Return the context entry of a request's device, from the cache or the tables; None where it has none."""
+    """Return the context entry of a request's device, from the cache or the tables; None if it has none."""
     source_id, level = request.source_id, unit.format.device_level
     order = unit.format.orders[level]
     while True:
@@ -123,7 +123,7 @@ async def walk_context(unit: VtdState, request: Request) -> ContextEntry | None:
 
 
 async def walk(unit: VtdState, request: Request) -> IotlbEntry | None:
-    """Walk the tables for a request; return the entry that may be cached, None where it faults and that may not be."""
+    """Walk the tables for a request; return the entry that may be cached, None if it faults and the fault is not."""
     request.begin_walk(unit.trace.step)
     # Steps 1 to 4 find the context entry.
     context = await walk_context(unit, request)
@@ -139,12 +139,12 @@ async def walk(unit: VtdState, request: Request) -> IotlbEntry | None:
 
 
 def tables_of(context: ContextEntry) -> Tables:
-    """Return the tables that a context entry names, and the tag of what is cached by it."""
+    """Return the tables that a context entry names, with its domain id as the tag."""
     return Tables(context.did, context.root, context.levels)
 
 
 def walk_accesses(unit: VtdState, request: Request) -> Iterator[Access]:
-    """Yield all that a walk made now may touch."""
+    """Yield the accesses of a walk that would be made now."""
     source_id, memory, contexts = request.source_id, unit.memory, unit.contexts
     yield contexts.access(Kind.WRITE, source_id, source_id)
     cached = contexts.entries.get(source_id)

@@ -1,1 +1,3 @@
-"""Revision flush_on_error: merged, since a map or unmap that fails halfway flushes by itself (0229adb138, 2020)."""
+"""As merged, with a repair (2020): a map or unmap of several pages that fails flushes the domain itself."""
+
+COMMIT = "0229adb138"

@@ -1,6 +1,6 @@
-"""The wrappers since 0229adb138 (Xen: drivers/passthrough/iommu.c): what fails halfway flushes the domain itself.
+"""The wrappers since 0229adb138 (Xen: iommu.c): a map or unmap of several pages that fails flushes the domain.
 
-Whoever puts its flushes off, or stops at an error, need not know what a call that failed has changed.
+So a caller that defers its flushes, or stops at an error, need not know what the failed call has changed.
 """
 
 from emu.cpus import Cpu
@@ -12,7 +12,7 @@ from emu.units import Dfn, Mfn, offset, page_count
 async def iommu_map(
     cpu: Cpu, domain: Domain, dfn: Dfn, mfn: Mfn, page_order: int, flags: MapFlags
 ) -> tuple[int, FlushType]:
-    """Map 2^page_order pages; on an error take back those that were mapped. Reports what is left to flush."""
+    """Map 2^page_order pages, undo it on an error, and report what is left to flush (Xen: iommu.c, iommu_map)."""
     result = OK
     flush_type = FlushType.NONE
     for i in range(page_count(page_order)):
@@ -31,7 +31,7 @@ async def iommu_map(
 
 
 async def iommu_legacy_map(cpu: Cpu, domain: Domain, dfn: Dfn, mfn: Mfn, page_order: int, flags: MapFlags) -> int:
-    """Map 2^page_order pages and flush once, unless it failed."""
+    """Map 2^page_order pages, and flush once on success (Xen: iommu.c, iommu_legacy_map)."""
     result, flush_type = await iommu_map(cpu, domain, dfn, mfn, page_order, flags)
     if not await cpu.read(iommu_dont_flush_iotlb) and result == OK:
         result = await iommu_iotlb_flush(cpu, domain, dfn, page_count(page_order), flush_type)
@@ -39,7 +39,7 @@ async def iommu_legacy_map(cpu: Cpu, domain: Domain, dfn: Dfn, mfn: Mfn, page_or
 
 
 async def iommu_unmap(cpu: Cpu, domain: Domain, dfn: Dfn, page_order: int) -> tuple[int, FlushType]:
-    """Unmap 2^page_order pages; return the first error. Reports what is left to flush."""
+    """Unmap 2^page_order pages; report the first error and what is left to flush (Xen: iommu.c, iommu_unmap)."""
     result = OK
     flush_type = FlushType.NONE
     for i in range(page_count(page_order)):
@@ -57,7 +57,10 @@ async def iommu_unmap(cpu: Cpu, domain: Domain, dfn: Dfn, page_order: int) -> tu
 
 
 async def flush_failed(cpu: Cpu, domain: Domain, page_order: int, result: int, flush_type: FlushType) -> FlushType:
-    """Flush the domain if several pages were to be changed and one failed; return what is still to be flushed."""
+    """Flush the domain if a call for several pages failed; return what is left to flush.
+
+    (Xen: iommu.c, in iommu_map and iommu_unmap)
+    """
     if result == OK or page_order == 0:
         return flush_type
     error = await iommu_iotlb_flush_all(cpu, domain, flush_type)
@@ -65,7 +68,7 @@ async def flush_failed(cpu: Cpu, domain: Domain, page_order: int, result: int, f
 
 
 async def iommu_legacy_unmap(cpu: Cpu, domain: Domain, dfn: Dfn, page_order: int) -> int:
-    """Unmap 2^page_order pages and flush once, unless it failed."""
+    """Unmap 2^page_order pages, and flush once on success (Xen: iommu.c, iommu_legacy_unmap)."""
     result, flush_type = await iommu_unmap(cpu, domain, dfn, page_order)
     if not await cpu.read(iommu_dont_flush_iotlb) and result == OK:
         result = await iommu_iotlb_flush(cpu, domain, dfn, page_count(page_order), flush_type)
@@ -73,7 +76,7 @@ async def iommu_legacy_unmap(cpu: Cpu, domain: Domain, dfn: Dfn, page_order: int
 
 
 async def iommu_iotlb_flush(cpu: Cpu, domain: Domain, dfn: Dfn, page_count: int, flush_type: FlushType) -> int:
-    """Flush a range as far as the type requires."""
+    """Flush a range as far as the type requires (Xen: iommu.c, iommu_iotlb_flush)."""
     if page_count == 0 or flush_type == FlushType.NONE:
         return OK
     if dfn == INVALID_DFN:
@@ -85,7 +88,7 @@ async def iommu_iotlb_flush(cpu: Cpu, domain: Domain, dfn: Dfn, page_count: int,
 
 
 async def iommu_iotlb_flush_all(cpu: Cpu, domain: Domain, flush_type: FlushType) -> int:
-    """Flush a domain, if anything has changed."""
+    """Flush a domain if anything has changed (Xen: iommu.c, iommu_iotlb_flush_all)."""
     if flush_type == FlushType.NONE:
         return OK
     result = await domain.ops.iotlb_flush_all(cpu, domain)

@@ -1,1 +1,3 @@
-"""Revision implicit: Xen just before the seed patch (cbe21fd047, 2018). Drivers flush page by page, unasked."""
+"""Xen just before the seed patch (2018): each hook of the driver flushes the page that it has changed."""
+
+COMMIT = "cbe21fd047"

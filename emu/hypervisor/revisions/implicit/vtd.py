@@ -1,4 +1,4 @@
-"""VT-d hooks before the seed patch (Xen: drivers/passthrough/vtd/iommu.c): each flushes the page it has changed."""
+"""VT-d hooks before the seed patch (Xen: vtd/iommu.c). Each flushes the page that it has changed."""
 
 import attrs
 
@@ -20,12 +20,12 @@ from emu.units import Dfn, Mfn, frame_address
 
 @attrs.frozen
 class IntelIommuOps:
-    """The hooks (Xen: intel_iommu_ops)."""
+    """The hooks (Xen: vtd/iommu.c, intel_iommu_ops)."""
 
     driver: VtdDriver
 
     async def map_page(self, cpu: Cpu, domain: Domain, dfn: Dfn, mfn: Mfn, flags: MapFlags) -> tuple[int, FlushType]:
-        """Make a leaf (Xen: intel_iommu_map_page)."""
+        """Store a leaf (Xen: vtd/iommu.c, intel_iommu_map_page)."""
         async with domain.mapping_lock.held(cpu, leaf_section(cpu, domain, dfn, mfn)):
             address = await addr_to_dma_page_maddr(cpu, self.driver, domain, dfn, alloc=True)
             if address is None:
@@ -48,7 +48,7 @@ class IntelIommuOps:
         return result, FlushType.NONE
 
     async def unmap_page(self, cpu: Cpu, domain: Domain, dfn: Dfn) -> tuple[int, FlushType]:
-        """Clear a leaf (Xen: intel_iommu_unmap_page, dma_pte_clear_one)."""
+        """Clear a leaf (Xen: vtd/iommu.c, intel_iommu_unmap_page and dma_pte_clear_one)."""
         async with domain.mapping_lock.held(cpu, leaf_section(cpu, domain, dfn)):
             address = await addr_to_dma_page_maddr(cpu, self.driver, domain, dfn, alloc=False)
             if address is None:
@@ -63,9 +63,9 @@ class IntelIommuOps:
         return await self.iotlb_flush(cpu, domain, dfn, 1, FlushType.NONE), FlushType.NONE
 
     async def iotlb_flush(self, cpu: Cpu, domain: Domain, dfn: Dfn, page_count: int, flush_type: FlushType) -> int:
-        """Flush a range (Xen: iommu_flush_iotlb_pages)."""
+        """Flush a range (Xen: vtd/iommu.c, iommu_flush_iotlb_pages)."""
         return await iommu_flush_iotlb(cpu, self.driver, domain, dfn, old_present=True, page_count=page_count)
 
     async def iotlb_flush_all(self, cpu: Cpu, domain: Domain) -> int:
-        """Flush a domain (Xen: iommu_flush_iotlb_all)."""
+        """Flush a domain (Xen: vtd/iommu.c, iommu_flush_iotlb_all)."""
         return await iommu_flush_iotlb(cpu, self.driver, domain, INVALID_DFN, old_present=False, page_count=0)

@@ -1,1 +1,3 @@
-"""Revision merged: what became of the seed patch (e8afe1124c, 2019). The callers of iommu_map flush, not iommu_map."""
+"""The seed patch as merged (2019): iommu_map and iommu_unmap report what to flush, and their callers flush."""
+
+COMMIT = "e8afe1124c"

@@ -1,4 +1,4 @@
-"""The wrappers as merged (Xen: drivers/passthrough/iommu.c): loops that report, and entry points that flush."""
+"""The wrappers as merged (Xen: iommu.c): the loops report what to flush, and their callers flush."""
 
 from emu.cpus import Cpu
 from emu.hypervisor.domain import Domain
@@ -9,7 +9,7 @@ from emu.units import Dfn, Mfn, offset, page_count
 async def iommu_map(
     cpu: Cpu, domain: Domain, dfn: Dfn, mfn: Mfn, page_order: int, flags: MapFlags
 ) -> tuple[int, FlushType]:
-    """Map 2^page_order pages; on an error take back those that were mapped. Reports what to flush."""
+    """Map 2^page_order pages, undo it on an error, and report what to flush (Xen: iommu.c, iommu_map)."""
     result = OK
     flush_type = FlushType.NONE
     for i in range(page_count(page_order)):
@@ -28,7 +28,7 @@ async def iommu_map(
 
 
 async def iommu_legacy_map(cpu: Cpu, domain: Domain, dfn: Dfn, mfn: Mfn, page_order: int, flags: MapFlags) -> int:
-    """Map 2^page_order pages and flush once."""
+    """Map 2^page_order pages and flush once (Xen: iommu.c, iommu_legacy_map)."""
     result, flush_type = await iommu_map(cpu, domain, dfn, mfn, page_order, flags)
     if not await cpu.read(iommu_dont_flush_iotlb):
         error = await iommu_iotlb_flush(cpu, domain, dfn, page_count(page_order), flush_type)
@@ -37,7 +37,7 @@ async def iommu_legacy_map(cpu: Cpu, domain: Domain, dfn: Dfn, mfn: Mfn, page_or
 
 
 async def iommu_unmap(cpu: Cpu, domain: Domain, dfn: Dfn, page_order: int) -> tuple[int, FlushType]:
-    """Unmap 2^page_order pages; return the first error. Reports what to flush, and never flushes."""
+    """Unmap 2^page_order pages; report the first error and what to flush (Xen: iommu.c, iommu_unmap)."""
     result = OK
     flush_type = FlushType.NONE
     for i in range(page_count(page_order)):
@@ -55,7 +55,7 @@ async def iommu_unmap(cpu: Cpu, domain: Domain, dfn: Dfn, page_order: int) -> tu
 
 
 async def iommu_legacy_unmap(cpu: Cpu, domain: Domain, dfn: Dfn, page_order: int) -> int:
-    """Unmap 2^page_order pages and flush once."""
+    """Unmap 2^page_order pages and flush once (Xen: iommu.c, iommu_legacy_unmap)."""
     result, flush_type = await iommu_unmap(cpu, domain, dfn, page_order)
     if not await cpu.read(iommu_dont_flush_iotlb):
         error = await iommu_iotlb_flush(cpu, domain, dfn, page_count(page_order), flush_type)
@@ -64,7 +64,7 @@ async def iommu_legacy_unmap(cpu: Cpu, domain: Domain, dfn: Dfn, page_order: int
 
 
 async def iommu_iotlb_flush(cpu: Cpu, domain: Domain, dfn: Dfn, page_count: int, flush_type: FlushType) -> int:
-    """Flush a range as far as the type requires."""
+    """Flush a range as far as the type requires (Xen: iommu.c, iommu_iotlb_flush)."""
     if page_count == 0 or flush_type == FlushType.NONE:
         return OK
     if dfn == INVALID_DFN:
@@ -76,7 +76,7 @@ async def iommu_iotlb_flush(cpu: Cpu, domain: Domain, dfn: Dfn, page_count: int,
 
 
 async def iommu_iotlb_flush_all(cpu: Cpu, domain: Domain, flush_type: FlushType) -> int:
-    """Flush a domain, if anything has changed."""
+    """Flush a domain if anything has changed (Xen: iommu.c, iommu_iotlb_flush_all)."""
     if flush_type == FlushType.NONE:
         return OK
     result = await domain.ops.iotlb_flush_all(cpu, domain)

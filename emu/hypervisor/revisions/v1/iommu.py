@@ -1,4 +1,4 @@
-"""The wrappers of the seed patch (Xen: drivers/passthrough/iommu.c): one flush after the loop."""
+"""The wrappers of the seed patch (Xen: iommu.c). They flush once, after the loop."""
 
 from emu.cpus import Cpu
 from emu.hypervisor.domain import Domain
@@ -7,7 +7,7 @@ from emu.units import Dfn, Mfn, offset, page_count
 
 
 async def iommu_map(cpu: Cpu, domain: Domain, dfn: Dfn, mfn: Mfn, page_order: int, flags: MapFlags) -> int:
-    """Map 2^page_order pages; on an error take back those that were mapped. Flushes once."""
+    """Map 2^page_order pages and flush once; on an error unmap those that were mapped (Xen: iommu.c, iommu_map)."""
     result = OK
     flush_type = FlushType.NONE
     for i in range(page_count(page_order)):
@@ -28,7 +28,7 @@ async def iommu_map(cpu: Cpu, domain: Domain, dfn: Dfn, mfn: Mfn, page_order: in
 
 
 async def iommu_unmap(cpu: Cpu, domain: Domain, dfn: Dfn, page_order: int) -> int:
-    """Unmap 2^page_order pages. Flushes once, whatever was there and whatever failed."""
+    """Unmap 2^page_order pages and flush once, even after an error (Xen: iommu.c, iommu_unmap)."""
     result = OK
     for i in range(page_count(page_order)):
         error, _ = await domain.ops.unmap_page(cpu, domain, offset(dfn, i))
@@ -45,7 +45,7 @@ async def iommu_unmap(cpu: Cpu, domain: Domain, dfn: Dfn, page_order: int) -> in
 
 
 async def iommu_iotlb_flush(cpu: Cpu, domain: Domain, dfn: Dfn, page_count: int) -> int:
-    """Flush a range, as if its entries had been modified."""
+    """Flush a range, as if its entries had been modified (Xen: iommu.c, iommu_iotlb_flush)."""
     result = await domain.ops.iotlb_flush(cpu, domain, dfn, page_count, FlushType.MODIFIED)
     if result != OK and not domain.is_hardware_domain:
         domain.crash(cpu)
@@ -53,7 +53,7 @@ async def iommu_iotlb_flush(cpu: Cpu, domain: Domain, dfn: Dfn, page_count: int)
 
 
 async def iommu_iotlb_flush_all(cpu: Cpu, domain: Domain) -> int:
-    """Flush a domain."""
+    """Flush a domain (Xen: iommu.c, iommu_iotlb_flush_all)."""
     result = await domain.ops.iotlb_flush_all(cpu, domain)
     if result != OK and not domain.is_hardware_domain:
         domain.crash(cpu)

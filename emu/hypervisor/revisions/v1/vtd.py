@@ -1,4 +1,4 @@
-"""VT-d hooks of the seed patch (Xen: drivers/passthrough/vtd/iommu.c): they change entries and never flush."""
+"""VT-d hooks of the seed patch (Xen: vtd/iommu.c). They change entries and never flush; map reports what to flush."""
 
 import attrs
 
@@ -20,12 +20,12 @@ from emu.units import Dfn, Mfn, frame_address
 
 @attrs.frozen
 class IntelIommuOps:
-    """The hooks (Xen: intel_iommu_ops)."""
+    """The hooks (Xen: vtd/iommu.c, intel_iommu_ops)."""
 
     driver: VtdDriver
 
     async def map_page(self, cpu: Cpu, domain: Domain, dfn: Dfn, mfn: Mfn, flags: MapFlags) -> tuple[int, FlushType]:
-        """Make a leaf (Xen: intel_iommu_map_page)."""
+        """Store a leaf (Xen: vtd/iommu.c, intel_iommu_map_page)."""
         async with domain.mapping_lock.held(cpu, leaf_section(cpu, domain, dfn, mfn)):
             address = await addr_to_dma_page_maddr(cpu, self.driver, domain, dfn, alloc=True)
             if address is None:
@@ -44,7 +44,7 @@ class IntelIommuOps:
         return OK, FlushType.ADDED if decode_pte(old, 1) is None else FlushType.MODIFIED
 
     async def unmap_page(self, cpu: Cpu, domain: Domain, dfn: Dfn) -> tuple[int, FlushType]:
-        """Clear a leaf (Xen: intel_iommu_unmap_page, dma_pte_clear_one)."""
+        """Clear a leaf (Xen: vtd/iommu.c, intel_iommu_unmap_page and dma_pte_clear_one)."""
         async with domain.mapping_lock.held(cpu, leaf_section(cpu, domain, dfn)):
             address = await addr_to_dma_page_maddr(cpu, self.driver, domain, dfn, alloc=False)
             if address is None:
@@ -57,12 +57,12 @@ class IntelIommuOps:
         return OK, FlushType.NONE
 
     async def iotlb_flush(self, cpu: Cpu, domain: Domain, dfn: Dfn, page_count: int, flush_type: FlushType) -> int:
-        """Flush a range (Xen: iommu_flush_iotlb_pages)."""
+        """Flush a range (Xen: vtd/iommu.c, iommu_flush_iotlb_pages)."""
         if flush_type == FlushType.NONE:
             return OK
         old_present = flush_type == FlushType.MODIFIED
         return await iommu_flush_iotlb(cpu, self.driver, domain, dfn, old_present=old_present, page_count=page_count)
 
     async def iotlb_flush_all(self, cpu: Cpu, domain: Domain) -> int:
-        """Flush a domain (Xen: iommu_flush_iotlb_all)."""
+        """Flush a domain (Xen: vtd/iommu.c, iommu_flush_iotlb_all)."""
         return await iommu_flush_iotlb(cpu, self.driver, domain, INVALID_DFN, old_present=False, page_count=0)

@@ -1,0 +1,35 @@
+"""The revisions that come with emu, as data: what each tells, and which commit of Xen it stands for."""
+
+from importlib import import_module
+from pathlib import Path
+
+import attrs
+
+from emu.hypervisor.revisions.loader import BUNDLED, FOLDER
+
+
+@attrs.frozen
+class BundledRevision:
+    """A revision that comes with emu.
+
+    Attributes:
+        story: the first line of its docstring.
+        commit: of Xen; None if the code was never committed.
+    """
+
+    name: str
+    story: str
+    commit: str | None
+    folder: Path
+
+
+def bundled_revisions() -> tuple[BundledRevision, ...]:
+    """Return the revisions that come with emu, the oldest first. Neither wrappers nor hooks are run."""
+    return tuple(describe(name) for name in BUNDLED)
+
+
+def describe(name: str) -> BundledRevision:
+    """Return what the package of a revision says of itself."""
+    package = import_module(f"{__package__}.{name}")
+    story, _, _ = (package.__doc__ or "").partition("\n")
+    return BundledRevision(name, story, package.COMMIT, FOLDER / name)
