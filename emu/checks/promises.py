@@ -6,7 +6,7 @@ very leaf that the call stored or found does no harm, and later changes by other
 
 *flushed*: nothing may be used in its range of which walkers could read a newer value when the flush was called.
 
-*told* (told.py): what the result says is what has happened.
+*told* (results.py): what the result says is what has happened.
 
 *owed*: a map or an unmap that returns with its CPU's iommu_dont_flush_iotlb set has promised nothing yet. What it
 would have promised must hold when the hypercall ends that made it, whoever's flush has paid. Where nothing was
@@ -20,7 +20,7 @@ from typing import NamedTuple, TypeVar
 import attrs
 
 from emu.checks.findings import Finding, OldPath, Owed, Payment, Released, Stale
-from emu.checks.told import untold
+from emu.checks.results import untold
 from emu.engine import Access, Kind, Space
 from emu.hypervisor.domain import Domain
 from emu.hypervisor.ops import OK

@@ -1,7 +1,6 @@
 """`emu list`: the scenarios that there are, or the revisions."""
 
 from pathlib import Path
-from typing import Any
 
 import click
 

@@ -54,7 +54,7 @@ def replay_command(
 
 def add_witness(repeated: "Replay", run: "Run", host: str) -> tuple["Replay", str, "Run"]:
     """Save a schedule by which a device uses what is stale; return its replay, its file or token, and its run."""
-    from emu.running.witnessed import is_witnessed, with_witness
+    from emu.running.add_witness import is_witnessed, with_witness
 
     witnessed = with_witness(repeated, run)
     schedule = write_schedule(witnessed.saved, Path())

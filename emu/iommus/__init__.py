@@ -8,7 +8,7 @@ requests.py   the requests of devices in flight, and when a walk is void
 iotlb.py      the entries that a unit really caches
 ledger.py     which translations a unit may legally use; from here on what the ledger is made of
 paths.py      the ways by which a walk may have come to a translation
-completed.py  the completed invalidations of a unit
+completed_invalidations.py  the completed invalidations of a unit
 objects.py    the ledger's shared objects
 vtd/          Intel VT-d
 """

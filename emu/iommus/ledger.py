@@ -21,7 +21,7 @@ import attrs
 
 from emu.engine import Access, Kind, Space
 from emu.engine.execution import ReadRecorder
-from emu.iommus.completed import CompletedInvalidations
+from emu.iommus.completed_invalidations import CompletedInvalidations
 from emu.iommus.formats import TableFormat, Translation
 from emu.iommus.objects import leaf_space, object_number, object_range, table_space
 from emu.iommus.paths import Descent, NotedReads, Path, Tables, is_widened

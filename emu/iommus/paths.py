@@ -11,7 +11,7 @@ from typing import NamedTuple
 import attrs
 
 from emu.engine.execution import ReadRecorder
-from emu.iommus.completed import CompletedInvalidations
+from emu.iommus.completed_invalidations import CompletedInvalidations
 from emu.iommus.formats import FAULT, Entry, TableFormat, Translation
 from emu.iommus.objects import object_number, table_space
 from emu.memory import WORDS, Memory, Version, word_number

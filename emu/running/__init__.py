@@ -10,5 +10,5 @@ confirm.py       repeats on both hosts what was found, with a witness where that
 verdict.py       what one execution, a run and an exploration tell of what was declared
 save.py read.py  a schedule becomes a file or a token, and comes back; digests.py is which code it is about
 replay.py        a saved schedule with its code, once more
-witness.py       an access that is appended to a schedule; witnessed.py adds it to a replay
+witness.py       an access that is appended to a schedule; add_witness.py appends it to a replay
 """

@@ -5,13 +5,13 @@ import attrs
 from emu.engine import Schedule
 from emu.engine.strategies import KEEPS_STATE
 from emu.errors import InternalError, ModelError
+from emu.running.add_witness import run_with_witness
 from emu.running.causes import Cause
 from emu.running.repetition import EventShown, events
 from emu.running.replay import Replay
 from emu.running.run import Run
 from emu.running.save import SavedSchedule, save
 from emu.running.witness import is_usable
-from emu.running.witnessed import run_with_witness
 from emu.scenarios.scenario import BoundScenario
 
 

@@ -7,9 +7,9 @@ import attrs
 
 from emu.checks.findings import Finding
 from emu.engine import Execution
-from emu.engine.forgotten import Forgotten
 from emu.engine.hosts import direct
 from emu.engine.hosts import trio as controlled
+from emu.engine.never_awaited import Forgotten
 from emu.engine.watchdog import watchdog
 from emu.errors import LimitReached, ModelError, ScenarioError
 from emu.machine.machine import Machine

@@ -5,9 +5,9 @@ from pathlib import Path
 from emu.devices.device import Commit
 from emu.engine.hosts import direct
 from emu.engine.strategies.round_robin import RoundRobinStrategy
+from emu.running.add_witness import with_witness
 from emu.running.read import read
 from emu.running.replay import Replay
-from emu.running.witnessed import with_witness
 from emu.scenarios.library import find
 from emu.units import Dfn
 from tests.running.saved import saved

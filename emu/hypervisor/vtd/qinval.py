@@ -11,13 +11,7 @@ from emu.hypervisor.faults import Fault
 from emu.hypervisor.fixes import Fix
 from emu.hypervisor.ops import ETIMEDOUT, OK
 from emu.hypervisor.vtd.state import DriverState, VtdIommu
-from emu.iommus.vtd.formats import (
-    ContextInvalidation,
-    Descriptor,
-    IotlbInvalidation,
-    WaitDescriptor,
-    encode_descriptor,
-)
+from emu.iommus.vtd.formats import ContextInvalidation, Descriptor, IotlbInvalidation, WaitDescriptor, encode_descriptor
 from emu.iommus.vtd.queue import ReadTail, WriteTail
 
 QINVAL_STAT_INIT = 0

@@ -60,7 +60,7 @@ def test_a_call_that_was_not_awaited_is_a_mistake_named_with_its_line(forgets: s
     if call is None:
         assert done.failure is None
     else:
-        assert str(done.failure).startswith("test_forgotten.py:")
+        assert str(done.failure).startswith("test_never_awaited.py:")
         assert f"{call} was called and not awaited" in str(done.failure)
 
 
