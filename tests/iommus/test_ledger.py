@@ -9,11 +9,12 @@ from emu.engine import Kind, Space
 from emu.engine.execution import ReadRecorder
 from emu.iommus.formats import FAULT
 from emu.iommus.ledger import Ledger
-from emu.iommus.objects import object_number
+from emu.iommus.objects import leaf_space, object_number, table_space
 from emu.iommus.paths import Tables
 from emu.iommus.vtd.formats import READ, VTD_FORMAT, WRITE, encode_leaf, encode_table
 from emu.memory import WORDS, Memory, Version, word_number
 from emu.units import Dfn, Maddr
+from tests.iommus import six_levels
 
 TOP, MIDDLE, BOTTOM, SPARE = Maddr(0x1000), Maddr(0x2000), Maddr(0x3000), Maddr(0x4000)
 TAG, OTHER_TAG = 7, 8
@@ -351,3 +352,17 @@ def test_the_access_to_every_tag_covers_the_pages_of_each(unit: Unit, tag: int) 
 def test_the_access_to_a_range_of_one_tag_covers_no_other_tag(unit: Unit) -> None:
     whole_tag = unit.ledger.access(TAG, 0, (1 << 52) - 1, Kind.COMMUTE)
     assert not whole_tag.covers(unit.ledger.space, object_number(OTHER_TAG, PAGE))
+
+
+def test_an_invalidation_of_a_page_declares_all_of_the_ledger_that_a_check_of_the_page_reads() -> None:
+    memory = Memory()
+    ledger = Ledger("unit", memory, six_levels.SIX_LEVELS)
+    dfn = Dfn(sum((level + 10) << 9 * (level - 1) for level in range(1, 7)))
+    words = {level: six_levels.encode_table(Maddr((level - 1) << 12), level - 1) for level in range(2, 7)}
+    words[1] = six_levels.encode_leaf(Maddr(0xA000), read=True, write=True)
+    for level, word in words.items():
+        memory.put((level << 12) + 8 * (level + 10), word)
+    read = [each for each in ledger.objects_read(Tables(TAG, Maddr(6 << 12), 6), dfn, inf) if each[0] != WORDS]
+    declared = [ledger.access(TAG, dfn, dfn, Kind.COMMUTE), *ledger.drop_accesses(TAG, dfn, dfn)]
+    assert {space for space, _ in read} == {leaf_space("unit"), *(table_space("unit", level) for level in range(2, 7))}
+    assert [each for each in read if not any(access.covers(*each) for access in declared)] == []

@@ -7,62 +7,32 @@ then.
 
 That a page has no translation is cached with the leaves by a unit that caches non-present entries; any other unit may
 refuse an access only if a walk, from the root table or from a cached table entry, finds a word not present now.
+
+A world is a table format with tables, pages and stores. There are two: VT-d's tables, and six levels that may be
+skipped. An entry that skips levels leads to its table for those dfns only whose index at each of these levels is 0;
+for any other dfn it is a word that is not present.
 """
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from copy import deepcopy
+from itertools import accumulate, chain
 from typing import NamedTuple
 
 import attrs
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emu.iommus.formats import FAULT, Translation
+from emu.iommus.formats import FAULT, TableFormat, Translation
 from emu.iommus.ledger import Ledger
 from emu.iommus.paths import PathEntry, Tables
-from emu.iommus.vtd.formats import VTD_FORMAT, WRITE, decode_pte, encode_leaf, encode_table
+from emu.iommus.vtd import formats as vtd
 from emu.memory import WORDS, Memory, word_number
 from emu.units import Dfn, Maddr
+from tests.iommus import six_levels
 
-TOP = Maddr(0x1000)
-MIDDLES = (Maddr(0x2000), Maddr(0x3000))
-BOTTOMS = (Maddr(0x4000), Maddr(0x5000), Maddr(0x6000))
 INDEXES = (0, 1)
-
-TABLES = (Tables(1, TOP, 3), Tables(2, TOP, 3), Tables(3, MIDDLES[0], 2))
-PAGES = {
-    2: [Dfn(middle << 9 | low) for middle in INDEXES for low in INDEXES],
-    3: [Dfn(high << 18 | middle << 9 | low) for high in INDEXES for middle in INDEXES for low in INDEXES],
-}
-QUESTIONS = [(tables, dfn) for tables in TABLES for dfn in PAGES[tables.levels]]
-
-LEAVES = (
-    encode_leaf(Maddr(0x10_0000), read=True, write=True),
-    encode_leaf(Maddr(0x10_1000), read=True, write=True),
-    encode_leaf(Maddr(0x10_1000), read=True, write=False),
-    encode_leaf(Maddr(0x10_2000), read=False, write=True),
-)
-LARGE = (
-    encode_leaf(Maddr(0x20_0000), read=True, write=True, level=2),
-    encode_leaf(Maddr(0x40_0000), read=True, write=False, level=2),
-)
-HUGE = (
-    encode_leaf(Maddr(0x4000_0000), read=True, write=True, level=3),
-    encode_leaf(Maddr(0x8000_0000), read=False, write=True, level=3),
-)
 ABSENT = 0
-
-LINKED = {
-    TOP: encode_table(MIDDLES[0]),
-    TOP + 8: encode_table(MIDDLES[1]),
-    MIDDLES[0]: encode_table(BOTTOMS[0]),
-    MIDDLES[0] + 8: encode_table(BOTTOMS[1]),
-    MIDDLES[1]: encode_table(BOTTOMS[2]),
-    MIDDLES[1] + 8: encode_table(BOTTOMS[0]),
-    BOTTOMS[0]: LEAVES[0],
-    BOTTOMS[1] + 8: LEAVES[1],
-}
 
 
 class Store(NamedTuple):
@@ -85,6 +55,35 @@ class Invalidation(NamedTuple):
         return self.order is None or (self.dfn <= last and first < self.dfn + 2**self.order)
 
 
+@attrs.frozen(eq=False)
+class World:
+    """A table format, and what the histories are made of.
+
+    Attributes:
+        questions: which pages are asked about, by which tables.
+        orders: of the ranges that are invalidated.
+        images: words of tables, before the first step.
+        bits: how many bits of a dfn a table of level 1, 2, ... and the tables below it translate; for level 0 none.
+    """
+
+    format: TableFormat
+    questions: Sequence[tuple[Tables, Dfn]]
+    orders: Sequence[int]
+    stores: st.SearchStrategy[Store]
+    images: Sequence[Mapping[int, int]]
+    bits: Sequence[int] = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        object.__setattr__(self, "bits", [*accumulate(self.format.index_bits, initial=0)])
+
+    def index(self, dfn: int, level: int) -> int:
+        return (dfn >> self.bits[level - 1]) % (1 << self.format.index_bits[level - 1])
+
+    def leads_there(self, dfn: int, level: int, next_level: int) -> bool:
+        """Whether an entry of a level that leads to a table of another level does so for a dfn."""
+        return all(self.index(dfn, skipped) == 0 for skipped in range(next_level + 1, level))
+
+
 class CachedTable(NamedTuple):
     address: int
     read: bool
@@ -96,32 +95,44 @@ class Caches:
     """Everything that could be cached now.
 
     Attributes:
-        tables: by (tag, level, number of the 2^(9 * (level - 1)) dfns that the cached entry stands for).
+        tables: by (tag, level of the table, number of the 2^bits dfns that it translates).
         leaves: by (tag, dfn).
         faults: each (tag, dfn) for which a walk finds a word that is not present now.
         keeps_faults: they are cached, with the leaves.
     """
 
+    world: World
     keeps_faults: bool
 
     tables: defaultdict[tuple[int, int, int], set[CachedTable]] = attrs.field(factory=lambda: defaultdict(set))
     leaves: defaultdict[tuple[int, int], set[Translation]] = attrs.field(factory=lambda: defaultdict(set))
     faults: set[tuple[int, int]] = attrs.field(factory=set)
 
+    def dropped(self, invalidation: Invalidation) -> "Caches":
+        """Return what is left after an invalidation, before anything is cached anew."""
+        left = Caches(self.world, self.keeps_faults)
+        for (tag, dfn), translations in self.leaves.items():
+            if not invalidation.covers(tag, dfn, dfn):
+                left.leaves[tag, dfn] = set(translations)
+        for (tag, level, number), tables in self.tables.items():
+            size = 1 << self.world.bits[level]
+            if invalidation.leaf_only or not invalidation.covers(tag, number * size, (number + 1) * size - 1):
+                left.tables[tag, level, number] = set(tables)
+        return left
+
     def fill(self, words: Mapping[int, int]) -> None:
         self.faults.clear()
-        for (tag, root, levels, *_), dfn in QUESTIONS:
+        for (tag, root, levels, *_), dfn in self.world.questions:
             above = {CachedTable(root, read=True, write=True)}
             for level in range(levels, 0, -1):
-                number = dfn >> (9 * (level - 1))
                 for table in above:
-                    self.read(words, table, tag, dfn, level, number)
-                above = self.tables[tag, level, number]
+                    self.read(words, table, tag, dfn, level)
+                above = self.tables[tag, level - 1, dfn >> self.world.bits[level - 1]]
 
-    def read(self, words: Mapping[int, int], table: CachedTable, tag: int, dfn: int, level: int, number: int) -> None:
-        word = words.get(table.address + 8 * (number % 512), ABSENT)
-        entry = decode_pte(word, level)
-        if entry is None:
+    def read(self, words: Mapping[int, int], table: CachedTable, tag: int, dfn: int, level: int) -> None:
+        word = words.get(table.address + 8 * self.world.index(dfn, level), ABSENT)
+        entry = self.world.format.decode(word, level)
+        if entry is None or not (entry.is_leaf or self.world.leads_there(dfn, level, entry.next_level)):
             self.faults.add((tag, dfn))
             if self.keeps_faults:
                 self.leaves[tag, dfn].add(FAULT)
@@ -130,30 +141,23 @@ class Caches:
         if entry.is_leaf:
             self.leaves[tag, dfn].add(Translation(word, entry.order, read, write, entry.address))
         else:
-            self.tables[tag, level, number].add(CachedTable(entry.address, read, write))
+            number = dfn >> self.world.bits[entry.next_level]
+            self.tables[tag, entry.next_level, number].add(CachedTable(entry.address, read, write))
 
     def legal(self, tag: int, dfn: int) -> set[Translation]:
         return self.leaves[tag, dfn] | ({FAULT} if (tag, dfn) in self.faults else set())
-
-    def drop(self, invalidation: Invalidation) -> None:
-        for tag, dfn in list(self.leaves):
-            if invalidation.covers(tag, dfn, dfn):
-                del self.leaves[tag, dfn]
-        for tag, level, number in list(self.tables):
-            size = 2 ** (9 * (level - 1))
-            if not invalidation.leaf_only and invalidation.covers(tag, number * size, (number + 1) * size - 1):
-                del self.tables[tag, level, number]
 
 
 class History:
     """One history, told step by step to the ledger and to the oracle."""
 
-    def __init__(self, image: Mapping[int, int], *, caches_non_present: bool) -> None:
+    def __init__(self, world: World, image: Mapping[int, int], *, caches_non_present: bool) -> None:
+        self.world = world
         self.memory = Memory()
-        self.ledger = Ledger("vtd0", self.memory, VTD_FORMAT, caches_non_present)
+        self.ledger = Ledger("unit", self.memory, world.format, caches_non_present)
         self.step = 0
         self.words = dict(image)
-        self.cached = [Caches(caches_non_present)]
+        self.cached = [Caches(world, caches_non_present)]
         for address, value in image.items():
             self.memory.put(address, value)
         self.cached[0].fill(self.words)
@@ -168,8 +172,7 @@ class History:
 
     def begin(self, invalidation: Invalidation) -> int:
         self.step += 1
-        dropped = deepcopy(self.cached[0])
-        dropped.drop(invalidation)
+        dropped = self.cached[0].dropped(invalidation)
         dropped.fill(self.words)
         self.cached.append(dropped)
         self.compare()
@@ -196,14 +199,14 @@ class History:
                 self.invalidate(event)
 
     def compare(self) -> None:
-        for tables, dfn in QUESTIONS:
+        for tables, dfn in self.world.questions:
             expected = self.cached[0].legal(tables.tag, dfn)
             assert self.ledger.legal(tables, dfn) == expected, (self.step, tables, dfn)
 
     def unaffected(self, store: Store, changed: int) -> list[tuple[Tables, Dfn]]:
         """Return the pages whose old paths, by their own account, do not depend on a word."""
         word = word_number(store.address)
-        return [page for page in QUESTIONS if (WORDS, word) not in self.ledger.objects_read(*page, changed)]
+        return [page for page in self.world.questions if (WORDS, word) not in self.ledger.objects_read(*page, changed)]
 
 
 def old_paths(ledger: Ledger, tables: Tables, dfn: Dfn, changed: int) -> list[tuple[Translation, PathEntry | None]]:
@@ -215,59 +218,183 @@ def stores_into(tables: Sequence[Maddr], values: Sequence[int]) -> st.SearchStra
     return st.builds(Store, st.sampled_from(addresses), st.sampled_from(values))
 
 
-def links(tables: Sequence[Maddr]) -> Iterator[int]:
-    for table in tables:
-        yield encode_table(table)
-    yield encode_table(tables[0]) & ~WRITE
+def vtd_world() -> World:
+    top, middles, bottoms = Maddr(0x1000), (Maddr(0x2000), Maddr(0x3000)), (Maddr(0x4000), Maddr(0x5000), Maddr(0x6000))
+    low = [Dfn(middle << 9 | low) for middle in INDEXES for low in INDEXES]
+    pages = {2: low, 3: [Dfn(high << 18 | dfn) for high in INDEXES for dfn in low]}
+    tables = (Tables(1, top, 3), Tables(2, top, 3), Tables(3, middles[0], 2))
+    leaves = (
+        vtd.encode_leaf(Maddr(0x10_0000), read=True, write=True),
+        vtd.encode_leaf(Maddr(0x10_1000), read=True, write=True),
+        vtd.encode_leaf(Maddr(0x10_1000), read=True, write=False),
+        vtd.encode_leaf(Maddr(0x10_2000), read=False, write=True),
+    )
+    large = (
+        vtd.encode_leaf(Maddr(0x20_0000), read=True, write=True, level=2),
+        vtd.encode_leaf(Maddr(0x40_0000), read=True, write=False, level=2),
+    )
+    huge = (
+        vtd.encode_leaf(Maddr(0x4000_0000), read=True, write=True, level=3),
+        vtd.encode_leaf(Maddr(0x8000_0000), read=False, write=True, level=3),
+    )
+
+    def links(tables: Sequence[Maddr]) -> Iterator[int]:
+        for table in tables:
+            yield vtd.encode_table(table)
+        yield vtd.encode_table(tables[0]) & ~vtd.WRITE
+
+    linked = {
+        top: vtd.encode_table(middles[0]),
+        top + 8: vtd.encode_table(middles[1]),
+        middles[0]: vtd.encode_table(bottoms[0]),
+        middles[0] + 8: vtd.encode_table(bottoms[1]),
+        middles[1]: vtd.encode_table(bottoms[2]),
+        middles[1] + 8: vtd.encode_table(bottoms[0]),
+        bottoms[0]: leaves[0],
+        bottoms[1] + 8: leaves[1],
+    }
+    lower = (*middles, *bottoms)
+    return World(
+        vtd.VTD_FORMAT,
+        questions=[(each, dfn) for each in tables for dfn in pages[each.levels]],
+        orders=(0, 1, 9, 10, 18),
+        stores=st.one_of(
+            stores_into([top], [*links(middles), *huge, ABSENT]),
+            stores_into(middles, [*links(bottoms), *large, ABSENT]),
+            stores_into(bottoms, [*leaves, ABSENT]),
+            stores_into([top, *lower], [*links(lower), *leaves, *large, *huge, ABSENT]),
+        ),
+        images=[linked, {}],
+    )
 
 
-STORES = st.one_of(
-    stores_into([TOP], [*links(MIDDLES), *HUGE, ABSENT]),
-    stores_into(MIDDLES, [*links(BOTTOMS), *LARGE, ABSENT]),
-    stores_into(BOTTOMS, [*LEAVES, ABSENT]),
-    stores_into([TOP, *MIDDLES, *BOTTOMS], [*links([*MIDDLES, *BOTTOMS]), *LEAVES, *LARGE, *HUGE, ABSENT]),
-)
+def six_level_world() -> World:
+    """Return the world of six levels: an entry may lead to any lower level."""
+    of_level = {
+        6: (Maddr(0x6000),),
+        5: (Maddr(0x5000),),
+        4: (Maddr(0x4000),),
+        3: (Maddr(0x3000),),
+        2: (Maddr(0x2000), Maddr(0x2_2000)),
+        1: (Maddr(0x1000), Maddr(0x1_1000)),
+    }
+    (top,), (fifth,), (fourth,), (third,), middles, bottoms = of_level.values()
+    zero, *ones = Dfn(0), *(Dfn(1 << shift) for shift in (0, 9, 18, 27, 36, 45))
+    pages = [zero, *ones, Dfn(ones[1] | ones[0]), Dfn(ones[3] | ones[2])]
+    leaves = {
+        1: (
+            six_levels.encode_leaf(Maddr(0x10_0000), read=True, write=True),
+            six_levels.encode_leaf(Maddr(0x10_1000), read=True, write=False),
+        ),
+        2: (six_levels.encode_leaf(Maddr(0x20_0000), read=True, write=True, level=2),),
+        3: (six_levels.encode_leaf(Maddr(0x4000_0000), read=False, write=True, level=3),),
+    }
+
+    def links(level: int) -> Iterator[int]:
+        for lower in range(1, level):
+            for table in of_level[lower]:
+                yield six_levels.encode_table(table, lower)
+        if level > 1:
+            yield six_levels.encode_table(of_level[level - 1][0], level - 1) & ~six_levels.READ
+
+    mapped = {
+        middles[0]: six_levels.encode_table(bottoms[0], 1),
+        middles[0] + 8: six_levels.encode_table(bottoms[1], 1),
+        middles[1]: six_levels.encode_table(bottoms[1], 1),
+        bottoms[0]: leaves[1][0],
+        bottoms[0] + 8: leaves[1][1],
+        bottoms[1]: leaves[1][1],
+    }
+    unskipped = mapped | {
+        top: six_levels.encode_table(fifth, 5),
+        fifth: six_levels.encode_table(fourth, 4),
+        fourth: six_levels.encode_table(third, 3),
+        third: six_levels.encode_table(middles[0], 2),
+        third + 8: six_levels.encode_table(middles[1], 2),
+    }
+    skipping = mapped | {
+        top: six_levels.encode_table(fourth, 4),
+        top + 8: six_levels.encode_table(third, 3),
+        fourth: six_levels.encode_table(middles[0], 2),
+        fourth + 8: six_levels.encode_table(bottoms[0], 1),
+        third: six_levels.encode_table(bottoms[0], 1),
+        third + 8: six_levels.encode_table(middles[1], 2),
+    }
+    values = {level: [*links(level), *leaves.get(level, ()), ABSENT] for level in of_level}
+    return World(
+        six_levels.SIX_LEVELS,
+        questions=[
+            *((Tables(1, top, 6), dfn) for dfn in pages),
+            *((Tables(2, third, 3), dfn) for dfn in pages if dfn < ones[3]),
+        ],
+        orders=(0, 9, 18, 27),
+        stores=st.one_of(
+            *(stores_into(of_level[level], values[level]) for level in of_level),
+            stores_into([*chain(*of_level.values())], [*chain(*values.values())]),
+        ),
+        images=[unskipped, skipping],
+    )
 
 
 @st.composite
-def invalidations(draw: st.DrawFn) -> Invalidation:
-    tag = draw(st.sampled_from([None, 1, 2, 3]))
-    order = None if tag is None else draw(st.sampled_from([0, 1, 9, 10, 18, None]))
-    dfn = Dfn(0) if order is None else Dfn(draw(st.sampled_from(PAGES[3])) >> order << order)
-    return Invalidation(tag, dfn, order, draw(st.booleans()), draw(st.lists(STORES, max_size=3)))
+def invalidations(draw: st.DrawFn, world: World) -> Invalidation:
+    tag = draw(st.sampled_from([None, *sorted({tables.tag for tables, _ in world.questions})]))
+    order = None if tag is None else draw(st.sampled_from([*world.orders, None]))
+    dfns = sorted({dfn for _, dfn in world.questions})
+    dfn = Dfn(0) if order is None else Dfn(draw(st.sampled_from(dfns)) >> order << order)
+    return Invalidation(tag, dfn, order, draw(st.booleans()), draw(st.lists(world.stores, max_size=3)))
 
 
-EVENTS = st.lists(st.one_of(STORES, STORES, invalidations()), min_size=8, max_size=40)
-IMAGES = st.sampled_from([LINKED, {}])
+def events(world: World) -> st.SearchStrategy[list[Store | Invalidation]]:
+    return st.lists(st.one_of(world.stores, world.stores, invalidations(world)), min_size=8, max_size=40)
 
 
-@settings(max_examples=400, deadline=None, derandomize=True)
-@given(image=IMAGES, events=EVENTS, caches_non_present=st.booleans())
-def test_the_ledger_allows_exactly_what_some_cache_could_hold(
-    image: Mapping[int, int], events: Sequence[Store | Invalidation], caches_non_present: bool
-) -> None:
-    History(image, caches_non_present=caches_non_present).run(events)
+VTD, SIX = vtd_world(), six_level_world()
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
-@given(
-    image=IMAGES,
-    events=EVENTS,
-    caches_non_present=st.booleans(),
-    part=st.floats(0, 1),
-    stores=st.lists(STORES, min_size=5, max_size=20),
-)
-def test_only_a_store_to_the_words_read_changes_the_old_paths(
-    image: Mapping[int, int],
-    events: Sequence[Store | Invalidation],
-    caches_non_present: bool,
-    part: float,
-    stores: Sequence[Store],
-) -> None:
-    history = History(image, caches_non_present=caches_non_present)
-    history.run(events)
-    changed = int(part * history.step)
-    for store in stores:
-        before = [(page, old_paths(history.ledger, *page, changed)) for page in history.unaffected(store, changed)]
-        history.store(store)
-        assert before == [(page, old_paths(history.ledger, *page, changed)) for page, _ in before]
+@pytest.mark.parametrize(("world", "examples"), [(VTD, 400), (SIX, 250)], ids=["VT-d", "six levels"])
+def test_the_ledger_allows_exactly_what_some_cache_could_hold(world: World, examples: int) -> None:
+    @settings(max_examples=examples, deadline=None, derandomize=True)
+    @given(image=st.sampled_from(world.images), events=events(world), caches_non_present=st.booleans())
+    def holds(image: Mapping[int, int], events: Sequence[Store | Invalidation], caches_non_present: bool) -> None:
+        History(world, image, caches_non_present=caches_non_present).run(events)
+
+    holds()
+
+
+@pytest.mark.xfail(reason="the ledger lets it drop the entry: it goes by all dfns that share the entry's word")
+def test_the_invalidation_of_a_page_for_which_an_entry_does_not_stand_leaves_what_is_cached_of_the_entry() -> None:
+    third, bottom, skipped_page = Maddr(0x3000), Maddr(0x1000), Dfn(1 << 9)
+    old = six_levels.encode_leaf(Maddr(0x10_0000), read=True, write=True)
+    new = six_levels.encode_leaf(Maddr(0x20_0000), read=True, write=True)
+    image: dict[int, int] = {third: six_levels.encode_table(bottom, 1), bottom: old}
+    invalidation = Invalidation(2, skipped_page, 0, leaf_only=False, meanwhile=[])
+    History(SIX, image, caches_non_present=False).run([Store(third, ABSENT), invalidation, Store(bottom, new)])
+
+
+@pytest.mark.parametrize(("world", "examples"), [(VTD, 60), (SIX, 40)], ids=["VT-d", "six levels"])
+def test_only_a_store_to_the_words_read_changes_the_old_paths(world: World, examples: int) -> None:
+    @settings(max_examples=examples, deadline=None, derandomize=True)
+    @given(
+        image=st.sampled_from(world.images),
+        events=events(world),
+        caches_non_present=st.booleans(),
+        part=st.floats(0, 1),
+        stores=st.lists(world.stores, min_size=5, max_size=20),
+    )
+    def holds(
+        image: Mapping[int, int],
+        events: Sequence[Store | Invalidation],
+        caches_non_present: bool,
+        part: float,
+        stores: Sequence[Store],
+    ) -> None:
+        history = History(world, image, caches_non_present=caches_non_present)
+        history.run(events)
+        changed = int(part * history.step)
+        for store in stores:
+            before = [(page, old_paths(history.ledger, *page, changed)) for page in history.unaffected(store, changed)]
+            history.store(store)
+            assert before == [(page, old_paths(history.ledger, *page, changed)) for page, _ in before]
+
+    holds()
