@@ -181,7 +181,9 @@ class Descent:
         elif entry.next_level:
             if self.notes is not None:
                 self.notes.drop(self.tag, self.dfn >> self.format.orders[level], level, overwritten)
-            dropped = inf if latest == inf else self.completed.next_drop(self.tag, self.dfn, level, latest)
+            # What a unit caches of an entry that skips levels may stand for the dfns of the next table alone.
+            reached = entry.next_level + 1
+            dropped = inf if latest == inf else self.completed.next_drop(self.tag, self.dfn, reached, latest)
             yield from self.below(entry.next_level, entry.address, earliest, dropped, entries)
         elif latest > self.since:
             yield Path(self.translation(entry, entries), entries)

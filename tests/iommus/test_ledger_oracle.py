@@ -362,7 +362,6 @@ def test_the_ledger_allows_exactly_what_some_cache_could_hold(world: World, exam
     holds()
 
 
-@pytest.mark.xfail(reason="the ledger lets it drop the entry: it goes by all dfns that share the entry's word")
 def test_the_invalidation_of_a_page_for_which_an_entry_does_not_stand_leaves_what_is_cached_of_the_entry() -> None:
     third, bottom, skipped_page = Maddr(0x3000), Maddr(0x1000), Dfn(1 << 9)
     old = six_levels.encode_leaf(Maddr(0x10_0000), read=True, write=True)
