@@ -1,12 +1,13 @@
 """Host memory: 64-bit words in frames, and everything that each word has ever held.
 
 The history of a word is what a page-table walker could have read and when: the ledger (iommus/ledger.py) answers
-from it which translations hardware may still use. A store to a table is visible to walkers at once, or, where they
-do not snoop the CPUs' caches, when its line is written back; and where the chipset has a write buffer, when that is
-drained. Until then they read what was there before.
+from it which translations hardware may still use. A walker may read a value from its store on: caches evict lines and
+buffers drain at any time. It may read the value before as long as nothing has made the new one visible for certain.
+Where walkers snoop the CPUs' caches and there is no write buffer, the store itself does so. Where they do not snoop,
+it takes a write-back of the line; where the chipset has a write buffer, a drain after that.
 
-Not architectural: a line is written back, and the buffer drained, only when software asks for it. Real hardware may do
-so earlier, which shows a walker the new value sooner; it is the old value that does harm.
+Not architectural: what a walk of the model really reads is the newest value that is visible for certain. Real hardware
+may show a newer one; the ledger knows both.
 
 Not architectural: frames are handed out from two fixed regions, tables below data, so that "every table word" is
 one range of objects.
@@ -40,7 +41,8 @@ class Version(NamedTuple):
 
     Attributes:
         stored: the step of the store; 0 for what was there before the first step.
-        visible: the step from which a walker could read it; infinite until then.
+        visible: the step from which no walker reads an older value; infinite until then. A walker may read this one
+            from its store on.
     """
 
     stored: int

@@ -151,7 +151,7 @@ def changes(machine: Machine, events: list[Event]) -> list[Change]:
             if old is None or (new is not None and not new.is_leaf and new.address == old.address):
                 continue
             history = machine.memory.history(event.fields["address"])
-            visible = next((version.visible for version in history if version.stored == event.step), inf)
+            visible = min((version.visible for version in history if version.stored >= event.step), default=inf)
             change = Change(event, format_, event.fields["domain"], event.fields["dfn"], level, visible)
             found.append(change)
             calls.setdefault(event.agent.name, []).append(change)

@@ -38,7 +38,7 @@ class PathEntry(NamedTuple):
 
     Attributes:
         overwritten: the step of the store that replaced the value; None if none did.
-        outdated: the step from which a walker could read a newer value; infinite if none could yet.
+        outdated: the step from which every walker reads a newer value; infinite as long as one need not.
     """
 
     level: int
@@ -72,8 +72,8 @@ def first_replaced(entries: Iterable[PathEntry]) -> PathEntry | None:
 
 
 Lifetime = tuple[Version, float, int | None, float]
-"""A value of a word, the step from which a walker could read another one, and `overwritten` and `outdated` as in
-`PathEntry`. A value that only gives a table entry more permissions does not count for these two."""
+"""A value of a word; the step from which no walker reads it any more; and `overwritten` and `outdated` of a path's entry:
+by the first value after it that says more."""
 
 
 def lifetimes(memory: Memory, format_: TableFormat, address: int, level: int) -> Iterator[Lifetime]:
@@ -164,7 +164,7 @@ class Descent:
         if self.notes is not None:
             self.notes.word(address, above)
         for version, until, overwritten, outdated in lifetimes(self.memory, self.format, address, level):
-            earliest, latest = max(version.visible, low), min(until, high)
+            earliest, latest = max(version.stored, low), min(until, high)
             if earliest < latest:
                 entries = (*above, PathEntry(level, address, version, overwritten, outdated))
                 yield from self.onwards(entries, earliest, latest)

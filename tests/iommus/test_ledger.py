@@ -336,11 +336,20 @@ def test_a_missing_table_may_be_cached_as_a_fault_of_each_of_its_pages(caching: 
     assert caching.leaves(FAR) == {NEW, FAULTS}
 
 
-def test_a_word_that_walkers_cannot_see_yet_leads_to_a_fault_by_what_was_there_before(unit: Unit) -> None:
+def test_a_word_that_may_wait_in_a_cache_leads_to_what_was_there_before_and_to_the_new_value(unit: Unit) -> None:
     unit.memory.put(LEAF_WORD, ABSENT, step=1)
     unit.ledger.complete(2, TAG, PAGE, 0)
     unit.memory.versions[LEAF_WORD].append(Version(3, inf, NEW))
-    assert unit.leaves() == {FAULTS}
+    assert unit.leaves() == {FAULTS, NEW}
+
+
+def test_a_value_that_was_overwritten_before_its_line_was_written_back_may_have_been_read(unit: Unit) -> None:
+    unit.memory.versions[LEAF_WORD] = [Version(0, 0, OLD), Version(1, inf, NEW), Version(2, 5, NEWEST)]
+    assert unit.leaves() == {OLD, NEW, NEWEST}
+    unit.ledger.complete(4, TAG, PAGE, 0)
+    assert unit.leaves() == {OLD, NEW, NEWEST}
+    unit.ledger.complete(5, TAG, PAGE, 0)
+    assert unit.leaves() == {NEWEST}
 
 
 @pytest.mark.parametrize("tag", [TAG, OTHER_TAG])

@@ -90,8 +90,8 @@ class ContextCache:
             for version, until in wide_history(self.memory, context_entry_address(table, source_id)):
                 entry = decode_context_entry(version.value)
                 replaced = min(until, root_until)
-                if entry is not None and replaced > root.visible:
-                    first = int(max(version.visible, root.visible))
+                if entry is not None and replaced > root.stored:
+                    first = max(version.stored, root.stored)
                     found.append((entry, first, self.dropped(source_id, entry.did, replaced)))
         return found
 
@@ -145,12 +145,16 @@ def covers(invalidation: ContextInvalidation, source_id: int, did: int) -> bool:
 
 
 def wide_history(memory: Memory, address: Maddr) -> Sequence[tuple[Version, float]]:
-    """Return the values of a 128-bit entry, newest first, each with the step at which the next one replaced it."""
+    """Return the values of a 128-bit entry, newest first, each with the step from which no walker reads it any more.
+
+    Both halves lie in one line, and reach memory together: a walker finds them as they stood after one store.
+    """
     low, high = memory.history(address), memory.history(address + WORD_BYTES)
     versions: list[tuple[Version, float]] = []
     until = inf
-    for step in sorted({version.visible for version in (*low, *high)} - {inf}, reverse=True):
-        halves = [next(v.value for v in reversed(history) if v.visible <= step) for history in (low, high)]
-        versions.append((Version(int(step), step, halves[0] | halves[1] << 64), until))
-        until = step
+    for step in sorted({version.stored for version in (*low, *high)}, reverse=True):
+        halves = [next(v for v in reversed(history) if v.stored <= step) for history in (low, high)]
+        visible = min((v.visible for v in halves if v.stored == step), default=inf)
+        versions.append((Version(step, visible, halves[0].value | halves[1].value << 64), until))
+        until = min(until, visible)
     return versions
