@@ -10,7 +10,8 @@ very leaf that the call stored or found does no harm, and later changes by other
 
 *owed*: a map or an unmap that returns with its CPU's iommu_dont_flush_iotlb set has promised nothing yet. What it
 would have promised must hold when the hypercall ends that made it, whoever's flush has paid. Where nothing was
-overwritten nothing is owed. What became of a debt that is found is a part of the finding.
+overwritten nothing is owed. A later call of the same CPU for the same page that succeeds takes the debt over, whether
+or not it is deferred itself. What became of a debt that is found is a part of the finding.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -99,6 +100,7 @@ class PromiseJudge:
         debts: the calls that were deferred and whose hypercall has not ended.
         flushes: the explicit flushes that have returned.
         promised: for each domain's page the promises made of it, releases of its frame among them.
+        succeeded: for each CPU and domain's page the step at which the last call that succeeded stored or found it.
     """
 
     units: Sequence[Unit]
@@ -106,6 +108,7 @@ class PromiseJudge:
     debts: list[CallRecord] = attrs.field(factory=list)
     flushes: list[CallRecord] = attrs.field(factory=list)
     promised: dict[tuple[int, Dfn], list[Promise]] = attrs.field(factory=dict)
+    succeeded: dict[tuple[str, int, Dfn], int] = attrs.field(factory=dict)
 
     def reads(self, record: CallRecord) -> Iterable[Access]:
         """Return the promises about the pages, the ledger's objects of them, and what replaced table entries add."""
@@ -128,6 +131,9 @@ class PromiseJudge:
             self.findings.append(hidden)
         if record.call not in {"map", "unmap"}:
             self.flushes.append(record)
+        elif record.result == OK:
+            for dfn, update in record.updates.items():
+                self.succeeded[record.cpu.name, record.domain.number, dfn] = update.step
         if record.is_deferred:
             self.debts.append(record)
         elif record.result == OK:
@@ -143,20 +149,24 @@ class PromiseJudge:
         self.keep(record, step)
         make = partial(Owed, debt=record, payment=Payment.NEVER, flag_is_left_set=record.flag_is_left_set)
         for owed in old_paths(self.units, record, step, make):
-            if not self.is_released(owed):
+            if not self.is_released(owed) and not self.is_taken_over(record, owed.dfn):
                 self.findings.append(attrs.evolve(owed, payment=self.payment(record, owed.dfn)))
 
     def keep(self, record: CallRecord, step: int) -> None:
         """Remember what a call has promised: an access may come after it that no invalidation has drained."""
         for dfn, changed, update in questions(record):
-            if update is None or not self.is_superseded(record, update):
+            if not self.is_taken_over(record, dfn):
                 promise = Promise(changed, record.cpu.name, record.call, step, update)
                 self.promised.setdefault((record.domain.number, dfn), []).append(promise)
 
-    def is_superseded(self, record: CallRecord, update: Update) -> bool:
-        """Whether the CPU has put off another call that changed the page later: that one says what is to hold."""
-        same = (one for one in self.debts if one.cpu is record.cpu and one.domain is record.domain)
-        return any(update.dfn in one.updates and one.updates[update.dfn].step > update.step for one in same)
+    def is_taken_over(self, record: CallRecord, dfn: Dfn) -> bool:
+        """Whether a later call of the same CPU for a page of the same domain has succeeded.
+
+        It answers for all that was overwritten before its own change, and says what the page is to be.
+        """
+        update = record.updates.get(dfn)
+        last = self.succeeded.get((record.cpu.name, record.domain.number, dfn), 0)
+        return update is not None and last > update.step
 
     def is_released(self, owed: OldPath) -> bool:
         """Whether the frame of a debt was released already: that is reported, and names the debt."""

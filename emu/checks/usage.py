@@ -73,10 +73,13 @@ class UsageWatch:
         """
         domain, device, frame = self.domain_of(unit, entry), self.names[request.source_id], entry.frame(request.dfn)
         tables = Tables(entry.tag, domain.pgd, domain.levels)
+        promised = self.promised.get((domain.number, request.dfn), ())
+        is_mapped_again = leaves_mapped(unit, request.dfn, entry, promised)
         broken = [
             promise
-            for promise in self.promised.get((domain.number, request.dfn), ())
-            if promise.frame in {None, frame} and is_broken(unit, tables, request.dfn, entry, promise)
+            for promise in promised
+            if promise.frame == frame or (promise.frame is None and not is_mapped_again)
+            if is_broken(unit, tables, request.dfn, entry, promise)
         ]
         if broken and entry.permits(is_write=request.is_write):
             first = min(broken, key=lambda promise: (promise.agent, promise.step))
@@ -102,6 +105,19 @@ def takes(unit: Unit, request: Request, entry: IotlbEntry, finding: OldPath) -> 
     if isinstance(finding, Released):
         return True
     return is_replaced(unit, table_reads(unit, entry), finding.changed, is_seen=finding.update is None)
+
+
+def leaves_mapped(unit: Unit, dfn: Dfn, entry: IotlbEntry, promised: Iterable[Promise]) -> bool:
+    """Whether the last change of a page that its caller was told of maps the frame of an entry, with its permissions.
+
+    An access through the entry is then one that the page permits, however late it is.
+    """
+    updates = [promise.update for promise in promised if promise.update is not None]
+    last = max(updates, key=lambda update: update.step, default=None)
+    leaf = unit.format.decode(last.new, 1) if last is not None else None
+    if leaf is None or address_frame(leaf.address) != entry.frame(dfn):
+        return False
+    return leaf.read >= entry.translation.read and leaf.write >= entry.translation.write
 
 
 def is_broken(unit: Unit, tables: Tables, dfn: Dfn, entry: IotlbEntry, promise: Promise) -> bool:

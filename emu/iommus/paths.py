@@ -72,7 +72,7 @@ def first_replaced(entries: Iterable[PathEntry]) -> PathEntry | None:
 
 
 Lifetime = tuple[Version, float, int | None, float]
-"""A value of a word; the step from which no walker reads it any more; and `overwritten` and `outdated` of a path's entry:
+"""A value of a word; the step from which no walker reads it any more; `overwritten` and `outdated` of a path's entry:
 by the first value after it that says more."""
 
 

@@ -10,7 +10,7 @@ from emu.checks.signatures import Signature
 from emu.cpus import Cpu
 from emu.devices.device import Device
 from emu.hypervisor.domain import Domain
-from emu.hypervisor.ops import OK, FlushType, iommu_dont_flush_iotlb
+from emu.hypervisor.ops import ENOMEM, OK, FlushType, iommu_dont_flush_iotlb
 from emu.machine.machine import Machine
 from emu.running.causes import Cause
 from emu.scenarios.expectation import CLEAN
@@ -137,6 +137,77 @@ def a_flush_meets_a_detach(m: Machine) -> None:
 )
 def test_what_is_right_shows_nothing(build: Build, parameters: str) -> None:
     assert causes(build, parameters) == {}
+
+
+@pytest.mark.parametrize(
+    ("back", "fails", "kinds"),
+    [(True, False, set()), (False, False, {FindingKind.OWED}), (True, True, {FindingKind.OWED})],
+    ids=["the same frame", "another frame", "the map fails"],
+)
+def test_a_later_deferred_call_that_succeeds_takes_a_debt_over(
+    back: bool, fails: bool, kinds: set[FindingKind]
+) -> None:
+    def moves_away_and_back(m: Machine) -> None:
+        domain = m.domain(1, devices=(NIC,))
+        first, second = m.allocate(), m.allocate()
+        m.premap(domain, G, first)
+        if fails:
+            m.fail_hook("map_page", G, ENOMEM)
+
+        @m.cpu(0)
+        async def mover(cpu: Cpu) -> None:
+            async with cpu.hypercall("move"):
+                await cpu.write(iommu_dont_flush_iotlb, True)
+                await m.hypervisor.unmap(cpu, domain, G)
+                await m.hypervisor.map(cpu, domain, G, first if back else second)
+                await cpu.write(iommu_dont_flush_iotlb, False)
+
+    found = causes(moves_away_and_back, "revision=merged levels=3")
+    assert {one.kind for one in found} == kinds
+    assert all(one.check == "owed: never" for one in found)
+
+
+def test_a_later_call_that_flushes_takes_a_debt_over_and_answers_for_it_at_its_return() -> None:
+    def puts_off_and_flushes(m: Machine) -> None:
+        domain = m.domain(1, devices=(NIC,))
+        m.premap(domain, G, m.allocate())
+        second = m.allocate()
+
+        @m.cpu(0)
+        async def mover(cpu: Cpu) -> None:
+            async with cpu.hypercall("move"):
+                await cpu.write(iommu_dont_flush_iotlb, True)
+                await m.hypervisor.unmap(cpu, domain, G)
+                await cpu.write(iommu_dont_flush_iotlb, False)
+                await m.hypervisor.map(cpu, domain, G, second)
+
+    (found,) = causes(puts_off_and_flushes, "revision=merged levels=3")
+    assert (found.kind, found.check) == (FindingKind.STALE, "mapped")
+
+
+def test_an_access_after_its_page_was_mapped_to_its_frame_again_is_not_late() -> None:
+    def unmaps_and_another_maps_again(m: Machine) -> None:
+        domain = m.domain(1, devices=(NIC,))
+        frame, unmapped = m.allocate(), m.signal("unmapped")
+        m.premap(domain, G, frame, cached=True)
+
+        @m.cpu(0)
+        async def unmapper(cpu: Cpu) -> None:
+            await m.hypervisor.unmap(cpu, domain, G)
+            await unmapped.send()
+
+        @m.cpu(1)
+        async def mapper(cpu: Cpu) -> None:
+            await unmapped.wait()
+            await m.hypervisor.map(cpu, domain, G, frame)
+
+        @m.device(NIC)
+        async def writer(device: Device) -> None:
+            await device.write(G, 7)
+
+    (cause,) = causes(unmaps_and_another_maps_again, "revision=merged levels=3 drain=false").values()
+    assert cause.signature.kind is FindingKind.LATE
+    assert cause.executions == 1, "the one trace in which the write may come before the page is mapped again"
 
 
 def test_a_translation_that_two_devices_may_use_is_found_once() -> None:

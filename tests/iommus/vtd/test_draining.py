@@ -331,19 +331,30 @@ def test_a_write_under_a_page_that_was_replaced_goes_late_to_the_old_frame() -> 
     assert (machine.memory.peek(old << 12), machine.memory.peek(new << 12)) == (0xBAD, 0)
 
 
-def test_an_access_is_late_though_its_page_was_mapped_to_the_same_frame_again() -> None:
+@pytest.mark.parametrize(
+    ("again", "kinds"),
+    [
+        ("the same frame", []),
+        ("the same frame, to be read only", [FindingKind.LATE]),
+        ("another frame", [FindingKind.LATE]),
+    ],
+)
+def test_an_access_is_late_unless_its_page_maps_the_same_frame_again_with_at_least_these_permissions(
+    again: str, kinds: list[FindingKind]
+) -> None:
     machine = machine_with(UNDRAINED)
-    frame = machine.domains[1].p2m[G]
+    frame = machine.domains[1].p2m[G] if again.startswith("the same") else machine.allocate()
+    flags = MapFlags.READABLE if again.endswith("only") else READ_WRITE
     accesses(machine)
 
     @machine.cpu(0)
     async def remapper(cpu: Cpu) -> None:
         await machine.hypervisor.unmap(cpu, machine.domains[1], G)
-        await machine.hypervisor.map(cpu, machine.domains[1], G, frame)
+        await machine.hypervisor.map(cpu, machine.domains[1], G, frame, flags=flags)
         cpu.note("mapped again")
 
     findings, events = run(machine, HoldBack(machine, "mapped again"))
-    assert [finding.kind for finding in findings] == [FindingKind.LATE]
+    assert [finding.kind for finding in findings] == kinds
     assert step(events, "mapped again") < step(events, "dma.write")
 
 
