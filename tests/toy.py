@@ -86,6 +86,9 @@ class ToyUnit:
     def tables_at(self, root: Maddr) -> list[Tables]:
         return list(dict.fromkeys(tables for tables in self.given.values() if tables.root == root))
 
+    def may_refuse(self, source_id: int) -> bool:
+        return False
+
     def device_reads(self, source_id: int) -> list[tuple[Space, int]]:
         return []
 

@@ -134,6 +134,31 @@ class Stale(OldPath):
         return self.facts_of(self.promise, trace)
 
 
+@attrs.frozen
+class StaleAssignment:
+    """A device that has changed its domain, and for which a unit may still do what it did before.
+
+    Attributes:
+        joined: the domain that it was given to; None where it was taken away.
+        left: the domain by whose tables it may still be translated; None where it may be refused as if it had none.
+    """
+
+    step: int
+    device: str
+    joined: int | None
+    left: int | None
+    unit: str
+
+    @property
+    def kind(self) -> FindingKind:
+        """Whether it may still be translated, or refused."""
+        return FindingKind.STALE_FAULT if self.left is None else FindingKind.STALE
+
+    def facts(self, trace: Trace) -> Facts:
+        agent = trace.agent_of(self.step).name
+        return (f"assigned: {self.device}", self.left, None, None, self.unit, agent)
+
+
 @attrs.frozen(kw_only=True)
 class Owed(OldPath):
     """A flush that a call had put off, and that was not paid when its hypercall ended.
@@ -356,6 +381,7 @@ class Illegal:
 
 Finding = (
     Stale
+    | StaleAssignment
     | Owed
     | Released
     | LostError

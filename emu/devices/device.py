@@ -33,6 +33,16 @@ class Watcher(Protocol):
         """Learn that an access was made, or refused, through an entry."""
 
 
+class AssignmentJudge(Protocol):
+    """Who judges what must hold when a device has changed its domain: the checks."""
+
+    def reads(self, device: "Device") -> Iterable[Access]:
+        """Return the objects that `handed_over` depends on."""
+
+    def handed_over(self, device: "Device", step: int) -> None:
+        """Judge a device at the step at which it was given to `device.driven_by`, or taken away."""
+
+
 class Program(Operation[int | None]):
     """A driver writes an access into the device's queue; return whose driver that is."""
 
@@ -180,8 +190,9 @@ class Device:
 
     Attributes:
         bdf: its name, bus:device.function.
-        watchers: the checks that are told of its accesses.
+        watchers: the checks that are told of its accesses; `judges` of those that judge a change of its domain.
         driven_by: the domain whose driver programs it; None before it was given to one.
+        driven_before: the domains that have had it and lost it.
         posted: the writes that it has left to the root complex, translated; None in place of a translation that faults.
         postings: latches "so many writes were posted", as far as anyone has asked.
         pushed: how many of them a read has pushed out.
@@ -193,6 +204,8 @@ class Device:
     unit: Unit
     watchers: Sequence[Watcher] = ()
     driven_by: int | None = None
+    judges: Sequence[AssignmentJudge] = ()
+    driven_before: list[int] = attrs.field(factory=list)
     posted: list[tuple[Request, IotlbEntry | None, int]] = attrs.field(factory=list)
     postings: dict[int, Latch] = attrs.field(factory=dict)
     pushed: int = 0
@@ -203,6 +216,12 @@ class Device:
     def source_id(self) -> int:
         """The requester id that its requests carry."""
         return parse_source_id(self.bdf)
+
+    def hand_over(self, domain: int | None) -> None:
+        """Let a domain's driver program the device; or none."""
+        if self.driven_by is not None and self.driven_by != domain:
+            self.driven_before.append(self.driven_by)
+        self.driven_by = domain
 
     def driver_access(self, kind: Kind) -> Access:
         """Return the access to whose driver programs it."""

@@ -21,21 +21,29 @@ class HandOver(Operation[None]):
     """Note the domain whose driver may program a device from now on; None for no domain.
 
     (Xen: vtd/iommu.c, in reassign_device_ownership)
+
+    Args:
+        is_failed: the call will report a failure, so it promises nothing.
     """
 
-    __slots__ = ("device", "domain")
+    __slots__ = ("device", "domain", "is_failed")
 
     event = "device.hand_over"
 
-    def __init__(self, device: Device, domain: int | None) -> None:
+    def __init__(self, device: Device, domain: int | None, *, is_failed: bool = False) -> None:
         self.device = device
         self.domain = domain
+        self.is_failed = is_failed
 
     def accesses(self) -> Iterable[Access]:
         yield self.device.driver_access(Kind.WRITE)
+        for judge in () if self.is_failed else self.device.judges:
+            yield from judge.reads(self.device)
 
     def perform(self, step: int) -> None:
-        self.device.driven_by = self.domain
+        self.device.hand_over(self.domain)
+        for judge in () if self.is_failed else self.device.judges:
+            judge.handed_over(self.device, step)
 
     def describe(self) -> tuple[str, Mapping[str, Any]]:
         return self.event, {"bdf": self.device.bdf, "domain": self.domain}

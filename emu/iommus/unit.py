@@ -56,5 +56,8 @@ class Unit(Protocol):
     def tables_at(self, root: Maddr) -> list[Tables]:
         """Return the tables with a root that have ever translated here, and record as read what decides that."""
 
+    def may_refuse(self, source_id: int) -> bool:
+        """Whether it may refuse a device's requests because it once had no tables: that is cached, and not dropped."""
+
     def device_reads(self, source_id: int) -> list[tuple[Space, int]]:
         """Return the objects that decide which tables translate for a device."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import attrs
 
+from emu.checks.assignments import AssignmentChecks
 from emu.checks.findings import Finding, OldPath, Stuck
 from emu.checks.promises import PromiseJudge
 from emu.checks.releases import ReleaseJudge
@@ -69,6 +70,7 @@ class Machine:
         self.findings: list[Finding] = []
         self.judge = PromiseJudge(self.units, self.findings)
         self.watch = UsageWatch(self.findings, self.domains.values, self.judge.promised)
+        self.assignments = AssignmentChecks(self.findings, self.domains.values)
         self.hypervisor = Calls(revision, self.judge)
         releases = ReleaseJudge(self.units, self.findings, self.domains.values, self.judge.debts, self.judge.promised)
         self.pages = Pages(self.memory, releases)
@@ -143,7 +145,9 @@ class Machine:
         source_id = parse_source_id(bdf)
         if source_id in self.watch.names:
             raise ScenarioError(f"device {bdf} is assigned already: assign each device to one domain")
-        device = self.devices[bdf] = Device(bdf, self.scopes.get(source_id, self.unit), (self.watch,))
+        device = self.devices[bdf] = Device(
+            bdf, self.scopes.get(source_id, self.unit), (self.watch,), judges=(self.assignments,)
+        )
         self.watch.names[device.source_id] = bdf
         device.unit.sources.append(device.source_id)
         self.driver.add_device(device)

@@ -21,6 +21,7 @@ from emu.checks.findings import (
     Payment,
     Released,
     Stale,
+    StaleAssignment,
     Stuck,
     WrongResult,
 )
@@ -50,7 +51,7 @@ def sentence(finding: Finding, trace: Trace) -> str:
                 f"overrun: at step {finding.step} {finding.agent} had stored {count(finding.count, 'entry', 'entries')}"
                 f" in {finding.array}{at(line_of_caller(trace, finding.step))}"
             )
-        case FreedTable():
+        case FreedTable() | StaleAssignment():
             return access_sentence(finding) + at(line_of_caller(trace, finding.step))
         case Late() | Foreign() | Illegal():
             return access_sentence(finding)
@@ -62,7 +63,20 @@ def undeclared(expectation: Expectation, kinds: Iterable[FindingKind]) -> str:
     return f"; not declared is {', '.join(names)}" if names and expectation.kind else ""
 
 
-def access_sentence(finding: FreedTable | Late | Foreign | Illegal) -> str:
+def assignment_sentence(finding: StaleAssignment) -> str:
+    """Say by which tables a device may still be translated, or why it may be refused."""
+    given = "taken away" if finding.joined is None else f"given to domain {finding.joined}"
+    if finding.left is None:
+        what, harm = "stale fault", "refuse its requests, for it may have cached that the device had no context entry"
+    else:
+        what, harm = "stale translation", f"translate for it by the tables of domain {finding.left}, which it has left"
+    return (
+        f"{what} (possible): when device {finding.device} was {given} at step {finding.step}, {finding.unit} could "
+        f"still {harm}"
+    )
+
+
+def access_sentence(finding: FreedTable | StaleAssignment | Late | Foreign | Illegal) -> str:
     """Say what was accessed that should not have been."""
     match finding:
         case FreedTable():
@@ -73,6 +87,8 @@ def access_sentence(finding: FreedTable | Late | Foreign | Illegal) -> str:
                 f"freed table: at step {finding.step} {finding.agent} stored an entry for domain {finding.domain} dfn "
                 f"{finding.dfn:#x} into mfn {finding.frame:#x}, {table}"
             )
+        case StaleAssignment():
+            return assignment_sentence(finding)
         case Late():
             access = "wrote to" if finding.is_write else "read"
             return (

@@ -33,7 +33,7 @@ class Expectation:
         if finding.kind is not self.kind:
             return False
         wants_use = self.evidence is Evidence.OBSERVED
-        return not (wants_use and isinstance(finding, OldPath) and finding.use is None)
+        return not wants_use or (isinstance(finding, OldPath) and finding.use is not None)
 
     def __str__(self) -> str:
         if self.kind is None:

@@ -58,7 +58,7 @@ async def domain_context_mapping_one(cpu: Cpu, driver: DriverState, domain: Doma
         await write_context(cpu, driver, device, [(1, entry >> 64), (0, entry & WORD_MASK)])
     result = await flush_device(cpu, driver, iommu, 0, device, non_present=True)
     await driver.iommu_bitmap(domain).set(iommu.index)
-    await HandOver(device, domain.number)
+    await HandOver(device, domain.number, is_failed=result != OK)
     return result
 
 

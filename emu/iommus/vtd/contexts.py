@@ -6,7 +6,7 @@ old entry may still walk its tables after it was dropped, until an IOTLB invalid
 6.2.2.1).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from math import inf
 
 import attrs
@@ -41,19 +41,33 @@ def context_entry_address(context_table: Maddr, source_id: int) -> Maddr:
     return Maddr(context_table + ENTRY_BYTES * (source_id & 0xFF))
 
 
+CachedContext = tuple[ContextEntry | None, tuple[TableRead, ...]]
+"""A cached context entry, None for one that is not present; and the words that a walk read to find it."""
+
+NON_PRESENT_DID = 0
+"""The domain id that tags a cached context entry which is not present (section 6.2.2)."""
+
+
+def did_of(entry: ContextEntry | None) -> int:
+    """Return the domain id that tags a cached context entry."""
+    return NON_PRESENT_DID if entry is None else entry.did
+
+
 @attrs.define(eq=False)
 class ContextCache:
     """Cached context entries by source-id, and the invalidations that have completed.
 
     Attributes:
-        entries: each with the words that a walk read to find it.
+        caches_non_present: an entry that is not present may be cached (caching mode, section 6.2.2).
+        entries: each with the words that a walk read to find it; None for one that is not present.
         completed: the invalidations, each with the steps of its start and its completion.
     """
 
     unit: str
     memory: Memory
     root_table: Maddr
-    entries: dict[int, tuple[ContextEntry, tuple[TableRead, ...]]] = attrs.field(factory=dict)
+    caches_non_present: bool = False
+    entries: dict[int, CachedContext] = attrs.field(factory=dict)
     completed: list[tuple[int, int, ContextInvalidation]] = attrs.field(factory=list)
 
     @property
@@ -71,7 +85,7 @@ class ContextCache:
 
     def invalidate(self, invalidation: ContextInvalidation, start: int, step: int) -> int:
         """Drop what an invalidation covers and count it as completed; return how many entries went."""
-        covered = [source for source, (entry, _) in self.entries.items() if covers(invalidation, source, entry.did)]
+        covered = [source for source, (entry, _) in self.entries.items() if covers(invalidation, source, did_of(entry))]
         for source_id in covered:
             del self.entries[source_id]
         self.completed.append((start, step, invalidation))
@@ -82,18 +96,33 @@ class ContextCache:
 
         The newest is first. An entry that was stored twice is listed twice.
         """
-        found: list[tuple[ContextEntry, int, float]] = []
+        return [
+            (entry, first, self.dropped(source_id, entry.did, replaced))
+            for entry, first, replaced in self.versions(source_id)
+            if entry is not None
+        ]
+
+    def versions(self, source_id: int) -> Iterator[tuple[ContextEntry | None, int, float]]:
+        """Yield every value of a device's context entry, newest first: when a walker could first and last read it.
+
+        None stands for a value that is not present, be it for the root entry.
+        """
         for root, root_until in wide_history(self.memory, root_entry_address(self.root_table, source_id)):
             table = decode_root_entry(root.value)
             if table is None:
+                yield None, root.stored, root_until
                 continue
             for version, until in wide_history(self.memory, context_entry_address(table, source_id)):
-                entry = decode_context_entry(version.value)
                 replaced = min(until, root_until)
-                if entry is not None and replaced > root.stored:
-                    first = max(version.stored, root.stored)
-                    found.append((entry, first, self.dropped(source_id, entry.did, replaced)))
-        return found
+                if replaced > root.stored:
+                    yield decode_context_entry(version.value), max(version.stored, root.stored), replaced
+
+    def may_refuse(self, source_id: int) -> bool:
+        """Whether the unit may refuse a device's requests by a cached entry that was not present and was replaced."""
+        return self.caches_non_present and any(
+            entry is None and replaced != inf and self.dropped(source_id, NON_PRESENT_DID, replaced) == inf
+            for entry, _, replaced in self.versions(source_id)
+        )
 
     def dropped(self, source_id: int, did: int, replaced: float) -> float:
         """Return when the first invalidation completed that covers an entry and began after it was replaced."""

@@ -29,7 +29,7 @@ class VtdState:
         self.memory = memory
         self.trace = trace
         self.ledger = Ledger(name, memory, self.format, settings.caching_mode, recorder)
-        self.contexts = ContextCache(name, memory, frame_address(memory.allocate_table()))
+        self.contexts = ContextCache(name, memory, frame_address(memory.allocate_table()), settings.caching_mode)
         self.iotlb = Iotlb(name, settings.iotlb_entries or None, self.format)
         self.requests = Requests(name)
         self.queue = InvalidationQueue(name, frame_address(memory.allocate_data()), settings.queue_entries)

@@ -66,3 +66,7 @@ class VtdUnit(VtdState):
     def device_reads(self, source_id: int) -> list[tuple[Space, int]]:
         """Return the objects that decide which tables translate for a device: its context entries."""
         return self.contexts.reads(source_id)
+
+    def may_refuse(self, source_id: int) -> bool:
+        """Whether it may refuse a device's requests by a cached context entry that is not present."""
+        return self.contexts.may_refuse(source_id)

@@ -10,7 +10,7 @@ from emu.engine import Access, Kind, Operation
 from emu.iommus.iotlb import IotlbEntry
 from emu.iommus.paths import Tables
 from emu.iommus.requests import Request, TableRead
-from emu.iommus.vtd.contexts import context_entry_address, root_entry_address
+from emu.iommus.vtd.contexts import CachedContext, context_entry_address, did_of, root_entry_address
 from emu.iommus.vtd.formats import ContextEntry, decode_context_entry, decode_root_entry
 from emu.iommus.vtd.state import VtdState
 from emu.iommus.walk import walk_tables, words_walked
@@ -43,7 +43,7 @@ class ReadEntry(Operation[int]):
         return self.label, {"source_id": self.source_id, "address": self.address, "value": f"{self.value:#034x}"}
 
 
-class ContextLookup(Operation[tuple[ContextEntry, tuple[TableRead, ...]] | None]):
+class ContextLookup(Operation[CachedContext | None]):
     """Look the device up in the context cache."""
 
     __slots__ = ("found", "source_id", "unit")
@@ -51,12 +51,12 @@ class ContextLookup(Operation[tuple[ContextEntry, tuple[TableRead, ...]] | None]
     def __init__(self, unit: VtdState, source_id: int) -> None:
         self.unit = unit
         self.source_id = source_id
-        self.found: tuple[ContextEntry, tuple[TableRead, ...]] | None = None
+        self.found: CachedContext | None = None
 
     def accesses(self) -> Iterable[Access]:
         return (self.unit.contexts.access(Kind.READ, self.source_id, self.source_id),)
 
-    def perform(self, step: int) -> tuple[ContextEntry, tuple[TableRead, ...]] | None:
+    def perform(self, step: int) -> CachedContext | None:
         self.found = self.unit.contexts.entries.get(self.source_id)
         return self.found
 
@@ -70,7 +70,9 @@ class ContextFill(Operation[bool]):
 
     __slots__ = ("entry", "reads", "source_id", "unit", "was_filled")
 
-    def __init__(self, unit: VtdState, source_id: int, entry: ContextEntry, reads: tuple[TableRead, ...]) -> None:
+    def __init__(
+        self, unit: VtdState, source_id: int, entry: ContextEntry | None, reads: tuple[TableRead, ...]
+    ) -> None:
         self.unit = unit
         self.source_id = source_id
         self.entry = entry
@@ -81,14 +83,14 @@ class ContextFill(Operation[bool]):
         return (self.unit.contexts.access(Kind.WRITE, self.source_id, self.source_id),)
 
     def perform(self, step: int) -> bool:
-        since = self.unit.contexts.since(self.source_id, self.entry.did)
+        since = self.unit.contexts.since(self.source_id, did_of(self.entry))
         self.was_filled = not any(read.was_replaced(self.unit.memory, since) for read in self.reads)
         if self.was_filled:
             self.unit.contexts.entries[self.source_id] = (self.entry, self.reads)
         return self.was_filled
 
     def describe(self) -> tuple[str, Mapping[str, Any]]:
-        keys = {"iommu": self.unit.name, "source_id": self.source_id, "tag": self.entry.did}
+        keys = {"iommu": self.unit.name, "source_id": self.source_id, "tag": did_of(self.entry)}
         return "context.fill" if self.was_filled else "context.void", keys
 
 
@@ -106,16 +108,15 @@ async def walk_context(unit: VtdState, request: Request) -> ContextEntry | None:
         # 2. The bus selects a root entry; one that is not present blocks the request (sections 3.4.2, 9.1).
         address = root_entry_address(unit.contexts.root_table, source_id)
         table = decode_root_entry(await ReadEntry(unit.memory, address, "walk.root", source_id))
-        found = [TableRead(level, order, address, unit.trace.step, is_leaf=False)]
-        if table is None:
+        found, decoded = [TableRead(level, order, address, unit.trace.step, is_leaf=False)], None
+        if table is not None:
+            # 3. Device and function select a context entry of that table (sections 3.4.2, 9.3).
+            address = context_entry_address(table, source_id)
+            decoded = decode_context_entry(await ReadEntry(unit.memory, address, "walk.context", source_id))
+            words = (address, address + WORD_BYTES)
+            found += [TableRead(level, order, word, unit.trace.step, is_leaf=False) for word in words]
+        if decoded is None and not unit.contexts.caches_non_present:
             return None
-        # 3. Device and function select a context entry of that table (sections 3.4.2, 9.3).
-        address = context_entry_address(table, source_id)
-        decoded = decode_context_entry(await ReadEntry(unit.memory, address, "walk.context", source_id))
-        if decoded is None:
-            return None
-        words = (address, address + WORD_BYTES)
-        found += [TableRead(level, order, word, unit.trace.step, is_leaf=False) for word in words]
         # 4. The entry may be cached, under its domain id, unless it was invalidated meanwhile (section 6.2.2).
         if await ContextFill(unit, source_id, decoded, tuple(found)):
             request.reads.extend(found)

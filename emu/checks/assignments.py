@@ -1,0 +1,53 @@
+"""*assigned*: what must hold when a device has been given to a domain, or taken away.
+
+After an attach, a detach or a re-assignment that succeeds, no unit may translate for the device by the tables of a
+domain that it has left and not joined again: neither through a cached context entry nor through what an IOTLB holds of
+it. Quarantine is a domain like any other. A unit that caches non-present context entries may refuse nothing because
+of one that was there before.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from math import inf
+
+import attrs
+
+from emu.checks.findings import Finding, StaleAssignment
+from emu.devices.device import Device
+from emu.engine import Access, Kind
+from emu.hypervisor.domain import Domain
+from emu.iommus.iotlb import DFN_MAX
+
+
+@attrs.define(eq=False)
+class AssignmentChecks:
+    """Judges a device when its domain changes.
+
+    Attributes:
+        domains: returns all domains of the machine.
+    """
+
+    findings: list[Finding]
+    domains: Callable[[], Iterable[Domain]]
+
+    def reads(self, device: Device) -> Iterable[Access]:
+        """Return what decides which tables may translate for the device: its own entries, and what was dropped."""
+        unit = device.unit
+        for space, number in unit.device_reads(device.source_id):
+            yield Access.to(space, number, Kind.READ)
+        for tag in dict.fromkeys(tables.tag for tables in unit.tables_ever(device.source_id)):
+            yield unit.ledger.access(tag, 0, DFN_MAX, Kind.READ)
+
+    def handed_over(self, device: Device, step: int) -> None:
+        """Judge a device at the step at which it has changed its domain."""
+        self.findings.extend(self.stale(device, step))
+
+    def stale(self, device: Device, step: int) -> Iterator[StaleAssignment]:
+        """Yield the domains that the device has left, whose tables may still translate for it; and a stale refusal."""
+        unit, bdf, source_id = device.unit, device.bdf, device.source_id
+        left = {number for number in device.driven_before if number != device.driven_by}
+        roots = {domain.pgd: domain.number for domain in self.domains() if domain.number in left}
+        usable = (tables for tables in unit.tables_ever(source_id) if tables.until == inf and tables.root in roots)
+        for number in dict.fromkeys(roots[tables.root] for tables in usable):
+            yield StaleAssignment(step, bdf, device.driven_by, number, unit.name)
+        if device.driven_by is not None and unit.may_refuse(source_id):
+            yield StaleAssignment(step, bdf, device.driven_by, None, unit.name)
