@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from emu.cli import run_cli
+from emu.reports.left_out import LEFT_OUT
 from emu.running.run import Run
 from emu.running.verdict import Verdict
 from emu.scenarios.library import load
@@ -58,3 +59,8 @@ def test_the_scenario_that_is_shown_runs_and_gives_what_it_declares(tmp_path: Pa
     run = Run(load(path).bind({}), "random", 0, 1000)
     run.on("direct")
     assert run.verdict is Verdict.SHOWN
+
+
+def test_what_a_proof_leaves_out_is_explained_item_by_item() -> None:
+    section = README.partition("## What is not in it")[2]
+    assert re.findall(r"^\* \*(.*?)\*:", section, re.MULTILINE) == list(LEFT_OUT)

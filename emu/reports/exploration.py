@@ -9,6 +9,7 @@ import cattrs
 
 from emu.reports.counts import count
 from emu.reports.findings import data, sentence, undeclared
+from emu.reports.left_out import clause
 from emu.running.causes import Cause
 from emu.running.exploration import ScenarioExploration
 from emu.running.verdict import Verdict
@@ -87,7 +88,7 @@ class ExplorationReport:
             case Verdict.SHOWN:
                 return f"{declared}: shown"
             case Verdict.PROVED:
-                return f"{declared}: proved for these parameters"
+                return f"{declared}: proved for these parameters{clause()}"
             case Verdict.CONTRADICTED if done.causes:
                 return f"{declared}: contradicted{undeclared(done.bound.expectation, kinds)}"
             case Verdict.CONTRADICTED:
