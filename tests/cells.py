@@ -65,6 +65,9 @@ move_more_than_fit slots=1 form=2020-3                    | clean       | clean 
 failed_map_leaves_entries                                 | released    | clean       | released
 map_into_dying_domain                                     | freed-table | freed-table | freed-table
 map_into_dying_domain repaired=true                       | clean       | clean       | clean
+first_map_under_new_table                                 | clean       | clean       | clean
+first_map_under_new_table widen=fault                     | stale-fault | stale-fault | stale-fault
+first_map_under_new_table widen=fault neighbour=true      | clean       | clean       | clean
 """
 """The verdict on each revision: implicit, v1, merged."""
 

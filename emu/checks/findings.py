@@ -69,6 +69,7 @@ class OldPath:
         update: what the call stored or found; None for a flush, and for a release.
         path: the old way.
         replaced: the entry of the path that was overwritten first; None where a frame was released that is mapped.
+        lacks_permissions: the path gives the very leaf that should be there, through an entry that permits less.
     """
 
     agent: str
@@ -83,6 +84,7 @@ class OldPath:
     changed: int
     update: Update | None
     use: Use | None = None
+    lacks_permissions: bool = False
 
     @property
     def root(self) -> Maddr:
@@ -128,7 +130,8 @@ class Stale(OldPath):
     @property
     def kind(self) -> FindingKind:
         """Whether the old path leads to a translation or to a fault."""
-        return FindingKind.STALE_FAULT if self.path.translation == FAULT else FindingKind.STALE
+        is_fault = self.lacks_permissions or self.path.translation == FAULT
+        return FindingKind.STALE_FAULT if is_fault else FindingKind.STALE
 
     def facts(self, trace: Trace) -> Facts:
         return self.facts_of(self.promise, trace)

@@ -27,7 +27,7 @@ from emu.hypervisor.domain import Domain
 from emu.hypervisor.ops import OK
 from emu.hypervisor.records import CallRecord, Update
 from emu.iommus.formats import FAULT
-from emu.iommus.paths import Tables
+from emu.iommus.paths import Path, Tables
 from emu.iommus.unit import Unit
 from emu.units import Dfn, Mfn
 
@@ -219,7 +219,8 @@ def old_paths(units: Sequence[Unit], record: CallRecord, step: int, make: Callab
             for path in unit.ledger.old_paths(tables, dfn, changed):
                 replaced = path.outdated_by(changed) if update is None else path.overwritten_by(changed)
                 one = (unit.name, tables.tag, dfn, path.translation.leaf)
-                if replaced is None or path.translation.leaf == kept or one in found:
+                is_short = unit.ledger.counts_widening and permits_less_than_its_leaf(unit, path)
+                if replaced is None or (path.translation.leaf == kept and not is_short) or one in found:
                     continue
                 found.add(one)
                 yield make(
@@ -234,7 +235,15 @@ def old_paths(units: Sequence[Unit], record: CallRecord, step: int, make: Callab
                     replaced=replaced,
                     changed=changed,
                     update=update,
+                    lacks_permissions=path.translation.leaf == kept,
                 )
+
+
+def permits_less_than_its_leaf(unit: Unit, path: Path) -> bool:
+    """Whether a table entry on the way refuses what the leaf of a path permits."""
+    translation = path.translation
+    leaf = unit.format.decode(translation.leaf, path.entries[-1].level)
+    return leaf is not None and (translation.read < leaf.read or translation.write < leaf.write)
 
 
 def kept_leaf(unit: Unit, tables: Tables, dfn: Dfn, changed: int, update: Update | None) -> int:

@@ -36,6 +36,8 @@ class Ledger:
     Attributes:
         unit: name of the unit.
         caches_non_present: the unit may cache that a page has no translation (VT-d: caching mode).
+        counts_widening: a table entry that was only given more permissions counts as replaced: what was cached of it
+            before may refuse an access.
         recorder: told which shared objects an answer depended on.
     """
 
@@ -44,6 +46,7 @@ class Ledger:
     format: TableFormat
     caches_non_present: bool = False
     recorder: ReadRecorder = attrs.field(factory=ReadRecorder)
+    counts_widening: bool = False
     completed: CompletedInvalidations = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -92,7 +95,15 @@ class Ledger:
         """Yield every legal path of a dfn, and note what the paths depend on."""
         since = self.completed.since(tables.tag, dfn)
         descent = Descent(
-            self.memory, self.format, self.completed, tables.tag, dfn, since, self.caches_non_present, notes
+            self.memory,
+            self.format,
+            self.completed,
+            tables.tag,
+            dfn,
+            since,
+            self.caches_non_present,
+            self.counts_widening,
+            notes,
         )
         return descent.below(tables.levels, tables.root, tables.since, tables.until, ())
 
@@ -103,6 +114,8 @@ class Ledger:
         """
         history = self.memory.history(address)
         read = max(index for index, version in enumerate(history) if version.visible <= step)
+        if self.counts_widening:
+            return history[read + 1 :]
         while read + 1 < len(history) and is_widened(self.format, history[read], history[read + 1], level):
             read += 1
         return history[read + 1 :]

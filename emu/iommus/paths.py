@@ -76,11 +76,13 @@ Lifetime = tuple[Version, float, int | None, float]
 by the first value after it that says more."""
 
 
-def lifetimes(memory: Memory, format_: TableFormat, address: int, level: int) -> Iterator[Lifetime]:
+def lifetimes(
+    memory: Memory, format_: TableFormat, address: int, level: int, *, counts_widening: bool
+) -> Iterator[Lifetime]:
     """Yield the values of a table's word with their lifetimes, the newest first."""
     until, overwritten, outdated, newer = inf, None, inf, None
     for version in reversed(memory.history(address)):
-        if newer is not None and not is_widened(format_, version, newer, level):
+        if newer is not None and (counts_widening or not is_widened(format_, version, newer, level)):
             overwritten, outdated = newer.stored, until
         yield version, until, overwritten, outdated
         until, newer = min(until, version.visible), version
@@ -139,6 +141,7 @@ class Descent:
     Attributes:
         since: the start of the last completed invalidation that covers the leaf.
         caches_non_present: the unit may cache a path to a fault, which is then legal until an invalidation drops it.
+        counts_widening: a table entry that was given more permissions counts as replaced.
         notes: notes what the answer depends on; None if that is not asked for.
     """
 
@@ -149,6 +152,7 @@ class Descent:
     dfn: Dfn
     since: int
     caches_non_present: bool
+    counts_widening: bool
     notes: NotedReads | None
 
     def below(self, level: int, table: Maddr, low: float, high: float, above: tuple[PathEntry, ...]) -> Iterator[Path]:
@@ -163,7 +167,8 @@ class Descent:
         address = self.format.entry_address(table, self.dfn, level)
         if self.notes is not None:
             self.notes.word(address, above)
-        for version, until, overwritten, outdated in lifetimes(self.memory, self.format, address, level):
+        known = lifetimes(self.memory, self.format, address, level, counts_widening=self.counts_widening)
+        for version, until, overwritten, outdated in known:
             earliest, latest = max(version.stored, low), min(until, high)
             if earliest < latest:
                 entries = (*above, PathEntry(level, address, version, overwritten, outdated))

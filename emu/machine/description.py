@@ -18,6 +18,7 @@ class Description:
         revision: of the hypervisor's wrappers, by name or by folder.
         platform: the vendor.
         settings: of each of its units; what the vendor's are unless a user sets them.
+        widening_faults: what was cached of a table entry before it was given more permissions may refuse an access.
         faults: how many of each sort the strategy may inject on a CPU.
         sources: keep the source lines of every step.
         is_checking: every read of a check must have been declared.
@@ -26,6 +27,7 @@ class Description:
     revision: str = "v1"
     platform: Platform = VTD
     settings: UnitSettings = attrs.field()
+    widening_faults: bool = False
     faults: Mapping[Fault, int] = attrs.field(factory=dict)
     limits: Limits = attrs.field(factory=Limits)
     sources: bool = False

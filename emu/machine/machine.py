@@ -113,6 +113,7 @@ class Machine:
                     f"the walks of {unit.name} {does if theirs else f'do not {does}'}, and those of this machine's "
                     f"other units {'do' if ours else 'do not'}: give all units of a machine the same setting"
                 )
+        unit.ledger.counts_widening = self.description.widening_faults
         self.units.append(unit)
         self.driver.add_unit(unit)
         if not unit.settings.synchronous:

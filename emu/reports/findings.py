@@ -142,7 +142,7 @@ def result_name(result: int) -> str:
 def stale_sentence(finding: Stale | Owed | Released, why: Explanation) -> str:
     """Say what is stale, since when, who promised otherwise, and which flush was late or missing."""
     use = f", and did for device {finding.use.device} at step {finding.use.step}" if finding.use else ""
-    is_fault = finding.frame is None
+    is_fault = finding.frame is None or finding.lacks_permissions
     harm = "refuse access to it" if is_fault else f"translate it to mfn {finding.frame:#x}"
     page = f"domain {finding.domain} dfn {finding.dfn:#x}"
     if isinstance(finding, Released):

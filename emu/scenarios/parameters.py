@@ -84,12 +84,16 @@ class Parameter:
 def machine_parameters(platform: Platform, platforms: Mapping[str, Platform] = PLATFORMS) -> tuple[Parameter, ...]:
     """Return what can be set of every machine of a vendor: its units' settings, and what all vendors have.
 
+    With `widen=fault`, what was cached of a table entry before it was given more permissions may refuse an access. Xen
+    enters each new table in three stores, so that is off unless it is asked for.
+
     So many allocations, hooks or waits may fail on each CPU, as the strategy chooses. `steps` is the limit of steps.
     """
     return (
         Parameter("iommu", str, next(iter(platforms)), choices=tuple(platforms)),
         Parameter("revision", str, "v1", choices=(*BUNDLED, "a folder"), is_open=True),
         *settings_parameters(platform),
+        Parameter("widen", str, "ignore", choices=("ignore", "fault")),
         *(Parameter(f"{fault.value}_faults", int, 0, bounds=Bounds(0, 100)) for fault in Fault),
         Parameter("steps", int, Limits().steps, bounds=Bounds(1, 100_000_000)),
     )

@@ -106,6 +106,7 @@ class BoundScenario:
                 revision=values["revision"],
                 platform=self.platform,
                 settings=self.platform.settings(**settings),
+                widening_faults=values["widen"] == "fault",
                 faults={fault: values[f"{fault.value}_faults"] for fault in Fault},
                 limits=Limits(steps=values["steps"]),
                 sources=sources,
