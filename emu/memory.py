@@ -179,13 +179,34 @@ class Memory:
                 self.put(address, 0, step=step)
 
     def latch(self, address: Maddr, awaited: int) -> Latch:
-        """Return a latch that is set when the 32 bits at an address next become `awaited`."""
+        """Return a latch that is set once the 32 bits at an address are `awaited`: at once if that is what they hold.
+
+        An agent makes a latch after a step of its own, which does not say that it reads the word; its wait says so. A
+        store of the value sets the latch whether it comes before or after that step. What could make a difference is
+        that another agent overwrites the value before the latch is made. So whoever makes it has either stored to the
+        word in that step, which orders the two, or nobody stores anything but the awaited value there meanwhile.
+
+        Not architectural: whoever waits has seen the value even if it is overwritten before the wait goes on.
+        """
         check_alignment(address, HALF_BYTES)
         name = f"the 32-bit word at {address:#x} to become {awaited:#x}"
         latch = Latch(name, Access.to(WORDS, word_number(address), Kind.READ))
+        since = self.held_since(address, awaited)
+        if since is not None:
+            latch.set(since)
+            return latch
         waiting = [(half, awaited, one) for half, awaited, one in self.latches.get(address & ~7, ()) if not one.is_set]
         self.latches[address & ~7] = [*waiting, (address, awaited, latch)]
         return latch
+
+    def held_since(self, address: int, value: int) -> int | None:
+        """Return the step of the store since which the 32 bits at an address are `value`; None if they are not."""
+        since = None
+        for version in reversed(self.history(address & ~7)):
+            if (version.value >> 8 * (address & 4)) & HALF_MASK != value:
+                break
+            since = version.stored
+        return since
 
 
 def check_alignment(address: int, size: int) -> None:

@@ -2,15 +2,16 @@
 
 from emu.cpus import Cpu
 from emu.devices.device import Device
+from emu.engine import Wait
 from emu.hypervisor.ops import OK, iommu_dont_flush_iotlb
 from emu.hypervisor.vtd.assignment import write_context
 from emu.hypervisor.vtd.flush import iommu_flush_context_device
 from emu.hypervisor.vtd.qinval import qinval_update
-from emu.iommus.vtd.formats import Granularity, IotlbInvalidation
+from emu.iommus.vtd.formats import ContextInvalidation, Descriptor, Granularity, IotlbInvalidation, WaitDescriptor
 from emu.machine.machine import Machine
 from emu.scenarios.expectation import CLEAN
 from emu.scenarios.scenario import Build, Scenario, scenario
-from emu.units import Dfn
+from emu.units import Dfn, Maddr
 from tests.vtd import driver_of
 
 G = Dfn(0x1000)
@@ -28,6 +29,17 @@ async def reader(device: Device) -> None:
 async def writer(device: Device) -> None:
     """Write to the page."""
     await device.write(G, 7)
+
+
+async def post(m: Machine, cpu: Cpu, *descriptors: Descriptor) -> None:
+    """Post descriptors."""
+    for descriptor in descriptors:
+        await qinval_update(cpu, driver_of(m).iommus[0], descriptor)
+
+
+def loose_wait(m: Machine, number: int) -> WaitDescriptor:
+    """Return a wait that does not fence, with a status word of its own."""
+    return WaitDescriptor(Maddr(driver_of(m).poll_slots + 0x100 + 8 * number), 1, fence=False)
 
 
 def program(build: Build) -> Build:
@@ -172,3 +184,61 @@ def allocations_beside_a_release(m: Machine) -> None:
 
     for number in (1, 2):
         m.cpu(number).runs(allocator)
+
+
+@program
+def release_after_the_second_of_two_waits_that_do_not_fence(m: Machine) -> None:
+    domain, owner = m.domain(1, devices=("00:1f.0",)), m.domain(2)
+    frame = m.allocate(domain=owner)
+    m.premap(domain, G, frame, cached=True)
+
+    @m.cpu(0)
+    async def driver(cpu: Cpu) -> None:
+        first, second = loose_wait(m, 0), loose_wait(m, 1)
+        done = cpu.memory.latch(second.status_address, 1)
+        async with cpu.hypercall("remove"):
+            await cpu.write(iommu_dont_flush_iotlb, True)
+            await m.hypervisor.unmap(cpu, domain, G)
+            await cpu.write(iommu_dont_flush_iotlb, False)
+            await post(m, cpu, IotlbInvalidation(Granularity.NARROW, 1, G), first, second)
+            await Wait(done)
+            await m.pages.put(cpu, frame)
+
+    m.device("00:1f.0").runs(writer)
+
+
+@program
+def waits_of_two_cpus_that_do_not_fence(m: Machine) -> None:
+    domain, owner = m.domain(1, devices=("00:1f.0",)), m.domain(2)
+    frame = m.allocate(domain=owner)
+    m.premap(domain, G, frame, cached=True)
+
+    @m.cpu(0)
+    async def unmapper(cpu: Cpu) -> None:
+        done = cpu.memory.latch(loose_wait(m, 0).status_address, 1)
+        async with cpu.hypercall("remove"):
+            await cpu.write(iommu_dont_flush_iotlb, True)
+            await m.hypervisor.unmap(cpu, domain, G)
+            await cpu.write(iommu_dont_flush_iotlb, False)
+            await post(m, cpu, IotlbInvalidation(Granularity.NARROW, 1, G), loose_wait(m, 0))
+            await Wait(done)
+            await m.pages.put(cpu, frame)
+
+    @m.cpu(1)
+    async def other(cpu: Cpu) -> None:
+        await post(m, cpu, loose_wait(m, 1))
+
+
+@program
+def detach_with_a_wait_that_does_not_fence(m: Machine) -> None:
+    domain = m.domain(1, devices=("00:1f.0",))
+    m.premap(domain, G, m.allocate())
+
+    @m.cpu(0)
+    async def toolstack(cpu: Cpu) -> None:
+        device = m.devices["00:1f.0"]
+        await write_context(cpu, driver_of(m), device, [(0, 0)])
+        context = ContextInvalidation(Granularity.NARROW, 1, device.source_id)
+        await post(m, cpu, context, loose_wait(m, 0), IotlbInvalidation(Granularity.DOMAIN, 1))
+
+    m.device("00:1f.0").runs(reader)

@@ -232,16 +232,34 @@ def test_a_latch_is_not_set_by_another_value() -> None:
     assert not latch.is_set
 
 
-def test_a_latch_is_not_set_by_what_was_there_before_it_was_armed() -> None:
+def test_a_latch_is_set_at_once_if_the_word_holds_the_value() -> None:
     memory = Memory()
-    store(memory, ADDRESS, 1, 32)
-    assert not memory.latch(Maddr(ADDRESS), 1).is_set
-
-
-def test_a_latch_is_set_by_the_same_value_stored_again_after_it_was_armed() -> None:
-    memory = Memory()
-    store(memory, ADDRESS, 1, 32)
+    store(memory, ADDRESS, 1, 32, step=3)
     latch = memory.latch(Maddr(ADDRESS), 1)
+    assert (latch.is_set, latch.set_at) == (True, 3)
+
+
+def test_it_was_set_by_the_store_since_which_its_half_holds_the_value() -> None:
+    memory = Memory()
+    for step, (address, value) in enumerate(
+        [(ADDRESS + 4, 1), (ADDRESS + 4, 2), (ADDRESS + 4, 1), (ADDRESS, 7), (ADDRESS + 4, 1)], start=1
+    ):
+        store(memory, address, value, 32, step=step)
+    assert memory.latch(Maddr(ADDRESS + 4), 1).set_at == 3
+    assert memory.latch(Maddr(ADDRESS), 7).set_at == 4
+
+
+def test_what_a_word_held_before_the_first_step_sets_a_latch_too() -> None:
+    latch = holding(0x2A).latch(Maddr(ADDRESS), 0x2A)
+    assert (latch.is_set, latch.set_at) == (True, 0)
+
+
+def test_a_latch_is_not_set_by_a_value_that_was_overwritten_before_it_was_made() -> None:
+    memory = Memory()
+    store(memory, ADDRESS, 1, 32)
+    store(memory, ADDRESS, 0, 32)
+    latch = memory.latch(Maddr(ADDRESS), 1)
+    assert not latch.is_set
     store(memory, ADDRESS, 1, 32)
     assert latch.is_set
 
@@ -274,13 +292,6 @@ def test_a_latch_on_the_low_half_does_not_look_at_the_high_half() -> None:
     memory = Memory()
     latch = memory.latch(Maddr(ADDRESS), 1)
     store(memory, ADDRESS + 4, 1, 32)
-    assert not latch.is_set
-
-
-def test_a_latch_is_not_set_by_a_store_to_the_other_half() -> None:
-    memory = holding(1 << 32)
-    latch = memory.latch(Maddr(ADDRESS + 4), 1)
-    store(memory, ADDRESS, 5, 32)
     assert not latch.is_set
 
 

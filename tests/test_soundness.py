@@ -350,6 +350,10 @@ def test_the_other_variants_too(what: str) -> None:
         ("allocations_beside_a_release", "synchronous=true walk_at_once=true"),
         ("access_beside_a_map_and_a_detach", "synchronous=true drain=false walk_at_once=true"),
         ("fault_beside_an_invalidation_of_leaves", "synchronous=true"),
+        ("release_after_the_second_of_two_waits_that_do_not_fence", "walk_at_once=true"),
+        ("release_after_the_second_of_two_waits_that_do_not_fence", "walk_at_once=true drain=false"),
+        ("waits_of_two_cpus_that_do_not_fence", "walk_at_once=true"),
+        ("detach_with_a_wait_that_does_not_fence", "walk_at_once=true"),
     ],
 )
 def test_nothing_is_missed_where_much_depends_on_what_a_step_declares(name: str, parameters: str) -> None:

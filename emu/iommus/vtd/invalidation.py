@@ -1,24 +1,22 @@
-"""The invalidation engine (section 6.5.2): it takes descriptors from the queue and executes them.
+"""The steps of an invalidation: it begins, drops what it covers, and completes.
 
-Submitting, beginning, removing and completing are steps of their own, so a CPU that has submitted an invalidation
-cannot assume anything yet. The engine executes descriptors in order and one at a time. The manual allows other orders
-too (6.5.2.12); in this one every wait descriptor fences, whether it asks for that (FN) or not.
+They are steps of their own, and submitting is one too, so a CPU that has submitted an invalidation cannot assume
+anything yet. Which of them the engine takes when is in engine.py.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from bisect import insort
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import attrs
 
-from emu.engine import Access, Kind, Operation, Wait
-from emu.engine.atomic import InlineCoroutine
+from emu.engine import Access, Kind, Operation
 from emu.iommus.iotlb import DFN_MAX, IotlbEntry
 from emu.iommus.requests import Removal, Request
 from emu.iommus.vtd.contexts import sources_covered
-from emu.iommus.vtd.formats import ContextInvalidation, Descriptor, Granularity, IotlbInvalidation, WaitDescriptor
-from emu.iommus.vtd.queue import Fetch
+from emu.iommus.vtd.formats import ContextInvalidation
 from emu.iommus.vtd.state import VtdState
-from emu.memory import TABLE_WORDS, WORDS, Memory, Store
+from emu.memory import TABLE_WORDS, WORDS, Memory
 from emu.units import Dfn
 
 
@@ -100,7 +98,7 @@ class Remove(Operation[list[Request]]):
         unit, covered = self.unit, self.range
         dfns = (covered.tag, covered.dfn, covered.last)
         self.dropped = unit.iotlb.invalidate(*dfns)
-        unit.requests.removals.append(Removal(self.start, *dfns, covered.leaf_only))
+        insort(unit.requests.removals, Removal(self.start, *dfns, covered.leaf_only), key=lambda one: one.start)
         translated = unit.requests.translated(*dfns)
         self.draining = len(translated)
         return translated
@@ -162,94 +160,3 @@ class RemoveContexts(Operation[None]):
 
     def describe(self) -> tuple[str, Mapping[str, Any]]:
         return self.event, {"iommu": self.unit.name, "removed": self.removed, "began": self.start}
-
-
-async def engine(unit: VtdState) -> None:
-    """Execute descriptors for ever, in order; stop at one that is not valid (FSTS.IQE, section 6.5.2.14)."""
-    slot = 0
-    while True:
-        fetch = Fetch(unit.queue, slot, unit.memory)
-        await fetch
-        match fetch.descriptor:
-            case IotlbInvalidation() as descriptor:
-                await invalidate_iotlb(unit, slot, descriptor)
-            case ContextInvalidation() as descriptor:
-                start = await Begin(unit.memory, {"iommu": unit.name, "slot": slot, "descriptor": "context"})
-                await RemoveContexts(unit, descriptor, start)
-            case WaitDescriptor() as descriptor:
-                await complete_wait(unit, descriptor)
-            case None:
-                return
-        slot += 1
-
-
-class SynchronousEngine:
-    """Executes descriptors in the step that posts them. Not architectural; it saves an agent."""
-
-    def __init__(self, unit: VtdState) -> None:
-        self.unit = unit
-        self.inline: InlineCoroutine | None = None
-
-    def accesses(self, slots: range) -> Iterable[Access]:
-        """Return all that executing these slots may touch."""
-        unit = self.unit
-        for slot in slots:
-            for operation in operations(unit, slot, unit.queue.descriptor(slot, unit.memory)):
-                yield from operation.accesses()
-
-    def execute(self, step: int) -> None:
-        """Execute whatever is posted."""
-        if self.inline is None:
-            self.inline = InlineCoroutine(engine(self.unit), self.unit.trace)
-        self.inline.perform(step)
-
-
-def operations(unit: VtdState, slot: int, descriptor: Descriptor | None) -> Iterator[Operation[Any]]:
-    """Yield the operations that execute a descriptor, as if they were begun at once."""
-    match descriptor:
-        case IotlbInvalidation():
-            covered = covered_range(unit, slot, descriptor)
-            yield Begin(unit.memory, {})
-            yield Remove(unit, covered, 0)
-            yield Complete(unit, covered, 0)
-        case ContextInvalidation():
-            yield Begin(unit.memory, {})
-            yield RemoveContexts(unit, descriptor, 0)
-        case WaitDescriptor():
-            yield Store(unit.memory, descriptor.status_address, descriptor.status_data, 32, "queue.status", {})
-
-
-async def invalidate_iotlb(unit: VtdState, slot: int, descriptor: IotlbInvalidation) -> None:
-    """Execute one IOTLB invalidation (sections 6.5.2.3, 6.5.3.3 and 6.5.4)."""
-    covered = covered_range(unit, slot, descriptor)
-    # 1. It begins: it removes what was replaced by stores that walkers could see before this (section 6.5.3.6).
-    start = await Begin(unit.memory, {"iommu": unit.name, **covered.keys()})
-    # 2. Cached entries in its range are dropped, and walks that could still fill with one are void (section 6.5.3.3).
-    for request in await Remove(unit, covered, start):
-        # 3. Requests that were translated by such an entry are drained if DR or DW asks for it (section 6.5.4).
-        is_drained = descriptor.drain_writes if request.is_write else descriptor.drain_reads
-        if not (unit.settings.drain and is_drained):
-            request.is_left = True
-        elif unit.settings.synchronous:
-            request.recall()
-        else:
-            await Wait(request.committed)
-    # 4. It has completed: a wait descriptor behind it may complete now (section 6.5.2.12).
-    await Complete(unit, covered, start)
-
-
-def covered_range(unit: VtdState, slot: int, descriptor: IotlbInvalidation) -> Range:
-    """Return what an invalidation covers. If its address mask is too wide for the unit, that is the whole domain."""
-    if descriptor.granularity is Granularity.GLOBAL:
-        return Range(slot, None, Dfn(0), None, descriptor.leaf_only)
-    if descriptor.granularity is Granularity.DOMAIN or descriptor.address_mask > unit.settings.mamv:
-        return Range(slot, descriptor.did, Dfn(0), None, descriptor.leaf_only)
-    order = descriptor.address_mask
-    return Range(slot, descriptor.did, Dfn(descriptor.dfn >> order << order), order, descriptor.leaf_only)
-
-
-async def complete_wait(unit: VtdState, descriptor: WaitDescriptor) -> None:
-    """Execute a wait descriptor: everything before it has completed, so write the status (section 6.5.2.8)."""
-    if descriptor.status_write:
-        keys = {"iommu": unit.name}
-        await Store(unit.memory, descriptor.status_address, descriptor.status_data, 32, "queue.status", keys)

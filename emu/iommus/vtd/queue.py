@@ -1,6 +1,6 @@
 """The invalidation queue (section 6.5.2): a ring in memory, and the registers that software and hardware see of it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 import attrs
@@ -39,6 +39,7 @@ class InvalidationQueue:
     """The ring in memory and its registers IQA and IQT.
 
     Attributes:
+        memory: where its descriptors are read.
         base: where the ring lies.
         entries: slots of the ring. Not architectural: fewer than `ENTRIES`, so that it is soon full.
         at_once: executes descriptors in the step that posts them; None if the unit has an agent for it.
@@ -48,9 +49,12 @@ class InvalidationQueue:
         posted: latches "slot n is posted", n counted from the start and never wrapped.
         taken: latches "slot n is fetched", made when one is first asked for.
         error: FSTS.IQE: hardware has met a descriptor that it cannot execute, and has stopped.
+        segment: the first slot behind the last wait descriptor that was posted.
+        unfenced: the slots of waits that do not fence, and of the descriptors that these waits stand behind.
     """
 
     unit: str
+    memory: Memory
     base: Maddr
     entries: int = ENTRIES
     at_once: Engine | None = None
@@ -60,6 +64,8 @@ class InvalidationQueue:
     posted: dict[int, Latch] = attrs.field(factory=dict)
     taken: dict[int, Latch] = attrs.field(factory=dict)
     error: bool = False
+    segment: int = 0
+    unfenced: set[int] = attrs.field(factory=set)
 
     @property
     def fetched(self) -> int:
@@ -68,7 +74,10 @@ class InvalidationQueue:
 
     @property
     def space(self) -> Space:
-        """The space of the shared objects: the tail register, then every slot ever posted."""
+        """The space of the shared objects: the tail register, then every slot ever posted.
+
+        To a slot belongs whether it is posted, and whether the wait behind it is posted and does not fence.
+        """
         return ("queue", self.unit)
 
     def fetch_access(self, slot: int, kind: Kind) -> Access:
@@ -98,10 +107,33 @@ class InvalidationQueue:
         """Return where the descriptor of a slot lies; slots wrap round."""
         return Maddr(self.base + DESCRIPTOR_BYTES * (slot % self.entries))
 
-    def descriptor(self, slot: int, memory: Memory) -> Descriptor | None:
+    def descriptor(self, slot: int) -> Descriptor | None:
         """Return what lies in a slot; None if it is no descriptor."""
         address = self.slot_address(slot)
-        return decode_descriptor(memory.peek(address) | memory.peek(address + WORD_BYTES) << 64)
+        return decode_descriptor(self.memory.peek(address) | self.memory.peek(address + WORD_BYTES) << 64)
+
+    def segments(self, slots: range) -> Iterator[tuple[range, bool]]:
+        """Yield the slots that each wait in slots that are being posted stands behind, with its own, and if it fences.
+
+        Where descriptors are executed at once every wait fences.
+        """
+        first = self.segment
+        for slot in slots:
+            descriptor = self.descriptor(slot)
+            if isinstance(descriptor, WaitDescriptor):
+                yield range(first, slot + 1), descriptor.fence or self.at_once is not None
+                first = slot + 1
+
+    def post(self, slots: range, step: int) -> None:
+        """Hand slots to the hardware."""
+        for segment, fences in self.segments(slots):
+            self.segment = segment.stop
+            if not fences:
+                self.unfenced.update(segment)
+        for slot in slots:
+            self.latch(slot).set(step)
+        self.count = slots.stop
+        self.tail = slots.stop % self.entries
 
     def latch(self, slot: int) -> Latch:
         """Return the latch that is set when slot number `slot` is posted."""
@@ -134,7 +166,10 @@ class ReadTail(Operation[int]):
 
 
 class WriteTail(Operation[None]):
-    """Write IQT: hand every slot up to the new tail to the hardware."""
+    """Write IQT: hand every slot up to the new tail to the hardware.
+
+    Nobody else changes a slot from the moment that it is filled until it is fetched, so its words are not declared.
+    """
 
     __slots__ = ("queue", "slot", "value")
 
@@ -145,21 +180,24 @@ class WriteTail(Operation[None]):
         self.value = value
         self.slot = queue.count
 
+    @property
+    def slots(self) -> range:
+        """The slots up to the new tail."""
+        queue = self.queue
+        return range(queue.count, queue.count + (self.value - queue.tail) % queue.entries)
+
     def accesses(self) -> Iterable[Access]:
-        first = FIRST_SLOT + self.queue.count
-        posted = (self.value - self.queue.tail) % self.queue.entries
-        yield Access.to(self.queue.space, TAIL, Kind.WRITE)
-        yield Access(self.queue.space, first, first + posted - 1, Kind.WRITE)
-        if self.queue.at_once is not None:
-            yield from self.queue.at_once.accesses(range(self.queue.count, self.queue.count + posted))
+        queue, slots = self.queue, self.slots
+        first = min([slots.start, *(segment.start for segment, fences in queue.segments(slots) if not fences)])
+        yield Access.to(queue.space, TAIL, Kind.WRITE)
+        yield Access(queue.space, FIRST_SLOT + first, FIRST_SLOT + slots.stop - 1, Kind.WRITE)
+        if queue.at_once is not None:
+            yield from queue.at_once.accesses(slots)
 
     def perform(self, step: int) -> None:
-        queue = self.queue
-        self.slot = queue.count
-        while queue.tail != self.value:
-            queue.latch(queue.count).set(step)
-            queue.tail = (queue.tail + 1) % queue.entries
-            queue.count += 1
+        queue, slots = self.queue, self.slots
+        self.slot = slots.start
+        queue.post(slots, step)
         if queue.at_once is not None:
             queue.at_once.execute(step)
 
@@ -167,19 +205,46 @@ class WriteTail(Operation[None]):
         return self.event, {"iommu": self.queue.unit, "slot": self.slot}
 
 
-class Fetch(Wait):
-    """Fetch the next descriptor once it is posted."""
+class Look(Operation[bool]):
+    """Look whether a slot is posted."""
 
-    __slots__ = ("descriptor", "memory", "queue", "slot")
+    __slots__ = ("found", "queue", "slot")
+
+    event = "queue.look"
+
+    def __init__(self, queue: InvalidationQueue, slot: int) -> None:
+        self.queue = queue
+        self.slot = slot
+        self.found = False
+
+    def accesses(self) -> Iterable[Access]:
+        return (self.queue.slot_access(self.slot, Kind.READ),)
+
+    def perform(self, step: int) -> bool:
+        self.found = self.slot < self.queue.count
+        return self.found
+
+    def describe(self) -> tuple[str, Mapping[str, Any]]:
+        return self.event, {"iommu": self.queue.unit, "slot": self.slot, "found": self.found}
+
+
+class Fetch(Wait):
+    """Fetch the next descriptor once it is posted.
+
+    Attributes:
+        is_unfenced: it does not fence, or it is an invalidation whose wait is posted by now and does not.
+    """
+
+    __slots__ = ("descriptor", "is_unfenced", "queue", "slot")
 
     event = "queue.fetch"
 
-    def __init__(self, queue: InvalidationQueue, slot: int, memory: Memory) -> None:
+    def __init__(self, queue: InvalidationQueue, slot: int) -> None:
         super().__init__(queue.latch(slot))
         self.queue = queue
         self.slot = slot
-        self.memory = memory
         self.descriptor: Descriptor | None = None
+        self.is_unfenced = False
 
     def accesses(self) -> Iterable[Access]:
         first = word_number(self.queue.slot_address(self.slot))
@@ -188,14 +253,17 @@ class Fetch(Wait):
         yield self.queue.fetch_access(self.slot, Kind.WRITE)
 
     def perform(self, step: int) -> None:
-        self.descriptor = self.queue.descriptor(self.slot, self.memory)
+        self.descriptor = self.queue.descriptor(self.slot)
         self.queue.fetched_at.append(step)
         if self.slot in self.queue.taken:
             self.queue.taken[self.slot].set(step)
         self.queue.error = self.descriptor is None
+        self.is_unfenced = self.slot in self.queue.unfenced
 
     def describe(self) -> tuple[str, Mapping[str, Any]]:
         keys: dict[str, Any] = {"iommu": self.queue.unit, "slot": self.slot}
+        if self.is_unfenced:
+            keys["fence"] = False
         about: dict[str, Any]
         match self.descriptor:
             case IotlbInvalidation(granularity, did, dfn, mask, leaf_only):

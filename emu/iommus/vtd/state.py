@@ -32,7 +32,7 @@ class VtdState:
         self.contexts = ContextCache(name, memory, frame_address(memory.allocate_table()), settings.caching_mode)
         self.iotlb = Iotlb(name, settings.iotlb_entries or None, self.format)
         self.requests = Requests(name)
-        self.queue = InvalidationQueue(name, frame_address(memory.allocate_data()), settings.queue_entries)
+        self.queue = InvalidationQueue(name, memory, frame_address(memory.allocate_data()), settings.queue_entries)
 
     def is_void(self, request: Request) -> bool:
         """Whether a walk may not fill the IOTLB any more (section 6.5.3.3).

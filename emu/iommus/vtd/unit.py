@@ -9,7 +9,7 @@ from emu.engine.execution import ReadRecorder
 from emu.iommus.iotlb import IotlbEntry, Lookup
 from emu.iommus.paths import Tables
 from emu.iommus.requests import Request
-from emu.iommus.vtd.invalidation import SynchronousEngine, engine
+from emu.iommus.vtd.engine import SynchronousEngine, engine
 from emu.iommus.vtd.settings import VtdSettings
 from emu.iommus.vtd.state import VtdState
 from emu.iommus.vtd.walk import walk, walk_accesses

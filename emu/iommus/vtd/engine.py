@@ -1,0 +1,226 @@
+"""The invalidation engine (section 6.5.2): it takes descriptors from the queue and executes them, as one agent.
+
+A *segment* is what stands between two wait descriptors. The manual asks (sections 6.5.2.8, 6.5.2.12 and 6.5.4):
+
+* A wait completes after everything in its segment, and after the requests that are to be drained there. Requests to
+  drain hold up nothing else.
+* Behind a wait that fences (FN) nothing begins before it has completed. Behind one that does not, everything may run
+  and complete before it, another wait included.
+* An IOTLB invalidation executes after all earlier context invalidations. There is no other order.
+
+So the engine may leave a wait that does not fence, with what is not complete in its segment, and go on. Before each
+fetch the strategy chooses which of the waits that were left completes, or none. If no descriptor is posted, one of them
+does: a unit does not keep for ever what it has fetched.
+
+Why no other order shows more. The agent may stop before any step for as long as the others like, so it matters only
+that the unit goes on with one thing before another. For the ledger an invalidation has not completed, or has completed
+as of its start, and then the earlier the start, the less it has dropped.
+
+* The engine begins in order, which is as early as can be: what is ahead of an invalidation was posted before it.
+* Completing late is what harms. If the wait behind an invalidation is posted when it begins and does not fence, the
+  invalidation counts as complete with its wait and not before; whether its entries are dropped then or at once, the
+  strategy chooses. If that wait is not posted, or fences, the invalidation completes at once. That order is needed for
+  early starts alone: where an invalidation has not completed at some check, it is as if it had not begun, and the
+  engine may begin when the wait is posted. Beginning and posting declare the object that tells this.
+* A status that is written late is seen late, as it is by a CPU that does not go on.
+
+Not modelled: the order in which two invalidations of one kind drop entries, and context entries that are dropped and do
+not count as dropped yet; both change what devices happen to find cached, and not what they may use.
+
+Not architectural: an engine that executes descriptors in the step that posts them takes every wait as one that fences.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import attrs
+
+from emu.engine import Access, Choose, Operation, Wait
+from emu.engine.atomic import InlineCoroutine
+from emu.iommus.requests import Request
+from emu.iommus.vtd.formats import ContextInvalidation, Descriptor, Granularity, IotlbInvalidation, WaitDescriptor
+from emu.iommus.vtd.invalidation import Begin, Complete, Range, Remove, RemoveContexts
+from emu.iommus.vtd.queue import Fetch, Look
+from emu.iommus.vtd.state import VtdState
+from emu.memory import Store
+from emu.units import Dfn
+
+
+@attrs.define
+class Begun:
+    """An IOTLB invalidation that has begun.
+
+    Attributes:
+        has_dropped: the entries in its range are dropped.
+        to_drain: the requests that must be committed before it completes.
+    """
+
+    unit: VtdState
+    descriptor: IotlbInvalidation
+    range: Range
+    start: int
+    has_dropped: bool = False
+    to_drain: list[Request] = attrs.field(factory=list)
+
+    async def drop(self) -> None:
+        """Drop what it covers, and see which requests are to be drained."""
+        # 2. Cached entries in its range are dropped, and walks that could still fill with one are void (section
+        #    6.5.3.3).
+        self.has_dropped = True
+        for request in await Remove(self.unit, self.range, self.start):
+            # 3. Requests that were translated by such an entry are drained if DR or DW asks for it (section 6.5.4).
+            is_drained = self.descriptor.drain_writes if request.is_write else self.descriptor.drain_reads
+            if not (self.unit.settings.drain and is_drained):
+                request.is_left = True
+            elif self.unit.settings.synchronous:
+                request.recall()
+            else:
+                self.to_drain.append(request)
+
+    async def complete(self) -> None:
+        """Complete it, which is its wait's turn if it has requests to drain."""
+        if not self.has_dropped:
+            await self.drop()
+        for request in self.to_drain:
+            await Wait(request.committed)
+        # 4. It has completed: a wait descriptor behind it may complete now (section 6.5.2.12).
+        await Complete(self.unit, self.range, self.start)
+
+
+@attrs.define
+class Segment:
+    """What stands behind one wait descriptor and is not complete.
+
+    Attributes:
+        contexts: the context invalidations that have begun.
+        iotlb: the IOTLB invalidations that have begun.
+        wait: the wait descriptor behind them, once it is fetched.
+    """
+
+    unit: VtdState
+    contexts: list[RemoveContexts] = attrs.field(factory=list)
+    iotlb: list[Begun] = attrs.field(factory=list)
+    wait: WaitDescriptor | None = None
+
+    async def invalidate_contexts(self, slot: int, descriptor: ContextInvalidation, *, is_unfenced: bool) -> None:
+        """Execute one context invalidation (section 6.5.2.1), or begin it if its wait can be left for later."""
+        keys = {"iommu": self.unit.name, "slot": slot, "descriptor": "context"}
+        self.contexts.append(RemoveContexts(self.unit, descriptor, await Begin(self.unit.memory, keys)))
+        if not is_unfenced:
+            await self.complete_contexts()
+
+    async def complete_contexts(self) -> None:
+        """Complete the context invalidations."""
+        while self.contexts:
+            await self.contexts.pop(0)
+
+    async def invalidate_iotlb(self, slot: int, descriptor: IotlbInvalidation, *, is_unfenced: bool) -> None:
+        """Execute one IOTLB invalidation (sections 6.5.2.3, 6.5.3.3 and 6.5.4), as far as it is not its wait's turn."""
+        unit = self.unit
+        covered = covered_range(unit, slot, descriptor)
+        # 1. It begins: it removes what was replaced by stores that walkers could see before this (section 6.5.3.6).
+        start = await Begin(unit.memory, {"iommu": unit.name, **covered.keys()})
+        begun = Begun(unit, descriptor, covered, start)
+        if not is_unfenced or await Choose("drop with the wait", 2) == 0:
+            await begun.drop()
+        if is_unfenced or begun.to_drain:
+            self.iotlb.append(begun)
+        else:
+            await begun.complete()
+
+    async def complete(self) -> None:
+        """Complete everything, and the wait at last: write its status (section 6.5.2.8)."""
+        await self.complete_contexts()
+        for begun in self.iotlb:
+            await begun.complete()
+        wait = self.wait
+        if wait is not None and wait.status_write:
+            keys = {"iommu": self.unit.name}
+            await Store(self.unit.memory, wait.status_address, wait.status_data, 32, "queue.status", keys)
+
+
+async def engine(unit: VtdState) -> None:
+    """Execute descriptors for ever; stop at one that is not valid (FSTS.IQE, section 6.5.2.14)."""
+    slot, segment = 0, Segment(unit)
+    left: list[Segment] = []
+    while True:
+        await complete_left(unit, slot, left)
+        fetch = Fetch(unit.queue, slot)
+        await fetch
+        match fetch.descriptor:
+            case IotlbInvalidation() as descriptor:
+                # It executes after all earlier context invalidations (section 6.5.2.12).
+                for earlier in (*left, segment):
+                    await earlier.complete_contexts()
+                await segment.invalidate_iotlb(slot, descriptor, is_unfenced=fetch.is_unfenced)
+            case ContextInvalidation() as descriptor:
+                await segment.invalidate_contexts(slot, descriptor, is_unfenced=fetch.is_unfenced)
+            case WaitDescriptor() as wait:
+                segment.wait = wait
+                if fetch.is_unfenced:
+                    left.append(segment)
+                else:
+                    await segment.complete()
+                segment = Segment(unit)
+            case None:
+                for earlier in left:
+                    await earlier.complete()
+                return
+        slot += 1
+
+
+async def complete_left(unit: VtdState, slot: int, left: list[Segment]) -> None:
+    """Complete some of the waits that were left, in any order: one at least while the next slot is not posted."""
+    while left:
+        has_next = await Look(unit.queue, slot)
+        count = len(left) + has_next
+        chosen = await Choose("wait to complete", count) if count > 1 else 0
+        if chosen == len(left):
+            return
+        await left.pop(chosen).complete()
+
+
+class SynchronousEngine:
+    """Executes descriptors in the step that posts them. Not architectural; it saves an agent."""
+
+    def __init__(self, unit: VtdState) -> None:
+        self.unit = unit
+        self.inline: InlineCoroutine | None = None
+
+    def accesses(self, slots: range) -> Iterable[Access]:
+        """Return all that executing these slots may touch."""
+        unit = self.unit
+        for slot in slots:
+            for operation in operations(unit, slot, unit.queue.descriptor(slot)):
+                yield from operation.accesses()
+
+    def execute(self, step: int) -> None:
+        """Execute whatever is posted."""
+        if self.inline is None:
+            self.inline = InlineCoroutine(engine(self.unit), self.unit.trace)
+        self.inline.perform(step)
+
+
+def operations(unit: VtdState, slot: int, descriptor: Descriptor | None) -> Iterator[Operation[Any]]:
+    """Yield the operations that execute a descriptor, as if they were begun at once."""
+    match descriptor:
+        case IotlbInvalidation():
+            covered = covered_range(unit, slot, descriptor)
+            yield Begin(unit.memory, {})
+            yield Remove(unit, covered, 0)
+            yield Complete(unit, covered, 0)
+        case ContextInvalidation():
+            yield Begin(unit.memory, {})
+            yield RemoveContexts(unit, descriptor, 0)
+        case WaitDescriptor():
+            yield Store(unit.memory, descriptor.status_address, descriptor.status_data, 32, "queue.status", {})
+
+
+def covered_range(unit: VtdState, slot: int, descriptor: IotlbInvalidation) -> Range:
+    """Return what an invalidation covers. If its address mask is too wide for the unit, that is the whole domain."""
+    if descriptor.granularity is Granularity.GLOBAL:
+        return Range(slot, None, Dfn(0), None, descriptor.leaf_only)
+    if descriptor.granularity is Granularity.DOMAIN or descriptor.address_mask > unit.settings.mamv:
+        return Range(slot, descriptor.did, Dfn(0), None, descriptor.leaf_only)
+    order = descriptor.address_mask
+    return Range(slot, descriptor.did, Dfn(descriptor.dfn >> order << order), order, descriptor.leaf_only)
