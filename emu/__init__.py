@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         FREED_TABLE,
         LATE,
         LOST_ERROR,
+        NOT_ISOLATED,
         NOT_ROLLED_BACK,
         OVERRUN,
         OWED,
@@ -66,6 +67,7 @@ __all__ = [
     "FREED_TABLE",
     "LATE",
     "LOST_ERROR",
+    "NOT_ISOLATED",
     "NOT_ROLLED_BACK",
     "OK",
     "OVERRUN",
@@ -108,7 +110,7 @@ PLACES = {
     "emu.iommus.settings": "Bounds",
     "emu.machine.machine": "Machine",
     "emu.scenarios.expectation": (
-        "CLEAN DEADLOCK FOREIGN FREED_TABLE LATE LOST_ERROR NOT_ROLLED_BACK OVERRUN OWED RELEASED STALE "
+        "CLEAN DEADLOCK FOREIGN FREED_TABLE LATE LOST_ERROR NOT_ISOLATED NOT_ROLLED_BACK OVERRUN OWED RELEASED STALE "
         "STALE_FAULT STALE_OBSERVED WRONG_RESULT Expectation"
     ),
     "emu.scenarios.parameters": "PageOrder",

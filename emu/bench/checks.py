@@ -8,6 +8,7 @@ from typing import Any
 import attrs
 
 from emu.bench.steps import StepMeasure
+from emu.checks.isolation import IsolationJudge, IsolationWatch
 from emu.checks.promises import PromiseJudge
 from emu.checks.releases import ReleaseJudge
 from emu.checks.usage import UsageWatch
@@ -20,7 +21,9 @@ SCENARIO, PARAMETERS = "remove_moved_page", {"revision": "merged"}
 CHECKS: tuple[tuple[type, tuple[str, ...]], ...] = (
     (PromiseJudge, ("reads", "judge", "settle")),
     (ReleaseJudge, ("reads_of_page", "owner_changes", "entry_stored")),
+    (IsolationJudge, ("leaf_reads", "leaf_stored", "withdrawal_reads", "withdrawn")),
     (UsageWatch, ("reads", "committed")),
+    (IsolationWatch, ("reads", "committed")),
 )
 """What the model asks of checks: what they depend on, and what they find."""
 

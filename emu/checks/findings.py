@@ -4,7 +4,9 @@ from enum import Enum
 
 import attrs
 
+from emu.checks.details import Act, Evidence, Payment, Use
 from emu.engine import Deadlock, Trace
+from emu.hypervisor.ops import MapFlags
 from emu.hypervisor.records import CallRecord, HookFailure, Update
 from emu.iommus.formats import FAULT
 from emu.iommus.paths import Path, PathEntry
@@ -29,34 +31,8 @@ class FindingKind(Enum):
     FREED_TABLE = "freed-table"  # a CPU stored an entry into the frame of a page table that its domain had lost
     OVERRUN = "overrun"  # more references were stored than an array has room for
     FOREIGN = "foreign-access"  # an access that one domain's driver had programmed was made to another's memory
+    NOT_ISOLATED = "not-isolated"  # a domain's devices may reach a frame that its owner does not let the domain map
     ILLEGAL = "illegal-translation"  # hardware used what the ledger forbids: a bug of emu
-
-
-class Payment(Enum):
-    """What became of a debt by the end of the hypercall, or after it."""
-
-    NEVER = "never"  # nobody has flushed
-    LATE = "late"  # a flush removed the translation after the hypercall
-    WRONG_RANGE = "wrong-range"  # whoever owed it flushed other pages of the domain
-    WRONG_DOMAIN = "wrong-domain"  # whoever owed it flushed another domain
-    FAILED = "failed"  # whoever owed it flushed the page, and was told that this had failed
-    INEFFECTIVE = "ineffective"  # whoever owed it flushed the page, and the translation may be used all the same
-    CONTINUED = "continued"  # the hypercall ended with a continuation, before its last pass could pay
-
-
-class Evidence(Enum):
-    """How a stale translation is known."""
-
-    POSSIBLE = "possible"  # the ledger allows it when the promise is made
-    OBSERVED = "observed"  # a device used it afterwards
-
-
-@attrs.frozen
-class Use:
-    """A device's use of a translation."""
-
-    device: str
-    step: int
 
 
 @attrs.frozen(kw_only=True)
@@ -353,6 +329,46 @@ class Foreign:
         return (driver, self.domain, self.dfn, self.frame, self.unit, self.device)
 
 
+@attrs.frozen(kw_only=True)
+class NotIsolated:
+    """A frame in reach of a domain's devices that its owner does not let the domain map so; or that is a page table.
+
+    Attributes:
+        domain: by whose tables the frame is reached.
+        owner: of the frame; None where it is a page table that no domain has.
+        is_table: the frame is a page table.
+        allowed: what the owner lets the domain do with the frame.
+        use: by a device.
+    """
+
+    agent: str
+    act: Act
+    step: int
+    domain: int
+    dfn: Dfn
+    frame: Mfn
+    unit: str
+    owner: int | None
+    is_table: bool
+    allowed: MapFlags
+    use: Use | None = None
+
+    kind = FindingKind.NOT_ISOLATED
+
+    @property
+    def page(self) -> tuple[int, Dfn, str, Mfn]:
+        """What it is about, whatever was done: domain, dfn, unit and frame."""
+        return (self.domain, self.dfn, self.unit, self.frame)
+
+    @property
+    def evidence(self) -> Evidence:
+        """Whether a device has reached the frame."""
+        return Evidence.POSSIBLE if self.use is None else Evidence.OBSERVED
+
+    def facts(self, trace: Trace) -> Facts:
+        return (f"isolated: {self.act.value}", self.domain, self.dfn, self.frame, self.unit, self.agent)
+
+
 @attrs.frozen
 class Stuck:
     """A deadlock."""
@@ -394,6 +410,7 @@ Finding = (
     | Overrun
     | Late
     | Foreign
+    | NotIsolated
     | Stuck
     | Illegal
 )

@@ -20,7 +20,8 @@ from typing import NamedTuple, TypeVar
 
 import attrs
 
-from emu.checks.findings import Finding, OldPath, Owed, Payment, Released, Stale
+from emu.checks.details import Payment
+from emu.checks.findings import Finding, OldPath, Owed, Released, Stale
 from emu.checks.results import untold
 from emu.engine import Access, Kind, Space
 from emu.hypervisor.domain import Domain

@@ -1,6 +1,7 @@
 """What must hold when a frame is freed or gets a new owner.
 
-*released*: no translation to it is legal for anyone but its owner, at any unit. Whether a call has promised that the
+*released*: no translation to it is legal for anyone but its owner, at any unit; a domain that may map whatever there is
+does not count. Whether a call has promised that the
 translation is gone does not matter: a caller that frees the frame first has nobody to blame but itself. If the frame
 was that of a page table, no path reads it; and from then on no CPU stores an entry there.
 """
@@ -10,7 +11,8 @@ from math import inf
 
 import attrs
 
-from emu.checks.findings import Finding, FreedTable, Overrun, Owed, Released
+from emu.checks.details import Act
+from emu.checks.findings import Finding, FreedTable, NotIsolated, Overrun, Owed, Released
 from emu.checks.promises import Promise, context_reads, promise_space, translators
 from emu.cpus import Cpu
 from emu.engine import Access, Kind
@@ -50,8 +52,9 @@ class ReleaseJudge:
                     yield Access.to(space, number, Kind.READ)
 
     def entered(self, page: Page) -> list[tuple[Domain, Dfn]]:
-        """Return the pages at which a frame was ever entered, and those of the table that it was."""
-        pages = [(domain, dfn) for domain in self.domains() for dfn in domain.installed.get(page.mfn, ())]
+        """Return the pages at which a frame was ever entered, and that of the table that it was."""
+        domains = (domain for domain in self.domains() if not domain.maps_all)
+        pages = [(domain, dfn) for domain in domains for dfn in domain.installed.get(page.mfn, ())]
         return pages if page.table is None else [*pages, page.table]
 
     def owner_changes(self, page: Page, cpu: Cpu, call: str, step: int) -> None:
@@ -61,6 +64,7 @@ class ReleaseJudge:
                 promise = Promise(step, cpu.name, call, step, frame=page.mfn)
                 self.promised.setdefault((domain.number, dfn), []).append(promise)
                 for released in self.released(page, domain, dfn, cpu, call, step):
+                    self.drop_withdrawal(released)
                     self.findings.append(released)  # one by one: the next may be known by it
 
     def released(self, page: Page, domain: Domain, dfn: Dfn, cpu: Cpu, call: str, step: int) -> Iterator[Released]:
@@ -110,6 +114,12 @@ class ReleaseJudge:
             return debt.updates[released.dfn].step != released.change, debt.cpu.name
 
         return attrs.evolve(released, debt=min(debts, key=preference, default=None))
+
+    def drop_withdrawal(self, released: Released) -> None:
+        """Report no more that a domain could reach the frame when it was let map it no more: one flush is missing."""
+        for one in list(self.findings):
+            if isinstance(one, NotIsolated) and one.act is Act.WITHDRAW and one.page == released.page:
+                self.findings.remove(one)
 
     def is_known(self, domain: Domain, dfn: Dfn, unit: Unit, page: Page) -> bool:
         """Whether it was found already when the frame was freed, that it is now given away."""

@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import attrs
 
-from emu.checks.findings import Finding, Foreign, Illegal, Late, OldPath, Released, Use
+from emu.checks.details import Use
+from emu.checks.findings import Finding, Foreign, Illegal, Late, OldPath, Released
 from emu.checks.promises import Promise, kept_leaf, promise_space
 from emu.engine import Access, Kind
 from emu.hypervisor.domain import Domain
@@ -35,7 +36,7 @@ class UsageWatch:
     promised: Mapping[tuple[int, Dfn], Sequence[Promise]]
     names: dict[int, str] = attrs.field(factory=dict)
 
-    def reads(self, unit: Unit, request: Request) -> Iterable[Access]:
+    def reads(self, unit: Unit, request: Request, entry: IotlbEntry | None) -> Iterable[Access]:
         """Return the promises about the page."""
         return (Access.to(promise_space(unit), request.dfn, Kind.READ),)
 
@@ -50,15 +51,11 @@ class UsageWatch:
         elif not self.is_legal(unit, request, entry):
             self.findings.append(Illegal(device, step, unit.name, request.dfn, entry.translation.leaf))
         if request.programmed_by is not None and entry.permits(is_write=request.is_write):
-            domain = self.domain_of(unit, entry).number
+            domain = domain_of(self.domains(), unit, entry).number
             if domain != request.programmed_by:
                 frame = entry.frame(request.dfn)
                 foreign = Foreign(device, step, unit.name, request.dfn, frame, request.programmed_by, domain)
                 self.findings.append(foreign)
-
-    def domain_of(self, unit: Unit, entry: IotlbEntry) -> Domain:
-        """Return the domain in whose tables a walk found an entry."""
-        return next(domain for domain in self.domains() if domain.pgd == root_of(unit, entry))
 
     def is_legal(self, unit: Unit, request: Request, entry: IotlbEntry) -> bool:
         """Whether the ledger allows the translation that an access has used."""
@@ -71,7 +68,8 @@ class UsageWatch:
         If it breaks several, the finding names the first promise of the agent whose name comes first. The order of
         promises of different agents may differ between equivalent schedules.
         """
-        domain, device, frame = self.domain_of(unit, entry), self.names[request.source_id], entry.frame(request.dfn)
+        domain, frame = domain_of(self.domains(), unit, entry), entry.frame(request.dfn)
+        device = self.names[request.source_id]
         tables = Tables(entry.tag, domain.pgd, domain.levels)
         promised = self.promised.get((domain.number, request.dfn), ())
         is_mapped_again = leaves_mapped(unit, request.dfn, entry, promised)
@@ -85,6 +83,11 @@ class UsageWatch:
             first = min(broken, key=lambda promise: (promise.agent, promise.step))
             made = (first.agent, first.call, first.step)
             yield Late(device, step, unit.name, domain.number, request.dfn, frame, request.is_write, *made)
+
+
+def domain_of(domains: Iterable[Domain], unit: Unit, entry: IotlbEntry) -> Domain:
+    """Return the one of several domains in whose tables a walk found an entry."""
+    return next(domain for domain in domains if domain.pgd == root_of(unit, entry))
 
 
 def root_of(unit: Unit, entry: IotlbEntry) -> Maddr:

@@ -26,8 +26,8 @@ Result = TypeVar("Result")
 class Watcher(Protocol):
     """Who is told about the accesses that devices make: the checks."""
 
-    def reads(self, unit: Unit, request: Request) -> Iterable[Access]:
-        """Return the objects that `committed` depends on."""
+    def reads(self, unit: Unit, request: Request, entry: IotlbEntry | None) -> Iterable[Access]:
+        """Return the objects that `committed` depends on; there is no entry where nothing was found to translate by."""
 
     def committed(self, unit: Unit, request: Request, entry: IotlbEntry, step: int) -> None:
         """Learn that an access was made, or refused, through an entry."""
@@ -81,7 +81,7 @@ class End(Operation[Result]):
         yield self.device.in_flight(self.request)
         yield self.request.committed.touch
         for watcher in self.device.watchers:
-            yield from watcher.reads(self.device.unit, self.request)
+            yield from watcher.reads(self.device.unit, self.request, self.entry)
 
     def close(self, step: int) -> None:
         """End the request, and tell who watches by which entry it was made or refused."""

@@ -1,5 +1,6 @@
 """Domains, and what belongs to them: page tables, locks, mappings."""
 
+from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from enum import Enum
 from typing import Protocol
@@ -8,9 +9,9 @@ import attrs
 from sortedcontainers import SortedSet
 
 from emu.cpus import Cpu, SpinLock
-from emu.engine import Space, Variable
+from emu.engine import Access, Space, Variable
 from emu.errors import ScenarioError
-from emu.hypervisor.ops import IommuOps
+from emu.hypervisor.ops import IommuOps, MapFlags
 from emu.iommus.formats import TableFormat
 from emu.units import Dfn, Maddr, Mfn
 
@@ -52,6 +53,12 @@ class TableFrames(Protocol):
     def entry_stored(self, frame: Mfn, cpu: Cpu, domain: "Domain", dfn: Dfn, step: int) -> None:
         """Note that a CPU stores an entry for a dfn of a domain into a frame."""
 
+    def leaf_reads(self, mfn: Mfn, domain: "Domain", flags: MapFlags) -> Iterable[Access]:
+        """Return the shared objects that `leaf_stored` depends on; with more flags it may only be more of them."""
+
+    def leaf_stored(self, mfn: Mfn, cpu: Cpu, domain: "Domain", dfn: Dfn, flags: MapFlags, step: int) -> None:
+        """Note that a CPU stores a leaf that maps a frame at a dfn of a domain."""
+
 
 @attrs.define(eq=False)
 class Domain:
@@ -64,6 +71,7 @@ class Domain:
         levels: how many levels its page tables have; set by the driver.
         pgd: its highest page table; made by the driver.
         tables: the frames of all its page tables (Xen: x86/iommu.c, hd->arch.pgtables.list).
+        maps_all: it may map whatever there is, as the hardware domain may unless dom0-iommu=strict was asked for.
         is_dying: it is being destroyed.
         mapping_lock: guards its page tables (Xen: vtd/iommu.c, hd->arch.mapping_lock).
         p2m_lock: the lock that callers may hold around the wrappers.
@@ -81,6 +89,7 @@ class Domain:
     pgd: Maddr = attrs.field(init=False, default=Maddr(0))
     tables: list[Mfn] = attrs.field(factory=list)
     is_crashed: bool = False
+    maps_all: bool = False
     is_dying: Variable[bool] = attrs.field(init=False)
     mapping_lock: SpinLock = attrs.field(init=False)
     p2m_lock: SpinLock = attrs.field(init=False)

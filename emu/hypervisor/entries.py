@@ -8,8 +8,10 @@ from collections.abc import Iterable
 from emu.cpus import Cpu
 from emu.engine import Access, Kind
 from emu.hypervisor.domain import INSTALLED, Domain
+from emu.hypervisor.ops import READ_WRITE, MapFlags
 from emu.hypervisor.pages import PAGES
 from emu.hypervisor.records import record_update
+from emu.iommus.formats import Entry
 from emu.iommus.requests import TableRead
 from emu.memory import WORDS, Memory, Store, word_number
 from emu.units import WORD_BYTES, Dfn, Maddr, Mfn, address_frame, frame_address
@@ -18,7 +20,7 @@ from emu.units import WORD_BYTES, Dfn, Maddr, Mfn, address_frame, frame_address
 class StoreEntry(Store):
     """Store an entry of a page table for a dfn. A leaf maps its frame at one more dfn.
 
-    The checks judge whether the table's frame still belongs to the domain.
+    The checks judge whether the table's frame still belongs to the domain, and whether it may map what a leaf maps.
     """
 
     __slots__ = ("cpu", "dfn", "domain", "level")
@@ -34,14 +36,31 @@ class StoreEntry(Store):
     def accesses(self) -> Iterable[Access]:
         yield from super().accesses()
         yield Access.to(PAGES, address_frame(Maddr(self.address)), Kind.READ)
-        entry = self.domain.format.decode(self.value, self.level)
-        if entry is not None and entry.is_leaf:
-            yield Access.to(INSTALLED, address_frame(entry.address), Kind.COMMUTE)
+        leaf = self.leaf
+        if leaf is not None:
+            mfn = address_frame(leaf.address)
+            yield Access.to(INSTALLED, mfn, Kind.COMMUTE)
+            yield from self.domain.frames.leaf_reads(mfn, self.domain, permissions(leaf))
 
     def perform(self, step: int) -> int:
-        frame = address_frame(Maddr(self.address))
-        self.domain.frames.entry_stored(frame, self.cpu, self.domain, self.dfn, step)
+        frame, frames, leaf = address_frame(Maddr(self.address)), self.domain.frames, self.leaf
+        frames.entry_stored(frame, self.cpu, self.domain, self.dfn, step)
+        if leaf is not None:
+            mfn = address_frame(leaf.address)
+            frames.leaf_stored(mfn, self.cpu, self.domain, self.dfn, permissions(leaf), step)
         return super().perform(step)
+
+    @property
+    def leaf(self) -> Entry | None:
+        """The leaf that it stores; None if it stores none."""
+        entry = self.domain.format.decode(self.value, self.level)
+        return entry if entry is not None and entry.is_leaf else None
+
+
+def permissions(entry: Entry) -> MapFlags:
+    """Return what an entry permits."""
+    allowed = MapFlags.READABLE if entry.read else MapFlags(0)
+    return allowed | MapFlags.WRITABLE if entry.write else allowed
 
 
 def leaf_section(cpu: Cpu, domain: Domain, dfn: Dfn, mfn: Mfn | None = None) -> tuple[Access, ...] | None:
@@ -52,7 +71,9 @@ def leaf_section(cpu: Cpu, domain: Domain, dfn: Dfn, mfn: Mfn | None = None) -> 
     Args:
         mfn: the frame that the section may map.
     """
-    touched = [] if mfn is None else [Access.to(INSTALLED, mfn, Kind.COMMUTE)]
+    touched: list[Access] = []
+    if mfn is not None:
+        touched = [Access.to(INSTALLED, mfn, Kind.COMMUTE), *domain.frames.leaf_reads(mfn, domain, READ_WRITE)]
     table, level = domain.pgd, domain.levels
     while level > 1:
         address = domain.format.entry_address(table, dfn, level)

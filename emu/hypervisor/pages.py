@@ -5,6 +5,9 @@ Frames of page tables are included: a unit may have cached a table entry that le
 As in Xen, a frame that a domain owns has one reference for its allocation, and one for each use during which it must
 not be freed. When the last reference is dropped the frame is free, and any domain's next allocation may return it. The
 frame that was freed last is allocated first: in this order a premature free does most harm.
+
+The owner may let other domains map a frame, by a grant or as a foreign page. That is no reference: a caller that needs
+one takes it. It ends when it is withdrawn, or with the ownership.
 """
 
 from collections.abc import Iterable, Mapping
@@ -16,14 +19,21 @@ from emu.cpus import Cpu
 from emu.engine import Access, Kind, Operation, Space
 from emu.errors import ScenarioError
 from emu.hypervisor.domain import Domain, check_cast
-from emu.memory import WORDS, WORDS_OF_FRAME, Memory, word_number
+from emu.hypervisor.ops import READ_WRITE, MapFlags
+from emu.memory import FIRST_DATA_FRAME, FIRST_TABLE_FRAME, WORDS, WORDS_OF_FRAME, Memory, word_number
 from emu.units import Dfn, Mfn, frame_address
 
 PAGES: Space = ("page",)
 """Frames as shared objects: owner and references, numbered by mfn."""
 
+OWNERS: Space = ("owner",)
+"""Who owns each frame and whom the owner lets map it, numbered by mfn: what references do not change."""
+
 HEAP = (("heap",), 0)
 """The free frames, as one shared object."""
+
+VERBS = {"read": MapFlags.READABLE, "write": MapFlags.WRITABLE}
+"""What people call that which a flag permits."""
 
 
 @attrs.define(eq=False)
@@ -36,6 +46,7 @@ class Page:
         generation: how often it was given to an owner.
         table: the domain whose page table it is, or was until it was freed, and a dfn that the table translates.
         freed: which CPU freed it last while it was a page table, and at which step.
+        grants: what the owner lets other domains do with it, by their numbers.
     """
 
     mfn: Mfn
@@ -44,6 +55,18 @@ class Page:
     generation: int = 1
     table: tuple[Domain, Dfn] | None = None
     freed: tuple[str, int] | None = None
+    grants: dict[int, MapFlags] = attrs.field(factory=dict)
+
+    @property
+    def is_table(self) -> bool:
+        """Whether it is a page table, or will be once a domain gets it: tables have a region of their own."""
+        if self.generation == 0:
+            return FIRST_TABLE_FRAME <= self.mfn < FIRST_DATA_FRAME
+        return self.table is not None and self.owner is not None
+
+    def let_map(self, domain: Domain, flags: MapFlags) -> None:
+        """Let a domain map it with these flags too. Takes no step."""
+        self.grants[domain.number] = self.grants.get(domain.number, MapFlags(0)) | flags
 
 
 class OwnerJudge(Protocol):
@@ -62,6 +85,22 @@ class OwnerJudge(Protocol):
         """Note that a CPU has stored `count` references into an array with less room."""
 
 
+class AccessJudge(Protocol):
+    """Judges by whose tables a frame may be reached. Implemented by the checks."""
+
+    def leaf_reads(self, page: Page, domain: Domain, flags: MapFlags) -> Iterable[Access]:
+        """Return the shared objects that `leaf_stored` depends on; with more flags it may only be more of them."""
+
+    def leaf_stored(self, page: Page, cpu: Cpu, domain: Domain, dfn: Dfn, flags: MapFlags, step: int) -> None:
+        """Judge a leaf that maps a frame at a dfn of a domain, at the step of its store."""
+
+    def withdrawal_reads(self, page: Page, domain: Domain) -> Iterable[Access]:
+        """Return the shared objects that `withdrawn` depends on."""
+
+    def withdrawn(self, page: Page, cpu: Cpu, domain: Domain, step: int) -> None:
+        """Judge a frame at the step from which a domain may not map it any more."""
+
+
 @attrs.define(eq=False)
 class Pages:
     """All frames that a domain owns or has owned.
@@ -72,6 +111,7 @@ class Pages:
 
     memory: Memory
     judge: OwnerJudge
+    access_judge: AccessJudge
     frames: dict[Mfn, Page] = attrs.field(factory=dict)
     free: list[Page] = attrs.field(factory=list)
 
@@ -91,6 +131,21 @@ class Pages:
         page = self.find(frame)
         if page.owner is not domain or page.table is None:
             self.judge.entry_stored(page, cpu, domain, dfn, step)
+
+    def may_have_owner(self, mfn: Mfn) -> bool:
+        """Whether a domain owns a frame or may come to: not if the scenario took it for nobody, or made it up."""
+        if FIRST_TABLE_FRAME <= mfn < FIRST_DATA_FRAME:
+            return True
+        return mfn in self.frames or mfn >= self.memory.next_data
+
+    def leaf_reads(self, mfn: Mfn, domain: Domain, flags: MapFlags) -> Iterable[Access]:
+        """Return the shared objects that `leaf_stored` depends on."""
+        return self.access_judge.leaf_reads(self.find(mfn), domain, flags) if self.may_have_owner(mfn) else ()
+
+    def leaf_stored(self, mfn: Mfn, cpu: Cpu, domain: Domain, dfn: Dfn, flags: MapFlags, step: int) -> None:
+        """Have a leaf judged that a CPU stores for a domain's dfn."""
+        if self.may_have_owner(mfn):
+            self.access_judge.leaf_stored(self.find(mfn), cpu, domain, dfn, flags, step)
 
     def page(self, mfn: Mfn) -> Page:
         """Return a frame.
@@ -121,6 +176,22 @@ class Pages:
         """Give a domain a free frame, zeroed, and return it (Xen: common/page_alloc.c, alloc_domheap_pages)."""
         check_cast(cpu, domain)
         return await AllocatePage(self, cpu, domain)
+
+    async def let_map(self, cpu: Cpu, mfn: Mfn, domain: Domain, flags: MapFlags = READ_WRITE) -> bool:
+        """Let a domain map another's frame; return whether anybody owns it (Xen: common/grant_table.c, map_grant_ref).
+
+        It may do so with these flags, and with those that it had been let before.
+        """
+        check_cast(cpu, domain)
+        return await LetMap(self.page(mfn), domain, flags)
+
+    async def withdraw(self, cpu: Cpu, mfn: Mfn, domain: Domain) -> bool:
+        """Let a domain map a frame no more; return whether it might (Xen: common/grant_table.c, unmap_common_complete).
+
+        Xen does that after the flush.
+        """
+        check_cast(cpu, domain)
+        return await Withdraw(self.page(mfn), cpu, domain, self.access_judge)
 
     @property
     def next_free(self) -> Page:
@@ -176,6 +247,8 @@ class PutPage(Operation[bool]):
     def accesses(self) -> Iterable[Access]:
         yield Access.to(PAGES, self.page.mfn, Kind.WRITE)
         yield Access.to(*HEAP, Kind.WRITE)
+        if self.page.references == 1:
+            yield Access.to(OWNERS, self.page.mfn, Kind.WRITE)
         yield from self.pages.judge.reads_of_page(self.page)
 
     def perform(self, step: int) -> bool:
@@ -194,6 +267,7 @@ class PutPage(Operation[bool]):
         self.left = page.references
         if self.left == 0:
             page.owner = None
+            page.grants.clear()
             if page.table is not None:
                 page.freed = (self.cpu.name, step)
             self.pages.free.append(page)
@@ -222,6 +296,7 @@ class AllocatePage(Operation[Mfn]):
     def accesses(self) -> Iterable[Access]:
         page = self.pages.next_free
         yield Access.to(PAGES, page.mfn, Kind.WRITE)
+        yield Access.to(OWNERS, page.mfn, Kind.WRITE)
         yield Access.to(*HEAP, Kind.WRITE)
         first = word_number(frame_address(page.mfn))
         yield Access(WORDS, first, first + WORDS_OF_FRAME - 1, Kind.WRITE)
@@ -240,3 +315,59 @@ class AllocatePage(Operation[Mfn]):
 
     def describe(self) -> tuple[str, Mapping[str, Any]]:
         return self.event, {"mfn": self.mfn, "domain": self.domain.number}
+
+
+class LetMap(Operation[bool]):
+    """Let a domain map a frame for its owner; return whether it has one (Xen: common/grant_table.c, map_grant_ref)."""
+
+    __slots__ = ("domain", "flags", "has_owner", "page")
+
+    event = "page.let_map"
+
+    def __init__(self, page: Page, domain: Domain, flags: MapFlags) -> None:
+        self.page = page
+        self.domain = domain
+        self.flags = flags
+        self.has_owner = False
+
+    def accesses(self) -> Iterable[Access]:
+        return (Access.to(OWNERS, self.page.mfn, Kind.WRITE),)
+
+    def perform(self, step: int) -> bool:
+        self.has_owner = self.page.owner is not None
+        if self.has_owner:
+            self.page.let_map(self.domain, self.flags)
+        return self.has_owner
+
+    def describe(self) -> tuple[str, Mapping[str, Any]]:
+        access = " or ".join(verb for verb, flag in VERBS.items() if flag in self.flags)
+        keys = {"mfn": self.page.mfn, "domain": self.domain.number, "access": access, "got": self.has_owner}
+        return self.event, keys
+
+
+class Withdraw(Operation[bool]):
+    """Let a domain map a frame no more; return whether it might (Xen: common/grant_table.c, unmap_common_complete)."""
+
+    __slots__ = ("cpu", "domain", "found", "judge", "page")
+
+    event = "page.withdraw"
+
+    def __init__(self, page: Page, cpu: Cpu, domain: Domain, judge: AccessJudge) -> None:
+        self.page = page
+        self.cpu = cpu
+        self.domain = domain
+        self.judge = judge
+        self.found = False
+
+    def accesses(self) -> Iterable[Access]:
+        yield Access.to(OWNERS, self.page.mfn, Kind.WRITE)
+        yield from self.judge.withdrawal_reads(self.page, self.domain)
+
+    def perform(self, step: int) -> bool:
+        self.found = self.page.grants.pop(self.domain.number, None) is not None
+        if self.found:
+            self.judge.withdrawn(self.page, self.cpu, self.domain, step)
+        return self.found
+
+    def describe(self) -> tuple[str, Mapping[str, Any]]:
+        return self.event, {"mfn": self.page.mfn, "domain": self.domain.number, "found": self.found}

@@ -9,11 +9,12 @@ import attrs
 
 from emu.checks.assignments import AssignmentChecks
 from emu.checks.findings import Finding, OldPath, Stuck
+from emu.checks.isolation import IsolationJudge, IsolationWatch
 from emu.checks.promises import PromiseJudge
 from emu.checks.releases import ReleaseJudge
 from emu.checks.usage import UsageWatch
 from emu.cpus import Cpu, Signal
-from emu.devices.device import Device
+from emu.devices.device import Device, Watcher
 from emu.engine import Agent, Execution, Strategy, Trace
 from emu.engine.execution import ReadRecorder
 from emu.errors import ScenarioError
@@ -73,7 +74,10 @@ class Machine:
         self.assignments = AssignmentChecks(self.findings, self.domains.values)
         self.hypervisor = Calls(revision, self.judge)
         releases = ReleaseJudge(self.units, self.findings, self.domains.values, self.judge.debts, self.judge.promised)
-        self.pages = Pages(self.memory, releases)
+        isolation = IsolationJudge(self.units, self.findings, self.recorder)
+        self.pages = Pages(self.memory, releases, isolation)
+        watch = IsolationWatch(isolation, self.pages, self.domains.values, self.watch.names)
+        self.watchers: tuple[Watcher, ...] = (self.watch, watch)
         self.hooks = Hooks(revision.make_ops(self.driver), self.faults)
         self.assignment = Assignment(self.driver)
         self.tables = PageTables(self.driver, self.pages)
@@ -146,16 +150,18 @@ class Machine:
         source_id = parse_source_id(bdf)
         if source_id in self.watch.names:
             raise ScenarioError(f"device {bdf} is assigned already: assign each device to one domain")
-        device = self.devices[bdf] = Device(
-            bdf, self.scopes.get(source_id, self.unit), (self.watch,), judges=(self.assignments,)
-        )
+        unit = self.scopes.get(source_id, self.unit)
+        device = self.devices[bdf] = Device(bdf, unit, self.watchers, judges=(self.assignments,))
         self.watch.names[device.source_id] = bdf
         device.unit.sources.append(device.source_id)
         self.driver.add_device(device)
         return device
 
-    def domain(self, number: int, *, devices: Sequence[str] = ()) -> Domain:
+    def domain(self, number: int, *, devices: Sequence[str] = (), maps_all: bool = False) -> Domain:
         """Return a new domain with empty page tables, to which devices are assigned.
+
+        Args:
+            maps_all: it may map whatever there is, like the hardware domain without dom0-iommu=strict.
 
         Raises:
             ScenarioError: if the domain or a device is in use already.
@@ -170,7 +176,8 @@ class Machine:
             )
         if number in self.domains:
             raise ScenarioError(f"domain {number} exists already: give each domain a number of its own")
-        domain = Domain(number, 1 + len(self.domains), self.description.platform.format, self.hooks, self.pages)
+        format_ = self.description.platform.format
+        domain = Domain(number, 1 + len(self.domains), format_, self.hooks, self.pages, maps_all=maps_all)
         self.driver.add_domain(domain)
         self.domains[number] = domain
         for bdf in devices:
@@ -194,6 +201,15 @@ class Machine:
             for i in range(page_count(page_order)):
                 self.pages.add(Mfn(first + i), domain)
         return first
+
+    def let_map(self, mfn: Mfn, domain: Domain, flags: MapFlags = READ_WRITE) -> None:
+        """Let a domain map a frame of another one, before the first step.
+
+        Raises:
+            ScenarioError: if nobody owns the frame, or agents run already.
+        """
+        self.set_up("let_map", ", or await m.pages.let_map(cpu, mfn, domain)")
+        self.pages.page(mfn).let_map(domain, flags)
 
     def premap(
         self,

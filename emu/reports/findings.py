@@ -7,6 +7,7 @@ import cattrs
 
 from emu.analysis.explanations import Explanation, Flush, Omission, explain
 from emu.analysis.source_lines import line_of_caller
+from emu.checks.details import Act, Payment
 from emu.checks.findings import (
     Finding,
     FindingKind,
@@ -15,10 +16,10 @@ from emu.checks.findings import (
     Illegal,
     Late,
     LostError,
+    NotIsolated,
     NotRolledBack,
     Overrun,
     Owed,
-    Payment,
     Released,
     Stale,
     StaleAssignment,
@@ -27,6 +28,7 @@ from emu.checks.findings import (
 )
 from emu.engine import Trace
 from emu.hypervisor.ops import RESULT_NAMES
+from emu.hypervisor.pages import VERBS
 from emu.hypervisor.records import CallRecord
 from emu.reports.counts import count
 from emu.scenarios.expectation import Expectation
@@ -51,7 +53,7 @@ def sentence(finding: Finding, trace: Trace) -> str:
                 f"overrun: at step {finding.step} {finding.agent} had stored {count(finding.count, 'entry', 'entries')}"
                 f" in {finding.array}{at(line_of_caller(trace, finding.step))}"
             )
-        case FreedTable() | StaleAssignment():
+        case FreedTable() | StaleAssignment() | NotIsolated():
             return access_sentence(finding) + at(line_of_caller(trace, finding.step))
         case Late() | Foreign() | Illegal():
             return access_sentence(finding)
@@ -76,7 +78,7 @@ def assignment_sentence(finding: StaleAssignment) -> str:
     )
 
 
-def access_sentence(finding: FreedTable | StaleAssignment | Late | Foreign | Illegal) -> str:
+def access_sentence(finding: FreedTable | StaleAssignment | NotIsolated | Late | Foreign | Illegal) -> str:
     """Say what was accessed that should not have been."""
     match finding:
         case FreedTable():
@@ -89,6 +91,8 @@ def access_sentence(finding: FreedTable | StaleAssignment | Late | Foreign | Ill
             )
         case StaleAssignment():
             return assignment_sentence(finding)
+        case NotIsolated():
+            return isolation_sentence(finding)
         case Late():
             access = "wrote to" if finding.is_write else "read"
             return (
@@ -109,6 +113,33 @@ def access_sentence(finding: FreedTable | StaleAssignment | Late | Foreign | Ill
                 f"dfn {finding.dfn:#x} at {finding.unit}, which the ledger forbids; this is a bug of emu, please "
                 "report it with the command that showed it"
             )
+
+
+def isolation_sentence(finding: NotIsolated) -> str:
+    """Say who let a frame be reached, or reached it, and why that should not be."""
+    page, frame = f"domain {finding.domain} dfn {finding.dfn:#x}", f"mfn {finding.frame:#x}"
+    match finding.act:
+        case Act.MAP:
+            done = f"{finding.agent} mapped {frame} at {page}, for {finding.unit} to translate"
+        case Act.WITHDRAW:
+            done = f"{finding.agent} let domain {finding.domain} map {frame} no more"
+        case Act.ACCESS:
+            done = f"device {finding.agent} accessed {frame}, at {page} through {finding.unit}"
+    use = ""
+    if finding.use and finding.act is not Act.ACCESS:
+        use = f", and device {finding.use.device} accessed it at step {finding.use.step}"
+    return f"not isolated ({finding.evidence.value}): at step {finding.step} {done}{use}, although {reason(finding)}"
+
+
+def reason(finding: NotIsolated) -> str:
+    """Say why a frame should not be in reach."""
+    if finding.is_table:
+        return "it is a page table" if finding.owner is None else f"it is a page table of domain {finding.owner}"
+    if finding.act is Act.WITHDRAW:
+        return f"{finding.unit} could still translate domain {finding.domain} dfn {finding.dfn:#x} to it"
+    verbs = " and ".join(verb for verb, flag in VERBS.items() if flag in finding.allowed)
+    what = f"may only {verbs} it" if verbs else "may not map it"
+    return f"it belongs to domain {finding.owner}, and domain {finding.domain} {what}"
 
 
 def result_sentence(finding: LostError | NotRolledBack | WrongResult) -> str:
@@ -249,6 +280,8 @@ def data(finding: Finding, trace: Trace) -> dict[str, Any]:
         message, facts = stale_sentence(finding, why), stale_data(finding, why)
     else:
         message, facts = sentence(finding, trace), cattrs.unstructure(finding)
+    if isinstance(finding, NotIsolated):
+        facts["evidence"] = finding.evidence.value
     return {"kind": finding.kind.value, "message": message, **facts}
 
 

@@ -4,7 +4,8 @@ from typing import TypeGuard
 
 import attrs
 
-from emu.checks.findings import Evidence, Finding, OldPath
+from emu.checks.details import Evidence
+from emu.checks.findings import Finding, OldPath
 from emu.machine.machine import Machine
 from emu.units import Dfn
 

@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 import attrs
 
-from emu.checks.findings import Evidence, Finding, FindingKind, OldPath
+from emu.checks.details import Evidence
+from emu.checks.findings import Finding, FindingKind, OldPath
 
 
 @attrs.frozen

@@ -6,7 +6,8 @@ Both are exhausted, so what shows the one and what does not show the other is sa
 import attrs
 import pytest
 
-from emu.checks.findings import FindingKind, Payment
+from emu.checks.details import Act, Payment
+from emu.checks.findings import FindingKind
 from emu.checks.signatures import Signature
 from emu.cpus import Cpu
 from emu.devices.device import Device
@@ -191,6 +192,50 @@ def device_moves_on(m: Machine, *, repaired: bool = False) -> None:
         await device.write_programmed(G, 1)
 
 
+@scenario(expect=breaks(FindingKind.NOT_ISOLATED), sequential=True)
+def maps_without_leave(m: Machine, *, repaired: bool = False) -> None:
+    """A domain maps the frame of another one, which lets it or does not."""
+    owner, other = m.domain(1), m.domain(2, devices=(BDF,))
+    frame = m.allocate(domain=owner)
+
+    @m.cpu(0)
+    async def mapper(cpu: Cpu) -> None:
+        if repaired:
+            await m.pages.let_map(cpu, frame, other)
+        await m.hypervisor.map(cpu, other, G, frame)
+
+
+@scenario(expect=breaks(FindingKind.NOT_ISOLATED), sequential=True)
+def withdrawn_before_the_flush(m: Machine, *, repaired: bool = False) -> None:
+    """A domain may map a frame no more, before its page is unmapped and flushed or after it."""
+    owner, other = m.domain(1), m.domain(2, devices=(BDF,))
+    frame = m.allocate(domain=owner)
+    m.let_map(frame, other)
+    m.premap(other, G, frame)
+
+    @m.cpu(0)
+    async def unmapper(cpu: Cpu) -> None:
+        if not repaired:
+            await m.pages.withdraw(cpu, frame, other)
+        await m.hypervisor.unmap(cpu, other, G)
+        if repaired:
+            await m.pages.withdraw(cpu, frame, other)
+
+
+@scenario(expect=breaks(FindingKind.NOT_ISOLATED), sequential=True)
+def device_reads_without_leave(m: Machine, *, repaired: bool = False) -> None:
+    """A device reads a frame of which only another domain is the owner, or which that lets its domain map."""
+    owner, other = m.domain(1), m.domain(2, devices=(BDF,))
+    frame = m.allocate(domain=owner)
+    m.premap(other, G, frame)
+    if repaired:
+        m.let_map(frame, other)
+
+    @m.device(BDF)
+    async def reader(device: Device) -> None:
+        await device.read(G)
+
+
 @scenario(expect=breaks(FindingKind.OWED), sequential=True)
 def paid_by_nobody(m: Machine, *, repaired: bool = False) -> None:
     """A hypercall puts a flush off, and makes it or not."""
@@ -362,6 +407,11 @@ def owes(scenario: Scenario, payment: Payment, unit: str = "coherent=true") -> P
     return Pair(scenario, shown, f"repaired=false {unit}", f"repaired=true {unit}")
 
 
+def reaches(scenario: Scenario, act: Act, who: str = "cpu0") -> Pair:
+    """Return the pair of a program by which a domain reaches the frame of another one."""
+    return Pair(scenario, Signature(FindingKind.NOT_ISOLATED, f"isolated: {act.value}", 2, G, OLD, "vtd0", who))
+
+
 def releases(scenario: Scenario, domain: int = 1, frame: Mfn = OLD) -> Pair:
     """Return the pair of a program that releases a frame."""
     return Pair(scenario, Signature(FindingKind.RELEASED, "released", domain, G, frame, "vtd0", "cpu0"))
@@ -399,6 +449,9 @@ PAIRS = [
         Signature(FindingKind.OVERRUN, "the array of 1 reference", None, None, None, None, "cpu0"),
     ),
     Pair(device_moves_on, Signature(FindingKind.FOREIGN, "programmed by domain 1", 0, G, OLD, "vtd0", BDF)),
+    reaches(maps_without_leave, Act.MAP),
+    reaches(withdrawn_before_the_flush, Act.WITHDRAW),
+    reaches(device_reads_without_leave, Act.ACCESS, BDF),
     owes(paid_by_nobody, Payment.NEVER),
     owes(paid_after_the_hypercall, Payment.LATE),
     owes(paid_for_another_page, Payment.WRONG_RANGE),
@@ -435,3 +488,8 @@ def test_every_kind_of_finding_has_a_pair() -> None:
 def test_every_payment_has_a_pair() -> None:
     owed = {pair.shown.check for pair in PAIRS if pair.shown.kind is FindingKind.OWED}
     assert owed == {f"owed: {payment.value}" for payment in Payment}
+
+
+def test_each_act_by_which_a_frame_is_not_isolated_has_a_pair() -> None:
+    acts = {pair.shown.check for pair in PAIRS if pair.shown.kind is FindingKind.NOT_ISOLATED}
+    assert acts == {f"isolated: {act.value}" for act in Act}

@@ -4,7 +4,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from emu.checks.findings import Finding, FindingKind, Owed, Payment, Released
+from emu.checks.details import Payment
+from emu.checks.findings import Finding, FindingKind, Owed, Released
 from emu.checks.signatures import signature
 from emu.cpus import Cpu
 from emu.errors import ModelError

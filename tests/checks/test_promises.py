@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterable
 import attrs
 import pytest
 
-from emu.checks.findings import Evidence, Finding, FindingKind, LostError, OldPath
+from emu.checks.details import Evidence
+from emu.checks.findings import Finding, FindingKind, LostError, OldPath
 from emu.checks.promises import PromiseJudge
 from emu.cpus import Cpu
 from emu.engine import Access, Execution

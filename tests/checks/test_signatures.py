@@ -6,7 +6,8 @@ from typing import Any
 import attrs
 import pytest
 
-from emu.checks.findings import Evidence, Finding, FindingKind, Illegal, LostError, Stale, Stuck, Use
+from emu.checks.details import Evidence, Use
+from emu.checks.findings import Finding, FindingKind, Illegal, LostError, Stale, Stuck
 from emu.checks.signatures import Signature, signature
 from emu.engine import Deadlock, Trace, Waiter
 from emu.engine.hosts import direct

@@ -120,6 +120,45 @@ def a_flush_meets_a_detach(m: Machine) -> None:
         await device.write(G, 1)
 
 
+def a_frame_is_mapped_by_whom_the_owner_lets(m: Machine) -> None:
+    """A page of another domain is mapped, used and unmapped, and mapped no more from then on."""
+    owner, other = m.domain(1), m.domain(2, devices=(NIC,))
+    frame, let = m.allocate(domain=owner), m.signal("let")
+
+    @m.cpu(0)
+    async def granter(cpu: Cpu) -> None:
+        assert await m.pages.let_map(cpu, frame, other)
+        await let.send()
+
+    @m.cpu(1)
+    async def grantee(cpu: Cpu) -> None:
+        await let.wait()
+        await m.hypervisor.map(cpu, other, G, frame)
+        await m.hypervisor.unmap(cpu, other, G)
+        assert await m.pages.withdraw(cpu, frame, other)
+        await m.pages.put(cpu, frame)
+
+    @m.device(NIC)
+    async def reader(device: Device) -> None:
+        await device.read(G)
+
+
+def the_hardware_domain_maps_all(m: Machine) -> None:
+    """Guests get frames and lose them, and the hardware domain's devices may reach them all along."""
+    hardware_domain, guest = m.domain(0, devices=(NIC,), maps_all=True), m.domain(1)
+    frame = m.allocate(domain=guest)
+    m.premap(hardware_domain, Dfn(frame), frame, cached=True)
+
+    @m.cpu(0)
+    async def toolstack(cpu: Cpu) -> None:
+        await m.pages.put(cpu, frame)
+        assert await m.pages.allocate(cpu, guest) == frame
+
+    @m.device(NIC)
+    async def reader(device: Device) -> None:
+        await device.read(Dfn(frame))
+
+
 @pytest.mark.parametrize(
     ("build", "parameters"),
     [
@@ -131,6 +170,8 @@ def a_flush_meets_a_detach(m: Machine) -> None:
         (comes_back_after_an_unmap, ""),
         (comes_after_an_unmap, ""),
         (a_table_is_widened_under_a_walk, "drain=false levels=3"),
+        (a_frame_is_mapped_by_whom_the_owner_lets, "levels=3 synchronous=true walk_at_once=true"),
+        (the_hardware_domain_maps_all, ""),
         (a_store_waits_in_a_cache_while_another_flushes, "coherent=false revision=merged levels=3"),
     ],
     ids=lambda value: getattr(value, "__name__", value),

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from emu.checks.findings import Evidence, Finding, FindingKind, Stale
+from emu.checks.details import Evidence
+from emu.checks.findings import Finding, FindingKind, Stale
 from emu.cpus import Cpu
 from emu.devices.device import Device
 from emu.engine import Event

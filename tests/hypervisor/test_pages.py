@@ -4,14 +4,15 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from emu.checks.findings import Evidence, FindingKind, Released
+from emu.checks.details import Evidence
+from emu.checks.findings import FindingKind, Released
 from emu.checks.releases import ReleaseJudge
 from emu.cpus import Cpu
 from emu.engine.hosts import direct
 from emu.engine.strategies.round_robin import RoundRobinStrategy
 from emu.errors import ModelError
 from emu.hypervisor.domain import Domain
-from emu.hypervisor.ops import iommu_dont_flush_iotlb
+from emu.hypervisor.ops import READ_WRITE, MapFlags, iommu_dont_flush_iotlb
 from emu.hypervisor.pages import Page
 from emu.machine.description import Description
 from emu.machine.machine import Machine
@@ -65,6 +66,36 @@ def test_the_owner_gets_a_reference_and_nobody_else() -> None:
     page = frame_of(run(body))
     assert got == [True, False]
     assert page.references == 2
+
+
+def test_an_owner_lets_a_domain_map_a_frame_until_that_is_withdrawn() -> None:
+    done: list[object] = []
+
+    async def body(machine: Machine, cpu: Cpu, domain: Domain, frame: Mfn) -> None:
+        page, other = machine.pages.page(frame), machine.domains[2]
+        done.append(await machine.pages.let_map(cpu, frame, other, MapFlags.READABLE))
+        done.append(await machine.pages.let_map(cpu, frame, other, MapFlags.WRITABLE))
+        done.append(dict(page.grants))
+        done.extend([await machine.pages.withdraw(cpu, frame, other) for _ in range(2)])
+
+    page = frame_of(run(body))
+    assert done == [True, True, {2: READ_WRITE}, True, False]
+    assert (page.grants, page.references) == ({}, 1)
+
+
+def test_what_the_owner_lets_others_do_ends_with_the_frame() -> None:
+    done: list[bool] = []
+
+    async def body(machine: Machine, cpu: Cpu, domain: Domain, frame: Mfn) -> None:
+        other = machine.domains[2]
+        await machine.pages.let_map(cpu, frame, other)
+        await machine.pages.put(cpu, frame)
+        done.append(await machine.pages.let_map(cpu, frame, other))
+        await machine.pages.allocate(cpu, domain)
+        done.append(await machine.pages.withdraw(cpu, frame, other))
+
+    assert frame_of(run(body)).grants == {}
+    assert done == [False, False]
 
 
 def test_a_frame_is_free_when_its_last_reference_goes() -> None:

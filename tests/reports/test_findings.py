@@ -6,18 +6,20 @@ import attrs
 import orjson
 import pytest
 
-from emu.checks.findings import Illegal, LostError, Stuck
+from emu.checks.details import Act, Use
+from emu.checks.findings import Illegal, LostError, NotIsolated, Stuck
+from emu.checks.isolation import NOTHING
 from emu.cpus import Cpu
 from emu.engine.hosts import direct
 from emu.engine.strategies.round_robin import RoundRobinStrategy
 from emu.hypervisor.domain import Domain
-from emu.hypervisor.ops import ENOMEM
+from emu.hypervisor.ops import ENOMEM, MapFlags
 from emu.hypervisor.records import HookFailure
 from emu.machine.description import Description
 from emu.machine.machine import Machine
 from emu.platforms import VTD
 from emu.reports.findings import data, sentence
-from emu.units import Dfn
+from emu.units import Dfn, Mfn
 
 V1 = VTD.load_revision("v1")
 
@@ -101,6 +103,71 @@ def test_a_deadlock_names_who_waits_for_what_and_who_holds_it() -> None:
     assert "cpu0 waits for the signal 'never' since step 3" in words
     assert "cpu1 waits for the lock d1.mapping_lock since step 2, held by cpu0 since step 1" in words
     assert data(finding, machine.trace)["deadlock"]["waiters"][1]["holder"] == "cpu0"
+
+
+def not_isolated(
+    act: Act, *, is_table: bool = False, allowed: MapFlags = NOTHING, use: Use | None = None
+) -> NotIsolated:
+    """Return the finding that domain 2 may reach a frame, or does."""
+    return NotIsolated(
+        agent="00:1f.0" if act is Act.ACCESS else "cpu0",
+        act=act,
+        step=9,
+        domain=2,
+        dfn=G,
+        frame=Mfn(0x180002),
+        unit="vtd0",
+        owner=1,
+        is_table=is_table,
+        allowed=allowed,
+        use=use,
+    )
+
+
+USED = Use("00:1f.0", 20)
+
+
+@pytest.mark.parametrize(
+    ("finding", "parts"),
+    [
+        (
+            not_isolated(Act.MAP),
+            (
+                "not isolated (possible): at step 9 cpu0 mapped mfn 0x180002 at domain 2 dfn 0x10, ",
+                "for vtd0 to translate, although it belongs to domain 1, and domain 2 may not map it",
+            ),
+        ),
+        (
+            not_isolated(Act.MAP, allowed=MapFlags.READABLE, use=USED),
+            (
+                "not isolated (observed): at step 9 cpu0 mapped mfn 0x180002 at domain 2 dfn 0x10, ",
+                "for vtd0 to translate, and device 00:1f.0 accessed it at step 20, ",
+                "although it belongs to domain 1, and domain 2 may only read it",
+            ),
+        ),
+        (
+            not_isolated(Act.WITHDRAW),
+            (
+                "not isolated (possible): at step 9 cpu0 let domain 2 map mfn 0x180002 no more, ",
+                "although vtd0 could still translate domain 2 dfn 0x10 to it",
+            ),
+        ),
+        (
+            not_isolated(Act.ACCESS, is_table=True, use=USED),
+            (
+                "not isolated (observed): at step 9 device 00:1f.0 accessed mfn 0x180002, ",
+                "at domain 2 dfn 0x10 through vtd0, although it is a page table of domain 1",
+            ),
+        ),
+    ],
+)
+def test_a_frame_that_is_not_isolated_is_told_by_who_did_what_and_why_that_should_not_be(
+    finding: NotIsolated, parts: tuple[str, ...]
+) -> None:
+    trace, words = Machine(Description()).trace, "".join(parts)
+    assert sentence(finding, trace) == words
+    facts = orjson.loads(orjson.dumps(data(finding, trace)))
+    assert (facts["message"], facts["evidence"], facts["act"]) == (words, finding.evidence.value, finding.act.value)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,8 @@
 
 import pytest
 
-from emu.checks.findings import Evidence, FindingKind, Owed, Stale
+from emu.checks.details import Evidence
+from emu.checks.findings import FindingKind, Owed, Stale
 from emu.checks.signatures import Signature
 from emu.errors import InternalError
 from emu.running.causes import Cause

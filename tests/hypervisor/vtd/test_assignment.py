@@ -7,7 +7,8 @@ from math import inf
 import attrs
 import pytest
 
-from emu.checks.findings import Evidence, Finding, FindingKind, Released
+from emu.checks.details import Evidence
+from emu.checks.findings import Finding, FindingKind, Released
 from emu.cpus import Cpu
 from emu.devices.device import Device
 from emu.engine import Choose, Event, Execution, Exploration, Strategy

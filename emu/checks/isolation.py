@@ -1,0 +1,171 @@
+"""By whose tables a frame may be reached.
+
+*isolated*: a device reaches a frame through tables of its owner, or of a domain that the owner lets map it. Nothing
+leads a device to a page table. That holds when a leaf is stored, when the owner lets a domain map the frame no more,
+and when an access is made. A stale path whose frame its domain may still use does no harm here.
+
+A frame that is freed or gets an owner is judged by *released* at that step: that nobody but its owner reaches it is
+the same question. What a finding of the same step says, or a release of the frame, is not said again.
+
+Not judged: a frame that nobody owns, or DOMID_IO; and whatever a domain reaches that may map all there is.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from math import inf
+
+import attrs
+
+from emu.checks.details import Act, Use
+from emu.checks.findings import Finding, NotIsolated, Released, Stuck
+from emu.checks.promises import context_reads, translators
+from emu.checks.usage import domain_of, table_reads
+from emu.cpus import Cpu
+from emu.engine import Access, Kind
+from emu.engine.execution import ReadRecorder
+from emu.hypervisor.domain import DOMID_IO, INSTALLED, Domain
+from emu.hypervisor.ops import MapFlags
+from emu.hypervisor.pages import OWNERS, Page, Pages
+from emu.iommus.iotlb import IotlbEntry
+from emu.iommus.requests import Request
+from emu.iommus.unit import Unit
+from emu.units import Dfn, Maddr, Mfn, address_frame
+
+NOTHING = MapFlags(0)
+
+
+@attrs.define(eq=False)
+class IsolationJudge:
+    """Judges what CPUs do, and keeps what it found.
+
+    Attributes:
+        units: of the machine.
+        recorder: told of which frames the owner was read.
+    """
+
+    units: Sequence[Unit]
+    findings: list[Finding]
+    recorder: ReadRecorder
+
+    def leaf_reads(self, page: Page, domain: Domain, flags: MapFlags) -> Iterable[Access]:
+        """Return the owner; and where the domain may not map the frame, as what its tables translate."""
+        yield Access.to(OWNERS, page.mfn, Kind.READ)
+        if not may_use(page, domain, flags):
+            yield from context_reads(self.units)
+
+    def leaf_stored(self, page: Page, cpu: Cpu, domain: Domain, dfn: Dfn, flags: MapFlags, step: int) -> None:
+        """Judge a leaf at the step of its store, for the units that may then walk to it."""
+        if self.permits(page, domain, flags) or self.is_reported(step):
+            return
+        units = {unit.name: None for unit, tables in translators(self.units, domain) if tables.until == inf}
+        for unit in units:
+            self.note(breach(page, domain, dfn, unit, cpu.name, Act.MAP, step))
+
+    def withdrawal_reads(self, page: Page, domain: Domain) -> Iterable[Access]:
+        """Return where the frame was ever entered for the domain, and what decides whether a path leads there."""
+        yield Access.to(INSTALLED, page.mfn, Kind.READ)
+        yield from context_reads(self.units)
+        for unit, tables in translators(self.units, domain):
+            for dfn in domain.installed.get(page.mfn, ()):
+                for space, number in unit.ledger.objects_read(tables, dfn, inf):
+                    yield Access.to(space, number, Kind.READ)
+
+    def withdrawn(self, page: Page, cpu: Cpu, domain: Domain, step: int) -> None:
+        """Judge a frame at the step from which the domain may not map it any more."""
+        if not self.permits(page, domain, MapFlags.READABLE):
+            for unit, dfn in self.reached(page.mfn, domain):
+                self.note(breach(page, domain, dfn, unit, cpu.name, Act.WITHDRAW, step))
+
+    def reached(self, mfn: Mfn, domain: Domain) -> Iterator[tuple[str, Dfn]]:
+        """Yield the unit and the page for each legal path of a domain to a frame."""
+        for unit, tables in translators(self.units, domain):
+            for dfn in domain.installed.get(mfn, ()):
+                for path in unit.ledger.all_paths(tables, dfn):
+                    if path.translation.frame(dfn) == mfn:
+                        yield unit.name, dfn
+
+    def permits(self, page: Page, domain: Domain, flags: MapFlags) -> bool:
+        """Whether a domain may use a frame as the flags say."""
+        self.recorder.read(OWNERS, page.mfn)
+        return may_use(page, domain, flags)
+
+    def is_reported(self, step: int) -> bool:
+        """Whether another check has found something at the present step."""
+        return any(not isinstance(one, Stuck) and one.step == step for one in self.findings)
+
+    def note(self, found: NotIsolated) -> None:
+        """Keep a finding, once for each page and act; an access that was possible before makes that an observed one."""
+        for index, one in enumerate(self.findings):
+            if isinstance(one, NotIsolated) and one.page == found.page:
+                if found.act is Act.ACCESS and one.use is None:
+                    self.findings[index] = attrs.evolve(one, use=found.use)
+                if found.act in {Act.ACCESS, one.act}:
+                    return
+        self.findings.append(found)
+
+
+@attrs.define(eq=False)
+class IsolationWatch:
+    """Judges the accesses of devices.
+
+    Attributes:
+        domains: returns all domains of the machine.
+        names: the names of the devices, by source-id.
+    """
+
+    judge: IsolationJudge
+    pages: Pages
+    domains: Callable[[], Iterable[Domain]]
+    names: Mapping[int, str]
+
+    def reads(self, unit: Unit, request: Request, entry: IotlbEntry | None) -> Iterable[Access]:
+        """Return the owner of the frame."""
+        if entry is not None and self.is_judged(request, entry):
+            yield Access.to(OWNERS, entry.frame(request.dfn), Kind.READ)
+
+    def committed(self, unit: Unit, request: Request, entry: IotlbEntry, step: int) -> None:
+        """Judge an access at the step at which it was made."""
+        if not self.is_judged(request, entry):
+            return
+        domain, page = domain_of(self.domains(), unit, entry), self.pages.find(entry.frame(request.dfn))
+        wanted = MapFlags.WRITABLE if request.is_write else MapFlags.READABLE
+        if self.judge.permits(page, domain, wanted) or self.judge.is_reported(step):
+            return
+        device = self.names[request.source_id]
+        found = breach(page, domain, request.dfn, unit.name, device, Act.ACCESS, step)
+        walked = frozenset(address_frame(Maddr(read.address)) for read in table_reads(unit, entry))
+        if not any(is_consequence(found, walked, one) for one in self.judge.findings):
+            self.judge.note(attrs.evolve(found, use=Use(device, step)))
+
+    def is_judged(self, request: Request, entry: IotlbEntry) -> bool:
+        """Whether an access is made, to a frame that somebody owns or may come to own."""
+        return entry.permits(is_write=request.is_write) and self.pages.may_have_owner(entry.frame(request.dfn))
+
+
+def may_use(page: Page, domain: Domain, flags: MapFlags) -> bool:
+    """Whether a domain may have its devices use a frame as the flags say; of a free frame that is not judged here."""
+    if domain.maps_all or page.is_table:
+        return domain.maps_all
+    if page.owner is None or page.owner is domain or page.owner.number == DOMID_IO:
+        return True
+    return not flags & ~page.grants.get(domain.number, NOTHING)
+
+
+def breach(page: Page, domain: Domain, dfn: Dfn, unit: str, agent: str, act: Act, step: int) -> NotIsolated:
+    """Return the finding that a domain's devices may reach a frame at a dfn by way of a unit."""
+    return NotIsolated(
+        agent=agent,
+        act=act,
+        step=step,
+        domain=domain.number,
+        dfn=dfn,
+        frame=page.mfn,
+        unit=unit,
+        owner=page.owner.number if page.owner else None,
+        is_table=page.is_table,
+        allowed=page.grants.get(domain.number, NOTHING),
+    )
+
+
+def is_consequence(found: NotIsolated, walked: frozenset[Mfn], one: Finding) -> bool:
+    """Whether a release is to blame for an access: of the frame, or of a table that the walk to it has read."""
+    return isinstance(one, Released) and (one.page == found.page or (one.table is not None and one.table in walked))
