@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from emu.iommus.settings import Bounds
     from emu.machine.machine import Machine
     from emu.scenarios.expectation import (
+        ASSERTION,
         CLEAN,
         DEADLOCK,
         FOREIGN,
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from emu.units import Dfn, Mfn, offset, page_count
 
 __all__ = [
+    "ASSERTION",
     "CLEAN",
     "DEADLOCK",
     "DOMID_IO",
@@ -108,7 +110,7 @@ PLACES = {
     "emu.iommus.settings": "Bounds",
     "emu.machine.machine": "Machine",
     "emu.scenarios.expectation": (
-        "CLEAN DEADLOCK FOREIGN FREED_TABLE LATE LOST_ERROR NOT_ROLLED_BACK OVERRUN OWED RELEASED STALE "
+        "ASSERTION CLEAN DEADLOCK FOREIGN FREED_TABLE LATE LOST_ERROR NOT_ROLLED_BACK OVERRUN OWED RELEASED STALE "
         "STALE_FAULT STALE_OBSERVED WRONG_RESULT Expectation"
     ),
     "emu.scenarios.parameters": "PageOrder",

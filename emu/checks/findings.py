@@ -5,6 +5,7 @@ from enum import Enum
 import attrs
 
 from emu.engine import Deadlock, Trace
+from emu.engine.claims import Broken, When
 from emu.hypervisor.records import CallRecord, HookFailure, Update
 from emu.iommus.formats import FAULT
 from emu.iommus.paths import Path, PathEntry
@@ -29,6 +30,7 @@ class FindingKind(Enum):
     FREED_TABLE = "freed-table"  # a CPU stored an entry into the frame of a page table that its domain had lost
     OVERRUN = "overrun"  # more references were stored than an array has room for
     FOREIGN = "foreign-access"  # an access that one domain's driver had programmed was made to another's memory
+    ASSERTION = "assertion"  # a claim of the scenario's own does not hold
     ILLEGAL = "illegal-translation"  # hardware used what the ledger forbids: a bug of emu
 
 
@@ -339,6 +341,28 @@ class Stuck:
 
 
 @attrs.frozen
+class Asserted:
+    """A claim of the scenario's own that does not hold (engine/claims.py, Broken)."""
+
+    claim: str
+    when: When
+    agent: str | None
+    step: int
+    source: str | None
+
+    kind = FindingKind.ASSERTION
+
+    @classmethod
+    def of(cls, broken: Broken) -> "Asserted":
+        """Return the finding of a claim that does not hold."""
+        return cls(broken.claim, broken.when, broken.agent, broken.step, broken.source)
+
+    def facts(self, trace: Trace) -> Facts:
+        """Return what its signature says besides the kind; who took the last step of all, a trace leaves open."""
+        return (self.claim, None, None, None, None, None if self.when is When.FINALLY else self.agent)
+
+
+@attrs.frozen
 class Illegal:
     """A translation used that the ledger does not allow."""
 
@@ -366,6 +390,7 @@ Finding = (
     | Late
     | Foreign
     | Stuck
+    | Asserted
     | Illegal
 )
 """Each says its `kind`, and by `facts` what makes two of its kind, of whatever executions, one and the same."""

@@ -3,11 +3,13 @@
 from collections.abc import Iterable
 from typing import Any
 
+import attrs
 import cattrs
 
 from emu.analysis.explanations import Explanation, Flush, Omission, explain
 from emu.analysis.source_lines import line_of_caller
 from emu.checks.findings import (
+    Asserted,
     Finding,
     FindingKind,
     Foreign,
@@ -25,6 +27,7 @@ from emu.checks.findings import (
     WrongResult,
 )
 from emu.engine import Trace
+from emu.engine.claims import When
 from emu.hypervisor.ops import RESULT_NAMES
 from emu.hypervisor.records import CallRecord
 from emu.reports.counts import count
@@ -45,12 +48,9 @@ def sentence(finding: Finding, trace: Trace) -> str:
                 for one in deadlock.waiters
             )
             return f"deadlock at step {deadlock.step}: {waits}"
-        case Overrun():
-            return (
-                f"overrun: at step {finding.step} {finding.agent} had stored {count(finding.count, 'entry', 'entries')}"
-                f" in {finding.array}{at(line_of_caller(trace, finding.step))}"
-            )
-        case FreedTable():
+        case Asserted():
+            return claim_sentence(finding, line_of_claim(finding, trace))
+        case Overrun() | FreedTable():
             return access_sentence(finding) + at(line_of_caller(trace, finding.step))
         case Late() | Foreign() | Illegal():
             return access_sentence(finding)
@@ -62,9 +62,12 @@ def undeclared(expectation: Expectation, kinds: Iterable[FindingKind]) -> str:
     return f"; not declared is {', '.join(names)}" if names and expectation.kind else ""
 
 
-def access_sentence(finding: FreedTable | Late | Foreign | Illegal) -> str:
+def access_sentence(finding: Overrun | FreedTable | Late | Foreign | Illegal) -> str:
     """Say what was accessed that should not have been."""
     match finding:
+        case Overrun():
+            entries = count(finding.count, "entry", "entries")
+            return f"overrun: at step {finding.step} {finding.agent} had stored {entries} in {finding.array}"
         case FreedTable():
             table = "to which a page table led that was freed and then used by somebody else"
             if finding.freed is not None:
@@ -93,6 +96,23 @@ def access_sentence(finding: FreedTable | Late | Foreign | Illegal) -> str:
                 f"dfn {finding.dfn:#x} at {finding.unit}, which the ledger forbids; this is a bug of emu, please "
                 "report it with the command that showed it"
             )
+
+
+def claim_sentence(finding: Asserted, source: str | None) -> str:
+    """Say which claim does not hold, and when."""
+    moment = f"after step {finding.step}" if finding.step else "before the first step"
+    if finding.when is When.ASSERTED:
+        return f"assertion: {moment} {finding.claim!r} does not hold, which {finding.agent} asserts{at(source)}"
+    if finding.when is When.FINALLY:
+        moment = f"at the end, {moment},"
+    elif finding.step:
+        moment += f" of {finding.agent}{at(source)}"
+    return f"assertion: {moment} {finding.claim!r} does not hold, and is to hold {finding.when.value}"
+
+
+def line_of_claim(finding: Asserted, trace: Trace) -> str | None:
+    """Return the line of an assertion, or of the scenario where the step was taken after which a claim was broken."""
+    return finding.source or line_of_caller(trace, finding.step)
 
 
 def result_sentence(finding: LostError | NotRolledBack | WrongResult) -> str:
@@ -231,6 +251,9 @@ def data(finding: Finding, trace: Trace) -> dict[str, Any]:
     if isinstance(finding, Stale | Owed | Released):
         why = explain(finding, trace)
         message, facts = stale_sentence(finding, why), stale_data(finding, why)
+    elif isinstance(finding, Asserted):
+        source = line_of_claim(finding, trace)
+        message, facts = claim_sentence(finding, source), cattrs.unstructure(attrs.evolve(finding, source=source))
     else:
         message, facts = sentence(finding, trace), cattrs.unstructure(finding)
     return {"kind": finding.kind.value, "message": message, **facts}
