@@ -188,6 +188,21 @@ def test_a_failed_assertion_lets_go_of_the_lock_that_its_agent_holds() -> None:
     assert list(explored(of(locked, ASSERTION)).causes) == [signature("free", "cpu0")]
 
 
+def test_what_an_agent_asserts_when_its_execution_has_ended_does_not_count() -> None:
+    def stuck(m: Machine) -> None:
+        signal = m.signal("go")
+        stores(m, 0, X)
+
+        @m.cpu(1)
+        async def waiter(cpu: Cpu) -> None:
+            try:
+                await signal.wait()
+            finally:
+                assert m.memory.peek(X) == 7, "seven"
+
+    assert [one.kind for one in explored(of(stuck, DEADLOCK)).causes] == [FindingKind.DEADLOCK]
+
+
 def test_what_an_assertion_keeps_from_being_awaited_is_no_mistake() -> None:
     def drops(m: Machine) -> None:
         stores(m, 0, X)
@@ -485,6 +500,21 @@ def test_a_mistake_in_a_predicate_is_named(predicate: Callable[[], object], said
     assert isinstance(done.failure, ModelError)
     with pytest.raises(ModelError, match=said):
         raise done.failure
+
+
+def test_a_predicate_that_never_returns_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def endless() -> bool:
+        while True:
+            pass
+
+    def mistaken(m: Machine) -> None:
+        m.always("text", endless, reads=[X])
+        stores(m, 0, X)
+        stores(m, 1, X)
+
+    monkeypatch.setattr("emu.engine.watchdog.SECONDS", 0.05)
+    assert "the claim 'text', at test_claims.py" in (said := str(run(mistaken).failure))
+    assert said.endswith("runs on and on: let it return")
 
 
 def findings_of(done: ScenarioExploration | Run) -> list[Finding]:

@@ -112,6 +112,26 @@ def test_nothing_is_missed_where_an_operation_may_touch_less_than_it_announces(s
     assert set(reduced.outcomes) == set(every.outcomes)
 
 
+def test_two_swaps_that_succeed_are_ordered_by_a_claim_that_reads_what_both_have_written() -> None:
+    def program(strategy: Strategy) -> Execution:
+        x, y = Counter("x", 0), Counter("y", 0)
+
+        async def swap_x() -> None:
+            await x.compare_and_swap(0, 1)
+
+        async def swap_y() -> None:
+            await y.compare_and_swap(0, 1)
+
+        claims = Claims([Claim("x <= y", lambda: x.value <= y.value, reads=x.reading + y.reading)])
+        return Execution([Agent("a", swap_x, {}), Agent("b", swap_y, {})], strategy, Trace(), claims=claims)
+
+    broken = []
+    for execution in Exploration(program, Optimal).each():
+        direct.run(execution)
+        broken.append([one.claim for one in execution.broken])
+    assert sorted(broken) == [[], ["x <= y"]]
+
+
 def test_the_programs_that_are_compared_break_each_claim_in_some_traces_and_not_in_all() -> None:
     drawn = [Drawn(seed).explored(Optimal) for seed in range(40)]
     for claim in ("first", "second", "third", "few", "not 1"):
