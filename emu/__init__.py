@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from emu.iommus.settings import Bounds
     from emu.machine.machine import Machine
     from emu.scenarios.expectation import (
+        ASSERTION,
         CLEAN,
         DEADLOCK,
         FOREIGN,
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
     from emu.units import Dfn, Mfn, offset, page_count
 
 __all__ = [
+    "ASSERTION",
     "CLEAN",
     "DEADLOCK",
     "DOMID_IO",
@@ -110,8 +112,8 @@ PLACES = {
     "emu.iommus.settings": "Bounds",
     "emu.machine.machine": "Machine",
     "emu.scenarios.expectation": (
-        "CLEAN DEADLOCK FOREIGN FREED_TABLE LATE LOST_ERROR NOT_ISOLATED NOT_ROLLED_BACK OVERRUN OWED RELEASED STALE "
-        "STALE_FAULT STALE_OBSERVED WRONG_RESULT Expectation"
+        "ASSERTION CLEAN DEADLOCK FOREIGN FREED_TABLE LATE LOST_ERROR NOT_ISOLATED NOT_ROLLED_BACK OVERRUN OWED "
+        "RELEASED STALE STALE_FAULT STALE_OBSERVED WRONG_RESULT Expectation"
     ),
     "emu.scenarios.parameters": "PageOrder",
     "emu.scenarios.scenario": "scenario",

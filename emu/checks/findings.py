@@ -6,6 +6,7 @@ import attrs
 
 from emu.checks.details import Act, Evidence, Payment, Use
 from emu.engine import Deadlock, Trace
+from emu.engine.claims import Broken, When
 from emu.hypervisor.ops import MapFlags
 from emu.hypervisor.records import CallRecord, HookFailure, Update
 from emu.iommus.formats import FAULT
@@ -32,6 +33,7 @@ class FindingKind(Enum):
     OVERRUN = "overrun"  # more references were stored than an array has room for
     FOREIGN = "foreign-access"  # an access that one domain's driver had programmed was made to another's memory
     NOT_ISOLATED = "not-isolated"  # a domain's devices may reach a frame that its owner does not let the domain map
+    ASSERTION = "assertion"  # a claim of the scenario's own does not hold
     ILLEGAL = "illegal-translation"  # hardware used what the ledger forbids: a bug of emu
 
 
@@ -383,6 +385,28 @@ class Stuck:
 
 
 @attrs.frozen
+class Asserted:
+    """A claim of the scenario's own that does not hold (engine/claims.py, Broken)."""
+
+    claim: str
+    when: When
+    agent: str | None
+    step: int
+    source: str | None
+
+    kind = FindingKind.ASSERTION
+
+    @classmethod
+    def of(cls, broken: Broken) -> "Asserted":
+        """Return the finding of a claim that does not hold."""
+        return cls(broken.claim, broken.when, broken.agent, broken.step, broken.source)
+
+    def facts(self, trace: Trace) -> Facts:
+        """Return what its signature says besides the kind; who took the last step of all, a trace leaves open."""
+        return (self.claim, None, None, None, None, None if self.when is When.FINALLY else self.agent)
+
+
+@attrs.frozen
 class Illegal:
     """A translation used that the ledger does not allow."""
 
@@ -412,6 +436,7 @@ Finding = (
     | Foreign
     | NotIsolated
     | Stuck
+    | Asserted
     | Illegal
 )
 """Each says its `kind`, and by `facts` what makes two of its kind, of whatever executions, one and the same."""

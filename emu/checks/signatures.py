@@ -11,9 +11,9 @@ class Signature(NamedTuple):
     """What is broken, without the steps at which it happened and without the evidence.
 
     Attributes:
-        check: which promise, which hook, or who waits for what.
+        check: which promise, which hook, who waits for what, or the text of a claim.
         frame: to which a stale translation leads; None where it leads to none.
-        owed_by: who changed what was to be flushed, or made the call.
+        owed_by: who changed what was to be flushed, made the call, or broke the claim.
     """
 
     kind: FindingKind

@@ -116,6 +116,8 @@ def show_text(report: "ExplorationReport", replays: dict[Any, str]) -> None:
         show_paragraph(report.occurrence(cause))
         if cause.signature in replays:
             click.echo(f"replay: {replays[cause.signature]}")
+    for remark in report.not_proved():
+        show_paragraph(remark)
     click.echo()
     show_paragraph(report.verdict())
     click.echo(f"again: {report.command()}")

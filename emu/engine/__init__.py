@@ -4,6 +4,7 @@ accesses.py     which shared objects are touched, and how
 latches.py      conditions that become true once; an agent can wait for nothing else
 operations.py   what an agent awaits: one preemptible step, with the objects that it touches
 agents.py       what takes steps
+claims.py       what a user says of a program, and where it does not hold
 execution.py    one run: who is enabled, one step, deadlock, limits
 failures.py     how an agent's own code ends an execution
 hosts/          what drives an execution: a plain loop, or one Trio task for each agent
@@ -22,6 +23,7 @@ sources.py      the source lines at which an agent is suspended
 
 from emu.engine.accesses import Access, Kind, Space
 from emu.engine.agents import Agent
+from emu.engine.claims import Broken, Claim, Claims
 from emu.engine.execution import Deadlock, Execution, Limits, Waiter
 from emu.engine.exploration import Exploration
 from emu.engine.latches import Latch
@@ -35,7 +37,10 @@ from emu.engine.variables import Counter, Variable
 __all__ = [
     "Access",
     "Agent",
+    "Broken",
     "Choose",
+    "Claim",
+    "Claims",
     "Counter",
     "Deadlock",
     "Event",

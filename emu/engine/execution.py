@@ -13,11 +13,12 @@ import attrs
 
 from emu.engine.accesses import Access
 from emu.engine.agents import Agent, NotAnOperation
+from emu.engine.claims import Broken, Claims, When
 from emu.engine.failures import NoOperationError, agent_raised, refuse_not_an_operation
 from emu.engine.operations import Choose, Operation, Wait
 from emu.engine.schedules import describe_announced
 from emu.engine.sections import Sections
-from emu.engine.sources import suspended_at
+from emu.engine.sources import is_asserted_by_user, raised_at, suspended_at, text_of
 from emu.engine.strategies import Strategy
 from emu.engine.trace import Trace
 from emu.errors import EmuError, InternalError, LimitReached, ScenarioError
@@ -77,6 +78,8 @@ class Execution:
         sections: which sections are taken in one step; None if none is.
         recorder: keeps the reads of checked state; checking mode compares them with what was declared.
         deadlock: set when no agent could go on.
+        claims: what is claimed of it; None if nothing is.
+        broken: what did not hold of that, and of what agents have asserted, in the order in which it was found.
     """
 
     agents: Sequence[Agent]
@@ -90,6 +93,8 @@ class Execution:
     enabled: list[Agent] = attrs.field(factory=list)
     blocked: list[Agent] = attrs.field(factory=list)
     sections: Sections | None = None
+    claims: Claims | None = None
+    broken: list[Broken] = attrs.field(factory=list)
 
     def __attrs_post_init__(self) -> None:
         for number, agent in enumerate(self.agents):
@@ -101,6 +106,8 @@ class Execution:
         Raises:
             ModelError: if the agent's body cannot be called, raises, or awaits something that no host serves.
         """
+        if self.claims is not None:
+            self.broken += self.claims.begin()
         try:
             agent.coroutine = agent.body()
         except Exception as error:
@@ -124,6 +131,8 @@ class Execution:
             return self.strategy.pick(self.enabled)
         if any(not (agent.is_done or agent.is_daemon) for agent in self.agents):
             self.deadlock = self.find_deadlock()
+        if self.claims is not None:
+            self.broken += self.claims.conclude(self.trace)
         return None
 
     def check_limits(self) -> None:
@@ -152,7 +161,7 @@ class Execution:
         if operation is None:
             raise InternalError(f"{agent.name} was chosen without an operation to perform")
         trace = self.trace
-        is_watched = self.is_checking or trace.sources or self.sections is not None
+        is_watched = self.is_checking or trace.sources or self.sections is not None or self.claims is not None
         declared = self.look_at(agent, operation) if is_watched else ()
         step = trace.begin(agent, operation)
         if isinstance(operation, Choose):
@@ -162,6 +171,8 @@ class Execution:
         except ScenarioError as error:
             raise agent_raised(agent, error, suspended_at(agent.coroutine) if agent.coroutine else None) from error
         self.resume(agent, result)
+        if self.claims is not None:
+            self.broken += self.claims.ask(When.ALWAYS, agent.name, step)
         if self.blocked:
             self.wake()
         if agent.awaited_instead is not None and not may_await_trio:
@@ -171,6 +182,8 @@ class Execution:
         """Look at an operation before it is performed; return what it declares, if anything needs that."""
         if self.sections is not None:
             self.sections.watch(operation)
+        if self.claims is not None:
+            self.claims.look_at(operation.accesses())
         if not (self.is_checking or self.trace.sources):
             return ()
         declared = tuple(operation.accesses())
@@ -181,7 +194,7 @@ class Execution:
     def take_short(self, sections: Sections) -> None:
         """Take sections in one step, from the start of the execution."""
         self.sections = sections
-        sections.begin()
+        sections.begin(self.claims)
 
     def perform_checked(self, operation: Operation[Any], step: int, declared: Sequence[Access]) -> Any:
         """Perform an operation, and compare what it reads of checked state with what it has declared.
@@ -260,13 +273,17 @@ class Execution:
         self.remove(agent)
 
     def fail(self, agent: Agent, error: BaseException) -> None:
-        """Note that an agent has ended, and raise what has ended it.
+        """Note that an agent has ended, and raise what has ended it; keep what its own code has asserted.
 
         Raises:
-            ModelError: if that is an error of the agent's own code.
+            ModelError: if that is another error of the agent's own code.
             BaseException: if it is anything else, as it is.
         """
         self.finish(agent)
+        if isinstance(error, AssertionError) and not self.has_ended and is_asserted_by_user(error):
+            claim, source = text_of(error), raised_at(error)
+            self.broken.append(Broken(claim, When.ASSERTED, agent.name, self.trace.step, source))
+            return
         if isinstance(error, Exception | SystemExit | NoOperationError) and (
             not isinstance(error, EmuError) or isinstance(error, ScenarioError)
         ):
@@ -310,7 +327,18 @@ class Execution:
         """Return what an agent may touch in its next step, or in the section that it then takes in one."""
         if agent.pending is None:
             return ()
-        return agent.pending.accesses() if self.sections is None else self.sections.accesses(agent.pending)
+        announced = agent.pending.accesses() if self.sections is None else self.sections.accesses(agent.pending)
+        return announced if self.claims is None else self.claims.extend(announced)
+
+    def touched_by(self, operation: Operation[Any]) -> Iterable[Access] | None:
+        """Return what an operation has touched that was performed; None if that is all that was announced."""
+        touched = operation.touched()
+        return touched if touched is None or self.claims is None else self.claims.extend(touched)
+
+    @property
+    def has_ended_by_assertion(self) -> bool:
+        """Whether a failed assertion has ended an agent: those that wait for it may do so for ever."""
+        return any(one.when is When.ASSERTED for one in self.broken)
 
     def find_deadlock(self) -> Deadlock:
         """Return which agent waits for what, and who could end the wait."""

@@ -1,8 +1,8 @@
 """Notices a call that was never awaited: it has done nothing, and nothing that is found without it counts.
 
-Python warns when it drops the coroutine of such a call. An agent that is cut short in the middle of an execution may
-drop coroutines that it would have awaited later, and Python may drop them at any time: so once an agent was cut short,
-these warnings count no more.
+Python warns when it drops the coroutine of such a call. An agent that is cut short in the middle of an execution, or by
+a failed assertion, may drop coroutines that it would have awaited later, and Python may drop them at any time: so once
+an agent was cut short, these warnings count no more.
 """
 
 import gc
@@ -41,8 +41,10 @@ class Forgotten:
         Raises:
             ModelError: if there was one for certain; it names the first, and how to mend that.
         """
-        self.is_certain = self.is_certain and all(
-            agent.is_daemon or not agent.is_cleaning for agent in execution.agents
+        self.is_certain = (
+            self.is_certain
+            and not execution.has_ended_by_assertion
+            and all(agent.is_daemon or not agent.is_cleaning for agent in execution.agents)
         )
         if self.is_first:
             gc.collect()

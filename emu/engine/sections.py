@@ -8,6 +8,8 @@ the trace; only fewer orders are explored.
 A section that leaves what it declared, does anything after its first store, waits or chooses cannot be taken so. Its
 lock is then *long* for the rest of the exploration, which starts again: so whether a section is short never depends on
 the state. What a section reads must be written under its lock only; that is the declarer's promise.
+
+A section that may change what a claim reads is not taken so either: the claim is asked inside it.
 """
 
 from collections.abc import Iterable
@@ -16,7 +18,11 @@ from typing import Any
 import attrs
 
 from emu.engine.accesses import Access, Kind, Section, Space
+from emu.engine.claims import Claims
 from emu.engine.operations import Choose, Operation
+
+ALL = 1 << 64
+"""No object of a lock has a greater number."""
 
 
 @attrs.define
@@ -29,6 +35,7 @@ class Sections:
         open: the short section that an agent is in.
         has_stored: the agent has changed something in that section.
         has_left: a section was not as declared; the execution is void, and the section's lock is now long.
+        claims: what is claimed of the execution; None if nothing is.
     """
 
     long: set[Space] = attrs.field(factory=set)
@@ -36,16 +43,24 @@ class Sections:
     open: Section | None = None
     has_stored: bool = False
     has_left: bool = False
+    claims: Claims | None = None
 
-    def begin(self) -> None:
+    def begin(self, claims: Claims | None = None) -> None:
         """Prepare for another execution."""
         self.open = None
         self.has_left = False
+        self.claims = claims
+
+    def is_long(self, section: Section) -> bool:
+        """Whether a section is to be taken step by step, as far as that is known beforehand."""
+        if section.accesses is None or section.lock in self.long:
+            return True
+        return self.claims is not None and self.claims.are_met_by((whole(section.lock), *section.accesses))
 
     def accesses(self, operation: Operation[Any]) -> Iterable[Access]:
         """Return what an agent may touch in its next step, which may be a section."""
         section = operation.opens
-        if section is None or section.accesses is None or section.lock in self.long:
+        if section is None or section.accesses is None or self.is_long(section):
             return operation.accesses()
         return (Access.to(section.lock, 0, Kind.COMMUTE), *section.accesses)
 
@@ -61,7 +76,7 @@ class Sections:
 
     def enter(self, section: Section) -> None:
         """Begin a short section, or make its lock long; that voids the execution if another section of it was short."""
-        if section.accesses is None:
+        if self.is_long(section):
             self.long.add(section.lock)
             self.has_left = section.lock in self.short
         else:
@@ -83,3 +98,8 @@ class Sections:
             self.long.add(self.open.lock)
         self.open = None
         self.has_left = True
+
+
+def whole(lock: Space) -> Access:
+    """Return the access to all that a lock is made of."""
+    return Access(lock, 0, ALL, Kind.WRITE)

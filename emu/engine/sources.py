@@ -1,7 +1,10 @@
 """The source lines at which an agent is suspended or has raised, for logs and messages."""
 
+import ast
+import linecache
 import traceback
 from collections.abc import Coroutine, Iterable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
@@ -47,6 +50,35 @@ def raised_at(error: BaseException) -> str:
     """Name the user's innermost line from which an exception came."""
     frames = traceback.extract_tb(error.__traceback__)
     return name_innermost(Location(frame.filename, frame.lineno or 0, frame.name) for frame in frames)
+
+
+def is_asserted_by_user(error: AssertionError) -> bool:
+    """Whether it was a user's own line that raised the error, and not one of emu or a library that it has called."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return is_users(Location(frame.filename, frame.lineno or 0, frame.name))
+
+
+def text_of(error: AssertionError) -> str:
+    """Return what was asserted: the first line of the message, or the condition's source where there is no message."""
+    message = str(error).strip()
+    if message:
+        return message.splitlines()[0]
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    source = "".join(linecache.getlines(frame.filename))
+    return condition_at(source, frame.lineno or 0) or frame.line or type(error).__name__
+
+
+@lru_cache
+def condition_at(source: str, line: int) -> str | None:
+    """Return the condition of the `assert` at a line, in one line; Pythons differ in which of its lines they name."""
+    try:
+        nodes = list(ast.walk(ast.parse(source)))
+    except SyntaxError:  # the file has changed since it was imported
+        return None
+    for node in nodes:
+        if isinstance(node, ast.Assert) and node.lineno <= line <= (node.end_lineno or node.lineno):
+            return " ".join((ast.get_source_segment(source, node.test) or "").split())
+    return None
 
 
 def name_innermost(lines: Iterable[Location]) -> str:

@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from emu.engine.claims import Claim
 from emu.engine.execution import Execution
 from emu.engine.failures import NoOperationError
 
 SECONDS = 5.0
 
-RUNS_AGENTS = {method.__code__ for method in (Execution.start, Execution.resume, Execution.throw)}
-"""One of these is on the stack while an agent's own code runs."""
+RUNS_AGENTS = {method.__code__ for method in (Execution.start, Execution.resume, Execution.throw, Claim.holds)}
+"""One of these is on the stack while an agent's own code runs, or a claim is asked."""
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from emu.engine import Access, Kind, Operation
+from emu.engine import Access, Kind, Operation, Space
 
 
 class Bitmap:
@@ -18,6 +18,11 @@ class Bitmap:
     def __init__(self, name: str) -> None:
         self.name = name
         self.value = 0
+
+    @property
+    def space(self) -> Space:
+        """The space of the word as a shared object, number 0."""
+        return ("bitmap", self.name)
 
     def has(self, bit: int) -> bool:
         """Whether a bit is set. Takes no step; agents use `read`."""
@@ -52,7 +57,7 @@ class ReadBits(Operation[int]):
         self.value = 0
 
     def accesses(self) -> Iterable[Access]:
-        return (Access.to(("bitmap", self.bitmap.name), 0, Kind.READ),)
+        return (Access.to(self.bitmap.space, 0, Kind.READ),)
 
     def perform(self, step: int) -> int:
         self.value = self.bitmap.value
@@ -73,7 +78,7 @@ class ChangeBit(Operation[None]):
         self.is_set = is_set
 
     def accesses(self) -> Iterable[Access]:
-        return (Access.to(("bitmap", self.bitmap.name), 0, Kind.WRITE),)
+        return (Access.to(self.bitmap.space, 0, Kind.WRITE),)
 
     def perform(self, step: int) -> None:
         mask = 1 << self.bit

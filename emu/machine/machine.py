@@ -3,12 +3,12 @@
 A scenario receives a fresh machine for each execution and fills in the cast.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import attrs
 
 from emu.checks.assignments import AssignmentChecks
-from emu.checks.findings import Finding, OldPath, Stuck
+from emu.checks.findings import Asserted, Finding, OldPath, Stuck
 from emu.checks.isolation import IsolationJudge, IsolationWatch
 from emu.checks.promises import PromiseJudge
 from emu.checks.releases import ReleaseJudge
@@ -16,6 +16,7 @@ from emu.checks.usage import UsageWatch
 from emu.cpus import Cpu, Signal
 from emu.devices.device import Device, Watcher
 from emu.engine import Agent, Execution, Strategy, Trace
+from emu.engine.claims import Broken, Claim, Claims, Predicate, When
 from emu.engine.execution import ReadRecorder
 from emu.errors import ScenarioError
 from emu.hypervisor.assignment import Assignment
@@ -27,6 +28,7 @@ from emu.hypervisor.ops import READ_WRITE, MapFlags
 from emu.hypervisor.pages import Pages
 from emu.hypervisor.tables import PageTables
 from emu.iommus.unit import Unit
+from emu.machine.claims import Read, add_claim
 from emu.machine.description import Description
 from emu.machine.role import Role
 from emu.memory import Memory
@@ -49,6 +51,8 @@ class Machine:
         pages: who owns a frame.
         tables: frees page tables.
         findings: what the checks have found; complete when the execution has ended and `conclude` was called.
+        claims: the scenario's own.
+        broken: those that do not hold, and failed assertions.
     """
 
     def __init__(self, description: Description) -> None:
@@ -69,6 +73,8 @@ class Machine:
         self.driver = platform.make_driver(self.memory, self.devices, self.faults)
         self.add_unit(first)
         self.findings: list[Finding] = []
+        self.claims: list[Claim] = []
+        self.broken: list[Broken] = []
         self.judge = PromiseJudge(self.units, self.findings)
         self.watch = UsageWatch(self.findings, self.domains.values, self.judge.promised)
         self.assignments = AssignmentChecks(self.findings, self.domains.values)
@@ -318,6 +324,27 @@ class Machine:
                 raise ScenarioError(f"{limit} {sort.value} faults: allow none, or a number of them")
             self.faults.limits[sort] = max(limit, self.faults.limits.get(sort, 0))
 
+    def always(self, text: str, predicate: Predicate, *, reads: Iterable[Read] = ()) -> None:
+        """Claim that a predicate, which takes no step, is true before the first step and after each later one.
+
+        Args:
+            reads: every shared object on which it depends. An exploration that is told none cannot prove it.
+
+        Raises:
+            ScenarioError: if a claim cannot be made so, or agents run already.
+        """
+        self.set_up("always")
+        add_claim(self.claims, text, predicate, When.ALWAYS, reads)
+
+    def finally_(self, text: str, predicate: Predicate) -> None:
+        """Claim that a predicate, which takes no step, is true when no agent can go on.
+
+        Raises:
+            ScenarioError: if a claim cannot be made so, or agents run already.
+        """
+        self.set_up("finally_")
+        add_claim(self.claims, text, predicate, When.FINALLY)
+
     def add_agent(self, agent: Agent) -> None:
         """Add whatever takes steps.
 
@@ -350,11 +377,20 @@ class Machine:
             description.limits,
             self.recorder,
             is_checking=description.is_checking,
+            claims=Claims(self.claims) if self.claims else None,
+            broken=self.broken,
         )
 
     def conclude(self, execution: Execution) -> list[Finding]:
-        """Return the findings of an execution that has ended."""
-        if execution.deadlock is not None:
+        """Return the findings of an execution that has ended.
+
+        Where a failed assertion has ended an agent, no deadlock is reported: others may have waited for that agent.
+        """
+        if execution.deadlock is not None and not execution.has_ended_by_assertion:
             self.findings.append(Stuck(execution.deadlock))
         self.judge.conclude()
-        return self.findings
+        return self.found()
+
+    def found(self) -> list[Finding]:
+        """Return what was found so far: by the checks, and of the scenario's own claims."""
+        return [*self.findings, *map(Asserted.of, self.broken)]

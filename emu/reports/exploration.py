@@ -68,6 +68,10 @@ class ExplorationReport:
             if cause.finding is not None and cause.run is not None and cause.run.matters is not None
         ]
 
+    def not_proved(self) -> list[str]:
+        """Say which claims may be broken in interleavings that were not executed."""
+        return [f"not proved: {text!r} declares nothing that it reads" for text in self.exploration.not_proved]
+
     def occurrence(self, cause: Cause) -> str:
         """Say how often a cause showed, where first, and what was added to what is shown."""
         said = f"in {cause.executions} of {count(self.exploration.done, 'execution')}, first in number {cause.first}"
@@ -130,6 +134,7 @@ class ExplorationReport:
             "steps": covered.steps,
             "share": covered.share,
             "short_sections": covered.short_locks,
+            "not_proved": done.not_proved,
             "findings": [
                 {
                     "executions": cause.executions,

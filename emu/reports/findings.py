@@ -3,12 +3,14 @@
 from collections.abc import Iterable
 from typing import Any
 
+import attrs
 import cattrs
 
 from emu.analysis.explanations import Explanation, Flush, Omission, explain
 from emu.analysis.source_lines import line_of_caller
 from emu.checks.details import Act, Payment
 from emu.checks.findings import (
+    Asserted,
     Finding,
     FindingKind,
     Foreign,
@@ -27,6 +29,7 @@ from emu.checks.findings import (
     WrongResult,
 )
 from emu.engine import Trace
+from emu.engine.claims import When
 from emu.hypervisor.ops import RESULT_NAMES
 from emu.hypervisor.pages import VERBS
 from emu.hypervisor.records import CallRecord
@@ -48,12 +51,12 @@ def sentence(finding: Finding, trace: Trace) -> str:
                 for one in deadlock.waiters
             )
             return f"deadlock at step {deadlock.step}: {waits}"
-        case Overrun():
-            return (
-                f"overrun: at step {finding.step} {finding.agent} had stored {count(finding.count, 'entry', 'entries')}"
-                f" in {finding.array}{at(line_of_caller(trace, finding.step))}"
-            )
-        case FreedTable() | StaleAssignment() | NotIsolated():
+        case Asserted():
+            return claim_sentence(finding, line_of_claim(finding, trace))
+        case StaleAssignment() | NotIsolated():
+            said = assignment_sentence(finding) if isinstance(finding, StaleAssignment) else isolation_sentence(finding)
+            return said + at(line_of_caller(trace, finding.step))
+        case Overrun() | FreedTable():
             return access_sentence(finding) + at(line_of_caller(trace, finding.step))
         case Late() | Foreign() | Illegal():
             return access_sentence(finding)
@@ -78,9 +81,12 @@ def assignment_sentence(finding: StaleAssignment) -> str:
     )
 
 
-def access_sentence(finding: FreedTable | StaleAssignment | NotIsolated | Late | Foreign | Illegal) -> str:
+def access_sentence(finding: Overrun | FreedTable | Late | Foreign | Illegal) -> str:
     """Say what was accessed that should not have been."""
     match finding:
+        case Overrun():
+            entries = count(finding.count, "entry", "entries")
+            return f"overrun: at step {finding.step} {finding.agent} had stored {entries} in {finding.array}"
         case FreedTable():
             table = "to which a page table led that was freed and then used by somebody else"
             if finding.freed is not None:
@@ -89,10 +95,6 @@ def access_sentence(finding: FreedTable | StaleAssignment | NotIsolated | Late |
                 f"freed table: at step {finding.step} {finding.agent} stored an entry for domain {finding.domain} dfn "
                 f"{finding.dfn:#x} into mfn {finding.frame:#x}, {table}"
             )
-        case StaleAssignment():
-            return assignment_sentence(finding)
-        case NotIsolated():
-            return isolation_sentence(finding)
         case Late():
             access = "wrote to" if finding.is_write else "read"
             return (
@@ -140,6 +142,23 @@ def reason(finding: NotIsolated) -> str:
     verbs = " and ".join(verb for verb, flag in VERBS.items() if flag in finding.allowed)
     what = f"may only {verbs} it" if verbs else "may not map it"
     return f"it belongs to domain {finding.owner}, and domain {finding.domain} {what}"
+
+
+def claim_sentence(finding: Asserted, source: str | None) -> str:
+    """Say which claim does not hold, and when."""
+    moment = f"after step {finding.step}" if finding.step else "before the first step"
+    if finding.when is When.ASSERTED:
+        return f"assertion: {moment} {finding.claim!r} does not hold, which {finding.agent} asserts{at(source)}"
+    if finding.when is When.FINALLY:
+        moment = f"at the end, {moment},"
+    elif finding.step:
+        moment += f" of {finding.agent}{at(source)}"
+    return f"assertion: {moment} {finding.claim!r} does not hold, and is to hold {finding.when.value}"
+
+
+def line_of_claim(finding: Asserted, trace: Trace) -> str | None:
+    """Return the line of an assertion, or of the scenario where the step was taken after which a claim was broken."""
+    return finding.source or line_of_caller(trace, finding.step)
 
 
 def result_sentence(finding: LostError | NotRolledBack | WrongResult) -> str:
@@ -278,6 +297,9 @@ def data(finding: Finding, trace: Trace) -> dict[str, Any]:
     if isinstance(finding, Stale | Owed | Released):
         why = explain(finding, trace)
         message, facts = stale_sentence(finding, why), stale_data(finding, why)
+    elif isinstance(finding, Asserted):
+        source = line_of_claim(finding, trace)
+        message, facts = claim_sentence(finding, source), cattrs.unstructure(attrs.evolve(finding, source=source))
     else:
         message, facts = sentence(finding, trace), cattrs.unstructure(finding)
     if isinstance(finding, NotIsolated):

@@ -78,7 +78,7 @@ class RunReport:
             return []
         by_cause: dict[tuple[Any, ...], list[Finding]] = {}
         for finding in self.findings():
-            cause = (finding.kind, getattr(finding, "agent", None), getattr(finding, "step", None))
+            cause = (finding.kind, *(getattr(finding, name, None) for name in ("agent", "step", "claim")))
             by_cause.setdefault(cause, []).append(finding)
         return [
             sentence(first, shown.machine.trace) + (f" (and likewise {len(rest)} more)" if rest else "")

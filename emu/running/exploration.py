@@ -110,6 +110,7 @@ class ScenarioExploration(Executions):
         for seed in itertools.count(self.plan.seed):
             strategy = sample.strategy(seed)
             execution = self.program(strategy)
+            strategy.claims = execution.claims
             yield execution
             sample.add(execution, strategy)
             self.coverage.traces = sample.traces
@@ -149,7 +150,21 @@ class ScenarioExploration(Executions):
         """What the exploration tells of what the scenario declares."""
         kinds = (one.kind for one in self.causes)
         findings = (finding for cause in self.causes.values() if (finding := cause.finding) is not None)
-        return judge_exploration(self.bound.expectation, kinds, findings, is_exhausted=self.is_exhausted)
+        return judge_exploration(
+            self.bound.expectation,
+            kinds,
+            findings,
+            is_exhausted=self.is_exhausted,
+            has_asked_all=not self.not_proved,
+        )
+
+    @property
+    def not_proved(self) -> list[str]:
+        """The claims that were not broken, and declare nothing by which one interleaving could stand for others."""
+        if self.machine is None or not self.plan.is_reduced:
+            return []
+        broken = {one.check for one in self.causes if one.kind is FindingKind.ASSERTION}
+        return [claim.text for claim in self.machine.claims if claim.is_undeclared and claim.text not in broken]
 
     @property
     def has_emulator_bug(self) -> bool:

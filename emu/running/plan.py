@@ -35,6 +35,11 @@ class Plan:
         """Whether executions are drawn, and none is looked for."""
         return self.strategy == "random"
 
+    @property
+    def is_reduced(self) -> bool:
+        """Whether one interleaving stands for all that differ from it only in the order of independent steps."""
+        return self.strategy == "optimal"
+
     def make_sections(self) -> Sections | None:
         """Return the sections that are taken in one step; None to take none so."""
-        return Sections() if self.sections and self.strategy == "optimal" else None
+        return Sections() if self.sections and self.is_reduced else None

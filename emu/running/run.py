@@ -118,9 +118,10 @@ class Run(Executions):
     def look_at_unfinished(self) -> None:
         """Judge what was found in an execution before a limit stopped it."""
         shown = self.matters
-        if shown is not None and shown.verdict is Verdict.UNDECIDED and shown.machine.findings:
-            verdict = judge_execution(self.bound.expectation, shown.machine.findings)
-            self.matters = attrs.evolve(shown, findings=shown.machine.findings, verdict=verdict)
+        found = [] if shown is None else shown.machine.found()
+        if shown is not None and shown.verdict is Verdict.UNDECIDED and found:
+            verdict = judge_execution(self.bound.expectation, found)
+            self.matters = attrs.evolve(shown, findings=found, verdict=verdict)
             self.with_findings += 1
 
     def find(self, wanted: Signature) -> Finding | None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import attrs
 
 from emu.engine import Agent, Execution
+from emu.engine.claims import Claims
 from emu.engine.dependence import Footprints, NormalForm, Step, normal_form
 from emu.engine.operations import Choose
 from emu.engine.strategies.random import RandomStrategy
@@ -17,11 +18,14 @@ class WatchedStrategy(RandomStrategy):
         """Begin to take notes."""
         self.footprints = footprints
         self.steps: list[Step] = []
+        self.claims: Claims | None = None
 
     def pick(self, enabled: Sequence[Agent]) -> Agent:
         agent = super().pick(enabled)
         if agent.pending is not None:
-            self.steps.append((agent.number, 0, self.footprints.of(agent.pending.accesses())))
+            accesses = agent.pending.accesses()
+            touched = accesses if self.claims is None else self.claims.extend(accesses)
+            self.steps.append((agent.number, 0, self.footprints.of(touched)))
         return agent
 
     def choose(self, choice: Choose) -> int:

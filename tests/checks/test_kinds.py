@@ -391,6 +391,23 @@ def table_freed(m: Machine, *, repaired: bool = False) -> None:
         await cpu.process_pending_softirqs()
 
 
+@scenario(expect=breaks(FindingKind.ASSERTION))
+def asserts_too_early(m: Machine, *, repaired: bool = False) -> None:
+    """A CPU asserts that the frame has content, at any time or after it was told so."""
+    address, stored = frame_address(m.allocate()), m.signal("stored")
+
+    @m.cpu(0)
+    async def writer(cpu: Cpu) -> None:
+        await cpu.store64(address, 1)
+        await stored.send()
+
+    @m.cpu(1)
+    async def reader(cpu: Cpu) -> None:
+        if repaired:
+            await stored.wait()
+        assert await cpu.load64(address), "the frame has content"
+
+
 @attrs.frozen
 class Pair:
     """A program, what it shows, and the parameters of the program and of its twin."""
@@ -448,6 +465,7 @@ PAIRS = [
         two_moves_with_one_slot,
         Signature(FindingKind.OVERRUN, "the array of 1 reference", None, None, None, None, "cpu0"),
     ),
+    Pair(asserts_too_early, Signature(FindingKind.ASSERTION, "the frame has content", None, None, None, None, "cpu1")),
     Pair(device_moves_on, Signature(FindingKind.FOREIGN, "programmed by domain 1", 0, G, OLD, "vtd0", BDF)),
     reaches(maps_without_leave, Act.MAP),
     reaches(withdrawn_before_the_flush, Act.WITHDRAW),

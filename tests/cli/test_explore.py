@@ -384,6 +384,7 @@ def test_json_has_the_coverage_the_verdict_and_each_cause(emu: Emu) -> None:
         "steps": 13229,
         "share": 1.0,
         "short_sections": ["d1.mapping_lock"],
+        "not_proved": [],
         "reproduce": "emu explore remap_before_flush -p dma=1",
     }
     shown = {key: finding[key] for key in ("executions", "first", "owed_by", "kind", "evidence", "dfn", "mfn")}

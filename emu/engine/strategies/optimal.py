@@ -163,7 +163,7 @@ class Optimal:
     def note_touched(self) -> None:
         """Learn what the last step has touched, now that it was taken."""
         last = self.taken[-1]
-        touched = last.operation.touched()
+        touched = None if self.execution is None else self.execution.touched_by(last.operation)
         if touched is not None:
             last.touched = self.footprints.of(touched)
 

@@ -1,0 +1,173 @@
+"""Claims: what a user says of a program, and where it does not hold. Both are data of an execution.
+
+An `assert` in an agent's own code is a claim about what the agent has learnt. One that fails ends the agent, as a
+return does, and the others go on.
+
+A `Claim` is a predicate over shared objects, asked without a step: before the first one, and after each operation that
+may change an object which it reads, when the operation's agent has come to its next one. That operation then counts as
+reading all these objects: so an exploration takes the operations after which a claim is asked in every order. This
+depends on the declaration alone, not on whether the claim still holds. A claim that declares no object is asked after
+every step; but which other interleavings matter to it no reduction can know.
+
+A claim about the end is asked when no agent can go on. All interleavings of a trace end in one state, so it has nothing
+to declare.
+"""
+
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from enum import Enum
+
+import attrs
+
+from emu.engine.accesses import Access
+from emu.engine.failures import NoOperationError
+from emu.engine.sources import raised_at
+from emu.engine.trace import Trace
+from emu.errors import ModelError
+
+Predicate = Callable[[], object]
+"""Takes no step, changes nothing, and returns something true as long as the claim holds."""
+
+
+class When(Enum):
+    """When a claim is to hold."""
+
+    ASSERTED = "assert"  # when an agent's own code comes to it
+    ALWAYS = "always"
+    FINALLY = "finally"
+
+
+@attrs.frozen
+class Broken:
+    """A claim that does not hold.
+
+    Attributes:
+        claim: its text.
+        agent: who has asserted it, or has taken the last step before it was asked; None before the first step.
+        step: the step after which it did not hold.
+        source: the line of an assertion.
+    """
+
+    claim: str
+    when: When
+    agent: str | None
+    step: int
+    source: str | None = None
+
+
+@attrs.frozen
+class Claim:
+    """A predicate that is to hold always, or finally.
+
+    Attributes:
+        reads: every shared object on which it depends; empty if that is not known.
+    """
+
+    text: str
+    predicate: Predicate
+    when: When = When.ALWAYS
+    reads: tuple[Access, ...] = ()
+
+    @property
+    def is_undeclared(self) -> bool:
+        """Whether it is asked after every step, for it does not say on what it depends."""
+        return self.when is When.ALWAYS and not self.reads
+
+    def is_met_by(self, accesses: Iterable[Access]) -> bool:
+        """Whether what makes these accesses may change an object that the claim reads."""
+        return any(access.conflicts(read) for access in accesses for read in self.reads)
+
+    def holds(self) -> bool:
+        """Ask the predicate.
+
+        Raises:
+            ModelError: if it raises, runs on and on, or returns something to be awaited.
+        """
+        try:
+            answer = self.predicate()
+            is_awaitable = inspect.isawaitable(answer)
+            if inspect.iscoroutine(answer):
+                answer.close()
+            if not is_awaitable:
+                return bool(answer)
+        except NoOperationError as error:
+            raise ModelError(
+                f"the claim {self.text!r}, at {raised_at(error)}, runs on and on: let it return"
+            ) from error
+        except Exception as error:
+            said = f"raised {type(error).__name__}{f': {error}' if str(error) else ''}"
+            raise ModelError(
+                f"the claim {self.text!r}, at {raised_at(error)}, {said}; let it return whether it holds"
+            ) from error
+        raise is_async(self.text, self.predicate)
+
+
+def is_async(text: str, predicate: Predicate) -> ModelError:
+    """Return the error for a claim that would take steps."""
+    code = getattr(predicate, "__code__", None)
+    where = f", at {code.co_filename.rpartition('/')[2]}:{code.co_firstlineno}," if code else ""
+    return ModelError(
+        f"the claim {text!r}{where} is to be awaited, and a claim takes no step: write a plain def that looks without "
+        "one, by m.memory.peek(address), cpu.peek(variable) or variable.value"
+    )
+
+
+class Claims:
+    """The claims of one execution.
+
+    Attributes:
+        all: all of them, for what they read.
+        unbroken: those that have held whenever they were asked.
+        due: those of them that the operation which is being performed may break.
+    """
+
+    def __init__(self, claims: Sequence[Claim]) -> None:
+        self.all = claims
+        self.unbroken = list(claims)
+        self.due: list[Claim] = []
+        self.has_begun = False
+
+    def are_met_by(self, accesses: Sequence[Access]) -> bool:
+        """Whether what makes these accesses may change what a claim reads."""
+        return any(claim.is_met_by(accesses) for claim in self.all)
+
+    def extend(self, accesses: Iterable[Access]) -> tuple[Access, ...]:
+        """Return the accesses of an operation, and those of the claims that are asked after it."""
+        own = tuple(accesses)
+        reads = (read for claim in self.all if claim.is_met_by(own) for read in claim.reads)
+        return tuple(dict.fromkeys((*own, *reads)))
+
+    def look_at(self, accesses: Iterable[Access]) -> None:
+        """Look at an operation before it is performed: which claims may it break?"""
+        own = tuple(accesses)
+        self.due = [claim for claim in self.unbroken if claim.is_undeclared or claim.is_met_by(own)]
+
+    def begin(self) -> list[Broken]:
+        """Ask before the first step; a second time nothing is asked."""
+        if self.has_begun:
+            return []
+        self.has_begun = True
+        self.due = self.unbroken
+        return self.ask(When.ALWAYS, None, 0)
+
+    def ask(self, when: When, agent: str | None, step: int) -> list[Broken]:
+        """Ask after an agent's step; return what does not hold, each claim once in an execution.
+
+        Raises:
+            ModelError: if a predicate makes a mistake, or depends on what it does not declare.
+        """
+        broken = [claim for claim in self.unbroken if claim.when is when and not claim.holds()]
+        if broken:
+            self.unbroken = [claim for claim in self.unbroken if claim not in broken]
+        for claim in broken:
+            if claim not in self.due:
+                raise ModelError(
+                    f"the claim {claim.text!r} does not hold after step {step} of {agent}, which changes none of the "
+                    "objects that it declares: add to its reads=[...] all on which it depends"
+                )
+        return [Broken(claim.text, when, agent, step) for claim in broken]
+
+    def conclude(self, trace: Trace) -> list[Broken]:
+        """Ask at the end what is claimed of it."""
+        self.due = self.unbroken
+        return self.ask(When.FINALLY, trace.agent_of(trace.step).name if trace.step else None, trace.step)
