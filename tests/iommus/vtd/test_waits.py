@@ -223,6 +223,8 @@ def test_a_later_wait_may_complete_before_one_that_does_not_fence_and_what_that_
         ("queue.status", ONE),
     ]
     assert machine.unit.ledger.completed.since(1, G) < machine.unit.ledger.completed.since(1, offset(G, 1))
+    starts = [removal.start for removal in machine.unit.requests.removals]
+    assert starts == sorted(starts)
 
 
 def test_its_entries_may_be_dropped_before_it_counts() -> None:
@@ -321,11 +323,17 @@ def test_descriptors_that_were_left_complete_before_the_engine_stops_at_one_that
     assert machine.memory.peek(status(machine, ONE)) == ONE
 
 
-def test_where_descriptors_are_executed_at_once_every_wait_fences() -> None:
+@pytest.mark.parametrize("at_once", [False, True])
+def test_where_descriptors_are_executed_at_once_every_wait_fences(at_once: bool) -> None:
     machine = machine_with(VtdSettings(synchronous=True))
     waits = [wait(machine, number, fence=False) for number in (ONE, OTHER)]
-    events = submitted(by(InTurn(last=True)), machine, page(), waits[0], page(1), waits[1], awaited=[OTHER])
-    assert said(events, "queue.status", "invalidate.complete") == [
+
+    @machine.cpu(0)
+    async def submitter(cpu: Cpu) -> None:
+        await post(machine, cpu, [page(), waits[0], page(1), waits[1]], at_once=at_once)
+
+    by(InTurn(last=True))(machine)
+    assert said(list(machine.trace.events()), "queue.status", "invalidate.complete", "queue.look", "choice") == [
         ("invalidate.complete", 0),
         ("queue.status", ONE),
         ("invalidate.complete", 2),
