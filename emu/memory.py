@@ -225,6 +225,7 @@ class WriteBack(Operation[None]):
     __slots__ = ("line", "memory")
 
     event = "line.write_back"
+    stores = False  # CPUs read what their caches hold, before and after: what a section has read stays as it was
 
     def __init__(self, memory: Memory, address: int) -> None:
         self.memory = memory
@@ -247,6 +248,7 @@ class DrainWriteBuffer(Operation[None]):
     __slots__ = ("memory",)
 
     event = "buffer.drain"
+    stores = False  # CPUs read what is in the buffer as well
 
     def __init__(self, memory: Memory) -> None:
         self.memory = memory

@@ -324,10 +324,13 @@ class Execution:
                 self.place(agent)
 
     def announced_by(self, agent: Agent) -> Iterable[Access]:
-        """Return what an agent may touch in its next step, or in the section that it then takes in one."""
+        """Return what an agent may touch in its next step, or in the section that it then takes in one.
+
+        A search asks before each step that it takes for the first time, and never without taking the step.
+        """
         if agent.pending is None:
             return ()
-        announced = agent.pending.accesses() if self.sections is None else self.sections.accesses(agent.pending)
+        announced = agent.pending.accesses() if self.sections is None else self.sections.announced(agent.pending)
         return announced if self.claims is None else self.claims.extend(announced)
 
     def touched_by(self, operation: Operation[Any]) -> Iterable[Access] | None:

@@ -24,6 +24,14 @@ class Operation(Generic[Result]):
 
     event: ClassVar[str] = "operation"
 
+    stores: ClassVar[bool] = True
+    """Whether what it changes can change what an agent reads in a section of a lock (see sections.py).
+
+    False for an operation that only shows to others what was stored before, such as a write-back: who holds a lock
+    reads the same before it and after it. So what comes before the store in a section can still be moved past it, to
+    the store; the order of the store itself and of the operation is explored either way, as both say what they touch.
+    """
+
     waits_for: Latch | None = None
     """The latch that must be set before the operation can be performed; None if it always can."""
 

@@ -131,8 +131,12 @@ def performed_by(execution: Execution) -> list[Performed]:
     return steps
 
 
-def traces_of(program: Program, *, classes_max: int) -> Traces | None:
-    """Return every trace of a program; None if its prefixes are in more classes than that."""
+def traces_of(program: Program, *, classes_max: int, at_end: Callable[[Run], object] | None = None) -> Traces | None:
+    """Return every trace of a program; None if its prefixes are in more classes than that.
+
+    Args:
+        at_end: called with a run of each trace.
+    """
     traces = Traces()
     seen: set[Form] = set()
     todo: list[tuple[Way, ...]] = [()]
@@ -143,6 +147,8 @@ def traces_of(program: Program, *, classes_max: int) -> Traces | None:
             ways = run.ways()
             if not ways:
                 traces.all.add(form)
+                if at_end is not None:
+                    at_end(run)
                 if run.is_deadlocked:
                     traces.deadlocked.add(form)
                 break

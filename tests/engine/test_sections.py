@@ -1,13 +1,17 @@
 """Sections by themselves: what one may touch, and what makes its lock long."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from itertools import product
 
 import attrs
 import pytest
 
-from emu.engine import Access, Choose, Kind, Operation, Space
+from emu.engine import Access, Agent, Choose, Kind, Operation, Space
 from emu.engine.accesses import Section
 from emu.engine.sections import Sections
+from emu.engine.strategies.optimal import Optimal
+from tests.engine.brute_force import traces_of
+from tests.engine.test_optimal import Do, Draws, Outcome, Part, Parts, World, counter, outcomes_of, parts_of
 
 LOCK: Space = ("lock", "one")
 OTHER_LOCK: Space = ("lock", "other")
@@ -28,6 +32,12 @@ class Step(Operation[None]):
 
     def accesses(self) -> Iterable[Access]:
         return self.touches
+
+
+class WriteBack(Step):
+    """Show to others what was stored before."""
+
+    stores = False
 
 
 def section(*accesses: Access, lock: Space = LOCK) -> Section:
@@ -51,6 +61,8 @@ def watched(*operations: Operation[None] | Choose, sections: Sections | None = N
     sections = sections or Sections()
     sections.begin()
     for operation in operations:
+        if sections.open is None:
+            sections.announced(operation)
         sections.watch(operation)
         if sections.has_left:
             break
@@ -93,18 +105,18 @@ def test_a_section_that_declares_nothing_permits_its_lock_only() -> None:
 
 def test_a_short_section_is_announced_as_what_it_declares_and_commutes_on_its_lock() -> None:
     one = section(table(2, 5, Kind.READ))
-    announced = tuple(Sections().accesses(opening(one)))
+    announced = Sections().announced(opening(one))
     assert announced == (Access.to(LOCK, 0, Kind.COMMUTE), table(2, 5, Kind.READ))
 
 
 def test_a_long_or_undeclared_section_is_announced_as_its_first_operation() -> None:
     one = section(table(2, 5, Kind.READ))
-    assert tuple(Sections(long={LOCK}).accesses(opening(one))) == (take(LOCK),)
-    assert tuple(Sections().accesses(opening(Section(LOCK, None)))) == (take(LOCK),)
+    assert Sections(long={LOCK}).announced(opening(one)) == (take(LOCK),)
+    assert Sections().announced(opening(Section(LOCK, None))) == (take(LOCK),)
 
 
 def test_what_opens_no_section_is_announced_as_it_is() -> None:
-    assert tuple(Sections().accesses(Step((table(1, 1, Kind.READ),)))) == (table(1, 1, Kind.READ),)
+    assert Sections().announced(Step((table(1, 1, Kind.READ),))) == (table(1, 1, Kind.READ),)
 
 
 def test_a_section_is_open_from_its_lock_to_its_release() -> None:
@@ -197,3 +209,186 @@ def test_leaving_where_no_section_is_open_voids_the_execution_and_makes_no_lock_
     sections = Sections()
     sections.leave()
     assert (sections.has_left, sections.long) == (True, set())
+
+
+KINDS = list(product(Kind, Kind))
+CONFLICTING = [pair for pair in KINDS if pair[1] is not Kind.READ and pair != (Kind.COMMUTE, Kind.COMMUTE)]
+"""What a section declares, and what others do there."""
+
+Where = Callable[[list[Operation[None]], list[Operation[None]]], Sections]
+
+
+def before(one: list[Operation[None]], other: list[Operation[None]]) -> Sections:
+    return watched(*one, *other)
+
+
+def after(one: list[Operation[None]], other: list[Operation[None]]) -> Sections:
+    return watched(*other, *one)
+
+
+def in_an_earlier_execution(one: list[Operation[None]], other: list[Operation[None]]) -> Sections:
+    return watched(*other, sections=watched(*one))
+
+
+def in_a_later_execution(one: list[Operation[None]], other: list[Operation[None]]) -> Sections:
+    return watched(*one, sections=watched(*other))
+
+
+WHERE = pytest.mark.parametrize("where", [before, after, in_an_earlier_execution, in_a_later_execution])
+
+
+def taking(one: Section, *inside: Operation[None]) -> list[Operation[None]]:
+    return [opening(one), *inside, closing(one.lock)]
+
+
+@WHERE
+@pytest.mark.parametrize(("declared", "done"), KINDS)
+def test_a_store_outside_of_a_lock_to_what_a_section_declares_makes_the_lock_long(
+    declared: Kind, done: Kind, where: Where
+) -> None:
+    sections = where([Step((table(2, 2, done),))], taking(section(table(1, 3, declared))))
+    assert (sections.long, sections.has_left) == (({LOCK}, True) if (declared, done) in CONFLICTING else (set(), False))
+
+
+@WHERE
+@pytest.mark.parametrize(("declared", "done"), KINDS)
+def test_so_does_a_store_in_a_section_of_another_lock(declared: Kind, done: Kind, where: Where) -> None:
+    other = taking(section(table(2, 2, done), lock=OTHER_LOCK), Step((table(2, 2, done),)))
+    assert where(other, taking(section(table(1, 3, declared)))).long == (
+        {LOCK} if (declared, done) in CONFLICTING else set()
+    )
+
+
+@WHERE
+def test_or_in_a_section_of_another_lock_that_is_taken_step_by_step(where: Where) -> None:
+    store = Step((table(2, 2, Kind.WRITE),))
+    sections = where(taking(Section(OTHER_LOCK, None), store), taking(section(table(1, 3, Kind.READ))))
+    assert sections.long == {LOCK, OTHER_LOCK}
+
+
+@WHERE
+@pytest.mark.parametrize(
+    "other",
+    [
+        taking(section(table(2, 2, Kind.WRITE)), Step((table(2, 2, Kind.WRITE),))),
+        [Step((table(4, 4, Kind.WRITE),)), Step((Access.to(("another table",), 2, Kind.WRITE),))],
+        [WriteBack((table(0, 9, Kind.WRITE),))],
+        taking(section(table(1, 3, Kind.WRITE), lock=OTHER_LOCK), Step((table(2, 2, Kind.READ),))),
+        taking(section(table(9, 9, Kind.WRITE), lock=OTHER_LOCK), Step((table(9, 9, Kind.WRITE),))),
+    ],
+    ids=["in a section of the lock", "elsewhere", "a write-back", "declared and not done", "under another lock"],
+)
+def test_whatever_else_others_do_the_lock_stays_short(other: list[Operation[None]], where: Where) -> None:
+    sections = where(other, taking(section(table(1, 3, Kind.READ))))
+    assert (sections.long, sections.has_left) == (set(), False)
+
+
+def test_two_locks_whose_sections_store_the_same_are_both_long() -> None:
+    sections = Sections()
+    for lock in (LOCK, OTHER_LOCK, LOCK, OTHER_LOCK):
+        one = section(table(2, 2, Kind.WRITE), lock=lock)
+        watched(*taking(one, Step((table(2, 2, Kind.WRITE),))), sections=sections)
+    assert sections.long == {LOCK, OTHER_LOCK}
+
+
+def test_a_broken_promise_voids_one_execution_and_not_the_next() -> None:
+    store = Step((table(2, 2, Kind.WRITE),))
+    sections = watched(*taking(section(table(2, 2, Kind.READ))), store)
+    assert sections.has_left
+    assert not watched(*taking(section(table(2, 2, Kind.READ))), store, sections=sections).has_left
+
+
+READ_0, WRITE_0, WRITE_1 = Do("read"), Do("write", amount=1), Do("write", 1, 1)
+LOOKS = Do("lock", 0, accesses=(counter(0, Kind.READ), counter(1, Kind.WRITE)), body=(READ_0, WRITE_1))
+"""A section that reads one counter and then stores another, and says so."""
+
+
+def compared(parts: Parts) -> tuple[Sections, int, int]:
+    """Explore a program with short sections and without; return what became of its locks, and both counts."""
+    sections = Sections()
+    short, stepwise = outcomes_of(parts, Optimal, sections), outcomes_of(parts, Optimal)
+    assert short[0] == stepwise[0], parts
+    return sections, short[1].executions, stepwise[1].executions
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        [Do("add"), Do("add", 1)],
+        [Do("write", 1, 2), WRITE_0],
+        [Do("lock", 1, accesses=(counter(0, Kind.WRITE),), body=(WRITE_0,)), Do("read", 1)],
+        [Do("lock", 1, body=(WRITE_0,)), Do("read", 1)],
+    ],
+    ids=["adds", "stores", "stores under another lock", "stores under another lock step by step"],
+)
+def test_who_stores_without_the_lock_is_seen_between_the_steps_of_a_section(other: list[Do]) -> None:
+    for parts in (parts_of([LOOKS], other), parts_of(other, [LOOKS]), parts_of([LOOKS], [LOOKS], other)):
+        sections, short, stepwise = compared(parts)
+        assert ("lock", "lock 0") in sections.long
+        assert short <= stepwise
+
+
+@pytest.mark.parametrize(
+    "other",
+    [[READ_0, Do("read", 1)], [Do("add", 2)], [Do("lock", 0, accesses=LOOKS.accesses, body=(READ_0, WRITE_1))]],
+    ids=["only reads", "stores elsewhere", "takes the lock"],
+)
+def test_sections_beside_who_keeps_the_promise_stay_short(other: list[Do]) -> None:
+    sections, short, stepwise = compared(parts_of([LOOKS], [LOOKS], other))
+    assert not sections.long
+    assert short <= stepwise
+
+
+class SectionDraws(Draws):
+    """Draws programs of sections that read and then perhaps store, beside agents that may do so without the lock."""
+
+    def any_section(self) -> Do:
+        read, store = Do("read", self.below(2)), self.instruction(["write", "add", "fetch_and_add"])
+        kind = Kind.COMMUTE if store.verb == "add" else Kind.WRITE
+        declared = [counter(read.number, Kind.READ), counter(store.number, kind)]
+        last = [store, Do("if", body=(store,)), read][self.below(3)]
+        surplus = [self.instruction(["read", "write"])][self.below(5) :]
+        if not self.below(6):
+            declared[self.below(2)] = counter(self.below(2), list(Kind)[self.below(3)])
+        lock = 0 if self.below(3) else 1
+        return Do("lock", lock, accesses=tuple(declared), body=(read, last, *surplus))
+
+    def any_program(self) -> Parts:
+        return tuple(
+            Part(
+                tuple(
+                    self.any_section() if self.below(3) else self.instruction(["read", "write", "add", "if"])
+                    for _ in range(length)
+                )
+            )
+            for length in [[2, 2], [1, 1, 1], [1, 2], [1, 1]][self.below(4)]
+        )
+
+
+def every_outcome(parts: Parts) -> set[Outcome] | None:
+    """Return every outcome that brute force finds; None if it has too much to look at."""
+    worlds: list[World] = []
+    outcomes: set[Outcome] = set()
+
+    def program() -> list[Agent]:
+        worlds.append(World())
+        return worlds[-1].cast(parts)
+
+    traces = traces_of(program, classes_max=400, at_end=lambda run: outcomes.add(worlds[-1].outcome(run.execution)))
+    return None if traces is None else outcomes
+
+
+def test_what_can_be_found_out_does_not_depend_on_how_sections_are_taken() -> None:
+    short_locks = long_locks = programs = 0
+    for seed in range(150):
+        parts = SectionDraws(seed).any_program()
+        outcomes = every_outcome(parts)
+        if outcomes is None:
+            continue
+        sections = Sections()
+        short, stepwise = outcomes_of(parts, Optimal, sections), outcomes_of(parts, Optimal)
+        assert short[0] == stepwise[0] == outcomes, parts
+        programs += 1
+        short_locks += len(sections.short - sections.long)
+        long_locks += len(sections.long)
+    assert min(programs, short_locks, long_locks) > 30

@@ -55,6 +55,7 @@ class Begin(Operation[int]):
     __slots__ = ("keys", "memory")
 
     event = "invalidate.begin"
+    stores = False  # draining the buffer changes what walkers read, not what CPUs do
 
     def __init__(self, memory: Memory, keys: Mapping[str, Any]) -> None:
         self.memory = memory
