@@ -34,10 +34,12 @@ if TYPE_CHECKING:
     from emu.iommus.settings import Bounds
     from emu.machine.machine import Machine
     from emu.scenarios.expectation import (
+        BEYOND_RANGE,
         CLEAN,
         DEADLOCK,
         FOREIGN,
         FREED_TABLE,
+        GAP,
         LATE,
         LOST_ERROR,
         NOT_ROLLED_BACK,
@@ -55,6 +57,7 @@ if TYPE_CHECKING:
     from emu.units import Dfn, Mfn, offset, page_count
 
 __all__ = [
+    "BEYOND_RANGE",
     "CLEAN",
     "DEADLOCK",
     "DOMID_IO",
@@ -64,6 +67,7 @@ __all__ = [
     "ETIMEDOUT",
     "FOREIGN",
     "FREED_TABLE",
+    "GAP",
     "LATE",
     "LOST_ERROR",
     "NOT_ROLLED_BACK",
@@ -108,8 +112,8 @@ PLACES = {
     "emu.iommus.settings": "Bounds",
     "emu.machine.machine": "Machine",
     "emu.scenarios.expectation": (
-        "CLEAN DEADLOCK FOREIGN FREED_TABLE LATE LOST_ERROR NOT_ROLLED_BACK OVERRUN OWED RELEASED STALE "
-        "STALE_FAULT STALE_OBSERVED WRONG_RESULT Expectation"
+        "BEYOND_RANGE CLEAN DEADLOCK FOREIGN FREED_TABLE GAP LATE LOST_ERROR NOT_ROLLED_BACK OVERRUN OWED RELEASED "
+        "STALE STALE_FAULT STALE_OBSERVED WRONG_RESULT Expectation"
     ),
     "emu.scenarios.parameters": "PageOrder",
     "emu.scenarios.scenario": "scenario",

@@ -19,7 +19,7 @@ SCENARIO, PARAMETERS = "remove_moved_page", {"revision": "merged"}
 
 CHECKS: tuple[tuple[type, tuple[str, ...]], ...] = (
     (PromiseJudge, ("reads", "judge", "settle")),
-    (ReleaseJudge, ("reads_of_page", "owner_changes", "entry_stored")),
+    (ReleaseJudge, ("reads_of_page", "owner_changes", "entry_stored", "page_changed")),
     (UsageWatch, ("reads", "committed")),
 )
 """What the model asks of checks: what they depend on, and what they find."""

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import attrs
 
 from emu.checks.findings import Finding, Foreign, Illegal, Late, OldPath, Released, Use
-from emu.checks.promises import Promise, kept_leaf, promise_space
+from emu.checks.promises import Promise, is_harmless, kept_leaf, promise_space
 from emu.engine import Access, Kind
 from emu.hypervisor.domain import Domain
 from emu.iommus.iotlb import IotlbEntry
@@ -112,7 +112,8 @@ def is_broken(unit: Unit, tables: Tables, dfn: Dfn, entry: IotlbEntry, promise: 
     """
     if promise.frame is not None:
         return is_replaced(unit, entry.reads, promise.changed, is_seen=False)
-    if kept_leaf(unit, tables, dfn, promise.changed, promise.update) == entry.translation.leaf:
+    kept = kept_leaf(unit, tables, dfn, promise.changed, promise.update)
+    if is_harmless(entry.translation, dfn, kept, promise.update):
         return False
     return is_replaced(unit, table_reads(unit, entry), promise.changed, is_seen=promise.update is None)
 

@@ -7,18 +7,24 @@ from collections.abc import Iterable
 
 from emu.cpus import Cpu
 from emu.engine import Access, Kind
+from emu.hypervisor.charging import charge, charge_find
 from emu.hypervisor.domain import INSTALLED, Domain
+from emu.hypervisor.mappings import Place, place_of, tables_below
 from emu.hypervisor.pages import PAGES
-from emu.hypervisor.records import record_update
 from emu.iommus.requests import TableRead
 from emu.memory import WORDS, Memory, Store, word_number
 from emu.units import WORD_BYTES, Dfn, Maddr, Mfn, address_frame, frame_address
 
 
 class StoreEntry(Store):
-    """Store an entry of a page table for a dfn. A leaf maps its frame at one more dfn.
+    """Store an entry of a page table for a dfn. A leaf maps its frames at more dfns.
 
-    The checks judge whether the table's frame still belongs to the domain.
+    The checks judge whether the table's frame still belongs to the domain. What the store changes is charged to the
+    call that is open on the CPU. That depends on where the word really stands, whatever dfn and level it is stored for,
+    and for a word that is not a leaf of 4 KiB on the tables below.
+
+    Whether entries lead to the word a store need not read as long as they do and their tables belong to the domain:
+    whoever cuts the table off reads all of it.
     """
 
     __slots__ = ("cpu", "dfn", "domain", "level")
@@ -34,14 +40,39 @@ class StoreEntry(Store):
     def accesses(self) -> Iterable[Access]:
         yield from super().accesses()
         yield Access.to(PAGES, address_frame(Maddr(self.address)), Kind.READ)
-        entry = self.domain.format.decode(self.value, self.level)
+        *_, place = places = self.places()
+        for address in {address: None for one in places for address in one.above}:
+            if not place.level or self.domain.frames.dfn_of_table(address_frame(address), self.domain) is None:
+                yield Access.to(WORDS, word_number(address), Kind.READ)
+        entry = self.domain.format.decode(self.value, place.level or self.level)
         if entry is not None and entry.is_leaf:
-            yield Access.to(INSTALLED, address_frame(entry.address), Kind.COMMUTE)
+            first = address_frame(entry.address)
+            yield Access(INSTALLED, first, first + (1 << entry.order) - 1, Kind.COMMUTE)
+        if place.level > 1:
+            yield from tables_below(self.memory, self.domain, place, self.memory.peek(self.address), self.value)
+
+    def places(self) -> list[Place]:
+        """Return where the word stands, last of all; and first, if it is elsewhere, the way to the dfn."""
+        address = Maddr(self.address)
+        named = place_of(self.memory, self.domain, self.dfn, address)
+        near = self.domain.frames.dfn_of_table(address_frame(address), self.domain)
+        if named.level or near is None or near == self.dfn:
+            return [named]
+        return [named, place_of(self.memory, self.domain, near, address)]
 
     def perform(self, step: int) -> int:
-        frame = address_frame(Maddr(self.address))
-        self.domain.frames.entry_stored(frame, self.cpu, self.domain, self.dfn, step)
-        return super().perform(step)
+        frame, domain = address_frame(Maddr(self.address)), self.domain
+        domain.frames.entry_stored(frame, self.cpu, domain, self.dfn, step)
+        place, old = self.places()[-1], super().perform(step)
+        level = place.level or self.level
+        entry = domain.format.decode(self.value, level)
+        if entry is not None and entry.is_leaf:
+            first = place.first if place.level else domain.format.base(self.dfn, level)
+            domain.note_leaf(first, address_frame(entry.address), entry.order)
+        if place.level:
+            is_table = domain.frames.dfn_of_table(frame, domain) is not None
+            charge(self.cpu, domain, place, old, self.value, step, is_table=is_table)
+        return old
 
 
 def leaf_section(cpu: Cpu, domain: Domain, dfn: Dfn, mfn: Mfn | None = None) -> tuple[Access, ...] | None:
@@ -65,20 +96,16 @@ def leaf_section(cpu: Cpu, domain: Domain, dfn: Dfn, mfn: Mfn | None = None) -> 
     return (*touched, Access.to(WORDS, word_number(domain.format.entry_address(table, dfn, 1)), Kind.WRITE))
 
 
-async def read_pte(cpu: Cpu, domain: Domain, dfn: Dfn, address: Maddr) -> int:
-    """Return the leaf of a dfn. The caller holds the mapping_lock."""
-    word = await cpu.load64(address, "pte.read", domain=domain.number, dfn=dfn, table_level=1)
-    record_update(cpu, dfn, word, word)
+async def read_pte(cpu: Cpu, domain: Domain, dfn: Dfn, address: Maddr, level: int = 1) -> int:
+    """Return an entry of a dfn, its leaf unless a level is named. The caller holds the mapping_lock."""
+    word = await cpu.load64(address, "pte.read", domain=domain.number, dfn=dfn, table_level=level)
+    charge_find(cpu, domain, dfn, level, word)
     return word
 
 
-async def write_pte(cpu: Cpu, domain: Domain, dfn: Dfn, address: Maddr, word: int) -> None:
-    """Store the leaf of a dfn in one step. The caller holds the mapping_lock."""
-    old = await StoreEntry(cpu, domain, dfn, 1, address, word)
-    entered = domain.format.decode(word, 1)
-    if entered is not None:
-        domain.note_leaf(dfn, address_frame(entered.address))
-    record_update(cpu, dfn, old, word)
+async def write_pte(cpu: Cpu, domain: Domain, dfn: Dfn, address: Maddr, word: int, level: int = 1) -> None:
+    """Store an entry of a dfn in one step, its leaf unless a level is named. The caller holds the mapping_lock."""
+    await StoreEntry(cpu, domain, dfn, level, address, word)
 
 
 def enter_leaf(memory: Memory, domain: Domain, dfn: Dfn, leaf: int) -> tuple[TableRead, ...]:

@@ -19,6 +19,7 @@ class Description:
         platform: the vendor.
         settings: of each of its units; what the vendor's are unless a user sets them.
         faults: how many of each sort the strategy may inject on a CPU.
+        refuse_gaps: a page that is mapped before and after a change must not be unmapped between.
         sources: keep the source lines of every step.
         is_checking: every read of a check must have been declared.
     """
@@ -28,6 +29,7 @@ class Description:
     settings: UnitSettings = attrs.field()
     faults: Mapping[Fault, int] = attrs.field(factory=dict)
     limits: Limits = attrs.field(factory=Limits)
+    refuse_gaps: bool = False
     sources: bool = False
     is_checking: bool = False
 

@@ -67,7 +67,7 @@ class Machine:
         self.driver = platform.make_driver(self.memory, self.devices, self.faults)
         self.add_unit(first)
         self.findings: list[Finding] = []
-        self.judge = PromiseJudge(self.units, self.findings)
+        self.judge = PromiseJudge(self.units, self.findings, refuses_gaps=description.refuse_gaps)
         self.watch = UsageWatch(self.findings, self.domains.values, self.judge.promised)
         self.hypervisor = Calls(revision, self.judge)
         releases = ReleaseJudge(self.units, self.findings, self.domains.values, self.judge.debts, self.judge.promised)

@@ -8,10 +8,12 @@ import cattrs
 from emu.analysis.explanations import Explanation, Flush, Omission, explain
 from emu.analysis.source_lines import line_of_caller
 from emu.checks.findings import (
+    BeyondRange,
     Finding,
     FindingKind,
     Foreign,
     FreedTable,
+    Gap,
     Illegal,
     Late,
     LostError,
@@ -24,6 +26,7 @@ from emu.checks.findings import (
     Stuck,
     WrongResult,
 )
+from emu.checks.promises import TAKEN_BACK
 from emu.engine import Trace
 from emu.hypervisor.ops import RESULT_NAMES
 from emu.hypervisor.records import CallRecord
@@ -36,7 +39,7 @@ def sentence(finding: Finding, trace: Trace) -> str:
     match finding:
         case Stale() | Owed() | Released():
             return stale_sentence(finding, explain(finding, trace))
-        case LostError() | NotRolledBack() | WrongResult():
+        case LostError() | NotRolledBack() | WrongResult() | BeyondRange() | Gap():
             return result_sentence(finding) + at(line_of_caller(trace, finding.step))
         case Stuck(deadlock=deadlock):
             waits = "; ".join(
@@ -95,8 +98,8 @@ def access_sentence(finding: FreedTable | Late | Foreign | Illegal) -> str:
             )
 
 
-def result_sentence(finding: LostError | NotRolledBack | WrongResult) -> str:
-    """Say what the result of a call hides."""
+def result_sentence(finding: LostError | NotRolledBack | WrongResult | BeyondRange | Gap) -> str:
+    """Say what the result of a call hides, or what it did that nobody had asked for."""
     count = f", {finding.page_count} pages" if finding.page_count > 1 else ""
     call = f"{finding.agent}'s {finding.call} of domain {finding.domain} dfn {finding.dfn:#x}{count}"
     match finding:
@@ -116,6 +119,21 @@ def result_sentence(finding: LostError | NotRolledBack | WrongResult) -> str:
                 f"wrong result: {call} returned success at step {finding.step}; nothing had failed, and it had not "
                 f"left dfn {finding.page:#x} {state}"
             )
+        case BeyondRange():
+            return beyond_sentence(finding, call)
+        case Gap():
+            return (
+                f"gap: {call} returned at step {finding.step}, and had mapped dfn {finding.page:#x} again, which was "
+                f"mapped before and unmapped since step {finding.cleared}; a device that used it meanwhile was refused"
+            )
+
+
+def beyond_sentence(finding: BeyondRange, call: str) -> str:
+    """Say which page was changed that nobody had asked to change."""
+    page = f"what domain {finding.page_domain} maps at dfn {finding.page:#x}"
+    if finding.call is None:
+        return f"beyond range: at step {finding.step} {finding.agent} changed {page}, and no call was open that says so"
+    return f"beyond range: at step {finding.step} {call} changed {page}, which it was not for"
 
 
 def result_name(result: int) -> str:
@@ -140,7 +158,8 @@ def stale_sentence(finding: Stale | Owed | Released, why: Explanation) -> str:
             f"the hypercall of {finding.agent} that had deferred its {finding.call} of {page} ended",
         )
     else:
-        what, moment = "stale translation", f"{finding.agent}'s {finding.call} of {page} returned"
+        returned = "returned an error" if finding.promise == TAKEN_BACK else "returned"
+        what, moment = "stale translation", f"{finding.agent}'s {finding.call} of {page} {returned}"
     what = "stale fault" if is_fault else what
     said = (
         f"{what} ({finding.evidence.value}): when {moment} at step {finding.step}{at(why.promise_source)}, "

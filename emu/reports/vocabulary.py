@@ -114,7 +114,7 @@ KEYS = {
     "uses": "accesses that devices made through the entry meanwhile",
     "kind": "of a finding",
     "evidence": "of a stale translation: possible or observed",
-    "promise": "mapped, unmapped, flushed, owed or released: what was broken",
+    "promise": "mapped, unmapped, flushed, taken back, owed or released: what was broken",
     "message": "a finding in words",
     "agent": "who returned from the call that a finding is about",
     "call": "map, unmap, flush or flush_all; put_page or alloc_domheap_page where a frame was released",

@@ -91,6 +91,7 @@ def machine_parameters(platform: Platform, platforms: Mapping[str, Platform] = P
         Parameter("revision", str, "v1", choices=(*BUNDLED, "a folder"), is_open=True),
         *settings_parameters(platform),
         *(Parameter(f"{fault.value}_faults", int, 0, bounds=Bounds(0, 100)) for fault in Fault),
+        Parameter("refuse_gaps", bool, False, meaning="clearing an entry before setting it is a finding"),
         Parameter("steps", int, Limits().steps, bounds=Bounds(1, 100_000_000)),
     )
 

@@ -107,6 +107,7 @@ class BoundScenario:
                 platform=self.platform,
                 settings=self.platform.settings(**settings),
                 faults={fault: values[f"{fault.value}_faults"] for fault in Fault},
+                refuse_gaps=values["refuse_gaps"],
                 limits=Limits(steps=values["steps"]),
                 sources=sources,
                 is_checking=is_checking,
