@@ -35,10 +35,12 @@ if TYPE_CHECKING:
     from emu.machine.machine import Machine
     from emu.scenarios.expectation import (
         ASSERTION,
+        BEYOND_RANGE,
         CLEAN,
         DEADLOCK,
         FOREIGN,
         FREED_TABLE,
+        GAP,
         LATE,
         LOST_ERROR,
         NOT_ISOLATED,
@@ -58,6 +60,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ASSERTION",
+    "BEYOND_RANGE",
     "CLEAN",
     "DEADLOCK",
     "DOMID_IO",
@@ -67,6 +70,7 @@ __all__ = [
     "ETIMEDOUT",
     "FOREIGN",
     "FREED_TABLE",
+    "GAP",
     "LATE",
     "LOST_ERROR",
     "NOT_ISOLATED",
@@ -112,8 +116,8 @@ PLACES = {
     "emu.iommus.settings": "Bounds",
     "emu.machine.machine": "Machine",
     "emu.scenarios.expectation": (
-        "ASSERTION CLEAN DEADLOCK FOREIGN FREED_TABLE LATE LOST_ERROR NOT_ISOLATED NOT_ROLLED_BACK OVERRUN OWED "
-        "RELEASED STALE STALE_FAULT STALE_OBSERVED WRONG_RESULT Expectation"
+        "ASSERTION BEYOND_RANGE CLEAN DEADLOCK FOREIGN FREED_TABLE GAP LATE LOST_ERROR NOT_ISOLATED NOT_ROLLED_BACK "
+        "OVERRUN OWED RELEASED STALE STALE_FAULT STALE_OBSERVED WRONG_RESULT Expectation"
     ),
     "emu.scenarios.parameters": "PageOrder",
     "emu.scenarios.scenario": "scenario",

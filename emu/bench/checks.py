@@ -20,7 +20,7 @@ SCENARIO, PARAMETERS = "remove_moved_page", {"revision": "merged"}
 
 CHECKS: tuple[tuple[type, tuple[str, ...]], ...] = (
     (PromiseJudge, ("reads", "judge", "settle")),
-    (ReleaseJudge, ("reads_of_page", "owner_changes", "entry_stored")),
+    (ReleaseJudge, ("reads_of_page", "owner_changes", "entry_stored", "page_changed")),
     (IsolationJudge, ("leaf_reads", "leaf_stored", "withdrawal_reads", "withdrawn")),
     (UsageWatch, ("reads", "committed")),
     (IsolationWatch, ("reads", "committed")),

@@ -1,40 +1,40 @@
 """Findings: what a check has to report. Values; what they say in words is made by reports/."""
 
-from enum import Enum
-
 import attrs
 
 from emu.checks.details import Act, Evidence, Payment, Use
+from emu.checks.kinds import Facts, FindingKind
+from emu.checks.told import BeyondRange, Gap, LostError, NotRolledBack, WrongResult
 from emu.engine import Deadlock, Trace
 from emu.engine.claims import Broken, When
 from emu.hypervisor.ops import MapFlags
-from emu.hypervisor.records import CallRecord, HookFailure, Update
+from emu.hypervisor.records import CallRecord, Update
 from emu.iommus.formats import FAULT
 from emu.iommus.paths import Path, PathEntry
 from emu.units import Dfn, Maddr, Mfn, address_frame, frame_address
 
-Facts = tuple[str, int | None, Dfn | None, Mfn | None, str | None, str | None]
-"""What a signature says besides the kind: check, domain, dfn, frame, unit, and who owed (signatures.py)."""
-
-
-class FindingKind(Enum):
-    """What a finding is about."""
-
-    STALE = "stale"  # a translation that a call promised to be gone may still be used
-    STALE_FAULT = "stale-fault"  # an access that a call promised to be possible may still be refused
-    OWED = "owed"  # a deferred flush was not paid when the hypercall ended
-    RELEASED = "released"  # a frame was freed or given away while an old translation to it may still be used
-    LOST_ERROR = "lost-error"  # a failure was reported as success
-    NOT_ROLLED_BACK = "not-rolled-back"  # a map reported a failure and left some of its pages mapped
-    WRONG_RESULT = "wrong-result"  # a success was reported without any failure, and the table is not what it says
-    DEADLOCK = "deadlock"  # nobody can go on
-    LATE = "late-access"  # an access was made after its translation was gone and promised to be: it was not drained
-    FREED_TABLE = "freed-table"  # a CPU stored an entry into the frame of a page table that its domain had lost
-    OVERRUN = "overrun"  # more references were stored than an array has room for
-    FOREIGN = "foreign-access"  # an access that one domain's driver had programmed was made to another's memory
-    NOT_ISOLATED = "not-isolated"  # a domain's devices may reach a frame that its owner does not let the domain map
-    ASSERTION = "assertion"  # a claim of the scenario's own does not hold
-    ILLEGAL = "illegal-translation"  # hardware used what the ledger forbids: a bug of emu
+__all__ = [
+    "Asserted",
+    "BeyondRange",
+    "Finding",
+    "FindingKind",
+    "Foreign",
+    "FreedTable",
+    "Gap",
+    "Illegal",
+    "Late",
+    "LostError",
+    "NotIsolated",
+    "NotRolledBack",
+    "OldPath",
+    "Overrun",
+    "Owed",
+    "Released",
+    "Stale",
+    "StaleAssignment",
+    "Stuck",
+    "WrongResult",
+]
 
 
 @attrs.frozen(kw_only=True)
@@ -100,7 +100,7 @@ class Stale(OldPath):
     """A promise that an old translation is gone, made while a unit could still use it.
 
     Attributes:
-        promise: "mapped", "unmapped" or "flushed".
+        promise: "mapped", "unmapped", "flushed", or "taken back" by a call that has failed.
     """
 
     promise: str
@@ -185,61 +185,6 @@ class Released(OldPath):
 
     def facts(self, trace: Trace) -> Facts:
         return self.facts_of(self.promise, trace)
-
-
-@attrs.frozen
-class LostError:
-    """A call that returned success although a hook that it needed had failed."""
-
-    agent: str
-    call: str
-    step: int
-    domain: int
-    dfn: Dfn
-    page_count: int
-    failure: HookFailure
-
-    kind = FindingKind.LOST_ERROR
-
-    def facts(self, trace: Trace) -> Facts:
-        return (f"{self.call}: {self.failure.hook}", self.domain, self.failure.dfn, None, None, self.agent)
-
-
-@attrs.frozen
-class NotRolledBack:
-    """A map that returned an error and left some of its pages mapped, the first of them at `page`."""
-
-    agent: str
-    call: str
-    step: int
-    domain: int
-    dfn: Dfn
-    page_count: int
-    page: Dfn
-    result: int
-
-    kind = FindingKind.NOT_ROLLED_BACK
-
-    def facts(self, trace: Trace) -> Facts:
-        return (self.call, self.domain, self.page, None, None, self.agent)
-
-
-@attrs.frozen
-class WrongResult:
-    """A call that returned success although nothing had failed and the table is not as it says, first at `page`."""
-
-    agent: str
-    call: str
-    step: int
-    domain: int
-    dfn: Dfn
-    page_count: int
-    page: Dfn
-
-    kind = FindingKind.WRONG_RESULT
-
-    def facts(self, trace: Trace) -> Facts:
-        return (self.call, self.domain, self.page, None, None, self.agent)
 
 
 @attrs.frozen
@@ -430,6 +375,8 @@ Finding = (
     | LostError
     | NotRolledBack
     | WrongResult
+    | BeyondRange
+    | Gap
     | FreedTable
     | Overrun
     | Late

@@ -1,10 +1,13 @@
-"""What a wrapper promises by returning success, judged at the step of the return.
+"""What a wrapper promises by returning, judged at the step of the return.
 
 *unmapped, mapped*: no unit that the domain uses may still take an old path to a page that the call changed or found:
 one of which the CPUs had overwritten a word at or before the call's own change of that page. A path that gives the
 very leaf that the call stored or found does no harm, and later changes by others are not its business.
 
 *flushed*: nothing may be used in its range of which walkers could read a newer value when the flush was called.
+
+*taken back*: a call that fails promises the same of each page that it has stored an entry of: the caller does not know
+which they are, so nobody else will flush them. Not if a flush of its own has failed: then it promises nothing.
 
 *told* (results.py): what the result says is what has happened.
 
@@ -22,17 +25,18 @@ import attrs
 
 from emu.checks.details import Payment
 from emu.checks.findings import Finding, OldPath, Owed, Released, Stale
-from emu.checks.results import untold
+from emu.checks.results import gaps, gaps_between, untold
 from emu.engine import Access, Kind, Space
 from emu.hypervisor.domain import Domain
 from emu.hypervisor.ops import OK
-from emu.hypervisor.records import CallRecord, Update
-from emu.iommus.formats import FAULT
+from emu.hypervisor.records import CHANGES, CallRecord, Update
+from emu.iommus.formats import FAULT, Translation
 from emu.iommus.paths import Path, Tables
 from emu.iommus.unit import Unit
 from emu.units import Dfn, Mfn
 
 PROMISES = {"map": "mapped", "unmap": "unmapped", "flush": "flushed", "flush_all": "flushed"}
+TAKEN_BACK = "taken back"
 
 
 class Promise(NamedTuple):
@@ -71,12 +75,18 @@ def context_reads(units: Sequence[Unit]) -> Iterator[Access]:
 
 def questions(record: CallRecord) -> Iterator[tuple[Dfn, int, Update | None]]:
     """Yield each page that a call makes a promise about: the step up to which old words count, and its update."""
-    if record.call in ("map", "unmap"):
+    if record.call in CHANGES:
         for dfn, update in record.updates.items():
-            yield dfn, update.step, update
+            if record.result == OK or update.is_stored:
+                yield dfn, update.step, update
     else:
         for dfn in record.known:
             yield dfn, record.called, None
+
+
+def takes_back(record: CallRecord) -> bool:
+    """Whether a call that has failed promises something: it was to change pages, and no flush of its own has failed."""
+    return record.call in CHANGES and not any(one.hook.startswith("iotlb_flush") for one in record.failures)
 
 
 def runs(dfns: Iterable[Dfn]) -> Iterator[tuple[Dfn, Dfn]]:
@@ -102,6 +112,7 @@ class PromiseJudge:
         flushes: the explicit flushes that have returned.
         promised: for each domain's page the promises made of it, releases of its frame among them.
         succeeded: for each CPU and domain's page the step at which the last call that succeeded stored or found it.
+        refuses_gaps: a page that is mapped before and after a change must be mapped all the time.
     """
 
     units: Sequence[Unit]
@@ -110,6 +121,7 @@ class PromiseJudge:
     flushes: list[CallRecord] = attrs.field(factory=list)
     promised: dict[tuple[int, Dfn], list[Promise]] = attrs.field(factory=dict)
     succeeded: dict[tuple[str, int, Dfn], int] = attrs.field(factory=dict)
+    refuses_gaps: bool = False
 
     def reads(self, record: CallRecord) -> Iterable[Access]:
         """Return the promises about the pages, the ledger's objects of them, and what replaced table entries add."""
@@ -127,24 +139,26 @@ class PromiseJudge:
 
     def judge(self, record: CallRecord, step: int) -> None:
         """Judge a call at the step of its return."""
-        hidden = untold(record, step)
-        if hidden is not None:
-            self.findings.append(hidden)
-        if record.call not in {"map", "unmap"}:
+        self.findings.extend(untold(record, step))
+        if self.refuses_gaps:
+            self.findings.extend(gaps(record, step))
+        if record.call not in CHANGES:
             self.flushes.append(record)
         elif record.result == OK:
             for dfn, update in record.updates.items():
                 self.succeeded[record.cpu.name, record.domain.number, dfn] = update.step
         if record.is_deferred:
             self.debts.append(record)
-        elif record.result == OK:
+        elif record.result == OK or takes_back(record):
             self.keep(record, step)
-            make = partial(Stale, promise=PROMISES[record.call])
+            make = partial(Stale, promise=PROMISES[record.call] if record.result == OK else TAKEN_BACK)
             self.findings.extend(old_paths(self.units, record, step, make))
 
     def settle(self, record: CallRecord, step: int) -> None:
         """Judge a deferred call at the end of its hypercall."""
         self.debts.remove(record)
+        if self.refuses_gaps:
+            self.findings.extend(gaps_between(record, self.debts_of(record), step))
         if record.result != OK:
             return
         self.keep(record, step)
@@ -168,6 +182,10 @@ class PromiseJudge:
         update = record.updates.get(dfn)
         last = self.succeeded.get((record.cpu.name, record.domain.number, dfn), 0)
         return update is not None and last > update.step
+
+    def debts_of(self, record: CallRecord) -> list[CallRecord]:
+        """Return the calls for a domain that the CPU has put off and that are not settled, the first call first."""
+        return [one for one in self.debts if one.cpu is record.cpu and one.domain is record.domain]
 
     def is_released(self, owed: OldPath) -> bool:
         """Whether the frame of a debt was released already: that is reported, and names the debt."""
@@ -220,8 +238,9 @@ def old_paths(units: Sequence[Unit], record: CallRecord, step: int, make: Callab
             for path in unit.ledger.old_paths(tables, dfn, changed):
                 replaced = path.outdated_by(changed) if update is None else path.overwritten_by(changed)
                 one = (unit.name, tables.tag, dfn, path.translation.leaf)
+                is_kept = is_harmless(path.translation, dfn, kept, update)
                 is_short = unit.ledger.counts_widening and permits_less_than_its_leaf(unit, path)
-                if replaced is None or (path.translation.leaf == kept and not is_short) or one in found:
+                if replaced is None or (is_kept and not is_short) or one in found:
                     continue
                 found.add(one)
                 yield make(
@@ -236,7 +255,7 @@ def old_paths(units: Sequence[Unit], record: CallRecord, step: int, make: Callab
                     replaced=replaced,
                     changed=changed,
                     update=update,
-                    lacks_permissions=path.translation.leaf == kept,
+                    lacks_permissions=is_kept,
                 )
 
 
@@ -249,5 +268,14 @@ def permits_less_than_its_leaf(unit: Unit, path: Path) -> bool:
 
 def kept_leaf(unit: Unit, tables: Tables, dfn: Dfn, changed: int, update: Update | None) -> int:
     """Return the leaf that does no harm, 0 for a fault: what the call left; for a flush, what stood when it began."""
-    word = unit.ledger.leaf_at(tables, dfn, changed) if update is None else update.new
+    if update is not None:
+        return update.new.leaf
+    word = unit.ledger.leaf_at(tables, dfn, changed)
     return FAULT.leaf if unit.format.decode(word, 1) is None else word
+
+
+def is_harmless(used: Translation, dfn: Dfn, kept: int, update: Update | None) -> bool:
+    """Whether a translation is by the leaf that is kept, or by a larger or smaller one that maps the page likewise."""
+    if used.leaf == kept:
+        return True
+    return update is not None and used.order != update.new.order and used.maps(dfn) == update.new.maps(dfn)

@@ -12,7 +12,7 @@ from math import inf
 import attrs
 
 from emu.checks.details import Act
-from emu.checks.findings import Finding, FreedTable, NotIsolated, Overrun, Owed, Released
+from emu.checks.findings import BeyondRange, Finding, FreedTable, NotIsolated, Overrun, Owed, Released
 from emu.checks.promises import Promise, context_reads, promise_space, translators
 from emu.cpus import Cpu
 from emu.engine import Access, Kind
@@ -93,6 +93,10 @@ class ReleaseJudge:
     def entry_stored(self, page: Page, cpu: Cpu, domain: Domain, dfn: Dfn, step: int) -> None:
         """Note a store to a frame that is no table of its domain; freed, or found by way of one that was."""
         self.findings.append(FreedTable(cpu.name, step, domain.number, dfn, page.mfn, page.freed))
+
+    def page_changed(self, cpu: Cpu, domain: Domain, dfn: Dfn, step: int) -> None:
+        """Note that a store has changed what a page maps, while no call was open on the CPU."""
+        self.findings.append(BeyondRange(cpu.name, None, step, domain.number, dfn, 1, dfn, domain.number))
 
     def overrun(self, cpu: Cpu, array: str, count: int) -> None:
         """Note a store past the end of an array."""

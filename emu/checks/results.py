@@ -1,46 +1,89 @@
-"""*told*: the result of a call says what has happened.
+"""*told*: the result of a call says what has happened, and nothing else has.
 
 A call that fails reports a failure, even if it has crashed the domain. A map that fails leaves none of its pages
-mapped. A call that succeeds leaves the entries that it was asked for. All of this is judged by the leaves that the call
-itself stored or read, and not by what other calls store afterwards.
+mapped. A call that succeeds leaves each of its pages translated as it was asked to: the frame and the permissions
+count, and not the size of the leaf. No other page of any domain is mapped otherwise than before, at any time; it may
+be unmapped in between, as hardware wants that of whoever breaks a large leaf up.
+
+All of this is judged by the entries that the call itself stored or read, and not by what other calls store afterwards.
+
+*gap*: where that is refused, no page is unmapped between two entries, be they stored by one call or by calls of one
+hypercall that were deferred.
 """
 
-from emu.checks.findings import Finding, LostError, NotRolledBack, WrongResult
+from collections.abc import Iterable, Iterator
+
+from emu.checks.findings import BeyondRange, Finding, Gap, LostError, NotRolledBack, WrongResult
 from emu.hypervisor.ops import OK, MapFlags
-from emu.hypervisor.records import CallRecord, Update
-from emu.units import Dfn, address_frame, offset
+from emu.hypervisor.records import CHANGES, CallRecord
+from emu.iommus.formats import FAULT, Mapping
+from emu.units import Dfn, Mfn, offset
 
 
-def untold(record: CallRecord, step: int) -> Finding | None:
+def untold(record: CallRecord, step: int) -> Iterator[Finding]:
+    """Yield the finding if the result of a call hides something, and the one if it did what nobody asked for."""
+    hidden = hidden_by(record, step)
+    if hidden is not None:
+        yield hidden
+    strays = ((*key, one) for key, one in record.beyond.items() if one.strayed or one.is_changed)
+    domain, page, update = min(strays, default=(0, Dfn(0), None))
+    if update is not None:
+        call = (record.call, update.strayed or update.step, record.domain.number, record.dfn, record.page_count)
+        yield BeyondRange(record.cpu.name, *call, page, domain)
+
+
+def hidden_by(record: CallRecord, step: int) -> Finding | None:
     """Return the finding if the result of a call hides something; else None."""
     call = (record.cpu.name, record.call, step, record.domain.number, record.dfn, record.page_count)
     if record.result == OK and record.failures:
         return LostError(*call, record.failures[0])
-    if record.call not in {"map", "unmap"}:
+    if record.call not in CHANGES:
         return None
     if record.result == OK:
         pages = (offset(record.dfn, i) for i in range(record.page_count))
         wrong = next((dfn for dfn in pages if not is_done(record, dfn)), None)
         return None if wrong is None else WrongResult(*call, wrong)
-    left = next((one.dfn for one in record.updates.values() if has_entered(record, one)), None)
+    left = next((one.dfn for one in record.updates.values() if one.is_changed and one.new.is_present), None)
     return None if record.call == "unmap" or left is None else NotRolledBack(*call, left, record.result)
 
 
 def is_done(record: CallRecord, dfn: Dfn) -> bool:
-    """Whether a call stored or found the entry that it was asked for at a dfn."""
+    """Whether a call stored or found the translation that it was asked for at a dfn."""
     update = record.updates.get(dfn)
     if update is None or dfn in record.refused:
         return dfn in record.refused
-    entry = record.domain.format.decode(update.new, 1)
-    if record.mapped is None:
-        return entry is None
+    return update.new.maps(dfn) == asked_for(record, dfn)
+
+
+def asked_for(record: CallRecord, dfn: Dfn) -> Mapping:
+    """Return what a call was to let a page of its range map."""
+    if record.mapped is None or not record.mapped[1]:
+        return FAULT.maps(dfn)
     frame, flags = record.mapped
-    wanted = (frame + dfn - record.dfn, MapFlags.READABLE in flags, MapFlags.WRITABLE in flags)
-    if not flags:
-        return entry is None
-    return entry is not None and (address_frame(entry.address), entry.read, entry.write) == wanted
+    return Mapping(Mfn(frame + dfn - record.dfn), MapFlags.READABLE in flags, MapFlags.WRITABLE in flags)
 
 
-def has_entered(record: CallRecord, update: Update) -> bool:
-    """Whether a call has made an entry and not taken it back."""
-    return update.old != update.new and record.domain.format.decode(update.new, 1) is not None
+def gaps(record: CallRecord, step: int) -> Iterator[Gap]:
+    """Yield the finding if a call has left a page of its own, or any other, unmapped for a while, the first of them."""
+    pages = [(record.domain.number, dfn, one) for dfn, one in record.updates.items()]
+    pages += [(*key, one) for key, one in record.beyond.items()]
+    found = min((one for one in pages if one[2].has_gap), default=None)
+    if found is not None:
+        domain, page, update = found
+        yield gap(record, step, domain, page, update.gap)
+
+
+def gaps_between(record: CallRecord, later: Iterable[CallRecord], step: int) -> Iterator[Gap]:
+    """Yield the finding if a deferred call has unmapped a page that later ones of its hypercall have mapped again."""
+    for dfn, before in record.updates.items():
+        if before.old.is_present and not before.new.is_present:
+            for one in later:
+                update = one.updates.get(dfn)
+                if one.domain is record.domain and update is not None and update.new.is_present:
+                    yield gap(one, step, one.domain.number, dfn, before.gap or before.step)
+                    return
+
+
+def gap(record: CallRecord, step: int, domain: int, page: Dfn, cleared: int) -> Gap:
+    """Return the finding of a gap that a call has ended."""
+    return Gap(record.cpu.name, record.call, step, domain, record.dfn, record.page_count, page, cleared)

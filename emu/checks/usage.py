@@ -6,7 +6,7 @@ import attrs
 
 from emu.checks.details import Use
 from emu.checks.findings import Finding, Foreign, Illegal, Late, OldPath, Released
-from emu.checks.promises import Promise, kept_leaf, promise_space
+from emu.checks.promises import Promise, is_harmless, kept_leaf, promise_space
 from emu.engine import Access, Kind
 from emu.hypervisor.domain import Domain
 from emu.iommus.iotlb import IotlbEntry
@@ -72,7 +72,7 @@ class UsageWatch:
         device = self.names[request.source_id]
         tables = Tables(entry.tag, domain.pgd, domain.levels)
         promised = self.promised.get((domain.number, request.dfn), ())
-        is_mapped_again = leaves_mapped(unit, request.dfn, entry, promised)
+        is_mapped_again = leaves_mapped(request.dfn, entry, promised)
         broken = [
             promise
             for promise in promised
@@ -110,17 +110,16 @@ def takes(unit: Unit, request: Request, entry: IotlbEntry, finding: OldPath) -> 
     return is_replaced(unit, table_reads(unit, entry), finding.changed, is_seen=finding.update is None)
 
 
-def leaves_mapped(unit: Unit, dfn: Dfn, entry: IotlbEntry, promised: Iterable[Promise]) -> bool:
+def leaves_mapped(dfn: Dfn, entry: IotlbEntry, promised: Iterable[Promise]) -> bool:
     """Whether the last change of a page that its caller was told of maps the frame of an entry, with its permissions.
 
     An access through the entry is then one that the page permits, however late it is.
     """
     updates = [promise.update for promise in promised if promise.update is not None]
     last = max(updates, key=lambda update: update.step, default=None)
-    leaf = unit.format.decode(last.new, 1) if last is not None else None
-    if leaf is None or address_frame(leaf.address) != entry.frame(dfn):
+    if last is None or not last.new.is_present or last.new.frame(dfn) != entry.frame(dfn):
         return False
-    return leaf.read >= entry.translation.read and leaf.write >= entry.translation.write
+    return last.new.read >= entry.translation.read and last.new.write >= entry.translation.write
 
 
 def is_broken(unit: Unit, tables: Tables, dfn: Dfn, entry: IotlbEntry, promise: Promise) -> bool:
@@ -131,7 +130,8 @@ def is_broken(unit: Unit, tables: Tables, dfn: Dfn, entry: IotlbEntry, promise: 
     """
     if promise.frame is not None:
         return is_replaced(unit, entry.reads, promise.changed, is_seen=False)
-    if kept_leaf(unit, tables, dfn, promise.changed, promise.update) == entry.translation.leaf:
+    kept = kept_leaf(unit, tables, dfn, promise.changed, promise.update)
+    if is_harmless(entry.translation, dfn, kept, promise.update):
         return False
     return is_replaced(unit, table_reads(unit, entry), promise.changed, is_seen=promise.update is None)
 

@@ -7,6 +7,8 @@ records.py      what one call stored, and which hooks failed
 hooks.py        a driver's hooks with faults injected and results recorded
 driver.py       what common code needs of a driver, whatever the vendor
 entries.py      reading and storing entries of page tables, whatever the vendor
+mappings.py     what a domain's tables map, as the CPUs have stored them
+charging.py     what a store of an entry changes, noted in the record of the call that made it
 tables.py       freeing page tables
 pages.py        owners and references of frames
 physmap.py      moving pages within a domain

@@ -14,12 +14,12 @@ from emu.engine import Access, Kind, Operation
 from emu.errors import ScenarioError
 from emu.hypervisor.domain import Domain, check_cast
 from emu.hypervisor.ops import READ_WRITE, RESULT_NAMES, MapFlags, iommu_dont_flush_iotlb
-from emu.hypervisor.records import CallRecord, open_call
+from emu.hypervisor.records import CHANGES, CallRecord, open_call
 from emu.hypervisor.revisions.loader import Revision
 from emu.memory import WORDS, table_words
 from emu.units import Dfn, Mfn, page_count
 
-DEFERRABLE = ("map", "unmap")
+DEFERRABLE = CHANGES
 """The calls whose flush a caller may defer. What they promise is then due when the hypercall ends."""
 
 

@@ -13,7 +13,7 @@ from emu.engine import Access, Space, Variable
 from emu.errors import ScenarioError
 from emu.hypervisor.ops import IommuOps, MapFlags
 from emu.iommus.formats import TableFormat
-from emu.units import Dfn, Maddr, Mfn
+from emu.units import Dfn, Maddr, Mfn, offset
 
 HARDWARE_DOMAIN = 0
 DOMID_FIRST_RESERVED = 0x7FF0
@@ -50,6 +50,9 @@ class TableFrames(Protocol):
     def add_table(self, domain: "Domain", dfn: Dfn) -> Mfn:
         """Return a zeroed frame for a page table of a domain that translates a dfn. Takes no step."""
 
+    def dfn_of_table(self, frame: Mfn, domain: "Domain") -> Dfn | None:
+        """Return a dfn that a table of a domain translates; None if the frame is no table of the domain."""
+
     def entry_stored(self, frame: Mfn, cpu: Cpu, domain: "Domain", dfn: Dfn, step: int) -> None:
         """Note that a CPU stores an entry for a dfn of a domain into a frame."""
 
@@ -58,6 +61,9 @@ class TableFrames(Protocol):
 
     def leaf_stored(self, mfn: Mfn, cpu: Cpu, domain: "Domain", dfn: Dfn, flags: MapFlags, step: int) -> None:
         """Note that a CPU stores a leaf that maps a frame at a dfn of a domain."""
+
+    def page_changed(self, cpu: Cpu, domain: "Domain", dfn: Dfn, step: int) -> None:
+        """Note that a CPU changes by a store what a page maps, while no call is open there."""
 
 
 @attrs.define(eq=False)
@@ -102,10 +108,11 @@ class Domain:
         self.p2m_lock = SpinLock(f"d{self.number}.p2m_lock")
         self.is_dying = Variable(f"d{self.number}.is_dying", value=False)
 
-    def note_leaf(self, dfn: Dfn, mfn: Mfn) -> None:
-        """Note that a frame was mapped at a dfn."""
-        self.known_dfns.add(dfn)
-        self.installed.setdefault(mfn, SortedSet()).add(dfn)
+    def note_leaf(self, dfn: Dfn, mfn: Mfn, order: int = 0) -> None:
+        """Note that 2^order frames were mapped from a dfn on."""
+        for i in range(1 << order):
+            self.known_dfns.add(offset(dfn, i))
+            self.installed.setdefault(Mfn(mfn + i), SortedSet()).add(offset(dfn, i))
 
     @property
     def is_hardware_domain(self) -> bool:

@@ -7,10 +7,11 @@ from collections.abc import Iterable
 
 from emu.cpus import Cpu
 from emu.engine import Access, Kind
+from emu.hypervisor.charging import charge, charge_find
 from emu.hypervisor.domain import INSTALLED, Domain
+from emu.hypervisor.mappings import Place, place_of, tables_below
 from emu.hypervisor.ops import READ_WRITE, MapFlags
 from emu.hypervisor.pages import PAGES
-from emu.hypervisor.records import record_update
 from emu.iommus.formats import Entry
 from emu.iommus.requests import TableRead
 from emu.memory import WORDS, Memory, Store, word_number
@@ -18,9 +19,15 @@ from emu.units import WORD_BYTES, Dfn, Maddr, Mfn, address_frame, frame_address
 
 
 class StoreEntry(Store):
-    """Store an entry of a page table for a dfn. A leaf maps its frame at one more dfn.
+    """Store an entry of a page table for a dfn. A leaf maps its frames at more dfns.
 
     The checks judge whether the table's frame still belongs to the domain, and whether it may map what a leaf maps.
+    The checks judge whether the table's frame still belongs to the domain. What the store changes is charged to the
+    call that is open on the CPU. That depends on where the word really stands, whatever dfn and level it is stored for,
+    and for a word that is not a leaf of 4 KiB on the tables below.
+
+    Whether entries lead to the word a store need not read as long as they do and their tables belong to the domain:
+    whoever cuts the table off reads all of it.
     """
 
     __slots__ = ("cpu", "dfn", "domain", "level")
@@ -36,25 +43,48 @@ class StoreEntry(Store):
     def accesses(self) -> Iterable[Access]:
         yield from super().accesses()
         yield Access.to(PAGES, address_frame(Maddr(self.address)), Kind.READ)
-        leaf = self.leaf
+        *_, place = places = self.places()
+        for address in {address: None for one in places for address in one.above}:
+            if not place.level or self.domain.frames.dfn_of_table(address_frame(address), self.domain) is None:
+                yield Access.to(WORDS, word_number(address), Kind.READ)
+        leaf = self.leaf_at(place)
         if leaf is not None:
-            mfn = address_frame(leaf.address)
-            yield Access.to(INSTALLED, mfn, Kind.COMMUTE)
-            yield from self.domain.frames.leaf_reads(mfn, self.domain, permissions(leaf))
+            first = address_frame(leaf.address)
+            yield Access(INSTALLED, first, first + (1 << leaf.order) - 1, Kind.COMMUTE)
+            yield from self.domain.frames.leaf_reads(first, self.domain, permissions(leaf))
+        if place.level > 1:
+            yield from tables_below(self.memory, self.domain, place, self.memory.peek(self.address), self.value)
+
+    def places(self) -> list[Place]:
+        """Return where the word stands, last of all; and first, if it is elsewhere, the way to the dfn."""
+        address = Maddr(self.address)
+        named = place_of(self.memory, self.domain, self.dfn, address)
+        near = self.domain.frames.dfn_of_table(address_frame(address), self.domain)
+        if named.level or near is None or near == self.dfn:
+            return [named]
+        return [named, place_of(self.memory, self.domain, near, address)]
+
+    def leaf_at(self, place: Place) -> Entry | None:
+        """Return the leaf that it stores there; None if it stores none."""
+        entry = self.domain.format.decode(self.value, place.level or self.level)
+        return entry if entry is not None and entry.is_leaf else None
 
     def perform(self, step: int) -> int:
-        frame, frames, leaf = address_frame(Maddr(self.address)), self.domain.frames, self.leaf
-        frames.entry_stored(frame, self.cpu, self.domain, self.dfn, step)
+        frame, domain = address_frame(Maddr(self.address)), self.domain
+        domain.frames.entry_stored(frame, self.cpu, domain, self.dfn, step)
+        place = self.places()[-1]
+        leaf = self.leaf_at(place)
         if leaf is not None:
             mfn = address_frame(leaf.address)
-            frames.leaf_stored(mfn, self.cpu, self.domain, self.dfn, permissions(leaf), step)
-        return super().perform(step)
-
-    @property
-    def leaf(self) -> Entry | None:
-        """The leaf that it stores; None if it stores none."""
-        entry = self.domain.format.decode(self.value, self.level)
-        return entry if entry is not None and entry.is_leaf else None
+            domain.frames.leaf_stored(mfn, self.cpu, domain, self.dfn, permissions(leaf), step)
+        old = super().perform(step)
+        if leaf is not None:
+            first = place.first if place.level else domain.format.base(self.dfn, self.level)
+            domain.note_leaf(first, address_frame(leaf.address), leaf.order)
+        if place.level:
+            is_table = domain.frames.dfn_of_table(frame, domain) is not None
+            charge(self.cpu, domain, place, old, self.value, step, is_table=is_table)
+        return old
 
 
 def permissions(entry: Entry) -> MapFlags:
@@ -86,20 +116,16 @@ def leaf_section(cpu: Cpu, domain: Domain, dfn: Dfn, mfn: Mfn | None = None) -> 
     return (*touched, Access.to(WORDS, word_number(domain.format.entry_address(table, dfn, 1)), Kind.WRITE))
 
 
-async def read_pte(cpu: Cpu, domain: Domain, dfn: Dfn, address: Maddr) -> int:
-    """Return the leaf of a dfn. The caller holds the mapping_lock."""
-    word = await cpu.load64(address, "pte.read", domain=domain.number, dfn=dfn, table_level=1)
-    record_update(cpu, dfn, word, word)
+async def read_pte(cpu: Cpu, domain: Domain, dfn: Dfn, address: Maddr, level: int = 1) -> int:
+    """Return an entry of a dfn, its leaf unless a level is named. The caller holds the mapping_lock."""
+    word = await cpu.load64(address, "pte.read", domain=domain.number, dfn=dfn, table_level=level)
+    charge_find(cpu, domain, dfn, level, word)
     return word
 
 
-async def write_pte(cpu: Cpu, domain: Domain, dfn: Dfn, address: Maddr, word: int) -> None:
-    """Store the leaf of a dfn in one step. The caller holds the mapping_lock."""
-    old = await StoreEntry(cpu, domain, dfn, 1, address, word)
-    entered = domain.format.decode(word, 1)
-    if entered is not None:
-        domain.note_leaf(dfn, address_frame(entered.address))
-    record_update(cpu, dfn, old, word)
+async def write_pte(cpu: Cpu, domain: Domain, dfn: Dfn, address: Maddr, word: int, level: int = 1) -> None:
+    """Store an entry of a dfn in one step, its leaf unless a level is named. The caller holds the mapping_lock."""
+    await StoreEntry(cpu, domain, dfn, level, address, word)
 
 
 def enter_leaf(memory: Memory, domain: Domain, dfn: Dfn, leaf: int) -> tuple[TableRead, ...]:

@@ -81,6 +81,9 @@ class OwnerJudge(Protocol):
     def entry_stored(self, page: Page, cpu: Cpu, domain: Domain, dfn: Dfn, step: int) -> None:
         """Note that a CPU has stored an entry for a dfn into a frame that is no longer a table of the domain."""
 
+    def page_changed(self, cpu: Cpu, domain: Domain, dfn: Dfn, step: int) -> None:
+        """Note that a CPU has changed by a store what a page maps, while no call was open there."""
+
     def overrun(self, cpu: Cpu, array: str, count: int) -> None:
         """Note that a CPU has stored `count` references into an array with less room."""
 
@@ -126,11 +129,19 @@ class Pages:
         domain.tables.append(mfn)
         return mfn
 
+    def dfn_of_table(self, frame: Mfn, domain: Domain) -> Dfn | None:
+        """Return a dfn that a table of a domain translates; None if the frame is no table of the domain."""
+        page = self.find(frame)
+        return page.table[1] if page.owner is domain and page.table is not None else None
+
     def entry_stored(self, frame: Mfn, cpu: Cpu, domain: Domain, dfn: Dfn, step: int) -> None:
         """Tell the judge if a CPU stores an entry for a domain's dfn into a frame that is not one of its tables."""
-        page = self.find(frame)
-        if page.owner is not domain or page.table is None:
-            self.judge.entry_stored(page, cpu, domain, dfn, step)
+        if self.dfn_of_table(frame, domain) is None:
+            self.judge.entry_stored(self.find(frame), cpu, domain, dfn, step)
+
+    def page_changed(self, cpu: Cpu, domain: Domain, dfn: Dfn, step: int) -> None:
+        """Tell the judge that a CPU changes what a page maps, while no call is open there."""
+        self.judge.page_changed(cpu, domain, dfn, step)
 
     def may_have_owner(self, mfn: Mfn) -> bool:
         """Whether a domain owns a frame or may come to: not if the scenario took it for nobody, or made it up."""

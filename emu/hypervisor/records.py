@@ -7,21 +7,52 @@ import attrs
 from emu.cpus import Cpu, PerCpu
 from emu.hypervisor.domain import Domain
 from emu.hypervisor.ops import OK, MapFlags
+from emu.iommus.formats import FAULT, Translation
 from emu.units import Dfn, Mfn
+
+CHANGES = ("map", "unmap")
+"""The calls that change what pages map."""
 
 
 class Update(NamedTuple):
-    """A leaf that a call stored, or read under the lock and left unchanged (old equals new).
+    """How a call changed a page by stores of entries, or that it read the leaf under the lock and left it unchanged.
 
     Attributes:
-        old: the leaf that the call read or replaced first.
+        old: what translated the page before the call's first store or read.
+        new: what did so after its last.
         step: the step of the last store or read.
+        is_stored: there was a store.
+        gap: the first step after which nothing was mapped where something had been; 0 if there is none.
+        strayed: the last step after which the page was mapped, and otherwise than before the call; 0 if there is none.
     """
 
     dfn: Dfn
-    old: int
-    new: int
+    old: Translation
+    new: Translation
     step: int
+    is_stored: bool = False
+    gap: int = 0
+    strayed: int = 0
+
+    def read(self, found: Translation, step: int) -> "Update":
+        """Return the update after one more read."""
+        return self._replace(new=found, step=step)
+
+    def stored(self, new: Translation, step: int) -> "Update":
+        """Return the update after one more store."""
+        gap = self.gap or (step if self.new.is_present and not new.is_present else 0)
+        strays = new.is_present and new.maps(self.dfn) != self.old.maps(self.dfn)
+        return Update(self.dfn, self.old, new, step, True, gap, step if strays else self.strayed)
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether the page is not mapped as it was before."""
+        return self.old.maps(self.dfn) != self.new.maps(self.dfn)
+
+    @property
+    def has_gap(self) -> bool:
+        """Whether the page was mapped before, is mapped now, and was not mapped at some time between."""
+        return bool(self.gap) and self.old.is_present and self.new.is_present
 
 
 @attrs.frozen
@@ -52,7 +83,8 @@ class CallRecord:
         called: the step at which a flush was called; not set for a map or an unmap.
         known: the dfns of a flush at which a frame had ever been mapped when it was called.
         outer: the call on the same CPU that this one has interrupted.
-        updates: the last update of each dfn, in the order of the first ones.
+        updates: the last update of each dfn that the call is for, in the order of the first ones.
+        beyond: the updates of other pages, by number of the domain and dfn.
         failures: of hooks, without those that a later success for the same pages covers.
         mapped: the first frame and the permissions of a map.
         returned: the step of the return; 0 before that.
@@ -73,6 +105,7 @@ class CallRecord:
     mapped: tuple[Mfn, MapFlags] | None = None
     outer: "CallRecord | None" = attrs.field(default=None, repr=False)
     updates: dict[Dfn, Update] = attrs.field(factory=dict)
+    beyond: dict[tuple[int, Dfn], Update] = attrs.field(factory=dict)
     failures: list[HookFailure] = attrs.field(factory=list)
     returned: int = 0
     result: int = 0
@@ -85,17 +118,20 @@ class CallRecord:
         """Whether the call was for a page."""
         return not self.page_count or self.dfn <= dfn < self.dfn + self.page_count
 
+    def may_change(self, domain: Domain, dfn: Dfn) -> bool:
+        """Whether the call was to change what a page of a domain maps."""
+        return self.call in CHANGES and self.domain is domain and self.covers(dfn)
+
 
 open_call: PerCpu[CallRecord | None] = PerCpu("open_call", initial=None)
 """The record of the call that is running on a CPU. It belongs to the emulator, so its use takes no steps."""
 
 
-def record_update(cpu: Cpu, dfn: Dfn, old: int, new: int) -> None:
-    """Note that the current step stored or read a leaf."""
+def record_absence(cpu: Cpu, domain: Domain, dfn: Dfn) -> None:
+    """Note that the current step found that nothing is mapped at a page."""
     record = cpu.peek(open_call)
-    if record is not None:
-        first = record.updates.get(dfn)
-        record.updates[dfn] = Update(dfn, old if first is None else first.old, new, cpu.trace.step)
+    if record is not None and record.may_change(domain, dfn):
+        record.updates[dfn] = record.updates.get(dfn, Update(dfn, FAULT, FAULT, 0)).read(FAULT, cpu.trace.step)
 
 
 def record_result(cpu: Cpu, hook: str, dfn: Dfn, page_count: int, result: int) -> None:

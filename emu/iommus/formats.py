@@ -45,11 +45,28 @@ class Translation(NamedTuple):
     write: bool
     address: Maddr | None
 
+    @property
+    def is_present(self) -> bool:
+        """Whether it maps anything."""
+        return self.address is not None
+
     def frame(self, dfn: Dfn) -> Mfn | None:
         """Return the frame to which it translates a dfn; None if it maps nothing."""
         if self.address is None:
             return None
         return Mfn(address_frame(self.address) + (dfn & ((1 << self.order) - 1)))
+
+    def maps(self, dfn: Dfn) -> "Mapping":
+        """Return what it maps a dfn to, whatever the size of the leaf."""
+        return Mapping(self.frame(dfn), self.read, self.write)
+
+
+class Mapping(NamedTuple):
+    """A frame, None if there is none, and what is permitted there."""
+
+    frame: Mfn | None
+    read: bool
+    write: bool
 
 
 FAULT = Translation(0, 0, read=False, write=False, address=None)

@@ -20,6 +20,7 @@ class Description:
         settings: of each of its units; what the vendor's are unless a user sets them.
         widening_faults: what was cached of a table entry before it was given more permissions may refuse an access.
         faults: how many of each sort the strategy may inject on a CPU.
+        refuse_gaps: a page that is mapped before and after a change must not be unmapped between.
         sources: keep the source lines of every step.
         is_checking: every read of a check must have been declared.
     """
@@ -30,6 +31,7 @@ class Description:
     widening_faults: bool = False
     faults: Mapping[Fault, int] = attrs.field(factory=dict)
     limits: Limits = attrs.field(factory=Limits)
+    refuse_gaps: bool = False
     sources: bool = False
     is_checking: bool = False
 

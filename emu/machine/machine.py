@@ -75,7 +75,7 @@ class Machine:
         self.findings: list[Finding] = []
         self.claims: list[Claim] = []
         self.broken: list[Broken] = []
-        self.judge = PromiseJudge(self.units, self.findings)
+        self.judge = PromiseJudge(self.units, self.findings, refuses_gaps=description.refuse_gaps)
         self.watch = UsageWatch(self.findings, self.domains.values, self.judge.promised)
         self.assignments = AssignmentChecks(self.findings, self.domains.values)
         self.hypervisor = Calls(revision, self.judge)

@@ -11,10 +11,12 @@ from emu.analysis.source_lines import line_of_caller
 from emu.checks.details import Act, Payment
 from emu.checks.findings import (
     Asserted,
+    BeyondRange,
     Finding,
     FindingKind,
     Foreign,
     FreedTable,
+    Gap,
     Illegal,
     Late,
     LostError,
@@ -28,6 +30,7 @@ from emu.checks.findings import (
     Stuck,
     WrongResult,
 )
+from emu.checks.promises import TAKEN_BACK
 from emu.engine import Trace
 from emu.engine.claims import When
 from emu.hypervisor.ops import RESULT_NAMES
@@ -42,7 +45,7 @@ def sentence(finding: Finding, trace: Trace) -> str:
     match finding:
         case Stale() | Owed() | Released():
             return stale_sentence(finding, explain(finding, trace))
-        case LostError() | NotRolledBack() | WrongResult():
+        case LostError() | NotRolledBack() | WrongResult() | BeyondRange() | Gap():
             return result_sentence(finding) + at(line_of_caller(trace, finding.step))
         case Stuck(deadlock=deadlock):
             waits = "; ".join(
@@ -53,11 +56,8 @@ def sentence(finding: Finding, trace: Trace) -> str:
             return f"deadlock at step {deadlock.step}: {waits}"
         case Asserted():
             return claim_sentence(finding, line_of_claim(finding, trace))
-        case StaleAssignment() | NotIsolated():
-            said = assignment_sentence(finding) if isinstance(finding, StaleAssignment) else isolation_sentence(finding)
-            return said + at(line_of_caller(trace, finding.step))
-        case Overrun() | FreedTable():
-            return access_sentence(finding) + at(line_of_caller(trace, finding.step))
+        case StaleAssignment() | NotIsolated() | Overrun() | FreedTable():
+            return act_sentence(finding) + at(line_of_caller(trace, finding.step))
         case Late() | Foreign() | Illegal():
             return access_sentence(finding)
 
@@ -66,6 +66,13 @@ def undeclared(expectation: Expectation, kinds: Iterable[FindingKind]) -> str:
     """Name the kinds of findings that speak against what a scenario declares."""
     names = dict.fromkeys(kind.value for kind in kinds if not expectation.allows(kind))
     return f"; not declared is {', '.join(names)}" if names and expectation.kind else ""
+
+
+def act_sentence(finding: StaleAssignment | NotIsolated | Overrun | FreedTable) -> str:
+    """Say what somebody did that he should not have done."""
+    if isinstance(finding, StaleAssignment):
+        return assignment_sentence(finding)
+    return isolation_sentence(finding) if isinstance(finding, NotIsolated) else access_sentence(finding)
 
 
 def assignment_sentence(finding: StaleAssignment) -> str:
@@ -161,8 +168,8 @@ def line_of_claim(finding: Asserted, trace: Trace) -> str | None:
     return finding.source or line_of_caller(trace, finding.step)
 
 
-def result_sentence(finding: LostError | NotRolledBack | WrongResult) -> str:
-    """Say what the result of a call hides."""
+def result_sentence(finding: LostError | NotRolledBack | WrongResult | BeyondRange | Gap) -> str:
+    """Say what the result of a call hides, or what it did that nobody had asked for."""
     count = f", {finding.page_count} pages" if finding.page_count > 1 else ""
     call = f"{finding.agent}'s {finding.call} of domain {finding.domain} dfn {finding.dfn:#x}{count}"
     match finding:
@@ -182,6 +189,21 @@ def result_sentence(finding: LostError | NotRolledBack | WrongResult) -> str:
                 f"wrong result: {call} returned success at step {finding.step}; nothing had failed, and it had not "
                 f"left dfn {finding.page:#x} {state}"
             )
+        case BeyondRange():
+            return beyond_sentence(finding, call)
+        case Gap():
+            return (
+                f"gap: {call} returned at step {finding.step}, and had mapped dfn {finding.page:#x} again, which was "
+                f"mapped before and unmapped since step {finding.cleared}; a device that used it meanwhile was refused"
+            )
+
+
+def beyond_sentence(finding: BeyondRange, call: str) -> str:
+    """Say which page was changed that nobody had asked to change."""
+    page = f"what domain {finding.page_domain} maps at dfn {finding.page:#x}"
+    if finding.call is None:
+        return f"beyond range: at step {finding.step} {finding.agent} changed {page}, and no call was open that says so"
+    return f"beyond range: at step {finding.step} {call} changed {page}, which it was not for"
 
 
 def result_name(result: int) -> str:
@@ -206,7 +228,8 @@ def stale_sentence(finding: Stale | Owed | Released, why: Explanation) -> str:
             f"the hypercall of {finding.agent} that had deferred its {finding.call} of {page} ended",
         )
     else:
-        what, moment = "stale translation", f"{finding.agent}'s {finding.call} of {page} returned"
+        returned = "returned an error" if finding.promise == TAKEN_BACK else "returned"
+        what, moment = "stale translation", f"{finding.agent}'s {finding.call} of {page} {returned}"
     what = "stale fault" if is_fault else what
     said = (
         f"{what} ({finding.evidence.value}): when {moment} at step {finding.step}{at(why.promise_source)}, "

@@ -117,7 +117,7 @@ KEYS = {
     "uses": "accesses that devices made through the entry meanwhile",
     "kind": "of a finding",
     "evidence": "of a stale translation: possible or observed",
-    "promise": "mapped, unmapped, flushed, owed or released: what was broken",
+    "promise": "mapped, unmapped, flushed, taken back, owed or released: what was broken",
     "message": "a finding in words",
     "agent": "who returned from the call that a finding is about, or took the step after which a claim did not hold",
     "claim": "the text of an assertion, or of a claim",

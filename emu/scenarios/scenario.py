@@ -108,6 +108,7 @@ class BoundScenario:
                 settings=self.platform.settings(**settings),
                 widening_faults=values["widen"] == "fault",
                 faults={fault: values[f"{fault.value}_faults"] for fault in Fault},
+                refuse_gaps=values["refuse_gaps"],
                 limits=Limits(steps=values["steps"]),
                 sources=sources,
                 is_checking=is_checking,

@@ -31,7 +31,7 @@ G = Dfn(0x1000)
 SMALL = "levels=3 revision=merged synchronous=true walk_at_once=true"
 
 Build = Callable[[Machine, Domain, Mfn], None]
-"""Gives CPUs something to do; domain 1 has a NIC, and a frame of domain 2's at the page G."""
+"""Gives CPUs something to do; domain 1 has a NIC, and at the page G a frame that domain 2 lets it map."""
 
 
 def lock_across_the_flush(m: Machine, domain: Domain, frame: Mfn) -> None:
@@ -290,6 +290,7 @@ def shown_by(protocol: Build, parameters: str = "", *, with_device: bool = False
         domain, owner = m.domain(1, devices=(NIC,)), m.domain(2)
         m.domain(3, devices=(DISK,))
         frame = m.allocate(domain=owner)
+        m.let_map(frame, domain, flags=READ_WRITE)
         m.premap(domain, G, frame, flags=READ_WRITE, cached=True)
         protocol(m, domain, frame)
         if with_device:

@@ -16,6 +16,7 @@ from emu.hypervisor.entries import write_pte
 from emu.hypervisor.fixes import Fix
 from emu.hypervisor.ops import ENOMEM, OK, MapFlags, iommu_dont_flush_iotlb
 from emu.hypervisor.physmap import Form, Physmap
+from emu.hypervisor.revisions.merged import iommu as merged
 from emu.hypervisor.revisions.v1.iommu import iommu_map
 from emu.hypervisor.vtd.flush import iommu_flush_cache_entry
 from emu.hypervisor.vtd.tables import addr_to_dma_page_maddr
@@ -24,7 +25,7 @@ from emu.machine.machine import Machine
 from emu.running.verdict import Verdict
 from emu.scenarios.expectation import CLEAN, LATE, STALE_FAULT, Expect, Expectation
 from emu.scenarios.scenario import Scenario, scenario
-from emu.units import Dfn, Mfn, frame_address, offset
+from emu.units import Dfn, Mfn, frame_address, offset, page_count
 from tests.checks.exhausted import explored
 from tests.vtd import driver_of
 
@@ -116,6 +117,59 @@ def map_enters_another_frame(m: Machine, *, repaired: bool = False) -> None:
         return await iommu_map(cpu, domain, dfn, mfn if repaired else Mfn(mfn + 1), page_order, flags)
 
     m.hypervisor = attrs.evolve(m.hypervisor, revision=attrs.evolve(m.hypervisor.revision, map=enter))
+
+    @m.cpu(0)
+    async def mapper(cpu: Cpu) -> None:
+        await m.hypervisor.map(cpu, domain, G, new)
+
+
+@scenario(expect=breaks(FindingKind.STALE), sequential=True)
+def failed_map_is_not_flushed(m: Machine, *, repaired: bool = False) -> None:
+    """A map fails on its second page and takes back the first; it flushes whatever comes, or on success only."""
+    domain, new = m.domain(1, devices=(BDF,)), m.allocate(page_order=1)
+    m.fail_hook("map_page", H, ENOMEM)
+
+    async def flush_on_success(cpu: Cpu, domain: Domain, dfn: Dfn, mfn: Mfn, page_order: int, flags: MapFlags) -> int:
+        result, flush_type = await merged.iommu_map(cpu, domain, dfn, mfn, page_order, flags)
+        if result == OK or repaired:
+            error = await merged.iommu_iotlb_flush(cpu, domain, dfn, page_count(page_order), flush_type)
+            result = result or error
+        return result
+
+    m.hypervisor = attrs.evolve(m.hypervisor, revision=attrs.evolve(m.hypervisor.revision, map=flush_on_success))
+
+    @m.cpu(0)
+    async def mapper(cpu: Cpu) -> None:
+        await m.hypervisor.map(cpu, domain, G, new, page_order=1)
+
+
+@scenario(expect=breaks(FindingKind.BEYOND_RANGE), sequential=True)
+def map_enters_a_page_more(m: Machine, *, repaired: bool = False) -> None:
+    """The wrapper maps the page that it was asked to, and the next one with it or not."""
+    domain, new = m.domain(1, devices=(BDF,)), m.allocate(page_order=1)
+
+    async def enter(cpu: Cpu, domain: Domain, dfn: Dfn, mfn: Mfn, page_order: int, flags: MapFlags) -> int:
+        return await iommu_map(cpu, domain, dfn, mfn, page_order if repaired else page_order + 1, flags)
+
+    m.hypervisor = attrs.evolve(m.hypervisor, revision=attrs.evolve(m.hypervisor.revision, map=enter))
+
+    @m.cpu(0)
+    async def mapper(cpu: Cpu) -> None:
+        await m.hypervisor.map(cpu, domain, G, new)
+
+
+@scenario(expect=breaks(FindingKind.GAP), sequential=True)
+def live_entry_is_cleared_first(m: Machine, *, repaired: bool = False) -> None:
+    """A wrapper replaces a page that devices may be using, in one store or in two."""
+    domain, new = mapped(m), m.allocate()
+
+    async def replace(cpu: Cpu, domain: Domain, dfn: Dfn, mfn: Mfn, page_order: int, flags: MapFlags) -> int:
+        if not repaired:
+            await domain.ops.unmap_page(cpu, domain, dfn)
+        await domain.ops.map_page(cpu, domain, dfn, mfn, flags)
+        return await domain.ops.iotlb_flush_all(cpu, domain)
+
+    m.hypervisor = attrs.evolve(m.hypervisor, revision=attrs.evolve(m.hypervisor.revision, map=replace))
 
     @m.cpu(0)
     async def mapper(cpu: Cpu) -> None:
@@ -450,6 +504,14 @@ PAIRS = [
         "repaired=true revision=merged",
     ),
     Pair(map_enters_another_frame, Signature(FindingKind.WRONG_RESULT, "map", 1, G, None, None, "cpu0")),
+    Pair(failed_map_is_not_flushed, Signature(FindingKind.STALE, "taken back", 1, G, OLD, "vtd0", "cpu0")),
+    Pair(map_enters_a_page_more, Signature(FindingKind.BEYOND_RANGE, "map", 1, H, None, None, "cpu0")),
+    Pair(
+        live_entry_is_cleared_first,
+        Signature(FindingKind.GAP, "map", 1, G, None, None, "cpu0"),
+        "repaired=false refuse_gaps=true",
+        "repaired=true refuse_gaps=true",
+    ),
     Pair(
         waits_for_itself,
         Signature(FindingKind.DEADLOCK, "cpu0 waits for the signal 'go'", None, None, None, None, None),

@@ -18,6 +18,7 @@ from emu.hypervisor.ops import ENOMEM, OK, MapFlags, iommu_dont_flush_iotlb
 from emu.hypervisor.records import CallRecord
 from emu.hypervisor.revisions.loader import Revision
 from emu.hypervisor.revisions.v1.iommu import iommu_iotlb_flush
+from emu.iommus.formats import FAULT
 from emu.machine.description import Description
 from emu.machine.machine import Machine
 from emu.platforms import VTD
@@ -117,7 +118,7 @@ def test_unmapped_is_promised_by_a_call_that_found_nothing_to_do_too(execute: Ex
     assert isinstance(finding, OldPath)
     assert finding.agent == "cpu1"
     assert finding.update is not None
-    assert finding.update.old == finding.update.new == 0
+    assert finding.update.old == finding.update.new == FAULT
 
 
 @pytest.mark.parametrize(

@@ -10,16 +10,22 @@ from emu.checks.signatures import Signature
 from emu.cpus import Cpu
 from emu.devices.device import Device
 from emu.hypervisor.domain import Domain
-from emu.hypervisor.ops import ENOMEM, OK, FlushType, iommu_dont_flush_iotlb
+from emu.hypervisor.entries import write_pte
+from emu.hypervisor.fixes import Fix
+from emu.hypervisor.ops import ENOMEM, OK, FlushType, MapFlags, iommu_dont_flush_iotlb
+from emu.hypervisor.tables import LEAF_TABLE, AllocateTable
+from emu.iommus.vtd.formats import encode_leaf, encode_table
 from emu.machine.machine import Machine
 from emu.running.causes import Cause
 from emu.scenarios.expectation import CLEAN
 from emu.scenarios.scenario import Build, scenario
-from emu.units import Dfn
+from emu.units import WORD_BYTES, Dfn, Maddr, Mfn, frame_address, offset
 from tests.checks.exhausted import explored
 
 NIC, DISK = "00:1f.0", "00:02.0"
 G = Dfn(0x1000)
+LARGE = 9
+"""The order of a 2 MiB leaf."""
 
 
 def causes(build: Build, parameters: str = "") -> dict[Signature, Cause]:
@@ -159,9 +165,68 @@ def the_hardware_domain_maps_all(m: Machine) -> None:
         await device.read(Dfn(frame))
 
 
+def an_entry_is_cleared_before_it_is_set(m: Machine) -> None:
+    """Unless gaps are refused, what a device may meet between two stores is no finding."""
+    domain, new = m.domain(1, devices=(NIC,)), m.allocate()
+    m.premap(domain, G, m.allocate(), cached=True)
+
+    async def replace(cpu: Cpu, domain: Domain, dfn: Dfn, mfn: Mfn, page_order: int, flags: MapFlags) -> int:
+        await domain.ops.unmap_page(cpu, domain, dfn)
+        await domain.ops.map_page(cpu, domain, dfn, mfn, flags)
+        return await domain.ops.iotlb_flush_all(cpu, domain)
+
+    m.hypervisor = attrs.evolve(m.hypervisor, revision=attrs.evolve(m.hypervisor.revision, map=replace))
+
+    @m.cpu(0)
+    async def mapper(cpu: Cpu) -> None:
+        await m.hypervisor.map(cpu, domain, G, new)
+
+
+def a_page_is_refused_because_its_domain_is_dying(m: Machine) -> None:
+    """The map says that all went well, and nothing uses the page any more."""
+    domain, new = m.domain(1), m.allocate(page_order=1)
+    m.premap(domain, G, m.allocate())
+    m.driver.fixes.add(Fix.DYING)
+
+    @m.cpu(0)
+    async def destroyer(cpu: Cpu) -> None:
+        await m.tables.free_all(cpu, domain)
+
+    @m.cpu(1)
+    async def mapper(cpu: Cpu) -> None:
+        await m.hypervisor.map(cpu, domain, G, new, page_order=1)
+
+
+def a_leaf_of_2_mib_is_mapped_and_split(m: Machine) -> None:
+    """The small leaves map what the large one did, but for the page that is mapped anew."""
+    domain, large, new = m.domain(1, devices=(NIC,)), m.allocate(page_order=LARGE), m.allocate()
+    m.premap(domain, offset(G, 1 << LARGE), m.allocate())  # and so there are tables down to where the leaf stands
+
+    async def replace(cpu: Cpu, domain: Domain, dfn: Dfn, mfn: Mfn, page_order: int, flags: MapFlags) -> int:
+        async with domain.mapping_lock.held(cpu):
+            address, _ = await m.tables.find(cpu, domain, dfn)
+            table = frame_address(await AllocateTable(domain, dfn)) if page_order == 0 else None
+            word = encode_leaf(frame_address(mfn), read=True, write=True, level=1 if table else LEAF_TABLE)
+            for i in range(1 << LARGE if table else 0):
+                leaf = word if i == 0 else encode_leaf(frame_address(Mfn(large + i)), read=True, write=True)
+                await write_pte(cpu, domain, offset(dfn, i), Maddr((table or 0) + WORD_BYTES * i), leaf)
+            await write_pte(cpu, domain, dfn, address, encode_table(table) if table else word, LEAF_TABLE)
+        return await domain.ops.iotlb_flush_all(cpu, domain)
+
+    m.hypervisor = attrs.evolve(m.hypervisor, revision=attrs.evolve(m.hypervisor.revision, map=replace))
+
+    @m.cpu(0)
+    async def mapper(cpu: Cpu) -> None:
+        await m.hypervisor.map(cpu, domain, G, large, page_order=LARGE)
+        await m.hypervisor.map(cpu, domain, G, new)
+
+
 @pytest.mark.parametrize(
     ("build", "parameters"),
     [
+        (an_entry_is_cleared_before_it_is_set, "refuse_gaps=false"),
+        (a_page_is_refused_because_its_domain_is_dying, "levels=3"),
+        (a_leaf_of_2_mib_is_mapped_and_split, "levels=3 synchronous=true refuse_gaps=true"),
         (
             a_page_is_unmapped_and_mapped_to_the_same_frame,
             "drain=false levels=3 revision=merged synchronous=true walk_at_once=true",

@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from emu.checks.details import Act, Use
-from emu.checks.findings import Illegal, LostError, NotIsolated, Stuck
+from emu.checks.findings import BeyondRange, Finding, Gap, Illegal, LostError, NotIsolated, Stuck
 from emu.checks.isolation import NOTHING
 from emu.cpus import Cpu
 from emu.engine.hosts import direct
@@ -177,10 +177,22 @@ def test_a_frame_that_is_not_isolated_is_told_by_who_did_what_and_why_that_shoul
             LostError("cpu0", "map", 40, 0, G, 4, HookFailure("map_page", Dfn(0x12), 1, ENOMEM, 20)),
             "dfn 0x10, 4 pages returned success at step 40, although hook map_page had failed with -ENOMEM on dfn 0x12",
         ),
+        (
+            BeyondRange("cpu0", "map", 40, 1, G, 1, Dfn(0x11), 2),
+            "at step 40 cpu0's map of domain 1 dfn 0x10 changed what domain 2 maps at dfn 0x11, which it was not for",
+        ),
+        (
+            BeyondRange("cpu0", None, 40, 1, G, 1, G, 1),
+            "at step 40 cpu0 changed what domain 1 maps at dfn 0x10, and no call was open that says so",
+        ),
+        (
+            Gap("cpu0", "map", 40, 1, G, 2, Dfn(0x11), 20),
+            "returned at step 40, and had mapped dfn 0x11 again, which was mapped before and unmapped since step 20",
+        ),
         (Illegal("00:1f.0", 7, "vtd0", G, 0x1003), "used leaf 0x1003 of dfn 0x10 at vtd0, which the ledger forbids"),
     ],
 )
-def test_other_findings_are_one_sentence_and_json(finding: LostError | Illegal, part: str) -> None:
+def test_other_findings_are_one_sentence_and_json(finding: Finding, part: str) -> None:
     trace = Machine(Description()).trace
     assert part in sentence(finding, trace)
     assert orjson.loads(orjson.dumps(data(finding, trace)))["kind"] == finding.kind.value

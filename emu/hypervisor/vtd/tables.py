@@ -6,7 +6,7 @@ from emu.hypervisor.entries import StoreEntry
 from emu.hypervisor.faults import Fault
 from emu.hypervisor.fixes import Fix
 from emu.hypervisor.ops import ENOMEM, DomainIsDyingError
-from emu.hypervisor.records import record_update
+from emu.hypervisor.records import record_absence
 from emu.hypervisor.tables import AllocateTable
 from emu.hypervisor.vtd.flush import iommu_flush_cache_entry
 from emu.hypervisor.vtd.state import DriverState
@@ -29,7 +29,7 @@ async def addr_to_dma_page_maddr(
     if Fix.DYING in driver.fixes and await domain.is_dying.read():
         if alloc:
             raise DomainIsDyingError
-        record_update(cpu, dfn, 0, 0)
+        record_absence(cpu, domain, dfn)
         return None
     table = domain.pgd
     for level in range(domain.levels, 1, -1):
@@ -38,7 +38,7 @@ async def addr_to_dma_page_maddr(
         entry = decode_pte(word, level)
         if entry is None:
             if not alloc:
-                record_update(cpu, dfn, 0, 0)
+                record_absence(cpu, domain, dfn)
                 return None
             if await driver.faults.strike(cpu, Fault.ALLOCATION):
                 cpu.note("fault.inject", dfn=dfn, result=ENOMEM)

@@ -1,0 +1,112 @@
+"""Findings about what a call did to the tables, and about what it said of it."""
+
+import attrs
+
+from emu.checks.kinds import Facts, FindingKind
+from emu.engine import Trace
+from emu.hypervisor.records import HookFailure
+from emu.units import Dfn
+
+
+@attrs.frozen
+class LostError:
+    """A call that returned success although a hook that it needed had failed."""
+
+    agent: str
+    call: str
+    step: int
+    domain: int
+    dfn: Dfn
+    page_count: int
+    failure: HookFailure
+
+    kind = FindingKind.LOST_ERROR
+
+    def facts(self, trace: Trace) -> Facts:
+        return (f"{self.call}: {self.failure.hook}", self.domain, self.failure.dfn, None, None, self.agent)
+
+
+@attrs.frozen
+class NotRolledBack:
+    """A map that returned an error and left some of its pages mapped, the first of them at `page`."""
+
+    agent: str
+    call: str
+    step: int
+    domain: int
+    dfn: Dfn
+    page_count: int
+    page: Dfn
+    result: int
+
+    kind = FindingKind.NOT_ROLLED_BACK
+
+    def facts(self, trace: Trace) -> Facts:
+        return (self.call, self.domain, self.page, None, None, self.agent)
+
+
+@attrs.frozen
+class WrongResult:
+    """A call that returned success although nothing had failed and the table is not as it says, first at `page`."""
+
+    agent: str
+    call: str
+    step: int
+    domain: int
+    dfn: Dfn
+    page_count: int
+    page: Dfn
+
+    kind = FindingKind.WRONG_RESULT
+
+    def facts(self, trace: Trace) -> Facts:
+        return (self.call, self.domain, self.page, None, None, self.agent)
+
+
+@attrs.frozen
+class BeyondRange:
+    """A store that changed what a page maps, and whose call was not for that page.
+
+    Attributes:
+        call: None where no call was open on the CPU; `dfn` is then the page.
+        step: of the store.
+        page, page_domain: what was changed; the domain may be another than the call's.
+    """
+
+    agent: str
+    call: str | None
+    step: int
+    domain: int
+    dfn: Dfn
+    page_count: int
+    page: Dfn
+    page_domain: int
+
+    kind = FindingKind.BEYOND_RANGE
+
+    def facts(self, trace: Trace) -> Facts:
+        return (self.call or "no call", self.page_domain, self.page, None, None, self.agent)
+
+
+@attrs.frozen
+class Gap:
+    """A page that was mapped before a change and is so after it, and was not between: a device may have met that.
+
+    Attributes:
+        call, step: what ended the gap, and at which step it returned.
+        cleared: the step from which nothing was mapped.
+    """
+
+    agent: str
+    call: str
+    step: int
+    domain: int
+    dfn: Dfn
+    page_count: int
+    page: Dfn
+    cleared: int
+
+    kind = FindingKind.GAP
+
+    def facts(self, trace: Trace) -> Facts:
+        return (self.call, self.domain, self.page, None, None, self.agent)

@@ -1,0 +1,69 @@
+"""Charging a store of an entry: what it changes is noted in the record of the call that is open on the CPU.
+
+A page in the call's range gets an update if the entry is a leaf or clear, so that it says all of the page, or if the
+page is translated by another leaf now. Any other page gets one if it is mapped otherwise now; that nobody has asked
+for, and where no call is open the checks are told at once. They are not told of a store into a frame that is no table
+of the domain: that is a finding of its own.
+"""
+
+from collections.abc import Iterable
+
+from emu.cpus import Cpu
+from emu.hypervisor.domain import Domain
+from emu.hypervisor.mappings import Place, known_below, translation_below
+from emu.hypervisor.records import CHANGES, CallRecord, Update, open_call
+from emu.iommus.formats import FAULT, Translation
+from emu.units import Dfn
+
+
+def charge(cpu: Cpu, domain: Domain, place: Place, old: int, new: int, step: int, *, is_table: bool) -> None:
+    """Note that a step replaced the word at a place.
+
+    Args:
+        is_table: the frame of the word is a table of the domain.
+    """
+    record = cpu.peek(open_call)
+    entry = domain.format.decode(new, place.level)
+    if entry is None and place.level > 1 and domain.format.decode(old, place.level) is None:
+        return
+    says_all = entry is None or entry.is_leaf
+    for dfn in sorted({*pages_mapped(domain, place), *(pages_of(record, domain, place) if says_all else ())}):
+        before = translation_below(cpu.memory, domain, dfn, place, old)
+        after = translation_below(cpu.memory, domain, dfn, place, new)
+        if record is not None and record.may_change(domain, dfn):
+            if says_all or before != after:
+                update = record.updates.get(dfn, Update(dfn, before, before, 0))
+                record.updates[dfn] = update.stored(after, step)
+        elif is_table and before.maps(dfn) != after.maps(dfn):
+            if record is None:
+                domain.frames.page_changed(cpu, domain, dfn, step)
+                return
+            update = record.beyond.get((domain.number, dfn), Update(dfn, before, before, 0))
+            record.beyond[domain.number, dfn] = update.stored(after, step)
+
+
+def charge_find(cpu: Cpu, domain: Domain, dfn: Dfn, level: int, word: int) -> None:
+    """Note that the current step read a word of a dfn, under the lock: it tells of each page that it stands for."""
+    record, step = cpu.peek(open_call), cpu.trace.step
+    entry = domain.format.decode(word, level)
+    if record is None or (entry is not None and not entry.is_leaf):
+        return
+    found = FAULT
+    if entry is not None:
+        found = Translation(word, entry.order, entry.read, entry.write, entry.address)
+    for page in pages_of(record, domain, Place((), level, domain.format.base(dfn, level))):
+        record.updates[page] = record.updates.get(page, Update(page, found, found, 0)).read(found, step)
+
+
+def pages_mapped(domain: Domain, place: Place) -> Iterable[Dfn]:
+    """Return the pages that an entry stands for and that were ever mapped; of a leaf of 4 KiB its page."""
+    return (place.first,) if place.level == 1 else known_below(domain, place)
+
+
+def pages_of(record: CallRecord | None, domain: Domain, place: Place) -> Iterable[Dfn]:
+    """Return the pages that an entry stands for and that a call was to change."""
+    if record is None or record.call not in CHANGES or record.domain is not domain:
+        return ()
+    first = max(place.first, record.dfn)
+    end = min(place.first + domain.format.span(place.level), record.dfn + record.page_count)
+    return (Dfn(dfn) for dfn in range(first, end))

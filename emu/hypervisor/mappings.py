@@ -1,0 +1,98 @@
+"""What a domain's page tables map, as the CPUs have stored them: where an entry stands, and what lies below it.
+
+These are the CPUs' own view of memory. What walkers may still read of it the ledger says (iommus/ledger.py).
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from emu.engine import Access, Kind
+from emu.hypervisor.domain import Domain
+from emu.iommus.formats import FAULT, Translation
+from emu.memory import WORDS, Memory, word_number
+from emu.units import WORD_BYTES, Dfn, Maddr
+
+
+class Place(NamedTuple):
+    """Where a word stands in a domain's tables.
+
+    Attributes:
+        above: the entries that lead to it, the highest first; where none does, as far as they were followed.
+        level: its own; 0 where no entry leads to it, so that it maps nothing.
+        first: the first dfn that it stands for.
+        read, write: what all the entries above permit.
+    """
+
+    above: tuple[Maddr, ...]
+    level: int = 0
+    first: Dfn = Dfn(0)
+    read: bool = True
+    write: bool = True
+
+
+def place_of(memory: Memory, domain: Domain, dfn: Dfn, address: Maddr) -> Place:
+    """Return where a word stands, if in a table on the way to a dfn; the word itself need not be that of the dfn."""
+    format_, table, level = domain.format, domain.pgd, domain.levels
+    above: tuple[Maddr, ...] = ()
+    read = write = True
+    while level:
+        index = (address - table) // WORD_BYTES
+        if 0 <= index < 1 << format_.index_bits[level - 1]:
+            first = format_.base(dfn, level + 1) + index * format_.span(level)
+            return Place(above, level, Dfn(first), read, write)
+        word = format_.entry_address(table, dfn, level)
+        above = (*above, word)
+        entry = format_.read(memory.peek(word), level, dfn)
+        if entry is None:
+            break
+        read, write = read and entry.read, write and entry.write
+        table, level = entry.address, entry.next_level
+    return Place(above)
+
+
+def translation_below(memory: Memory, domain: Domain, dfn: Dfn, place: Place, word: int) -> Translation:
+    """Return what a dfn's translation is if a word stands at a place."""
+    level, read, write = place.level, place.read, place.write
+    while (entry := domain.format.read(word, level, dfn)) is not None:
+        read, write = read and entry.read, write and entry.write
+        if entry.is_leaf:
+            return Translation(word, entry.order, read, write, entry.address)
+        word, level = memory.peek(domain.format.entry_address(entry.address, dfn, entry.next_level)), entry.next_level
+    return FAULT
+
+
+def tables_below(memory: Memory, domain: Domain, place: Place, old: int, new: int) -> Iterator[Access]:
+    """Yield the reads of the tables on which it depends what it changes that one word replaces another at a place.
+
+    These are the tables through which either leads to a dfn that was ever mapped. A table that is cut off counts even
+    if nothing was ever mapped there: what another CPU stores into it would be cut off, or would be lost. A table is
+    read as a whole.
+    """
+    dfns = known_below(domain, place)
+    before, after = domain.format.decode(old, place.level), domain.format.decode(new, place.level)
+    if before is not None and not before.is_leaf and (after is None or after.address != before.address):
+        dfns += [dfn for dfn in dfns_of_tables(domain) if domain.format.base(dfn, place.level) == place.first]
+    seen: set[Maddr] = set()
+    for word in (old, new):
+        for dfn in dfns:
+            entry = domain.format.read(word, place.level, dfn)
+            while entry is not None and not entry.is_leaf:
+                table, level = entry.address, entry.next_level
+                if table not in seen:
+                    seen.add(table)
+                    first = word_number(table)
+                    yield Access(WORDS, first, first + (1 << domain.format.index_bits[level - 1]) - 1, Kind.READ)
+                entry = domain.format.read(memory.peek(domain.format.entry_address(table, dfn, level)), level, dfn)
+
+
+def dfns_of_tables(domain: Domain) -> Iterator[Dfn]:
+    """Yield for each of a domain's tables a dfn that it translates."""
+    for frame in domain.tables:
+        dfn = domain.frames.dfn_of_table(frame, domain)
+        if dfn is not None:
+            yield dfn
+
+
+def known_below(domain: Domain, place: Place) -> list[Dfn]:
+    """Return the dfns that an entry stands for and that were ever mapped."""
+    return list(domain.known_dfns.irange(place.first, place.first + domain.format.span(place.level) - 1))
