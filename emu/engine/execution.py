@@ -315,6 +315,10 @@ class Execution:
             return ()
         return agent.pending.accesses() if self.sections is None else self.sections.announced(agent.pending)
 
+    def touched_by(self, operation: Operation[Any]) -> Iterable[Access] | None:
+        """Return what the last step has touched, which began with this operation; None if that is all it announced."""
+        return operation.touched() if self.sections is None else self.sections.touched_by(operation)
+
     def find_deadlock(self) -> Deadlock:
         """Return which agent waits for what, and who could end the wait."""
         waiters = []

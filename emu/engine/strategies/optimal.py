@@ -167,8 +167,8 @@ class Optimal:
 
     def note_touched(self) -> None:
         """Learn what the last step has touched, now that it was taken."""
-        last = self.taken[-1]
-        touched = last.operation.touched()
+        last, execution = self.taken[-1], self.execution
+        touched = None if execution is None else execution.touched_by(last.operation)
         if touched is not None:
             last.touched = self.footprints.of(touched)
 
