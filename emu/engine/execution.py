@@ -334,8 +334,8 @@ class Execution:
         return announced if self.claims is None else self.claims.extend(announced)
 
     def touched_by(self, operation: Operation[Any]) -> Iterable[Access] | None:
-        """Return what an operation has touched that was performed; None if that is all that was announced."""
-        touched = operation.touched()
+        """Return what the last step has touched, which began with this operation; None if that is all it announced."""
+        touched = operation.touched() if self.sections is None else self.sections.touched_by(operation)
         return touched if touched is None or self.claims is None else self.claims.extend(touched)
 
     @property

@@ -17,6 +17,9 @@ there is something new. Where a store and a section could meet, there is an exec
 step before the store or after it, so both are seen.
 
 A section that may change what a claim reads is not taken so either: the claim is asked inside it.
+
+A section declares what it might touch. What depends on it is decided by what it has touched: one that finds nothing to
+change has only read.
 """
 
 from collections.abc import Iterable
@@ -79,6 +82,7 @@ class Sections:
         long: the locks whose sections are taken step by step.
         short: the locks of which a section was taken in one step.
         open: the short section that an agent is in.
+        touched: what the agent has touched in that section, or in the last one, besides the lock.
         has_stored: the agent has changed something in that section.
         has_left: a section was not as declared; the execution is void, and the section's lock is now long.
         claims: what is claimed of the execution; None if nothing is.
@@ -88,6 +92,7 @@ class Sections:
     long: set[Space] = attrs.field(factory=set)
     short: set[Space] = attrs.field(factory=set)
     open: Section | None = None
+    touched: list[list[Access]] = attrs.field(factory=list)
     has_stored: bool = False
     has_left: bool = False
     claims: Claims | None = None
@@ -118,6 +123,13 @@ class Sections:
             self.break_off(self.promises.store(accesses, None))
         return accesses
 
+    def touched_by(self, operation: Operation[Any]) -> Iterable[Access] | None:
+        """Return what the last step has touched, which began with this operation; None if that is all it announced."""
+        if not self.is_short(operation.opens):
+            return operation.touched()
+        inside = (access for accesses in self.touched for access in accesses)
+        return (Access.to(operation.opens.lock, 0, Kind.COMMUTE), *dict.fromkeys(inside))
+
     def is_short(self, section: Section | None) -> TypeGuard[Section]:
         """Whether this is a section, and is taken in one step."""
         return section is not None and not self.is_long(section)
@@ -134,7 +146,7 @@ class Sections:
             self.leave()
         elif operation.closes == section.lock:
             self.open = None
-        if operation.stores:
+        if self.has_stored and operation.stores:
             self.break_off(self.promises.store(accesses, section.lock))
 
     def enter(self, section: Section) -> None:
@@ -145,6 +157,7 @@ class Sections:
         else:
             self.short.add(section.lock)
             self.open = section
+            self.touched = []
             self.has_stored = False
 
     def is_as_declared(self, section: Section, accesses: Iterable[Access]) -> bool:
@@ -155,6 +168,7 @@ class Sections:
         if self.has_stored:
             return False
         self.has_stored = any(access.kind is not Kind.READ for access in outside)
+        self.touched.append(outside)
         return all(map(section.permits, outside))
 
     def leave(self) -> None:

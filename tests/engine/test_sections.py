@@ -211,6 +211,20 @@ def test_leaving_where_no_section_is_open_voids_the_execution_and_makes_no_lock_
     assert (sections.has_left, sections.long) == (True, set())
 
 
+def test_what_a_section_has_touched_is_what_it_did_and_not_what_it_declares() -> None:
+    first = opening(section(table(0, 1, Kind.WRITE)))
+    looks = Step((table(0, 0, Kind.READ),))
+    sections = watched(first, looks, looks, closing())
+    assert sections.touched_by(first) == (Access.to(LOCK, 0, Kind.COMMUTE), table(0, 0, Kind.READ))
+    watched(first, looks, Step((table(1, 1, Kind.WRITE),)), closing(), sections=sections)
+    assert tuple(sections.touched_by(first) or ())[1:] == (table(0, 0, Kind.READ), table(1, 1, Kind.WRITE))
+
+
+def test_a_long_section_and_what_opens_none_have_touched_what_they_announced() -> None:
+    assert Sections(long={LOCK}).touched_by(opening(section(table(0, 1, Kind.WRITE)))) is None
+    assert Sections().touched_by(Step((table(0, 0, Kind.READ),))) is None
+
+
 KINDS = list(product(Kind, Kind))
 CONFLICTING = [pair for pair in KINDS if pair[1] is not Kind.READ and pair != (Kind.COMMUTE, Kind.COMMUTE)]
 """What a section declares, and what others do there."""
@@ -339,6 +353,11 @@ def test_sections_beside_who_keeps_the_promise_stay_short(other: list[Do]) -> No
     assert short <= stepwise
 
 
+def test_sections_that_find_nothing_to_store_are_not_ordered() -> None:
+    looks = Do("lock", 0, accesses=(counter(0, Kind.WRITE),), body=(READ_0, Do("if", body=(WRITE_0,))))
+    assert compared(parts_of([looks], [looks], [READ_0]))[1] == 1
+
+
 class SectionDraws(Draws):
     """Draws programs of sections that read and then perhaps store, beside agents that may do so without the lock."""
 
@@ -379,7 +398,7 @@ def every_outcome(parts: Parts) -> set[Outcome] | None:
 
 
 def test_what_can_be_found_out_does_not_depend_on_how_sections_are_taken() -> None:
-    short_locks = long_locks = programs = 0
+    short_locks = long_locks = programs = executions = stepwise_executions = 0
     for seed in range(150):
         parts = SectionDraws(seed).any_program()
         outcomes = every_outcome(parts)
@@ -391,4 +410,7 @@ def test_what_can_be_found_out_does_not_depend_on_how_sections_are_taken() -> No
         programs += 1
         short_locks += len(sections.short - sections.long)
         long_locks += len(sections.long)
+        executions += short[1].executions
+        stepwise_executions += stepwise[1].executions
     assert min(programs, short_locks, long_locks) > 30
+    assert executions < stepwise_executions, "though a section that declares too much may be executed twice"
