@@ -462,7 +462,7 @@ def test_with_an_engine_of_its_own_too(name: str, parameters: str) -> None:
         ("remap_before_flush", "", 16, 2),
         ("remap_before_flush", "levels=3", 16, 2),
         ("remap_before_flush", "synchronous=true", 15, 1),
-        ("remap_before_flush", "dma=1", 187, 17),
+        ("remap_before_flush", "dma=1", 193, 17),
         ("remap_before_flush", "outer_lock=across-flush", 2, 0),
         ("remap_before_flush", "repaired=true", 1, 0),
         ("two_wait_for_mapping_lock", "", 6, 0),

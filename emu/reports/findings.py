@@ -301,7 +301,7 @@ def gave_up(flush: Flush) -> str:
     if flush.given_up is not None:
         return f"gave up waiting for it after step {flush.given_up}, "
     if flush.misled is not None:
-        return f"took the status of a flush that it had given up for that of this one at step {flush.misled}, "
+        return f"took another status for that of this one at step {flush.misled}, "
     return ""
 
 

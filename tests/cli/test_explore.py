@@ -146,10 +146,10 @@ def test_a_finding_is_told_once_with_its_count_its_first_execution_and_a_replay(
     status, out, err = emu("explore", "remap_before_flush", "-p", "dma=1")
     assert (status, err) == (0, "")
     text = words(out)
-    assert "exhausted: all 187 traces executed" in text
+    assert "exhausted: all 193 traces executed" in text
     assert text.count("stale translation (observed): when cpu1's map of domain 1 dfn 0x1000 returned at step") == 1
     assert (
-        "in 17 of 187 executions, first in number 9; shown: number 17 replay: emu replay remap_before_flush-17" in text
+        "in 17 of 193 executions, first in number 9; shown: number 17 replay: emu replay remap_before_flush-17" in text
     )
     assert "remap_before_flush declares stale, observed: shown again: emu explore remap_before_flush -p dma=1" in text
 
@@ -378,10 +378,10 @@ def test_json_has_the_coverage_the_verdict_and_each_cause(emu: Emu) -> None:
         "verdict": "shown",
         "exhausted": True,
         "limit": None,
-        "executions": 187,
+        "executions": 193,
         "distinct_traces": None,
         "blocked": 0,
-        "steps": 13229,
+        "steps": 13643,
         "share": 1.0,
         "short_sections": ["d1.mapping_lock"],
         "not_proved": [],

@@ -17,11 +17,12 @@ that the unit goes on with one thing before another. For the ledger an invalidat
 as of its start, and then the earlier the start, the less it has dropped.
 
 * The engine begins in order, which is as early as can be: what is ahead of an invalidation was posted before it.
-* Completing late is what harms. If the wait behind an invalidation is posted when it begins and does not fence, the
-  invalidation counts as complete with its wait and not before; whether its entries are dropped then or at once, the
-  strategy chooses. If that wait is not posted, or fences, the invalidation completes at once. That order is needed for
-  early starts alone: where an invalidation has not completed at some check, it is as if it had not begun, and the
-  engine may begin when the wait is posted. Beginning and posting declare the object that tells this.
+* Completing late is what harms. If the wait behind an invalidation is posted when that is fetched, and does not fence,
+  the invalidation counts as complete with its wait and not before; whether its entries are dropped then or at once, the
+  strategy chooses. If that wait is not posted, or fences, the invalidation completes at once, unless it drains. This
+  order is needed for early starts alone: where an invalidation has not completed at some check, it is as if it had not
+  begun, and the engine may as well fetch it when the wait is posted. Fetching reads the object of the slot, and posting
+  a wait that does not fence writes the objects of its whole segment.
 * A status that is written late is seen late, as it is by a CPU that does not go on.
 
 Not modelled: the order in which two invalidations of one kind drop entries, and context entries that are dropped and do
