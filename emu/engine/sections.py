@@ -131,7 +131,7 @@ class Sections:
             self.leave()
         elif operation.closes == section.lock:
             self.open = None
-        if operation.stores:
+        if self.has_stored and operation.stores:
             self.break_off(self.promises.store(accesses, section.lock))
 
     def enter(self, section: Section) -> None:
