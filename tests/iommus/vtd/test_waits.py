@@ -84,6 +84,7 @@ def test_a_later_wait_tells_of_an_earlier_batch_only_if_the_wait_between_fences(
         """A page is unmapped, a batch invalidates it, another batch another page; then the frame is released."""
         domain, owner = m.domain(1, devices=(NIC,)), m.domain(2)
         frame = m.allocate(domain=owner)
+        m.let_map(frame, domain)
         m.premap(domain, G, frame, cached=True)
 
         @m.cpu(0)
@@ -397,6 +398,7 @@ def test_a_wait_whose_status_word_was_not_reset_ends_at_once(resets: bool, synch
         domain, owner = m.domain(1, devices=(NIC,)), m.domain(2)
         frames = [m.allocate(domain=owner) for _ in range(2)]
         for number, frame in enumerate(frames):
+            m.let_map(frame, domain)
             m.premap(domain, offset(G, number), frame, cached=True)
 
         async def flush(cpu: Cpu, number: int) -> None:
