@@ -7,12 +7,9 @@ After Abdulla, Aronis, Jonsson and Sagonas (POPL 2014, JACM 2017). What is parti
   when it is taken.
 * An agent waits for latches only, and a latch is set once. So the step that sets a latch and the wait that it ends have
   one order only, and a blocked agent is in no race: the step that it depends on never came.
-* What a step has touched decides which steps depend on it (see `Operation.touched`). In a sequence that is planned, a
-  step that does not depend on the race touches the same as before, so it stands there with what it has touched. The
-  reversed step comes to another state, and stands there with all that it might touch. So does a step that nothing
-  prescribes: no trace is missed, but where kinds depend on state some may be executed twice.
-* With what a step stood in a sequence it also sleeps, even if it has touched less. A sequence is planned because the
-  steps that sleep conflict with it; were they to sleep on all the same, what is planned behind them would be missed.
+* What a step has touched decides which steps depend on it. What it might have touched decides which steps it could be
+  swapped with in later executions (see `Operation.touched`): no trace is missed, but where kinds depend on state some
+  may be executed twice.
 * Clocks and races are computed for the new part of an execution. All races are reversed after each execution, because
   what comes with the reversed step depends on all that came later, too.
 """
@@ -58,8 +55,7 @@ class Taken(Edge):
 
     Attributes:
         operation: what was performed.
-        announced: what the step might have touched.
-        touched: what it has touched.
+        touched: what the step has touched; `footprint` is what it might have touched.
         step: its number in the trace; a section has the number of its first step.
         place: its number among the steps of its agent, from 1.
         clock: for each agent, how many of its steps happened before this one, which counts itself.
@@ -67,7 +63,7 @@ class Taken(Edge):
             that was last planned in its place, without this step.
     """
 
-    __slots__ = ("announced", "clock", "operation", "place", "races", "step", "touched")
+    __slots__ = ("clock", "operation", "place", "races", "step", "touched")
 
     def __init__(self, edge: Edge, footprint: Footprint, operation: Operation[Any], step: int) -> None:
         self.agent = edge.agent
@@ -75,8 +71,7 @@ class Taken(Edge):
         self.edges = edge.edges
         self.is_open = False
         self.operation = operation
-        self.announced = self.touched = footprint
-        self.footprint = footprint if edge.is_open else edge.footprint
+        self.footprint = self.touched = footprint
         self.step = step
         self.place = 0
         self.clock: list[int] = []
@@ -230,8 +225,7 @@ class Optimal:
                 independent = [one for one in taken[earlier + 1 :] if one.clock[agent] < place and one is not step]
                 if independent != before:
                     step.races[earlier] = independent
-                    sequence = [Edge(one.agent, one.chosen, one.touched, is_open=False) for one in independent]
-                    self.reverse(points[earlier], [*sequence, Edge(step.agent, 0, step.announced, is_open=True)])
+                    self.reverse(points[earlier], [*independent, Edge(step.agent, 0, step.footprint, is_open=True)])
 
     def reverse(self, point: Point, sequence: list[Edge]) -> None:
         """Plan to explore a sequence from a point, unless something equivalent was explored or will be anyway."""
