@@ -153,7 +153,7 @@ class Sections:
         """Begin a short section, or make its lock long; that voids the execution if another section of it was short."""
         if self.is_long(section):
             self.long.add(section.lock)
-            self.has_left = section.lock in self.short
+            self.has_left |= section.lock in self.short
         else:
             self.short.add(section.lock)
             self.open = section

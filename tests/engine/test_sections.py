@@ -312,6 +312,12 @@ def test_a_broken_promise_voids_one_execution_and_not_the_next() -> None:
     assert not watched(*taking(section(table(2, 2, Kind.READ))), store, sections=sections).has_left
 
 
+def test_what_breaks_a_promise_may_open_an_undeclared_section_with_the_same_step() -> None:
+    both = Step((take(OTHER_LOCK), table(2, 2, Kind.WRITE)), opens=Section(OTHER_LOCK, None))
+    sections = watched(*taking(section(table(2, 2, Kind.READ))), both)
+    assert (sections.has_left, sections.long) == (True, {LOCK, OTHER_LOCK})
+
+
 READ_0, WRITE_0, WRITE_1 = Do("read"), Do("write", amount=1), Do("write", 1, 1)
 LOOKS = Do("lock", 0, accesses=(counter(0, Kind.READ), counter(1, Kind.WRITE)), body=(READ_0, WRITE_1))
 """A section that reads one counter and then stores another, and says so."""
