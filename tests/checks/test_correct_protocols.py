@@ -263,6 +263,19 @@ def mapped_unmapped_and_mapped_again(m: Machine, domain: Domain, frame: Mfn) -> 
         await m.hypervisor.unmap(cpu, domain, G)
 
 
+def map_beside_an_invalidation(m: Machine, domain: Domain, frame: Mfn) -> None:
+    """A CPU maps a page for the first time while the flush of another one drains buffers."""
+    page = offset(G, 1)
+
+    @m.cpu(0)
+    async def mapper(cpu: Cpu) -> None:
+        await m.hypervisor.map(cpu, domain, page, frame)
+
+    @m.cpu(1)
+    async def unmapper(cpu: Cpu) -> None:
+        await m.hypervisor.unmap(cpu, domain, G)
+
+
 PROTOCOLS = [
     lock_across_the_flush,
     flush_before_release,
@@ -279,6 +292,7 @@ PROTOCOLS = [
     dying_domain,
     timeout_that_is_reported,
     mapped_unmapped_and_mapped_again,
+    map_beside_an_invalidation,
 ]
 EACH_PROTOCOL = pytest.mark.parametrize("protocol", PROTOCOLS, ids=lambda protocol: protocol.__name__)
 
