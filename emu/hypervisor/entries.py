@@ -22,12 +22,11 @@ class StoreEntry(Store):
     """Store an entry of a page table for a dfn. A leaf maps its frames at more dfns.
 
     The checks judge whether the table's frame still belongs to the domain, and whether it may map what a leaf maps.
-    The checks judge whether the table's frame still belongs to the domain. What the store changes is charged to the
-    call that is open on the CPU. That depends on where the word really stands, whatever dfn and level it is stored for,
-    and for a word that is not a leaf of 4 KiB on the tables below.
+    What the store changes is charged to the call that is open on the CPU. That depends on where the word really stands,
+    whatever dfn and level it is stored for, and for a word that is not a leaf of 4 KiB on the tables below.
 
-    Whether entries lead to the word a store need not read as long as they do and their tables belong to the domain:
-    whoever cuts the table off reads all of it.
+    A store reads whether the tables above belong to the domain. As long as they do, and their entries lead to the word,
+    it need not read the entries: who cuts a table off reads all of it.
     """
 
     __slots__ = ("cpu", "dfn", "domain", "level")
@@ -45,6 +44,7 @@ class StoreEntry(Store):
         yield Access.to(PAGES, address_frame(Maddr(self.address)), Kind.READ)
         *_, place = places = self.places()
         for address in {address: None for one in places for address in one.above}:
+            yield Access.to(PAGES, address_frame(address), Kind.READ)
             if not place.level or self.domain.frames.dfn_of_table(address_frame(address), self.domain) is None:
                 yield Access.to(WORDS, word_number(address), Kind.READ)
         leaf = self.leaf_at(place)
@@ -107,7 +107,10 @@ def leaf_section(cpu: Cpu, domain: Domain, dfn: Dfn, mfn: Mfn | None = None) -> 
     table, level = domain.pgd, domain.levels
     while level > 1:
         address = domain.format.entry_address(table, dfn, level)
-        touched.append(Access.to(WORDS, word_number(address), Kind.READ))
+        touched += [
+            Access.to(WORDS, word_number(address), Kind.READ),
+            Access.to(PAGES, address_frame(table), Kind.READ),
+        ]
         entry = domain.format.read(cpu.memory.peek(address), level, dfn)
         if entry is None or entry.is_leaf:
             return None
