@@ -228,7 +228,7 @@ class Execution:
         except StopIteration:
             self.finish(agent)
             return
-        except BaseException as error:  # noqa: BLE001 - looked at there
+        except BaseException as error:  # noqa: BLE001 - `fail` keeps or raises each kind
             self.fail(agent, error)
             return
         if isinstance(awaited, Operation) and awaited.waits_for is None:
@@ -253,7 +253,7 @@ class Execution:
             awaited = agent.coroutine.throw(thrown)
         except StopIteration:
             self.finish(agent)
-        except BaseException as error:  # noqa: BLE001 - looked at there
+        except BaseException as error:  # noqa: BLE001 - `fail` keeps or raises each kind
             self.fail(agent, error)
         else:
             self.announce(agent, awaited)
