@@ -9,8 +9,13 @@ from emu.units import Dfn
 
 
 @attrs.frozen
-class LostError:
-    """A call that returned success although a hook that it needed had failed."""
+class OfCall:
+    """A finding about a call: who made it, its name, and the range that it was for.
+
+    Attributes:
+        step: at which it returned.
+        dfn, page_count: its range.
+    """
 
     agent: str
     call: str
@@ -18,6 +23,22 @@ class LostError:
     domain: int
     dfn: Dfn
     page_count: int
+
+
+@attrs.frozen
+class OfPage(OfCall):
+    """A finding about one page, the first for which it holds."""
+
+    page: Dfn
+
+    def facts(self, trace: Trace) -> Facts:
+        return (self.call, self.domain, self.page, None, None, self.agent)
+
+
+@attrs.frozen
+class LostError(OfCall):
+    """A call that returned success although a hook that it needed had failed."""
+
     failure: HookFailure
 
     kind = FindingKind.LOST_ERROR
@@ -27,40 +48,33 @@ class LostError:
 
 
 @attrs.frozen
-class NotRolledBack:
-    """A map that returned an error and left some of its pages mapped, the first of them at `page`."""
+class NotRolledBack(OfPage):
+    """A map that returned an error and left some of its pages mapped."""
 
-    agent: str
-    call: str
-    step: int
-    domain: int
-    dfn: Dfn
-    page_count: int
-    page: Dfn
     result: int
 
     kind = FindingKind.NOT_ROLLED_BACK
 
-    def facts(self, trace: Trace) -> Facts:
-        return (self.call, self.domain, self.page, None, None, self.agent)
-
 
 @attrs.frozen
-class WrongResult:
-    """A call that returned success although nothing had failed and the table is not as it says, first at `page`."""
-
-    agent: str
-    call: str
-    step: int
-    domain: int
-    dfn: Dfn
-    page_count: int
-    page: Dfn
+class WrongResult(OfPage):
+    """A call that returned success although nothing had failed and the table is not as it says."""
 
     kind = FindingKind.WRONG_RESULT
 
-    def facts(self, trace: Trace) -> Facts:
-        return (self.call, self.domain, self.page, None, None, self.agent)
+
+@attrs.frozen
+class Gap(OfPage):
+    """A page that was mapped before a change and is so after it, and was not between: a device may have met that.
+
+    Attributes:
+        call, step: what ended the gap, and at which step it returned.
+        cleared: the step from which nothing was mapped.
+    """
+
+    cleared: int
+
+    kind = FindingKind.GAP
 
 
 @attrs.frozen
@@ -86,27 +100,3 @@ class BeyondRange:
 
     def facts(self, trace: Trace) -> Facts:
         return (self.call or "no call", self.page_domain, self.page, None, None, self.agent)
-
-
-@attrs.frozen
-class Gap:
-    """A page that was mapped before a change and is so after it, and was not between: a device may have met that.
-
-    Attributes:
-        call, step: what ended the gap, and at which step it returned.
-        cleared: the step from which nothing was mapped.
-    """
-
-    agent: str
-    call: str
-    step: int
-    domain: int
-    dfn: Dfn
-    page_count: int
-    page: Dfn
-    cleared: int
-
-    kind = FindingKind.GAP
-
-    def facts(self, trace: Trace) -> Facts:
-        return (self.call, self.domain, self.page, None, None, self.agent)
