@@ -146,7 +146,7 @@ class ToyDriver:
         reads = enter_leaf(self.memory, domain, dfn, leaf)
         for _ in users:
             translation = Translation(leaf, 0, True, MapFlags.WRITABLE in flags, frame_address(mfn))
-            self.units[0].iotlb.insert(IotlbEntry(domain.number, domain.number, dfn, mfn, translation, reads))
+            self.units[0].iotlb.insert(IotlbEntry(domain.number, domain.number, dfn, translation, reads))
 
     async def attach(self, cpu: Cpu, domain: Domain, device: Device) -> int:
         raise ScenarioError("a toy's devices stay where they are")
@@ -159,9 +159,6 @@ class ToyDriver:
     async def store_entry(self, cpu: Cpu, domain: Domain, dfn: Dfn, level: int, address: Maddr, word: int) -> None:
         await StoreEntry(cpu, domain, dfn, level, address, word)
 
-    def leaf_section(self, cpu: Cpu, domain: Domain, dfn: Dfn, mfn: Mfn | None = None) -> tuple[Access, ...] | None:
-        return leaf_section(cpu, domain, dfn, mfn)
-
 
 @attrs.frozen
 class ToyOps:
@@ -170,7 +167,7 @@ class ToyOps:
     driver: ToyDriver
 
     async def change(self, cpu: Cpu, domain: Domain, dfn: Dfn, word: int, mfn: Mfn | None) -> tuple[int, FlushType]:
-        async with domain.mapping_lock.held(cpu, self.driver.leaf_section(cpu, domain, dfn, mfn)):
+        async with domain.mapping_lock.held(cpu, leaf_section(cpu, domain, dfn, mfn)):
             address = FORMAT.entry_address(domain.pgd, dfn, 2)
             table = FORMAT.read(
                 await cpu.load64(address, "pte.read", domain=domain.number, dfn=dfn, table_level=2), 2, dfn

@@ -12,7 +12,6 @@ from emu.cpus import Cpu
 from emu.hypervisor.domain import Domain
 from emu.hypervisor.mappings import Place, known_below, translation_below
 from emu.hypervisor.records import CHANGES, CallRecord, Update, open_call
-from emu.iommus.formats import FAULT, Translation
 from emu.units import Dfn
 
 
@@ -48,10 +47,9 @@ def charge_find(cpu: Cpu, domain: Domain, dfn: Dfn, level: int, word: int) -> No
     entry = domain.format.decode(word, level)
     if record is None or (entry is not None and not entry.is_leaf):
         return
-    found = FAULT
-    if entry is not None:
-        found = Translation(word, entry.order, entry.read, entry.write, entry.address)
-    for page in pages_of(record, domain, Place((), level, domain.format.base(dfn, level))):
+    place = Place((), level, domain.format.base(dfn, level))
+    found = translation_below(cpu.memory, domain, dfn, place, word)
+    for page in pages_of(record, domain, place):
         record.updates[page] = record.updates.get(page, Update(page, found, found, 0)).read(found, step)
 
 

@@ -5,7 +5,6 @@ from typing import Protocol
 
 from emu.cpus import Cpu
 from emu.devices.device import Device
-from emu.engine import Access
 from emu.hypervisor.domain import Domain
 from emu.hypervisor.fixes import Fix
 from emu.hypervisor.ops import MapFlags
@@ -16,7 +15,7 @@ from emu.units import Dfn, Maddr, Mfn
 class Driver(Protocol):
     """The driver of all units of a machine, without its hooks (`IommuOps`), which belong to a revision.
 
-    Methods that are not async take no step; all but `leaf_section` are called before the first step only.
+    Methods that are not async take no step, and are called before the first step only.
 
     Attributes:
         fixes: the repairs that the driver has.
@@ -52,10 +51,3 @@ class Driver(Protocol):
 
     async def store_entry(self, cpu: Cpu, domain: Domain, dfn: Dfn, level: int, address: Maddr, word: int) -> None:
         """Store an entry of a page table for a dfn, and make it visible to the walks of every unit."""
-
-    def leaf_section(self, cpu: Cpu, domain: Domain, dfn: Dfn, mfn: Mfn | None = None) -> tuple[Access, ...] | None:
-        """Return the accesses of a mapping_lock section that reads or stores one leaf; None if they are unknown.
-
-        Args:
-            mfn: the frame that the section may map.
-        """

@@ -14,7 +14,7 @@ from emu.hypervisor.ops import READ_WRITE, MapFlags
 from emu.hypervisor.pages import PAGES
 from emu.iommus.formats import Entry
 from emu.iommus.requests import TableRead
-from emu.memory import WORDS, Memory, Store, word_number
+from emu.memory import WORDS, Load, Memory, Store, word_number
 from emu.units import WORD_BYTES, Dfn, Maddr, Mfn, address_frame, frame_address
 
 
@@ -119,9 +119,14 @@ def leaf_section(cpu: Cpu, domain: Domain, dfn: Dfn, mfn: Mfn | None = None) -> 
     return (*touched, Access.to(WORDS, word_number(domain.format.entry_address(table, dfn, 1)), Kind.WRITE))
 
 
+def load_pte(cpu: Cpu, domain: Domain, dfn: Dfn, address: Maddr, level: int = 1) -> Load:
+    """Return the load of an entry of a dfn on the way to what a call is for."""
+    return cpu.load64(address, "pte.read", domain=domain.number, dfn=dfn, table_level=level)
+
+
 async def read_pte(cpu: Cpu, domain: Domain, dfn: Dfn, address: Maddr, level: int = 1) -> int:
     """Return an entry of a dfn, its leaf unless a level is named. The caller holds the mapping_lock."""
-    word = await cpu.load64(address, "pte.read", domain=domain.number, dfn=dfn, table_level=level)
+    word = await load_pte(cpu, domain, dfn, address, level)
     charge_find(cpu, domain, dfn, level, word)
     return word
 

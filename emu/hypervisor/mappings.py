@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from emu.engine import Access, Kind
 from emu.hypervisor.domain import Domain
-from emu.iommus.formats import FAULT, Translation
+from emu.iommus.formats import FAULT, Entry, Translation
 from emu.memory import WORDS, Memory, word_number
 from emu.units import WORD_BYTES, Dfn, Maddr
 
@@ -52,13 +52,23 @@ def place_of(memory: Memory, domain: Domain, dfn: Dfn, address: Maddr) -> Place:
 
 def translation_below(memory: Memory, domain: Domain, dfn: Dfn, place: Place, word: int) -> Translation:
     """Return what a dfn's translation is if a word stands at a place."""
-    level, read, write = place.level, place.read, place.write
-    while (entry := domain.format.read(word, level, dfn)) is not None:
+    read, write = place.read, place.write
+    for reached, entry in entries_below(memory, domain, dfn, place, word):
         read, write = read and entry.read, write and entry.write
         if entry.is_leaf:
-            return Translation(word, entry.order, read, write, entry.address)
-        word, level = memory.peek(domain.format.entry_address(entry.address, dfn, entry.next_level)), entry.next_level
+            return Translation(reached, entry.order, read, write, entry.address)
     return FAULT
+
+
+def entries_below(memory: Memory, domain: Domain, dfn: Dfn, place: Place, word: int) -> Iterator[tuple[int, Entry]]:
+    """Yield the entries on a dfn's way down, each with its word, if a word stands at a place."""
+    level = place.level
+    while (entry := domain.format.read(word, level, dfn)) is not None:
+        yield word, entry
+        if entry.is_leaf:
+            return
+        level = entry.next_level
+        word = memory.peek(domain.format.entry_address(entry.address, dfn, level))
 
 
 def tables_below(memory: Memory, domain: Domain, place: Place, old: int, new: int) -> Iterator[Access]:
@@ -75,14 +85,11 @@ def tables_below(memory: Memory, domain: Domain, place: Place, old: int, new: in
     seen: set[Maddr] = set()
     for word in (old, new):
         for dfn in dfns:
-            entry = domain.format.read(word, place.level, dfn)
-            while entry is not None and not entry.is_leaf:
-                table, level = entry.address, entry.next_level
-                if table not in seen:
-                    seen.add(table)
-                    first = word_number(table)
-                    yield Access(WORDS, first, first + (1 << domain.format.index_bits[level - 1]) - 1, Kind.READ)
-                entry = domain.format.read(memory.peek(domain.format.entry_address(table, dfn, level)), level, dfn)
+            for _, entry in entries_below(memory, domain, dfn, place, word):
+                if not entry.is_leaf and entry.address not in seen:
+                    seen.add(entry.address)
+                    first, bits = word_number(entry.address), domain.format.index_bits[entry.next_level - 1]
+                    yield Access(WORDS, first, first + (1 << bits) - 1, Kind.READ)
 
 
 def dfns_of_tables(domain: Domain) -> Iterator[Dfn]:

@@ -176,7 +176,7 @@ class Pages:
     async def get(self, mfn: Mfn, domain: Domain) -> bool:
         """Take a reference if the domain owns the frame; return whether it does (Xen: arch/x86/mm.c, get_page)."""
         check_cast(domain=domain)
-        return await GetPage(self, self.page(mfn), domain)
+        return await GetPage(self.page(mfn), domain)
 
     async def put(self, cpu: Cpu, mfn: Mfn) -> bool:
         """Drop a reference; return whether it was the last and the frame is free (Xen: arch/x86/mm.c, put_page)."""
@@ -221,12 +221,11 @@ class Pages:
 class GetPage(Operation[bool]):
     """Take a reference if a domain owns a frame; return whether it does (Xen: arch/x86/mm.c, get_page)."""
 
-    __slots__ = ("domain", "has_got", "page", "pages")
+    __slots__ = ("domain", "has_got", "page")
 
     event = "page.get"
 
-    def __init__(self, pages: Pages, page: Page, domain: Domain) -> None:
-        self.pages = pages
+    def __init__(self, page: Page, domain: Domain) -> None:
         self.page = page
         self.domain = domain
         self.has_got = False

@@ -7,7 +7,7 @@ import attrs
 from emu.cpus import Cpu, PerCpu
 from emu.hypervisor.domain import Domain
 from emu.hypervisor.ops import OK, MapFlags
-from emu.iommus.formats import FAULT, Translation
+from emu.iommus.formats import Translation
 from emu.units import Dfn, Mfn
 
 CHANGES = ("map", "unmap")
@@ -125,13 +125,6 @@ class CallRecord:
 
 open_call: PerCpu[CallRecord | None] = PerCpu("open_call", initial=None)
 """The record of the call that is running on a CPU. It belongs to the emulator, so its use takes no steps."""
-
-
-def record_absence(cpu: Cpu, domain: Domain, dfn: Dfn) -> None:
-    """Note that the current step found that nothing is mapped at a page."""
-    record = cpu.peek(open_call)
-    if record is not None and record.may_change(domain, dfn):
-        record.updates[dfn] = record.updates.get(dfn, Update(dfn, FAULT, FAULT, 0)).read(FAULT, cpu.trace.step)
 
 
 def record_result(cpu: Cpu, hook: str, dfn: Dfn, page_count: int, result: int) -> None:

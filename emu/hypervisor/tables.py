@@ -15,7 +15,9 @@ from emu.engine import Access, Kind, Operation
 from emu.hypervisor.calls import check_range
 from emu.hypervisor.domain import Domain, check_cast
 from emu.hypervisor.driver import Driver
+from emu.hypervisor.entries import load_pte
 from emu.hypervisor.fixes import Fix
+from emu.hypervisor.mappings import Place, known_below
 from emu.hypervisor.pages import Pages
 from emu.units import Dfn, Maddr, Mfn, address_frame
 
@@ -131,11 +133,9 @@ class PageTables:
             address, table = await self.find(cpu, domain, dfn)
             if table is None:
                 return False
-            first = domain.format.base(dfn, LEAF_TABLE)
-            for known in list(domain.known_dfns.irange(first, first + domain.format.span(LEAF_TABLE) - 1)):
+            for known in known_below(domain, Place((), LEAF_TABLE, domain.format.base(dfn, LEAF_TABLE))):
                 leaf = domain.format.entry_address(table, known, 1)
-                word = await cpu.load64(leaf, "pte.read", domain=domain.number, dfn=known, table_level=1)
-                if domain.format.decode(word, 1) is not None:
+                if domain.format.decode(await load_pte(cpu, domain, known, leaf), 1) is not None:
                     return False
             await self.driver.store_entry(cpu, domain, dfn, LEAF_TABLE, address, 0)
             is_ours = await TakeTable(domain, address_frame(table))
@@ -151,7 +151,7 @@ class PageTables:
         table, level, address = domain.pgd, domain.levels, domain.pgd
         while level >= LEAF_TABLE:
             address = domain.format.entry_address(table, dfn, level)
-            word = await cpu.load64(address, "pte.read", domain=domain.number, dfn=dfn, table_level=level)
+            word = await load_pte(cpu, domain, dfn, address, level)
             entry = domain.format.read(word, level, dfn)
             if entry is None or entry.is_leaf:
                 return address, None

@@ -5,13 +5,13 @@ from math import inf
 
 import attrs
 
-from emu.iommus.formats import TableFormat
+from emu.iommus.formats import TableFormat, base_of_order
 from emu.units import Dfn
 
 DFN_BITS = 52
 
 EVERYTHING = (Dfn(0), Dfn(1 << DFN_BITS))
-"""The first and the last dfn that an invalidation of a whole tag drops."""
+"""What an invalidation of a whole tag drops: from the first dfn to one beyond the last, which no range reaches."""
 
 
 @attrs.define(eq=False)
@@ -41,7 +41,7 @@ class CompletedInvalidations:
         elif order is None:
             self.tag_since[tag] = max(self.tag_since.get(tag, 0), start)
         else:
-            dfn = Dfn(dfn >> order << order)
+            dfn = base_of_order(dfn, order)
             key = (tag, order, dfn >> order)
             self.range_since[key] = max(self.range_since.get(key, 0), start)
             if order not in self.orders.setdefault(tag, []):

@@ -126,8 +126,7 @@ class TableFormat:
 
     def base(self, dfn: Dfn, level: int) -> Dfn:
         """Return the first dfn that shares this dfn's entry at a level."""
-        order = self.orders[level]
-        return Dfn(dfn >> order << order)
+        return base_of_order(dfn, self.orders[level])
 
     def span(self, level: int) -> int:
         """Return how many dfns one entry of a level stands for."""

@@ -29,14 +29,13 @@ class IotlbEntry(NamedTuple):
 
     Attributes:
         user: the number by which it is looked up.
-        mfn: the frame of `dfn`, the page that the walk was for.
+        dfn: the page that the walk was for.
         reads: what the walk read.
     """
 
     user: int
     tag: int
     dfn: Dfn
-    mfn: Mfn
     translation: Translation
     reads: tuple[TableRead, ...]
 
@@ -51,8 +50,8 @@ class IotlbEntry(NamedTuple):
         return self.translation.write if is_write else self.translation.read
 
     def frame(self, dfn: Dfn) -> Mfn:
-        """Return the frame that the entry gives for any dfn that it covers."""
-        return Mfn(self.mfn + dfn - self.dfn)
+        """Return the frame that the entry gives for any dfn that it covers; 0 if it is that of a fault."""
+        return self.translation.frame(dfn) or Mfn(0)
 
 
 @attrs.define(eq=False)

@@ -9,7 +9,7 @@ from emu.iommus.iotlb import IotlbEntry
 from emu.iommus.paths import Tables
 from emu.iommus.requests import Request, TableRead
 from emu.memory import WORDS, Memory, word_number
-from emu.units import Dfn, Maddr, Mfn
+from emu.units import Dfn, Maddr
 
 
 class ReadTable(Operation[int]):
@@ -55,13 +55,12 @@ async def walk_tables(
         entry = format_.read(word, level, request.dfn)
         reads = tuple(request.reads)
         if entry is None:
-            non_present = IotlbEntry(request.user, tables.tag, request.dfn, Mfn(0), FAULT, reads)
+            non_present = IotlbEntry(request.user, tables.tag, request.dfn, FAULT, reads)
             return non_present if caches_non_present else None
         read, write = read and entry.read, write and entry.write
         if entry.is_leaf:
             translation = Translation(word, entry.order, read, write, entry.address)
-            mfn = translation.frame(request.dfn) or Mfn(0)
-            return IotlbEntry(request.user, tables.tag, request.dfn, mfn, translation, reads)
+            return IotlbEntry(request.user, tables.tag, request.dfn, translation, reads)
         table, level = entry.address, entry.next_level
 
 

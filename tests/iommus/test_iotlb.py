@@ -23,9 +23,9 @@ PAGES = tuple(Dfn(base + page) for base in (0, 512, 1 << 18) for page in (0, 1, 
 
 
 def cached(source_id: int, tag: int, dfn: int, level: int = 1, mfn: int = 0x1000) -> IotlbEntry:
-    address = frame_address(Mfn(mfn))
-    translation = Translation(address | 3, 9 * (level - 1), True, True, address)
-    return IotlbEntry(source_id, tag, Dfn(dfn), Mfn(mfn), translation, ())
+    order = 9 * (level - 1)
+    address = frame_address(Mfn(mfn - (dfn & ((1 << order) - 1))))
+    return IotlbEntry(source_id, tag, Dfn(dfn), Translation(address | 3, order, True, True, address), ())
 
 
 class Insertion(NamedTuple):

@@ -2,11 +2,12 @@
 
 from emu.devices.device import Device
 from emu.hypervisor.domain import Domain
+from emu.hypervisor.vtd.assignment import context_entry
 from emu.hypervisor.vtd.state import DriverState
 from emu.iommus.formats import Translation
 from emu.iommus.iotlb import IotlbEntry
 from emu.iommus.requests import TableRead
-from emu.iommus.vtd.contexts import context_entry_address, root_entry_address
+from emu.iommus.vtd.contexts import root_entry_address
 from emu.iommus.vtd.formats import (
     VTD_FORMAT,
     ContextEntry,
@@ -17,7 +18,7 @@ from emu.iommus.vtd.formats import (
 )
 from emu.iommus.vtd.unit import VtdUnit
 from emu.memory import WORD_MASK
-from emu.units import WORD_BYTES, Dfn, Maddr, address_frame, frame_address
+from emu.units import WORD_BYTES, Dfn, Maddr, frame_address
 
 
 def context_table(unit: VtdUnit, source_id: int) -> Maddr:
@@ -35,16 +36,16 @@ def enter_context(driver: DriverState, domain: Domain, device: Device) -> None:
     iommu = driver.iommu_of(device)
     did, memory = iommu.domids.put(domain.number), iommu.unit.memory
     context = encode_context_entry(ContextEntry(did, domain.pgd, domain.levels))
-    address = context_entry_address(context_table(iommu.unit, device.source_id), device.source_id)
+    address = context_entry(driver, device)
     memory.put(address, context & WORD_MASK)
     memory.put(address + WORD_BYTES, context >> 64)
     driver.iommu_bitmap(domain).put(iommu.index)
 
 
-def context_reads(unit: VtdUnit, source_id: int) -> tuple[TableRead, ...]:
+def context_reads(driver: DriverState, device: Device) -> tuple[TableRead, ...]:
     """Return the words of the root and context tables that a walk for a device reads."""
-    root_entry = root_entry_address(unit.contexts.root_table, source_id)
-    entry = context_entry_address(context_table(unit, source_id), source_id)
+    root_table = driver.iommu_of(device).unit.contexts.root_table
+    root_entry, entry = root_entry_address(root_table, device.source_id), context_entry(driver, device)
     level = VTD_FORMAT.device_level
     words = (root_entry, entry, entry + WORD_BYTES)
     return tuple(TableRead(level, VTD_FORMAT.orders[level], word, 0, is_leaf=False) for word in words)
@@ -58,7 +59,6 @@ def cache_leaf(
     if entry is None:
         return
     translation = Translation(leaf, entry.order, entry.read, entry.write, entry.address)
-    found = (*context_reads(iommu.unit, device.source_id), *reads)
+    found = (*context_reads(driver, device), *reads)
     did = iommu.domids.put(domain.number)
-    mfn = address_frame(entry.address)
-    iommu.unit.iotlb.insert(IotlbEntry(device.source_id, did, dfn, mfn, translation, found))
+    iommu.unit.iotlb.insert(IotlbEntry(device.source_id, did, dfn, translation, found))

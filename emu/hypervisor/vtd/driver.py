@@ -6,11 +6,10 @@ import attrs
 
 from emu.cpus import Cpu
 from emu.devices.device import Device
-from emu.engine import Access
 from emu.errors import InternalError
 from emu.hypervisor.bitmaps import Bitmap
 from emu.hypervisor.domain import Domain
-from emu.hypervisor.entries import StoreEntry, enter_leaf, leaf_section
+from emu.hypervisor.entries import StoreEntry, enter_leaf
 from emu.hypervisor.fixes import Fix
 from emu.hypervisor.ops import MapFlags
 from emu.hypervisor.vtd.assignment import deassign_device, domain_context_mapping_one, reassign_device_ownership
@@ -81,7 +80,3 @@ class VtdDriver(DriverState):
         """Store an entry and write its line back (Xen: vtd/iommu.c, in dma_pte_clear_one)."""
         await StoreEntry(cpu, domain, dfn, level, address, word)
         await iommu_flush_cache_entry(cpu, self, address)
-
-    def leaf_section(self, cpu: Cpu, domain: Domain, dfn: Dfn, mfn: Mfn | None = None) -> tuple[Access, ...] | None:
-        """Return the accesses of a section that changes a leaf: the words that lead to it, and the leaf."""
-        return leaf_section(cpu, domain, dfn, mfn)

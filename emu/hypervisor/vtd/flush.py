@@ -7,6 +7,7 @@ from emu.hypervisor.ops import INVALID_DFN, OK
 from emu.hypervisor.records import record_result
 from emu.hypervisor.vtd.qinval import NOT_ISSUED, flush_qi
 from emu.hypervisor.vtd.state import DriverState, VtdIommu
+from emu.iommus.formats import base_of_order
 from emu.iommus.vtd.formats import ContextInvalidation, Granularity, IotlbInvalidation
 from emu.memory import DrainWriteBuffer, WriteBack
 from emu.units import Dfn, Maddr
@@ -45,8 +46,7 @@ async def iommu_flush_iotlb_psi(
     settings = iommu.unit.settings
     if not settings.page_selective or order > settings.mamv:
         return await iommu_flush_iotlb_dsi(cpu, driver, iommu, did, non_present=non_present)
-    aligned = Dfn(dfn >> order << order)
-    asked = IotlbInvalidation(Granularity.NARROW, did, aligned, order)
+    asked = IotlbInvalidation(Granularity.NARROW, did, base_of_order(dfn, order), order)
     return await flush_qi(cpu, driver, iommu, asked, non_present=non_present)
 
 
@@ -58,7 +58,7 @@ async def iommu_flush_iotlb(
     One page is flushed alone; any other count, or INVALID_DFN, flushes the whole domain. Until e7059776f9 the result
     of a later unit replaces that of an earlier one.
     """
-    result = OK
+    result, is_whole = OK, page_count != 1 or dfn == INVALID_DFN
     for iommu in driver.iommus:
         if not await driver.iommu_bitmap(domain).read() >> iommu.index & 1:
             continue
@@ -66,7 +66,7 @@ async def iommu_flush_iotlb(
         if did is None:
             cpu.note("flush.skip", iommu=iommu.unit.name, domain=domain.number)
             continue
-        if page_count != 1 or dfn == INVALID_DFN:
+        if is_whole:
             error = await iommu_flush_iotlb_dsi(cpu, driver, iommu, did, non_present=False)
         else:
             non_present = not old_present if Fix.XSA_78 in driver.fixes else old_present
@@ -75,7 +75,7 @@ async def iommu_flush_iotlb(
             await iommu_flush_write_buffer(cpu, iommu)
             error = OK
         else:
-            flushed = (Dfn(0), 0) if dfn == INVALID_DFN or page_count != 1 else (dfn, 1)
+            flushed = (Dfn(0), 0) if is_whole else (dfn, 1)
             record_result(cpu, f"iotlb_flush on {iommu.unit.name}", *flushed, error)
         result = (result or error) if Fix.FIRST_ERROR in driver.fixes else error
     return result

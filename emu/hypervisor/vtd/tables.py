@@ -1,12 +1,12 @@
 """Finding and making page tables (Xen: vtd/iommu.c)."""
 
 from emu.cpus import Cpu
+from emu.hypervisor.charging import charge_find
 from emu.hypervisor.domain import Domain
-from emu.hypervisor.entries import StoreEntry
+from emu.hypervisor.entries import StoreEntry, load_pte
 from emu.hypervisor.faults import Fault
 from emu.hypervisor.fixes import Fix
 from emu.hypervisor.ops import ENOMEM, DomainIsDyingError
-from emu.hypervisor.records import record_absence
 from emu.hypervisor.tables import AllocateTable
 from emu.hypervisor.vtd.flush import iommu_flush_cache_entry
 from emu.hypervisor.vtd.state import DriverState
@@ -29,16 +29,16 @@ async def addr_to_dma_page_maddr(
     if Fix.DYING in driver.fixes and await domain.is_dying.read():
         if alloc:
             raise DomainIsDyingError
-        record_absence(cpu, domain, dfn)
+        charge_find(cpu, domain, dfn, 1, 0)
         return None
     table = domain.pgd
     for level in range(domain.levels, 1, -1):
         address = VTD_FORMAT.entry_address(table, dfn, level)
-        word = await cpu.load64(address, "pte.read", domain=domain.number, dfn=dfn, table_level=level)
+        word = await load_pte(cpu, domain, dfn, address, level)
         entry = decode_pte(word, level)
         if entry is None:
             if not alloc:
-                record_absence(cpu, domain, dfn)
+                charge_find(cpu, domain, dfn, 1, 0)
                 return None
             if await driver.faults.strike(cpu, Fault.ALLOCATION):
                 cpu.note("fault.inject", dfn=dfn, result=ENOMEM)

@@ -59,7 +59,7 @@ class ContextCache:
 
     Attributes:
         caches_non_present: an entry that is not present may be cached (caching mode, section 6.2.2).
-        entries: each with the words that a walk read to find it; None for one that is not present.
+        entries: by source-id.
         completed: the invalidations, each with the steps of its start and its completion.
     """
 

@@ -38,6 +38,7 @@ import attrs
 
 from emu.engine import Access, Choose, Operation, Wait
 from emu.engine.atomic import InlineCoroutine
+from emu.iommus.formats import base_of_order
 from emu.iommus.requests import Request
 from emu.iommus.vtd.formats import ContextInvalidation, Descriptor, Granularity, IotlbInvalidation, WaitDescriptor
 from emu.iommus.vtd.invalidation import Begin, Complete, Range, Remove, RemoveContexts
@@ -224,4 +225,4 @@ def covered_range(unit: VtdState, slot: int, descriptor: IotlbInvalidation) -> R
     if descriptor.granularity is Granularity.DOMAIN or descriptor.address_mask > unit.settings.mamv:
         return Range(slot, descriptor.did, Dfn(0), None, descriptor.leaf_only)
     order = descriptor.address_mask
-    return Range(slot, descriptor.did, Dfn(descriptor.dfn >> order << order), order, descriptor.leaf_only)
+    return Range(slot, descriptor.did, base_of_order(descriptor.dfn, order), order, descriptor.leaf_only)
