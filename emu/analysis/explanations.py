@@ -86,8 +86,9 @@ def explain(finding: OldPath, trace: Trace) -> Explanation:
     line = finding.replaced.address & -LINE_BYTES
     written_back = (one.step for one in events if one.name == "line.write_back" and one.fields["address"] == line)
     visible = next((step for step in written_back if step > changed), changed)
-    changed_by = next(event.agent.name for event in events if event.step == changed)
+    changed_by = trace.agent_of(changed).name
     flush = covering_flush(finding, visible, events, trace)
+    is_left_set = isinstance(finding, Owed) and finding.debt.flag_is_left_set
     return Explanation(
         changed_by=changed_by,
         changed=changed,
@@ -95,7 +96,7 @@ def explain(finding: OldPath, trace: Trace) -> Explanation:
         promise_source=promise_source,
         flush=flush,
         omission=None if flush else omission(finding, changed_by, changed, events, trace),
-        flag_set=flag_set(finding, events, trace) if isinstance(finding, Owed) and finding.flag_is_left_set else None,
+        flag_set=flag_set(finding, events, trace) if is_left_set else None,
         last_step=trace.step,
     )
 

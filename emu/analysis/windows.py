@@ -165,7 +165,7 @@ def closes(completion: Event, change: Change, iommu: str, tag: int) -> bool:
     return covers(completion, iommu, tag, change.first, change.last)
 
 
-def covers(completion: Event, iommu: str, tag: int | None, first: int, last: int) -> bool:
+def covers(completion: Event, iommu: str, tag: int, first: int, last: int) -> bool:
     """Whether an `invalidate.complete` event is about one of the pages first..last of a tag at a unit."""
     keys = completion.fields
     if keys["iommu"] != iommu or keys["tag"] not in {"all", tag}:

@@ -6,6 +6,7 @@ details.py     what a finding says besides its kind
 told.py        those of them that are about what a call did to the tables and said of it
 promises.py    what a call promises by its return, and what a deferred call owes at the end of its hypercall
 results.py     whether a call's result says what has happened, and whether it did that and nothing else
+assignments.py what must hold when a device has changed its domain
 releases.py    what must hold when a frame is freed or gets a new owner
 isolation.py   by whose tables a frame may be reached: its owner's, and those of whom the owner lets map it
 usage.py       what devices really use: observed evidence, late and foreign accesses, the emulator's check of itself

@@ -12,6 +12,7 @@ from math import inf
 import attrs
 
 from emu.checks.findings import Finding, StaleAssignment
+from emu.checks.promises import reads_of
 from emu.devices.device import Device
 from emu.engine import Access, Kind
 from emu.hypervisor.domain import Domain
@@ -32,8 +33,7 @@ class AssignmentChecks:
     def reads(self, device: Device) -> Iterable[Access]:
         """Return what decides which tables may translate for the device: its own entries, and what was dropped."""
         unit = device.unit
-        for space, number in unit.device_reads(device.source_id):
-            yield Access.to(space, number, Kind.READ)
+        yield from reads_of(unit.device_reads(device.source_id))
         for tag in dict.fromkeys(tables.tag for tables in unit.tables_ever(device.source_id)):
             yield unit.ledger.access(tag, 0, DFN_MAX, Kind.READ)
 

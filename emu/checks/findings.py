@@ -9,7 +9,6 @@ from emu.engine import Deadlock, Trace
 from emu.engine.claims import Broken, When
 from emu.hypervisor.ops import MapFlags
 from emu.hypervisor.records import CallRecord, Update
-from emu.iommus.formats import FAULT
 from emu.iommus.paths import Path, PathEntry
 from emu.units import Dfn, Maddr, Mfn, address_frame, frame_address
 
@@ -75,6 +74,11 @@ class OldPath:
         return self.path.translation.frame(self.dfn)
 
     @property
+    def is_fault(self) -> bool:
+        """Whether what the unit may do is to refuse an access that should be possible."""
+        return self.frame is None or self.lacks_permissions
+
+    @property
     def page(self) -> tuple[int, Dfn, str, Mfn | None]:
         """What it is about, whoever has promised or owed: domain, dfn, unit and frame."""
         return (self.domain, self.dfn, self.unit, self.frame)
@@ -108,8 +112,7 @@ class Stale(OldPath):
     @property
     def kind(self) -> FindingKind:
         """Whether the old path leads to a translation or to a fault."""
-        is_fault = self.lacks_permissions or self.path.translation == FAULT
-        return FindingKind.STALE_FAULT if is_fault else FindingKind.STALE
+        return FindingKind.STALE_FAULT if self.is_fault else FindingKind.STALE
 
     def facts(self, trace: Trace) -> Facts:
         return self.facts_of(self.promise, trace)
@@ -147,12 +150,10 @@ class Owed(OldPath):
     Attributes:
         debt: that call.
         payment: what became of the debt.
-        flag_is_left_set: the CPU's iommu_dont_flush_iotlb was still set.
     """
 
     debt: CallRecord = attrs.field(repr=False, eq=False)
     payment: Payment
-    flag_is_left_set: bool = False
 
     kind = FindingKind.OWED
     promise = "owed"

@@ -17,7 +17,7 @@ import attrs
 
 from emu.checks.details import Act, Use
 from emu.checks.findings import Finding, NotIsolated, Released, Stuck
-from emu.checks.promises import context_reads, translators
+from emu.checks.promises import context_reads, reads_of, translators
 from emu.checks.usage import domain_of, table_reads
 from emu.cpus import Cpu
 from emu.engine import Access, Kind
@@ -56,9 +56,9 @@ class IsolationJudge:
         """Judge a leaf at the step of its store, for the units that may then walk to it."""
         if self.permits(page, domain, flags) or self.is_reported(step):
             return
-        units = {unit.name: None for unit, tables in translators(self.units, domain) if tables.until == inf}
-        for unit in units:
-            self.note(breach(page, domain, dfn, unit, cpu.name, Act.MAP, step))
+        for unit, tables in translators(self.units, domain):
+            if tables.until == inf:
+                self.note(breach(page, domain, dfn, unit.name, cpu.name, Act.MAP, step))
 
     def withdrawal_reads(self, page: Page, domain: Domain) -> Iterable[Access]:
         """Return where the frame was ever entered for the domain, and what decides whether a path leads there."""
@@ -66,8 +66,7 @@ class IsolationJudge:
         yield from context_reads(self.units)
         for unit, tables in translators(self.units, domain):
             for dfn in domain.installed.get(page.mfn, ()):
-                for space, number in unit.ledger.objects_read(tables, dfn, inf):
-                    yield Access.to(space, number, Kind.READ)
+                yield from reads_of(unit.ledger.objects_read(tables, dfn, inf))
 
     def withdrawn(self, page: Page, cpu: Cpu, domain: Domain, step: int) -> None:
         """Judge a frame at the step from which the domain may not map it any more."""

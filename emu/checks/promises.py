@@ -30,7 +30,7 @@ from emu.engine import Access, Kind, Space
 from emu.hypervisor.domain import Domain
 from emu.hypervisor.ops import OK
 from emu.hypervisor.records import CHANGES, CallRecord, Update
-from emu.iommus.formats import FAULT, Translation
+from emu.iommus.formats import Translation
 from emu.iommus.paths import Path, Tables
 from emu.iommus.unit import Unit
 from emu.units import Dfn, Mfn
@@ -69,8 +69,12 @@ def context_reads(units: Sequence[Unit]) -> Iterator[Access]:
     """Yield what `translators` depends on: of every device, for any may be given to the domain meanwhile."""
     for unit in units:
         for source_id in unit.sources:
-            for space, number in unit.device_reads(source_id):
-                yield Access.to(space, number, Kind.READ)
+            yield from reads_of(unit.device_reads(source_id))
+
+
+def reads_of(objects: Iterable[tuple[Space, int]]) -> Iterator[Access]:
+    """Return the reads of single objects."""
+    return (Access.to(space, number, Kind.READ) for space, number in objects)
 
 
 def questions(record: CallRecord) -> Iterator[tuple[Dfn, int, Update | None]]:
@@ -162,7 +166,7 @@ class PromiseJudge:
         if record.result != OK:
             return
         self.keep(record, step)
-        make = partial(Owed, debt=record, payment=Payment.NEVER, flag_is_left_set=record.flag_is_left_set)
+        make = partial(Owed, debt=record, payment=Payment.NEVER)
         for owed in old_paths(self.units, record, step, make):
             if not self.is_released(owed) and not self.is_taken_over(record, owed.dfn):
                 self.findings.append(attrs.evolve(owed, payment=self.payment(record, owed.dfn)))
@@ -215,10 +219,10 @@ class PromiseJudge:
         """Whether the translation that a finding is about may still be used, by an old path."""
         unit = next(unit for unit in self.units if unit.name == finding.unit)
         return any(
-            path.translation == finding.path.translation and path.overwritten_by(finding.changed) is not None
+            path.translation == finding.path.translation
             for tables in unit.tables_at(finding.root)
             if tables.tag == finding.tag
-            for path in unit.ledger.paths(tables, finding.dfn)
+            for path in unit.ledger.old_paths(tables, finding.dfn, finding.changed)
         )
 
 
@@ -270,8 +274,7 @@ def kept_leaf(unit: Unit, tables: Tables, dfn: Dfn, changed: int, update: Update
     """Return the leaf that does no harm, 0 for a fault: what the call left; for a flush, what stood when it began."""
     if update is not None:
         return update.new.leaf
-    word = unit.ledger.leaf_at(tables, dfn, changed)
-    return FAULT.leaf if unit.format.decode(word, 1) is None else word
+    return unit.ledger.leaf_at(tables, dfn, changed)
 
 
 def is_harmless(used: Translation, dfn: Dfn, kept: int, update: Update | None) -> bool:

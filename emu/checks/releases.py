@@ -1,9 +1,9 @@
 """What must hold when a frame is freed or gets a new owner.
 
 *released*: no translation to it is legal for anyone but its owner, at any unit; a domain that may map whatever there is
-does not count. Whether a call has promised that the
-translation is gone does not matter: a caller that frees the frame first has nobody to blame but itself. If the frame
-was that of a page table, no path reads it; and from then on no CPU stores an entry there.
+does not count. Whether a call has promised that the translation is gone does not matter: a caller that frees the frame
+first has nobody to blame but itself. If the frame was that of a page table, no path reads it; and from then on no CPU
+stores an entry there.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,7 +13,7 @@ import attrs
 
 from emu.checks.details import Act
 from emu.checks.findings import BeyondRange, Finding, FreedTable, NotIsolated, Overrun, Owed, Released
-from emu.checks.promises import Promise, context_reads, promise_space, translators
+from emu.checks.promises import Promise, context_reads, promise_space, reads_of, translators
 from emu.cpus import Cpu
 from emu.engine import Access, Kind
 from emu.hypervisor.domain import INSTALLED, Domain
@@ -48,8 +48,7 @@ class ReleaseJudge:
         for domain, dfn in self.entered(page):
             for unit, tables in translators(self.units, domain):
                 yield Access.to(promise_space(unit), dfn, Kind.WRITE)
-                for space, number in unit.ledger.objects_read(tables, dfn, inf):
-                    yield Access.to(space, number, Kind.READ)
+                yield from reads_of(unit.ledger.objects_read(tables, dfn, inf))
 
     def entered(self, page: Page) -> list[tuple[Domain, Dfn]]:
         """Return the pages at which a frame was ever entered, and that of the table that it was."""

@@ -74,12 +74,12 @@ def gaps(record: CallRecord, step: int) -> Iterator[Gap]:
 
 
 def gaps_between(record: CallRecord, later: Iterable[CallRecord], step: int) -> Iterator[Gap]:
-    """Yield the finding if a deferred call has unmapped a page that later ones of its hypercall have mapped again."""
+    """Yield the finding if a deferred call has unmapped a page that later ones of its domain have mapped again."""
     for dfn, before in record.updates.items():
         if before.old.is_present and not before.new.is_present:
             for one in later:
                 update = one.updates.get(dfn)
-                if one.domain is record.domain and update is not None and update.new.is_present:
+                if update is not None and update.new.is_present:
                     yield gap(one, step, one.domain.number, dfn, before.gap or before.step)
                     return
 

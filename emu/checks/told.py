@@ -68,7 +68,7 @@ class Gap(OfPage):
     """A page that was mapped before a change and is so after it, and was not between: a device may have met that.
 
     Attributes:
-        call, step: what ended the gap, and at which step it returned.
+        call: what ended the gap.
         cleared: the step from which nothing was mapped.
     """
 

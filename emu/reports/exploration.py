@@ -2,11 +2,14 @@
 
 import math
 import shlex
+from collections.abc import Iterator
 from typing import Any
 
 import attrs
 import cattrs
 
+from emu.checks.findings import Finding
+from emu.engine import Trace
 from emu.reports.counts import count
 from emu.reports.findings import data, sentence, undeclared
 from emu.reports.left_out import clause
@@ -60,13 +63,16 @@ class ExplorationReport:
         """The scenario."""
         return self.exploration.bound.scenario.name
 
+    def shown(self) -> Iterator[tuple[Cause, Finding, Trace]]:
+        """Yield each cause that was repeated, with its finding and the trace of that execution."""
+        for cause in self.exploration.causes.values():
+            finding = cause.finding
+            if finding is not None and cause.run is not None and cause.run.matters is not None:
+                yield cause, finding, cause.run.matters.machine.trace
+
     def causes(self) -> list[tuple[Cause, str]]:
         """Return each cause with its finding as a sentence."""
-        return [
-            (cause, sentence(cause.finding, cause.run.matters.machine.trace))
-            for cause in self.exploration.causes.values()
-            if cause.finding is not None and cause.run is not None and cause.run.matters is not None
-        ]
+        return [(cause, sentence(finding, trace)) for cause, finding, trace in self.shown()]
 
     def not_proved(self) -> list[str]:
         """Say which claims may be broken in interleavings that were not executed."""
@@ -143,10 +149,9 @@ class ExplorationReport:
                     "witness": None if cause.saved is None else cattrs.unstructure(cause.saved.witness),
                     "owed_by": cause.signature.owed_by,
                     "replay": replays.get(cause.signature),
-                    **data(cause.finding, cause.run.matters.machine.trace),
+                    **data(finding, trace),
                 }
-                for cause, _ in self.causes()
-                if cause.finding is not None and cause.run is not None and cause.run.matters is not None
+                for cause, finding, trace in self.shown()
             ],
             "reproduce": self.command(),
         }

@@ -170,8 +170,8 @@ def line_of_claim(finding: Asserted, trace: Trace) -> str | None:
 
 def result_sentence(finding: LostError | NotRolledBack | WrongResult | BeyondRange | Gap) -> str:
     """Say what the result of a call hides, or what it did that nobody had asked for."""
-    count = f", {finding.page_count} pages" if finding.page_count > 1 else ""
-    call = f"{finding.agent}'s {finding.call} of domain {finding.domain} dfn {finding.dfn:#x}{count}"
+    pages = f", {count(finding.page_count, 'page')}" if finding.page_count > 1 else ""
+    call = f"{finding.agent}'s {finding.call} of domain {finding.domain} dfn {finding.dfn:#x}{pages}"
     match finding:
         case LostError(failure=failure):
             return (
@@ -214,8 +214,7 @@ def result_name(result: int) -> str:
 def stale_sentence(finding: Stale | Owed | Released, why: Explanation) -> str:
     """Say what is stale, since when, who promised otherwise, and which flush was late or missing."""
     use = f", and did for device {finding.use.device} at step {finding.use.step}" if finding.use else ""
-    is_fault = finding.frame is None or finding.lacks_permissions
-    harm = "refuse access to it" if is_fault else f"translate it to mfn {finding.frame:#x}"
+    harm = "refuse access to it" if finding.is_fault else f"translate it to mfn {finding.frame:#x}"
     page = f"domain {finding.domain} dfn {finding.dfn:#x}"
     if isinstance(finding, Released):
         what, page = "released", f"domain {finding.domain}'s dfn {finding.dfn:#x}"
@@ -230,7 +229,7 @@ def stale_sentence(finding: Stale | Owed | Released, why: Explanation) -> str:
     else:
         returned = "returned an error" if finding.promise == TAKEN_BACK else "returned"
         what, moment = "stale translation", f"{finding.agent}'s {finding.call} of {page} {returned}"
-    what = "stale fault" if is_fault else what
+    what = "stale fault" if finding.is_fault else what
     said = (
         f"{what} ({finding.evidence.value}): when {moment} at step {finding.step}{at(why.promise_source)}, "
         f"{finding.unit} could still {harm}{use}: "
