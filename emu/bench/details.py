@@ -9,10 +9,10 @@ from emu.engine.dependence import Footprints
 from emu.engine.hosts import direct
 from emu.engine.sections import Sections
 from emu.engine.strategies.optimal import Optimal
+from emu.platforms import VTD
 from emu.scenarios.library import find
 
 SCENARIO = "remap_before_flush"
-SMALLEST = {"levels": "3", "synchronous": "true", "walk_at_once": "true"}
 EXECUTIONS_MAX = 5_000
 
 View = Callable[[Access], Access]
@@ -23,7 +23,7 @@ class ModelDetail:
     """Something that the model may have or leave out.
 
     Attributes:
-        parameters: of the scenario, besides the smallest.
+        parameters: of the scenario, besides those that make the machine small.
         view: how accesses are seen, where objects are coarser.
         is_stepwise: sections under a lock are taken step by step.
     """
@@ -94,7 +94,7 @@ def measure_details(details: Sequence[ModelDetail] = DETAILS) -> Iterator[Detail
 
 def exploration_of(detail: ModelDetail) -> Exploration:
     """Return an exploration of R1 with a detail, to be begun."""
-    bound = find(SCENARIO).bind({**SMALLEST, **detail.parameters})
+    bound = find(SCENARIO).bind({**VTD.small, **detail.parameters})
     sections = None if detail.is_stepwise else Sections()
     return Exploration(
         lambda strategy: bound.build().execution(strategy), lambda: Optimal(Footprints(detail.view)), sections

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from emu.cli.options import json_option
-from emu.cli.output import show_json
+from emu.cli.output import show_json, show_title
 from emu.cli.terminal import wants_colors
 
 if TYPE_CHECKING:
@@ -96,6 +96,5 @@ def show_list(benchmarks: Sequence["Benchmark"], *, as_json: bool) -> None:
     for one in benchmarks:
         sizes = ", ".join(map(str, one.sizes)) or "none"
         more = f", and {', '.join(map(str, one.long))} with --all" if one.long else ""
-        click.secho(one.name, bold=True)
-        click.echo(click.wrap_text(one.story, width=80, initial_indent="  ", subsequent_indent="  "))
+        show_title(one.name, one.story)
         click.echo(f"  sizes {sizes}{more}\n")

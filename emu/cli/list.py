@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from emu.cli.options import json_option
-from emu.cli.output import show_json
+from emu.cli.output import show_json, show_title
 
 INDENT = 31
 """Where the values of a parameter begin."""
@@ -69,12 +69,6 @@ def from_here(path: Path) -> str:
     """Name a path from the working directory if it lies below it."""
     here = Path.cwd()
     return str(path.relative_to(here) if path.is_relative_to(here) else path)
-
-
-def show_title(name: str, story: str) -> None:
-    """Print the name of an entry, and what it tells."""
-    click.secho(name, bold=True)
-    click.echo(click.wrap_text(story, width=80, initial_indent="  ", subsequent_indent="  "))
 
 
 def show(name: str, story: str, parameters: list[dict[str, str]]) -> None:

@@ -20,6 +20,12 @@ def show_paragraph(text: str, **style: Any) -> None:
     click.secho(filled, color=colors, **(style if colors else {}))
 
 
+def show_title(name: str, story: str) -> None:
+    """Print the name of an entry, and what it tells."""
+    click.secho(name, bold=True)
+    click.echo(click.wrap_text(story, width=80, initial_indent="  ", subsequent_indent="  "))
+
+
 def show_finding(sentence: str) -> None:
     """Print the sentence of a finding below an empty line."""
     click.echo()

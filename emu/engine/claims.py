@@ -3,11 +3,11 @@
 An `assert` in an agent's own code is a claim about what the agent has learnt. One that fails ends the agent, as a
 return does, and the others go on.
 
-A `Claim` is a predicate over shared objects, asked without a step: before the first one, and after each operation that
-may change an object which it reads, when the operation's agent has come to its next one. That operation then counts as
-reading all these objects: so an exploration takes the operations after which a claim is asked in every order. This
-depends on the declaration alone, not on whether the claim still holds. A claim that declares no object is asked after
-every step; but which other interleavings matter to it no reduction can know.
+A `Claim` is a predicate over shared objects, asked without a step: before the first one, and after each later one, when
+its agent has come to its next. It may cease to hold only after an operation that may change an object which it reads.
+Such an operation then counts as reading all these objects: so an exploration takes the operations that may break a
+claim in every order. This depends on the declaration alone, not on whether the claim still holds. A claim that declares
+no object may be broken by any step; which other interleavings matter to it no reduction can know.
 
 A claim about the end is asked when no agent can go on. All interleavings of a trace end in one state, so it has nothing
 to declare.
@@ -70,7 +70,7 @@ class Claim:
 
     @property
     def is_undeclared(self) -> bool:
-        """Whether it is asked after every step, for it does not say on what it depends."""
+        """Whether any step may break it, for it does not say on what it depends."""
         return self.when is When.ALWAYS and not self.reads
 
     def is_met_by(self, accesses: Iterable[Access]) -> bool:
@@ -118,13 +118,11 @@ class Claims:
     Attributes:
         all: all of them, for what they read.
         unbroken: those that have held whenever they were asked.
-        due: those of them that the operation which is being performed may break.
     """
 
     def __init__(self, claims: Sequence[Claim]) -> None:
         self.all = claims
         self.unbroken = list(claims)
-        self.due: list[Claim] = []
         self.has_begun = False
 
     def are_met_by(self, accesses: Sequence[Access]) -> bool:
@@ -132,26 +130,23 @@ class Claims:
         return any(claim.is_met_by(accesses) for claim in self.all)
 
     def extend(self, accesses: Iterable[Access]) -> tuple[Access, ...]:
-        """Return the accesses of an operation, and those of the claims that are asked after it."""
+        """Return the accesses of an operation, and those of the claims that it may break."""
         own = tuple(accesses)
         reads = (read for claim in self.all if claim.is_met_by(own) for read in claim.reads)
         return tuple(dict.fromkeys((*own, *reads)))
-
-    def look_at(self, accesses: Iterable[Access]) -> None:
-        """Look at an operation before it is performed: which claims may it break?"""
-        own = tuple(accesses)
-        self.due = [claim for claim in self.unbroken if claim.is_undeclared or claim.is_met_by(own)]
 
     def begin(self) -> list[Broken]:
         """Ask before the first step; a second time nothing is asked."""
         if self.has_begun:
             return []
         self.has_begun = True
-        self.due = self.unbroken
         return self.ask(When.ALWAYS, None, 0)
 
-    def ask(self, when: When, agent: str | None, step: int) -> list[Broken]:
+    def ask(self, when: When, agent: str | None, step: int, declared: Sequence[Access] | None = None) -> list[Broken]:
         """Ask after an agent's step; return what does not hold, each claim once in an execution.
+
+        Args:
+            declared: what the step might touch; None where any claim may have been broken.
 
         Raises:
             ModelError: if a predicate makes a mistake, or depends on what it does not declare.
@@ -160,7 +155,7 @@ class Claims:
         if broken:
             self.unbroken = [claim for claim in self.unbroken if claim not in broken]
         for claim in broken:
-            if claim not in self.due:
+            if declared is not None and not (claim.is_undeclared or claim.is_met_by(declared)):
                 raise ModelError(
                     f"the claim {claim.text!r} does not hold after step {step} of {agent}, which changes none of the "
                     "objects that it declares: add to its reads=[...] all on which it depends"
@@ -169,5 +164,4 @@ class Claims:
 
     def conclude(self, trace: Trace) -> list[Broken]:
         """Ask at the end what is claimed of it."""
-        self.due = self.unbroken
         return self.ask(When.FINALLY, trace.agent_of(trace.step).name if trace.step else None, trace.step)

@@ -172,7 +172,7 @@ class Execution:
             raise agent_raised(agent, error, suspended_at(agent.coroutine) if agent.coroutine else None) from error
         self.resume(agent, result)
         if self.claims is not None:
-            self.broken += self.claims.ask(When.ALWAYS, agent.name, step)
+            self.broken += self.claims.ask(When.ALWAYS, agent.name, step, declared)
         if self.blocked:
             self.wake()
         if agent.awaited_instead is not None and not may_await_trio:
@@ -182,9 +182,7 @@ class Execution:
         """Look at an operation before it is performed; return what it declares, if anything needs that."""
         if self.sections is not None:
             self.sections.watch(operation)
-        if self.claims is not None:
-            self.claims.look_at(operation.accesses())
-        if not (self.is_checking or self.trace.sources):
+        if not (self.is_checking or self.trace.sources or self.claims is not None):
             return ()
         declared = tuple(operation.accesses())
         if self.trace.sources:

@@ -92,7 +92,7 @@ class Sections:
     long: set[Space] = attrs.field(factory=set)
     short: set[Space] = attrs.field(factory=set)
     open: Section | None = None
-    touched: list[list[Access]] = attrs.field(factory=list)
+    touched: list[Access] = attrs.field(factory=list)
     has_stored: bool = False
     has_left: bool = False
     claims: Claims | None = None
@@ -127,8 +127,7 @@ class Sections:
         """Return what the last step has touched, which began with this operation; None if that is all it announced."""
         if not self.is_short(operation.opens):
             return operation.touched()
-        inside = (access for accesses in self.touched for access in accesses)
-        return (Access.to(operation.opens.lock, 0, Kind.COMMUTE), *dict.fromkeys(inside))
+        return (Access.to(operation.opens.lock, 0, Kind.COMMUTE), *dict.fromkeys(self.touched))
 
     def is_short(self, section: Section | None) -> TypeGuard[Section]:
         """Whether this is a section, and is taken in one step."""
@@ -168,7 +167,7 @@ class Sections:
         if self.has_stored:
             return False
         self.has_stored = any(access.kind is not Kind.READ for access in outside)
-        self.touched.append(outside)
+        self.touched += outside
         return all(map(section.permits, outside))
 
     def leave(self) -> None:

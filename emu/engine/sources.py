@@ -48,14 +48,18 @@ def suspended_at(coroutine: Coroutine[Any, Any, Any]) -> str:
 
 def raised_at(error: BaseException) -> str:
     """Name the user's innermost line from which an exception came."""
+    return name_innermost(raised_lines(error))
+
+
+def raised_lines(error: BaseException) -> list[Location]:
+    """Return the lines through which an exception came, the outermost first."""
     frames = traceback.extract_tb(error.__traceback__)
-    return name_innermost(Location(frame.filename, frame.lineno or 0, frame.name) for frame in frames)
+    return [Location(frame.filename, frame.lineno or 0, frame.name) for frame in frames]
 
 
 def is_asserted_by_user(error: AssertionError) -> bool:
     """Whether it was a user's own line that raised the error, and not one of emu or a library that it has called."""
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    return is_users(Location(frame.filename, frame.lineno or 0, frame.name))
+    return is_users(raised_lines(error)[-1])
 
 
 def text_of(error: AssertionError) -> str:

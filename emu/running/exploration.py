@@ -110,7 +110,7 @@ class ScenarioExploration(Executions):
         for seed in itertools.count(self.plan.seed):
             strategy = sample.strategy(seed)
             execution = self.program(strategy)
-            strategy.claims = execution.claims
+            strategy.execution = execution
             yield execution
             sample.add(execution, strategy)
             self.coverage.traces = sample.traces

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import attrs
 
 from emu.engine import Agent, Execution
-from emu.engine.claims import Claims
 from emu.engine.dependence import Footprints, NormalForm, Step, normal_form
 from emu.engine.operations import Choose
 from emu.engine.strategies.random import RandomStrategy
@@ -18,14 +17,12 @@ class WatchedStrategy(RandomStrategy):
         """Begin to take notes."""
         self.footprints = footprints
         self.steps: list[Step] = []
-        self.claims: Claims | None = None
+        self.execution: Execution | None = None
 
     def pick(self, enabled: Sequence[Agent]) -> Agent:
         agent = super().pick(enabled)
-        if agent.pending is not None:
-            accesses = agent.pending.accesses()
-            touched = accesses if self.claims is None else self.claims.extend(accesses)
-            self.steps.append((agent.number, 0, self.footprints.of(touched)))
+        if self.execution is not None:
+            self.steps.append((agent.number, 0, self.footprints.of(self.execution.announced_by(agent))))
         return agent
 
     def choose(self, choice: Choose) -> int:

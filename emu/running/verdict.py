@@ -48,7 +48,7 @@ def judge_exploration(
     findings: Iterable[Finding],
     *,
     is_exhausted: bool,
-    has_asked_all: bool = True,
+    has_asked_all: bool,
 ) -> Verdict:
     """Return what the executions of an exploration tell together.
 

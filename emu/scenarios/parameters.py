@@ -2,8 +2,9 @@
 
 import difflib
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from enum import Enum
+from functools import cache
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import attrs
@@ -100,13 +101,15 @@ def machine_parameters(platform: Platform, platforms: Mapping[str, Platform] = P
     )
 
 
-def settings_parameters(platform: Platform) -> Iterator[Parameter]:
-    """Yield a parameter for each setting of a vendor's units that users set."""
+@cache
+def settings_parameters(platform: Platform) -> tuple[Parameter, ...]:
+    """Return a parameter for each setting of a vendor's units that users set. Each machine that is built asks."""
     settings: Any = type(platform.settings())
-    for field in attrs.fields(settings):
-        if MEANING in field.metadata:
-            meaning, bounds = field.metadata[MEANING], field.metadata[BOUNDS]
-            yield Parameter(field.name, type(field.default), field.default, bounds, meaning=meaning)
+    return tuple(
+        Parameter(one.name, type(one.default), one.default, one.metadata[BOUNDS], meaning=one.metadata[MEANING])
+        for one in attrs.fields(settings)
+        if MEANING in one.metadata
+    )
 
 
 def parameters_of(build: Callable[..., None]) -> tuple[Parameter, ...]:
@@ -116,6 +119,7 @@ def parameters_of(build: Callable[..., None]) -> tuple[Parameter, ...]:
         ScenarioError: if one has no default, or a type that a user cannot write.
     """
     hints = get_type_hints(build, include_extras=True)
+    common = {one.name for platform in PLATFORMS.values() for one in machine_parameters(platform)}
     parameters = []
     for name, parameter in list(inspect.signature(build).parameters.items())[1:]:
         hint, bounds = hints.get(name, str), None
@@ -124,7 +128,7 @@ def parameters_of(build: Callable[..., None]) -> tuple[Parameter, ...]:
             bounds = next((extra for extra in extras if isinstance(extra, Bounds)), None)
         if parameter.default is parameter.empty or not isinstance(hint, type):
             raise ScenarioError(f"{build.__name__}: give parameter {name} a plain type and a default")
-        if any(name == common.name for platform in PLATFORMS.values() for common in machine_parameters(platform)):
+        if name in common:
             raise ScenarioError(f"{build.__name__}: every machine has a parameter {name}: give yours another name")
         parameters.append(Parameter(name, hint, parameter.default, bounds))
     return tuple(parameters)
