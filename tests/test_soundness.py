@@ -310,6 +310,15 @@ map_into_dying_domain repaired=true
 """The other variants of scenarios that have two; `drain` is on by default."""
 
 
+def compare_with_every_class(name: str, parameters: dict[str, str]) -> None:
+    """Explore a scenario step by step and in short sections, and hold that against every class of interleavings."""
+    bound = find(name).bind(parameters)
+    classes = Classes.of(bound)
+    stepwise, short = explored(bound, sections=False), explored(bound, sections=True)
+    assert stepwise.done == classes.traces
+    assert set(stepwise.causes) == set(short.causes) == classes.signatures
+
+
 def test_at_most_five_scenarios_have_no_small_form() -> None:
     assert set(WITHOUT_SMALL_FORM) <= set(bundled())
     assert len(WITHOUT_SMALL_FORM) <= 5
@@ -317,24 +326,28 @@ def test_at_most_five_scenarios_have_no_small_form() -> None:
 
 @pytest.mark.parametrize(("name", "revision"), SMALL_FORMS)
 def test_every_class_of_interleavings_is_explored_once_and_has_one_verdict(name: str, revision: str) -> None:
-    scenario = find(name)
-    bound = scenario.bind({**scenario.small, "revision": revision})
-    classes = Classes.of(bound)
-    stepwise, short = explored(bound, sections=False), explored(bound, sections=True)
-    assert stepwise.done == classes.traces
-    assert set(stepwise.causes) == set(short.causes) == classes.signatures
+    compare_with_every_class(name, {**VTD.small, **find(name).small, "revision": revision})
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("name", "revision"), SMALL_FORMS)
+def test_so_it_is_on_machines_that_are_not_small(name: str, revision: str) -> None:
+    compare_with_every_class(name, {**find(name).small, "revision": revision})
 
 
 @pytest.mark.parametrize("what", REPAIRED)
 def test_the_other_variants_too(what: str) -> None:
     name, *parameters = what.split()
-    scenario = find(name)
     values = dict(pair.split("=") for pair in parameters)
-    bound = scenario.bind({**scenario.small, **values, "revision": "merged"})
-    classes = Classes.of(bound)
-    stepwise, short = explored(bound, sections=False), explored(bound, sections=True)
-    assert stepwise.done == classes.traces
-    assert set(stepwise.causes) == set(short.causes) == classes.signatures
+    compare_with_every_class(name, {**VTD.small, **find(name).small, **values, "revision": "merged"})
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("what", REPAIRED)
+def test_so_are_the_other_variants_on_machines_that_are_not_small(what: str) -> None:
+    name, *parameters = what.split()
+    values = dict(pair.split("=") for pair in parameters)
+    compare_with_every_class(name, {**find(name).small, **values, "revision": "merged"})
 
 
 @pytest.mark.parametrize(

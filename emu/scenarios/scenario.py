@@ -138,7 +138,7 @@ def scenario(
         expect: the declared verdict, or a function from the parameters (by keyword, the machine's among them) to it.
         sequential: the scenario means to run nothing concurrently.
         small: parameters as a user writes them, with which it can be compared with every interleaving: one page, few
-            calls. What makes a vendor's machine small is not among them (`Platform.small`).
+            calls. What makes a vendor's machine small is not among them: see `Platform.small`.
 
     Raises:
         ScenarioError: if `expect` is neither a verdict nor a function.
