@@ -1,13 +1,5 @@
 """The verdict table: each scenario that comes with emu, with parameters, on each revision."""
 
-from emu.scenarios.library import find
-from emu.scenarios.scenario import BoundScenario
-
-
-def bound(name: str, parameters: str) -> BoundScenario:
-    return find(name).bind(dict(pair.split("=") for pair in parameters.split()))
-
-
 TABLE = """
 remap_before_flush                                        | stale       | stale       | stale
 remap_before_flush order=1                                | stale       | clean       | clean

@@ -77,18 +77,23 @@ def violations(module: str, tree: ast.Module, *, is_package: bool = False) -> li
     return [imported for imported in imports(module, tree, is_package=is_package) if rank(imported) > rank(module)]
 
 
-def awaits(function: ast.AsyncFunctionDef) -> bool:
-    """Whether a function itself, and not one within it, awaits anything."""
+def own_nodes(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[ast.AST]:
+    """Yield the nodes of a function itself, and not those of one within it."""
     inside: list[ast.AST] = list(function.body)
     while inside:
         node = inside.pop()
-        if isinstance(node, ast.Await | ast.AsyncWith | ast.AsyncFor):
-            return True
-        if isinstance(node, ast.comprehension) and node.is_async:
-            return True
+        yield node
         if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef):
             inside.extend(ast.iter_child_nodes(node))
-    return False
+
+
+def awaits(function: ast.AsyncFunctionDef) -> bool:
+    """Whether a function itself, and not one within it, awaits anything."""
+    return any(
+        isinstance(node, ast.Await | ast.AsyncWith | ast.AsyncFor)
+        or (isinstance(node, ast.comprehension) and bool(node.is_async))
+        for node in own_nodes(function)
+    )
 
 
 def is_stub(function: ast.AsyncFunctionDef) -> bool:

@@ -8,12 +8,12 @@ import pytest
 from emu.checks.findings import Finding, Stale
 from emu.engine.hosts import direct
 from emu.reports.findings import sentence
-from emu.running.exploration import ScenarioExploration
 from emu.running.run import Run
 from emu.running.verdict import Verdict
 from emu.scenarios.expectation import CLEAN
 from emu.scenarios.library import bundled
-from tests.cells import CELLS, SINCE_FLUSH_ON_ERROR, bound
+from tests.cells import CELLS, SINCE_FLUSH_ON_ERROR
+from tests.running.explored import bundled_with, explored
 from tests.test_unchanged import CELLS as COMMITTED_CELLS
 from tests.test_unchanged import counted
 
@@ -23,7 +23,7 @@ COMMITTED = json.loads(COMMITTED_CELLS.read_text())
 
 
 def run(name: str, parameters: str = "", executions: int = SEEDS) -> Run:
-    done = Run(bound(name, parameters), "random", 0, executions, sources=False)
+    done = Run(bundled_with(name, parameters), "random", 0, executions, sources=False)
     done.on("direct")
     return done
 
@@ -89,8 +89,8 @@ def test_without_the_wrappers_flush_the_error_of_the_map_is_kept(domain: int) ->
 
 
 def test_the_log_says_for_whom_and_how_long_two_cpus_waited() -> None:
-    machine = bound("two_wait_for_mapping_lock", "").build()
-    direct.run(machine.execution(Run(bound("two_wait_for_mapping_lock", ""), "round-robin", 0, 1).make_strategy(0)))
+    machine = bundled_with("two_wait_for_mapping_lock").build()
+    direct.run(machine.execution(Run(bundled_with("two_wait_for_mapping_lock"), "round-robin", 0, 1).make_strategy(0)))
     events = list(machine.trace.events())
     contended = [event for event in events if event.name == "lock.contend"]
     waited = [event.fields for event in events if event.name == "lock.acquire" and "waited" in event.fields]
@@ -101,9 +101,7 @@ def test_the_log_says_for_whom_and_how_long_two_cpus_waited() -> None:
 
 @pytest.mark.parametrize(("what", "revision", "verdict"), CELLS)
 def test_each_revision_has_the_verdict_of_the_table(what: str, revision: str, verdict: str) -> None:
-    name, *parameters = what.split()
-    done = ScenarioExploration(bound(name, " ".join([*parameters, f"revision={revision}"])), name)
-    done.on("direct")
+    done = explored(bundled_with(*f"{what} revision={revision}".split(maxsplit=1)))
     assert done.is_exhausted
     assert counted(done) == COMMITTED[f"{what} revision={revision}"]
     assert str(done.bound.expectation) == verdict
@@ -149,9 +147,7 @@ for row in BLAME.strip().splitlines():
 
 @pytest.mark.parametrize("what", BLAMED)
 def test_each_defect_is_found_with_its_page_its_frame_its_unit_and_who_is_to_blame(what: str) -> None:
-    name, *parameters = what.split()
-    done = ScenarioExploration(bound(name, " ".join(parameters)), name)
-    done.on("direct")
+    done = explored(bundled_with(*what.split(maxsplit=1)))
     found = {
         (
             one.kind.value,
@@ -178,9 +174,7 @@ PUT_OFF = {
 
 @pytest.mark.parametrize("what", PUT_OFF)
 def test_a_release_before_a_flush_that_was_put_off_names_who_owed_it_and_what_became_of_it(what: str) -> None:
-    name, *parameters = what.split()
-    done = ScenarioExploration(bound(name, " ".join(parameters)), name)
-    done.on("direct")
+    done = explored(bundled_with(*what.split(maxsplit=1)))
     (cause,) = done.causes.values()
     assert cause.run is not None
     assert cause.run.matters is not None

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.test_layers import own_nodes
+
 ROOT = Path(__file__).parent.parent
 FILES = sorted(path for folder in ("emu", "scenarios", "benchmarks") for path in (ROOT / folder).rglob("*.py"))
 EACH_FILE = pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -28,13 +30,9 @@ def lines_of(function: Function) -> int:
 
 def raised_by(function: Function) -> Iterator[ast.expr]:
     """Yield what a function itself raises, and not a function within it; what it merely raises again does not count."""
-    inside: list[ast.AST] = list(function.body)
-    while inside:
-        node = inside.pop()
+    for node in own_nodes(function):
         if isinstance(node, ast.Raise) and node.exc is not None:
             yield node.exc
-        if not isinstance(node, Function | ast.Lambda | ast.ClassDef):
-            inside.extend(ast.iter_child_nodes(node))
 
 
 def unsaid(function: Function) -> list[str]:

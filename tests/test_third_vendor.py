@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from emu.checks.findings import Stale
+from emu.checks.findings import FindingKind, Stale
 from emu.errors import ScenarioError
 from emu.running.exploration import ScenarioExploration
 from emu.running.replay import Replay
@@ -39,7 +39,7 @@ def test_an_exploration_finds_the_race_and_repeats_it_on_both_hosts() -> None:
     done.on("direct")
     assert (done.is_exhausted, done.verdict) == (True, Verdict.SHOWN)
     (cause,) = done.causes.values()
-    assert cause.is_observed or cause.saved is not None
+    assert (cause.signature.kind, cause.signature.dfn, cause.signature.unit) == (FindingKind.STALE, 0x1000, "toy0")
 
 
 @pytest.mark.parametrize("parameters", [{"outer_lock": "across-flush"}, {"repaired": "true"}])

@@ -3,7 +3,6 @@
 `python -m tests.test_unchanged` renews the files in `unchanged/`; say in the commit why they had to change.
 """
 
-import hashlib
 import io
 import json
 from collections.abc import Iterator
@@ -19,7 +18,9 @@ from emu.running.exploration import ScenarioExploration
 from emu.running.replay import Replay
 from emu.running.run import Run
 from emu.scenarios.library import bundled_names
-from tests.cells import TABLE_CELLS, bound
+from tests.cells import TABLE_CELLS
+from tests.running.explored import bundled_with, explored
+from tests.test_determinism import digest as digest_of
 
 FOLDER = Path(__file__).parent / "unchanged"
 LOGS, CELLS = FOLDER / "logs.json", FOLDER / "cells.json"
@@ -45,26 +46,15 @@ def logged() -> Iterator[str]:
 
 def digest(what: str) -> str:
     """Return the SHA-256 of the log of one execution, without source lines and messages."""
-    name, *parameters = what.split()
-    run = Run(bound(name, " ".join(parameters)), "random", 0, 1, sources=False)
+    run = Run(bundled_with(*what.split(maxsplit=1)), "random", 0, 1, sources=False)
     run.on("direct")
     written = io.BytesIO()
-    RunReport(run, name).write_log(written)
-    lines = [json.loads(line) for line in written.getvalue().splitlines()]
-    kept = [{key: value for key, value in line.items() if key not in {"source", "message"}} for line in lines]
-    return hashlib.sha256(json.dumps(kept).encode()).hexdigest()
-
-
-def explored(what: str) -> dict[str, Any]:
-    """Return what an exploration counts, and how many executions show each signature."""
-    name, *parameters = what.split()
-    done = ScenarioExploration(bound(name, " ".join(parameters)), name)
-    done.on("direct")
-    return counted(done)
+    RunReport(run, what.split(maxsplit=1)[0]).write_log(written)
+    return digest_of(written.getvalue())
 
 
 def counted(done: ScenarioExploration) -> dict[str, Any]:
-    """Return the counts of an exploration that has ended."""
+    """Return what an exploration that has ended counts, and how many executions show each signature."""
     shown = {str(cause.signature): cause.executions for cause in done.causes.values()}
     return {"traces": done.done, "steps": done.coverage.steps, "signatures": dict(sorted(shown.items()))}
 
@@ -102,7 +92,8 @@ def test_a_schedule_that_was_saved_long_ago_shows_what_it_was_saved_for(name: st
 
 def renew() -> None:
     LOGS.write_text(json.dumps({what: digest(what) for what in logged()}, indent=1) + "\n")
-    CELLS.write_text(json.dumps({what: explored(what) for what in TABLE_CELLS}, indent=1) + "\n")
+    cells = {what: counted(explored(bundled_with(*what.split(maxsplit=1)))) for what in TABLE_CELLS}
+    CELLS.write_text(json.dumps(cells, indent=1) + "\n")
 
 
 if __name__ == "__main__":

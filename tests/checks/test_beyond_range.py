@@ -2,9 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
-from typing import Any
 
-import attrs
 import pytest
 
 from emu.checks.findings import FindingKind
@@ -24,7 +22,8 @@ from emu.running.run import Run
 from emu.scenarios.expectation import CLEAN
 from emu.scenarios.scenario import Build, scenario
 from emu.units import WORD_BYTES, Dfn, Maddr, Mfn, frame_address, offset
-from tests.checks.exhausted import explored
+from tests.checks import exhausted
+from tests.checks.exhausted import explored, replace_calls
 from tests.vtd import driver_of
 
 Change = Callable[[Cpu, Domain, Dfn], Awaitable[None]]
@@ -43,8 +42,8 @@ ALL = 1 << LARGE
 
 
 def causes(build: Build, parameters: str = "") -> dict[Signature, Cause]:
-    """Return what every trace of a program together shows."""
-    return explored(scenario(expect=CLEAN, sequential=True)(build), f"levels=3 {parameters}").causes
+    """Return what every trace of a program together shows, with small tables."""
+    return exhausted.causes(build, f"levels=3 {parameters}")
 
 
 def shown(build: Build, executions: int = 1) -> list[Signature]:
@@ -62,20 +61,16 @@ def beyond(page: Dfn, call: str = "map") -> Signature:
     return Signature(FindingKind.BEYOND_RANGE, call, 1, page, None, None, "cpu0")
 
 
-def wrong(page: Dfn, call: str = "map") -> Signature:
-    return Signature(FindingKind.WRONG_RESULT, call, 1, page, None, None, "cpu0")
+def wrong(page: Dfn) -> Signature:
+    return Signature(FindingKind.WRONG_RESULT, "map", 1, page, None, None, "cpu0")
 
 
-def gap(page: Dfn, call: str = "map") -> Signature:
-    return Signature(FindingKind.GAP, call, 1, page, None, None, "cpu0")
+def gap(page: Dfn) -> Signature:
+    return Signature(FindingKind.GAP, "map", 1, page, None, None, "cpu0")
 
 
 def leaf(mfn: int, *, write: bool = True, level: int = 1) -> int:
     return encode_leaf(frame_address(Mfn(mfn)), read=True, write=write, snoop=True, level=level)
-
-
-def replace_calls(m: Machine, **calls: Any) -> None:
-    m.hypervisor = attrs.evolve(m.hypervisor, revision=attrs.evolve(m.hypervisor.revision, **calls))
 
 
 def machine_with(m: Machine, *dfns: Dfn) -> Domain:

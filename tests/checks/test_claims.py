@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from emu.checks.findings import Asserted, Finding, FindingKind
+from emu.checks.findings import Asserted, FindingKind
 from emu.checks.signatures import Signature
 from emu.cpus import Cpu, PerCpu
 from emu.devices.device import Device
@@ -21,7 +21,6 @@ from emu.hypervisor.domain import Domain
 from emu.machine.claims import Read
 from emu.machine.machine import Machine
 from emu.reports.findings import data, sentence
-from emu.running.exploration import ScenarioExploration
 from emu.running.run import Run
 from emu.running.verdict import Verdict
 from emu.scenarios.expectation import CLEAN, DEADLOCK, Expectation
@@ -369,15 +368,14 @@ def test_a_claim_that_does_not_hold_before_the_first_step_says_so() -> None:
 
 
 def test_a_claim_is_broken_by_a_store_inside_a_section_that_could_be_taken_in_one_step() -> None:
-    def mapped(m: Machine, *, is_claimed: bool = True) -> None:
+    def mapped(m: Machine) -> None:
         domain = m.domain(1, devices=(BDF,))
         new = m.allocate()
         m.premap(domain, G, m.allocate())
         leaf = 0x101003000 + 8 * G
         old = m.memory.peek(leaf)
         assert old
-        if is_claimed:
-            m.always("the entry stays", lambda: m.memory.peek(leaf) == old, reads=[leaf])
+        m.always("the entry stays", lambda: m.memory.peek(leaf) == old, reads=[leaf])
 
         @m.cpu(0)
         async def unmapper(cpu: Cpu) -> None:
@@ -517,16 +515,10 @@ def test_a_predicate_that_never_returns_is_noticed(monkeypatch: pytest.MonkeyPat
     assert said.endswith("runs on and on: let it return")
 
 
-def findings_of(done: ScenarioExploration | Run) -> list[Finding]:
-    if isinstance(done, Run):
-        return [] if done.matters is None else done.matters.findings
-    return [cause.finding for cause in done.causes.values() if cause.finding is not None]
-
-
 def test_a_finding_is_what_json_can_hold() -> None:
     done = run(two_stores, ASSERTION, executions=100)
     assert done.matters is not None
-    (finding,) = findings_of(done)
+    (finding,) = done.matters.findings
     shown = json.loads(json.dumps(data(finding, done.matters.machine.trace)))
     assert {key: shown[key] for key in shown if key not in {"message", "source"}} == {
         "kind": "assertion",

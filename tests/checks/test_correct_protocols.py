@@ -34,6 +34,13 @@ Build = Callable[[Machine, Domain, Mfn], None]
 """Gives CPUs something to do; domain 1 has a NIC, and at the page G a frame that domain 2 lets it map."""
 
 
+async def unmap_without_a_flush(m: Machine, cpu: Cpu, domain: Domain) -> None:
+    """Unmap the page G and leave the flush to the caller."""
+    await cpu.write(iommu_dont_flush_iotlb, True)
+    await m.hypervisor.unmap(cpu, domain, G)
+    await cpu.write(iommu_dont_flush_iotlb, False)
+
+
 def lock_across_the_flush(m: Machine, domain: Domain, frame: Mfn) -> None:
     """Two CPUs map one page to different frames, and hold their lock until the flush has returned."""
     frames = m.allocate(), m.allocate()
@@ -52,9 +59,7 @@ def flush_before_release(m: Machine, domain: Domain, frame: Mfn) -> None:
     @m.cpu(0)
     async def remover(cpu: Cpu) -> None:
         async with cpu.hypercall("remove"):
-            await cpu.write(iommu_dont_flush_iotlb, True)
-            await m.hypervisor.unmap(cpu, domain, G)
-            await cpu.write(iommu_dont_flush_iotlb, False)
+            await unmap_without_a_flush(m, cpu, domain)
             await m.hypervisor.flush(cpu, domain, G, pages=1)
             await m.pages.put(cpu, frame)
 
@@ -82,9 +87,7 @@ def flush_all(m: Machine, domain: Domain, frame: Mfn) -> None:
     @m.cpu(0)
     async def remover(cpu: Cpu) -> None:
         async with cpu.hypercall("remove"):
-            await cpu.write(iommu_dont_flush_iotlb, True)
-            await m.hypervisor.unmap(cpu, domain, G)
-            await cpu.write(iommu_dont_flush_iotlb, False)
+            await unmap_without_a_flush(m, cpu, domain)
             await m.hypervisor.flush_all(cpu, domain)
             await m.pages.put(cpu, frame)
 
@@ -111,9 +114,7 @@ def paid_by_another_cpu(m: Machine, domain: Domain, frame: Mfn) -> None:
     @m.cpu(0)
     async def remover(cpu: Cpu) -> None:
         async with cpu.hypercall("remove"):
-            await cpu.write(iommu_dont_flush_iotlb, True)
-            await m.hypervisor.unmap(cpu, domain, G)
-            await cpu.write(iommu_dont_flush_iotlb, False)
+            await unmap_without_a_flush(m, cpu, domain)
             await cleared.send()
             await flushed.wait()
             await m.pages.put(cpu, frame)
@@ -193,9 +194,7 @@ def reference_held_until_the_flush(m: Machine, domain: Domain, frame: Mfn) -> No
         async with cpu.hypercall("remove"):
             assert await m.pages.get(frame, m.domains[2])
             await taken.send()
-            await cpu.write(iommu_dont_flush_iotlb, True)
-            await m.hypervisor.unmap(cpu, domain, G)
-            await cpu.write(iommu_dont_flush_iotlb, False)
+            await unmap_without_a_flush(m, cpu, domain)
             await m.hypervisor.flush(cpu, domain, G, pages=1)
             await m.pages.put(cpu, frame)
 

@@ -1,8 +1,5 @@
 """Where gaps are refused, a page that is mapped before and after a change always is. Every trace is executed."""
 
-from typing import Any
-
-import attrs
 import pytest
 
 from emu.checks.findings import FindingKind
@@ -15,7 +12,8 @@ from emu.running.causes import Cause
 from emu.scenarios.expectation import CLEAN
 from emu.scenarios.scenario import Build, scenario
 from emu.units import Dfn, Mfn, offset
-from tests.checks.exhausted import explored
+from tests.checks import exhausted
+from tests.checks.exhausted import explored, replace_calls
 
 NIC = "00:1f.0"
 G = Dfn(0x30)
@@ -23,16 +21,12 @@ H = offset(G, 1)
 
 
 def causes(build: Build, *, refused: bool) -> dict[Signature, Cause]:
-    """Return what every trace of a program together shows."""
-    return explored(scenario(expect=CLEAN, sequential=True)(build), f"levels=3 refuse_gaps={refused}").causes
+    """Return what every trace of a program together shows, if gaps are refused or not."""
+    return exhausted.causes(build, f"levels=3 refuse_gaps={refused}")
 
 
 def gap(page: Dfn, call: str = "map") -> Signature:
     return Signature(FindingKind.GAP, call, 1, page, None, None, "cpu0")
-
-
-def calls(m: Machine, **wrappers: Any) -> None:
-    m.hypervisor = attrs.evolve(m.hypervisor, revision=attrs.evolve(m.hypervisor.revision, **wrappers))
 
 
 async def clear_and_set(cpu: Cpu, domain: Domain, dfn: Dfn, mfn: Mfn, page_order: int, flags: MapFlags) -> int:
@@ -47,7 +41,7 @@ def test_only_a_live_entry_has_a_gap_and_only_where_that_is_refused(is_live: boo
     def program(m: Machine) -> None:
         domain, new = m.domain(1, devices=(NIC,)), m.allocate()
         m.premap(domain, G if is_live else H, m.allocate(), cached=True)
-        calls(m, map=clear_and_set)
+        replace_calls(m, map=clear_and_set)
 
         @m.cpu(0)
         async def mapper(cpu: Cpu) -> None:
@@ -88,7 +82,7 @@ def test_an_unmap_that_fails_and_puts_back_what_it_has_cleared_leaves_a_gap(is_p
     def program(m: Machine) -> None:
         domain = m.domain(1, devices=(NIC,))
         m.premap(domain, G, m.allocate(), cached=True)
-        calls(m, unmap=unmap)
+        replace_calls(m, unmap=unmap)
 
         @m.cpu(0)
         async def unmapper(cpu: Cpu) -> None:

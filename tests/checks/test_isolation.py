@@ -17,11 +17,10 @@ from emu.hypervisor.domain import DOMID_IO, Domain
 from emu.hypervisor.ops import READ_WRITE, MapFlags, iommu_dont_flush_iotlb
 from emu.machine.description import Description
 from emu.machine.machine import Machine
-from emu.running.causes import Cause
 from emu.scenarios.expectation import CLEAN
 from emu.scenarios.scenario import Build, scenario
 from emu.units import Dfn, Mfn, address_frame, frame_address
-from tests.checks.exhausted import explored
+from tests.checks.exhausted import causes, explored
 from tests.conftest import Execute
 
 BDF = "00:1f.0"
@@ -31,11 +30,6 @@ FRAME = Mfn(0x180002)
 """The first frame that a scenario allocates."""
 
 READ = MapFlags.READABLE
-
-
-def causes(build: Build, parameters: str = "") -> dict[Signature, Cause]:
-    """Return what every trace of a program together shows."""
-    return explored(scenario(expect=CLEAN, sequential=True)(build), parameters).causes
 
 
 def broken(act: Act, who: str = "cpu0", domain: int = 2, frame: Mfn = FRAME) -> Signature:

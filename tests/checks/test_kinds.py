@@ -26,7 +26,7 @@ from emu.running.verdict import Verdict
 from emu.scenarios.expectation import CLEAN, LATE, STALE_FAULT, Expect, Expectation
 from emu.scenarios.scenario import Scenario, scenario
 from emu.units import Dfn, Mfn, frame_address, offset, page_count
-from tests.checks.exhausted import explored
+from tests.checks.exhausted import explored, replace_calls
 from tests.vtd import driver_of
 
 BDF = "00:1f.0"
@@ -116,7 +116,7 @@ def map_enters_another_frame(m: Machine, *, repaired: bool = False) -> None:
     async def enter(cpu: Cpu, domain: Domain, dfn: Dfn, mfn: Mfn, page_order: int, flags: MapFlags) -> int:
         return await iommu_map(cpu, domain, dfn, mfn if repaired else Mfn(mfn + 1), page_order, flags)
 
-    m.hypervisor = attrs.evolve(m.hypervisor, revision=attrs.evolve(m.hypervisor.revision, map=enter))
+    replace_calls(m, map=enter)
 
     @m.cpu(0)
     async def mapper(cpu: Cpu) -> None:
@@ -136,7 +136,7 @@ def failed_map_is_not_flushed(m: Machine, *, repaired: bool = False) -> None:
             result = result or error
         return result
 
-    m.hypervisor = attrs.evolve(m.hypervisor, revision=attrs.evolve(m.hypervisor.revision, map=flush_on_success))
+    replace_calls(m, map=flush_on_success)
 
     @m.cpu(0)
     async def mapper(cpu: Cpu) -> None:
@@ -151,7 +151,7 @@ def map_enters_a_page_more(m: Machine, *, repaired: bool = False) -> None:
     async def enter(cpu: Cpu, domain: Domain, dfn: Dfn, mfn: Mfn, page_order: int, flags: MapFlags) -> int:
         return await iommu_map(cpu, domain, dfn, mfn, page_order if repaired else page_order + 1, flags)
 
-    m.hypervisor = attrs.evolve(m.hypervisor, revision=attrs.evolve(m.hypervisor.revision, map=enter))
+    replace_calls(m, map=enter)
 
     @m.cpu(0)
     async def mapper(cpu: Cpu) -> None:
@@ -169,7 +169,7 @@ def live_entry_is_cleared_first(m: Machine, *, repaired: bool = False) -> None:
         await domain.ops.map_page(cpu, domain, dfn, mfn, flags)
         return await domain.ops.iotlb_flush_all(cpu, domain)
 
-    m.hypervisor = attrs.evolve(m.hypervisor, revision=attrs.evolve(m.hypervisor.revision, map=replace))
+    replace_calls(m, map=replace)
 
     @m.cpu(0)
     async def mapper(cpu: Cpu) -> None:
@@ -368,7 +368,7 @@ def paid_without_write_back(m: Machine, *, repaired: bool = False) -> None:
             await iommu_flush_cache_entry(cpu, driver_of(m), address)
         return OK
 
-    m.hypervisor = attrs.evolve(m.hypervisor, revision=attrs.evolve(m.hypervisor.revision, map=replace))
+    replace_calls(m, map=replace)
 
     @m.cpu(0)
     async def owing(cpu: Cpu) -> None:

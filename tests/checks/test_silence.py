@@ -2,11 +2,9 @@
 
 from collections.abc import Awaitable, Callable
 
-import attrs
 import pytest
 
 from emu.checks.findings import FindingKind
-from emu.checks.signatures import Signature
 from emu.cpus import Cpu
 from emu.devices.device import Device
 from emu.hypervisor.domain import Domain
@@ -16,21 +14,14 @@ from emu.hypervisor.ops import ENOMEM, OK, FlushType, MapFlags, iommu_dont_flush
 from emu.hypervisor.tables import LEAF_TABLE, AllocateTable
 from emu.iommus.vtd.formats import encode_leaf, encode_table
 from emu.machine.machine import Machine
-from emu.running.causes import Cause
-from emu.scenarios.expectation import CLEAN
-from emu.scenarios.scenario import Build, scenario
+from emu.scenarios.scenario import Build
 from emu.units import WORD_BYTES, Dfn, Maddr, Mfn, frame_address, offset
-from tests.checks.exhausted import explored
+from tests.checks.exhausted import causes, replace_calls
 
 NIC, DISK = "00:1f.0", "00:02.0"
 G = Dfn(0x1000)
 LARGE = 9
 """The order of a 2 MiB leaf."""
-
-
-def causes(build: Build, parameters: str = "") -> dict[Signature, Cause]:
-    """Return what every trace of a program together shows."""
-    return explored(scenario(expect=CLEAN, sequential=True)(build), parameters).causes
 
 
 def comes_back_after_an_unmap(m: Machine) -> None:
@@ -175,7 +166,7 @@ def an_entry_is_cleared_before_it_is_set(m: Machine) -> None:
         await domain.ops.map_page(cpu, domain, dfn, mfn, flags)
         return await domain.ops.iotlb_flush_all(cpu, domain)
 
-    m.hypervisor = attrs.evolve(m.hypervisor, revision=attrs.evolve(m.hypervisor.revision, map=replace))
+    replace_calls(m, map=replace)
 
     @m.cpu(0)
     async def mapper(cpu: Cpu) -> None:
@@ -213,7 +204,7 @@ def a_leaf_of_2_mib_is_mapped_and_split(m: Machine) -> None:
             await write_pte(cpu, domain, dfn, address, encode_table(table) if table else word, LEAF_TABLE)
         return await domain.ops.iotlb_flush_all(cpu, domain)
 
-    m.hypervisor = attrs.evolve(m.hypervisor, revision=attrs.evolve(m.hypervisor.revision, map=replace))
+    replace_calls(m, map=replace)
 
     @m.cpu(0)
     async def mapper(cpu: Cpu) -> None:
@@ -371,7 +362,7 @@ def test_an_error_that_the_call_itself_has_made_good_is_not_lost(
         domain = m.domain(1, devices=(NIC,))
         m.premap(domain, G, m.allocate())
         m.allow_faults(waits=1)
-        m.hypervisor = attrs.evolve(m.hypervisor, revision=attrs.evolve(m.hypervisor.revision, unmap=unmap))
+        replace_calls(m, unmap=unmap)
 
         @m.cpu(0)
         async def unmapper(cpu: Cpu) -> None:

@@ -1,9 +1,7 @@
 """A call that fails promises that nothing is left in use of what it has taken back. Every trace is executed."""
 
 from collections.abc import Awaitable, Callable
-from typing import Any
 
-import attrs
 import pytest
 
 from emu.checks.findings import FindingKind
@@ -16,10 +14,10 @@ from emu.hypervisor.revisions.loader import BUNDLED
 from emu.hypervisor.revisions.merged import iommu as merged
 from emu.machine.machine import Machine
 from emu.running.causes import Cause
-from emu.scenarios.expectation import CLEAN
-from emu.scenarios.scenario import Build, scenario
+from emu.scenarios.scenario import Build
 from emu.units import Dfn, Mfn, offset
-from tests.checks.exhausted import explored
+from tests.checks import exhausted
+from tests.checks.exhausted import replace_calls
 
 Flush = Callable[[Cpu, Domain], Awaitable[int]]
 
@@ -30,8 +28,8 @@ OLD, NEW = Mfn(0x180002), Mfn(0x180004)
 
 
 def causes(build: Build, parameters: str = "") -> dict[Signature, Cause]:
-    """Return what every trace of a program together shows."""
-    return explored(scenario(expect=CLEAN, sequential=True)(build), f"levels=3 {parameters}").causes
+    """Return what every trace of a program together shows, with small tables."""
+    return exhausted.causes(build, f"levels=3 {parameters}")
 
 
 def stale(dfn: Dfn, frame: Mfn) -> Signature:
@@ -54,15 +52,10 @@ async def flush_first_page(cpu: Cpu, domain: Domain) -> int:
     return await domain.ops.iotlb_flush(cpu, domain, G, 1, FlushType.MODIFIED)
 
 
-def two_pages(m: Machine, *, present: bool = True) -> Domain:
+def two_pages(m: Machine) -> Domain:
     domain, old = m.domain(1, devices=(NIC,)), m.allocate(page_order=1)
-    if present:
-        m.premap(domain, G, old, page_order=1, cached=True)
+    m.premap(domain, G, old, page_order=1, cached=True)
     return domain
-
-
-def replace_calls(m: Machine, **calls: Any) -> None:
-    m.hypervisor = attrs.evolve(m.hypervisor, revision=attrs.evolve(m.hypervisor.revision, **calls))
 
 
 def map_that_fails(first: Flush, last: Flush) -> Build:

@@ -18,7 +18,8 @@ G = Dfn(0x10)
 Body = Callable[[Machine], None]
 
 
-def bundled(name: str, parameters: str = "") -> BoundScenario:
+def bundled_with(name: str, parameters: str = "") -> BoundScenario:
+    """Return a scenario that comes with emu, with parameters as a user writes them."""
     return find(name).bind(dict(pair.split("=") for pair in parameters.split()))
 
 

@@ -10,13 +10,13 @@ from emu.running.causes import Cause
 from emu.running.confirm import Confirmation
 from emu.running.run import Run
 from emu.units import Dfn
-from tests.running.explored import bundled, explored
+from tests.running.explored import bundled_with, explored
 
 A_STALE_ONE = Signature(FindingKind.STALE, "mapped", 1, Dfn(0x10), None, "vtd0", "cpu0")
 
 
 def test_a_cause_is_confirmed_on_trio_tasks_with_a_schedule_that_repeats_it() -> None:
-    (cause,) = explored(bundled("remap_before_flush")).causes.values()
+    (cause,) = explored(bundled_with("remap_before_flush")).causes.values()
     assert (cause.executions, cause.first) == (2, 2)
     assert isinstance(cause.finding, Stale)
     assert cause.finding.evidence is Evidence.OBSERVED
@@ -25,7 +25,7 @@ def test_a_cause_is_confirmed_on_trio_tasks_with_a_schedule_that_repeats_it() ->
 
 
 def test_a_use_by_a_device_of_the_scenario_needs_no_witness() -> None:
-    (cause,) = explored(bundled("remap_before_flush", "dma=1")).causes.values()
+    (cause,) = explored(bundled_with("remap_before_flush", "dma=1")).causes.values()
     assert cause.is_observed
     assert isinstance(cause.finding, Stale)
     assert cause.finding.use is not None
@@ -34,7 +34,7 @@ def test_a_use_by_a_device_of_the_scenario_needs_no_witness() -> None:
 
 
 def test_what_no_witness_can_use_stays_possible() -> None:
-    (cause,) = explored(bundled("flag_left_set")).causes.values()
+    (cause,) = explored(bundled_with("flag_left_set")).causes.values()
     assert isinstance(cause.finding, Owed)
     assert cause.finding.evidence is Evidence.POSSIBLE
     assert cause.saved is not None
@@ -42,7 +42,7 @@ def test_what_no_witness_can_use_stays_possible() -> None:
 
 
 def test_where_all_evidence_is_possible_the_first_execution_is_shown() -> None:
-    done = explored(bundled("remap_before_flush", "caching_mode=true"))
+    done = explored(bundled_with("remap_before_flush", "caching_mode=true"))
     fault = next(cause for one, cause in done.causes.items() if one.kind is FindingKind.STALE_FAULT)
     assert isinstance(fault.finding, Stale)
     assert fault.finding.evidence is Evidence.POSSIBLE
@@ -62,11 +62,11 @@ def test_the_hosts_are_compared_event_by_event(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(Confirmation, "repeat", without_the_last_event)
     with pytest.raises(InternalError, match="is another one on Trio tasks than in a plain loop"):
-        explored(bundled("remap_before_flush"))
+        explored(bundled_with("remap_before_flush"))
 
 
 def test_what_is_looked_for_is_the_first_finding_of_its_signature() -> None:
-    (cause,) = explored(bundled("remap_before_flush")).causes.values()
+    (cause,) = explored(bundled_with("remap_before_flush")).causes.values()
     assert cause.run is not None
     assert cause.run.find(cause.signature) is cause.finding
     assert cause.run.find(A_STALE_ONE) is None

@@ -17,7 +17,7 @@ from emu.running.exploration import ScenarioExploration
 from emu.running.verdict import Verdict
 from emu.scenarios.expectation import CLEAN, DEADLOCK, STALE, STALE_FAULT, STALE_OBSERVED, Expectation
 from emu.units import Dfn
-from tests.running.explored import Body, bundled, explored, of, store_and_load, two_owners
+from tests.running.explored import Body, bundled_with, explored, of, store_and_load, two_owners
 
 G = Dfn(0x10)
 
@@ -57,7 +57,7 @@ def test_random_executions_are_those_of_the_seeds_that_follow() -> None:
 
 
 def test_a_section_that_was_not_as_declared_begins_the_exploration_anew() -> None:
-    bound = bundled("remap_before_flush", "coherent=false")
+    bound = bundled_with("remap_before_flush", "coherent=false")
     done, stepwise = explored(bound), explored(bound, sections=False)
     assert done.started == stepwise.started + 1
     assert done.coverage.short_locks == stepwise.coverage.short_locks == []
@@ -94,14 +94,14 @@ def test_what_was_found_before_a_section_was_not_as_declared_is_forgotten() -> N
 
 
 def test_the_locks_of_short_sections_are_named() -> None:
-    bound = bundled("remap_before_flush")
+    bound = bundled_with("remap_before_flush")
     assert explored(bound).coverage.short_locks == ["d1.mapping_lock"]
     assert explored(bound, sections=False).coverage.short_locks == []
     assert explored(bound, strategy="depth-first", executions=3).coverage.short_locks == []
 
 
 def test_progress_is_told_after_each_execution() -> None:
-    done = ScenarioExploration(bundled("remap_before_flush"), "remap_before_flush")
+    done = ScenarioExploration(bundled_with("remap_before_flush"), "remap_before_flush")
     shares: list[tuple[int, float]] = []
     done.on_progress = lambda: shares.append((done.done, done.coverage.share))
     done.on("direct")
@@ -123,18 +123,18 @@ def test_progress_changes_with_every_step_and_every_execution() -> None:
 
 
 def test_no_more_executions_than_wanted() -> None:
-    done = explored(bundled("remap_before_flush"), executions=5)
+    done = explored(bundled_with("remap_before_flush"), executions=5)
     assert (done.done, done.is_exhausted, done.limit) == (5, False, "--executions 5")
 
 
 def test_time_is_up_after_the_first_execution_at_the_earliest(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("emu.running.exploration.time", SimpleNamespace(monotonic=itertools.count(step=100).__next__))
-    done = explored(bundled("remap_before_flush"), seconds=0.5)
+    done = explored(bundled_with("remap_before_flush"), seconds=0.5)
     assert (done.done, done.is_exhausted, done.limit) == (1, False, "--time 0.5")
 
 
 def test_who_stops_it_gets_what_there_is() -> None:
-    done = ScenarioExploration(bundled("remap_before_flush"), "remap_before_flush")
+    done = ScenarioExploration(bundled_with("remap_before_flush"), "remap_before_flush")
 
     def stop() -> None:
         done.is_stopping = done.done == 3
@@ -282,7 +282,7 @@ def test_a_device_and_a_cpu_run_concurrently_and_one_cpu_alone_does_not() -> Non
 
     with pytest.raises(ScenarioError, match="nothing runs concurrently"):
         explored(of(reads_alone))
-    assert explored(bundled("replace_while_device_reads", "order=0 dma=1")).is_exhausted
+    assert explored(bundled_with("replace_while_device_reads", "order=0 dma=1")).is_exhausted
 
 
 def test_a_search_may_think_as_long_as_it_likes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -319,6 +319,6 @@ def test_an_execution_without_findings_builds_no_report(monkeypatch: pytest.Monk
     monkeypatch.setattr(Trace, "events", watched)
     for made in ("promises.Stale", "promises.Owed", "releases.Released"):
         monkeypatch.setattr(f"emu.checks.{made}", refuse)
-    done = explored(bundled("two_wait_for_mapping_lock"))
+    done = explored(bundled_with("two_wait_for_mapping_lock"))
     assert (done.is_exhausted, done.done) == (True, 6)
     assert len(rendered) == 2, "only the first execution and its repetition are compared event by event"

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import attrs
 import pytest
 
-from emu.checks.findings import Finding, FindingKind
+from emu.checks.findings import FindingKind
 from emu.cpus import Cpu
 from emu.devices.device import Commit, Device
 from emu.engine import Agent, Choose, Event, Exploration, Strategy, Wait
@@ -31,8 +31,6 @@ from emu.scenarios.expectation import CLEAN, RELEASED
 from emu.scenarios.scenario import scenario
 from emu.units import Dfn, Maddr, offset
 from tests.vtd import driver_of
-
-Execute = Callable[..., list[Finding]]
 
 G = Dfn(0x1000)
 NIC = "00:1f.0"
@@ -169,12 +167,12 @@ def machine_with(settings: VtdSettings | None = None) -> Machine:
     return machine
 
 
-def writes(machine: Machine, number: int = 0) -> None:
-    """Have the device write to a page."""
+def writes(machine: Machine) -> None:
+    """Have the device write to the page."""
 
     @machine.device(NIC)
     async def writer(device: Device) -> None:
-        await device.write(offset(G, number), 7)
+        await device.write(G, 7)
 
 
 def by(strategy: Strategy) -> Callable[[Machine], None]:
