@@ -11,8 +11,8 @@ which they are, so nobody else will flush them. Not if a flush of its own has fa
 
 *told* (results.py): what the result says is what has happened.
 
-*owed*: a map or an unmap that returns with its CPU's iommu_dont_flush_iotlb set has promised nothing yet. What it
-would have promised must hold when the hypercall ends that made it, whoever's flush has paid. Where nothing was
+*owed*: a map or an unmap that returns with its CPU's iommu_dont_flush_iotlb set has promised nothing yet. What its
+result would have promised must hold when the hypercall ends that made it, whoever's flush has paid. Where nothing was
 overwritten nothing is owed. A later call of the same CPU for the same page that succeeds takes the debt over, whether
 or not it is deferred itself. What became of a debt that is found is a part of the finding.
 """
@@ -163,12 +163,12 @@ class PromiseJudge:
         self.debts.remove(record)
         if self.refuses_gaps:
             self.findings.extend(gaps_between(record, self.debts_of(record), step))
-        if record.result != OK:
+        if record.result != OK and not takes_back(record):
             return
         self.keep(record, step)
         make = partial(Owed, debt=record, payment=Payment.NEVER)
         for owed in old_paths(self.units, record, step, make):
-            if not self.is_released(owed) and not self.is_taken_over(record, owed.dfn):
+            if not self.is_known(owed) and not self.is_taken_over(record, owed.dfn):
                 self.findings.append(attrs.evolve(owed, payment=self.payment(record, owed.dfn)))
 
     def keep(self, record: CallRecord, step: int) -> None:
@@ -191,10 +191,13 @@ class PromiseJudge:
         """Return the calls for a domain that the CPU has put off and that are not settled, the first call first."""
         return [one for one in self.debts if one.cpu is record.cpu and one.domain is record.domain]
 
-    def is_released(self, owed: OldPath) -> bool:
-        """Whether the frame of a debt was released already: that is reported, and names the debt."""
-        released = (one for one in self.findings if isinstance(one, Released))
-        return any((one.page, one.change) == (owed.page, owed.change) for one in released)
+    def is_known(self, owed: Owed) -> bool:
+        """Whether the frame of a debt was released already, which names the debt; or the CPU has owed it before."""
+        return any(
+            (one.page, one.change) == (owed.page, owed.change)
+            for one in self.findings
+            if isinstance(one, Released) or (isinstance(one, Owed) and one.debt.cpu is owed.debt.cpu)
+        )
 
     def payment(self, debt: CallRecord, dfn: Dfn) -> Payment:
         """Return what whoever owed a flush has done about it."""

@@ -10,7 +10,7 @@ from emu.checks.signatures import signature
 from emu.cpus import Cpu
 from emu.errors import ModelError
 from emu.hypervisor.domain import Domain
-from emu.hypervisor.ops import iommu_dont_flush_iotlb
+from emu.hypervisor.ops import ENOMEM, iommu_dont_flush_iotlb
 from emu.machine.description import Description
 from emu.machine.machine import Machine
 from emu.reports.findings import data, sentence
@@ -183,6 +183,46 @@ def test_every_page_that_was_put_off_is_owed(execute: Execute) -> None:
             await replace_deferred(machine, cpu, offset(G, 1))
 
     assert owed_pages(execute(machine)) == [G, offset(G, 1)]
+
+
+@pytest.mark.parametrize(("failing", "owed"), [(offset(G, 1), [G, G]), (G, [])])
+@pytest.mark.parametrize("is_paid", [True, False])
+def test_a_map_that_fails_owes_the_flush_of_what_it_has_replaced_and_of_what_it_has_taken_back(
+    execute: Execute, is_paid: bool, failing: Dfn, owed: list[Dfn]
+) -> None:
+    machine = machine_of(Description(revision="merged"))
+    machine.fail_hook("map_page", failing, ENOMEM)
+    new = machine.allocate(page_order=1)
+
+    @machine.cpu(0)
+    async def batch(cpu: Cpu) -> None:
+        async with cpu.hypercall("batch"):
+            await set_flag(cpu)
+            assert await machine.hypervisor.map(cpu, machine.domains[1], G, new, page_order=1) == ENOMEM
+            await cpu.write(iommu_dont_flush_iotlb, False)
+            if is_paid:
+                await flush_page(machine, cpu)
+
+    findings = execute(machine)
+    assert owed_pages(findings) == ([] if is_paid else owed)
+    assert {finding.frame for finding in findings if isinstance(finding, Owed)} <= {machine.domains[1].p2m[G], new}
+
+
+def test_after_an_unmap_a_map_that_fails_leaves_both_their_flushes_owed(execute: Execute) -> None:
+    machine = machine_of(Description(revision="merged"))
+    machine.fail_hook("map_page", offset(G, 1), ENOMEM)
+    domain, old, new = machine.domains[1], machine.domains[1].p2m[G], machine.allocate(page_order=1)
+
+    @machine.cpu(0)
+    async def batch(cpu: Cpu) -> None:
+        async with cpu.hypercall("batch"):
+            await set_flag(cpu)
+            await machine.hypervisor.unmap(cpu, domain, G)
+            await machine.hypervisor.map(cpu, domain, G, new, page_order=1)
+            await cpu.write(iommu_dont_flush_iotlb, False)
+
+    findings = execute(machine)
+    assert {(one.debt.call, one.frame) for one in findings if isinstance(one, Owed)} == {("unmap", old), ("map", new)}
 
 
 def test_each_hypercall_answers_for_what_it_has_put_off_itself(execute: Execute) -> None:
