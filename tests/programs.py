@@ -11,7 +11,7 @@ from emu.iommus.vtd.formats import ContextInvalidation, Descriptor, Granularity,
 from emu.machine.machine import Machine
 from emu.scenarios.expectation import CLEAN
 from emu.scenarios.scenario import Build, Scenario, scenario
-from emu.units import Dfn, Maddr
+from emu.units import Dfn, Maddr, frame_address
 from tests.vtd import driver_of
 
 G = Dfn(0x1000)
@@ -242,3 +242,18 @@ def detach_with_a_wait_that_does_not_fence(m: Machine) -> None:
         await post(m, cpu, context, loose_wait(m, 0), IotlbInvalidation(Granularity.DOMAIN, 1))
 
     m.device("00:1f.0").runs(reader)
+
+
+@program
+def status_word_into_a_frame_that_is_given_away(m: Machine) -> None:
+    first, other = m.domain(1), m.domain(2)
+    frame = m.allocate(domain=first)
+
+    @m.cpu(0)
+    async def flusher(cpu: Cpu) -> None:
+        await post(m, cpu, WaitDescriptor(frame_address(frame), 1))
+
+    @m.cpu(1)
+    async def owner(cpu: Cpu) -> None:
+        await m.pages.put(cpu, frame)
+        await m.pages.allocate(cpu, other)

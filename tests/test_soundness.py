@@ -367,6 +367,8 @@ def test_so_are_the_other_variants_on_machines_that_are_not_small(what: str) -> 
         ("release_after_the_second_of_two_waits_that_do_not_fence", "walk_at_once=true drain=false"),
         ("waits_of_two_cpus_that_do_not_fence", "walk_at_once=true"),
         ("detach_with_a_wait_that_does_not_fence", "walk_at_once=true"),
+        ("status_word_into_a_frame_that_is_given_away", ""),
+        ("status_word_into_a_frame_that_is_given_away", "synchronous=true"),
     ],
 )
 def test_nothing_is_missed_where_much_depends_on_what_a_step_declares(name: str, parameters: str) -> None:

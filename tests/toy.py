@@ -25,6 +25,7 @@ from emu.iommus.ledger import Ledger
 from emu.iommus.paths import Tables
 from emu.iommus.requests import Removal, Request, Requests
 from emu.iommus.settings import setting
+from emu.iommus.status import StatusWatcher
 from emu.iommus.unit import Unit
 from emu.iommus.walk import walk_tables
 from emu.memory import TABLE_WORDS, WORDS, Memory
@@ -63,6 +64,9 @@ class ToyUnit:
         self.ledger = Ledger(name, memory, FORMAT, recorder=recorder)
         self.iotlb = Iotlb(name, None, FORMAT, user_bits=STREAM_BITS)
         self.requests = Requests(name)
+
+    def watch_status(self, watcher: StatusWatcher) -> None:
+        pass  # it tells of what it has done by no status word
 
     def look_up(self, request: Request) -> Awaitable[IotlbEntry | None]:
         request.user = request.tag = self.given[request.source_id].tag

@@ -5,6 +5,7 @@ import attrs
 from emu.checks.details import Act, Evidence, Payment, Use
 from emu.checks.kinds import Facts, FindingKind
 from emu.checks.told import BeyondRange, Gap, LostError, NotRolledBack, WrongResult
+from emu.checks.used import Foreign, Illegal, Late, LateStatus
 from emu.engine import Deadlock, Trace
 from emu.engine.claims import Broken, When
 from emu.hypervisor.ops import MapFlags
@@ -22,6 +23,7 @@ __all__ = [
     "Gap",
     "Illegal",
     "Late",
+    "LateStatus",
     "LostError",
     "NotIsolated",
     "NotRolledBack",
@@ -227,56 +229,6 @@ class Overrun:
         return (self.array, None, None, None, None, self.agent)
 
 
-@attrs.frozen
-class Late:
-    """An access that was translated before an invalidation and made after a promise that the translation is gone.
-
-    Attributes:
-        agent, call, promised: who has promised that by which call at which step; put_page where the frame was freed.
-    """
-
-    device: str
-    step: int
-    unit: str
-    domain: int
-    dfn: Dfn
-    frame: Mfn
-    is_write: bool
-    agent: str
-    call: str
-    promised: int
-
-    kind = FindingKind.LATE
-
-    def facts(self, trace: Trace) -> Facts:
-        promise = f"{self.call} of {self.agent}"
-        return (promise, self.domain, self.dfn, self.frame, self.unit, self.device)
-
-
-@attrs.frozen
-class Foreign:
-    """An access that was programmed while one domain had the device, and translated by the tables of another.
-
-    Attributes:
-        programmed_by: the domain whose driver had asked for it.
-        domain: the one whose memory was accessed.
-    """
-
-    device: str
-    step: int
-    unit: str
-    dfn: Dfn
-    frame: Mfn
-    programmed_by: int
-    domain: int
-
-    kind = FindingKind.FOREIGN
-
-    def facts(self, trace: Trace) -> Facts:
-        driver = f"programmed by domain {self.programmed_by}"
-        return (driver, self.domain, self.dfn, self.frame, self.unit, self.device)
-
-
 @attrs.frozen(kw_only=True)
 class NotIsolated:
     """A frame in reach of a domain's devices that its owner does not let the domain map so; or that is a page table.
@@ -352,22 +304,6 @@ class Asserted:
         return (self.claim, None, None, None, None, None if self.when is When.FINALLY else self.agent)
 
 
-@attrs.frozen
-class Illegal:
-    """A translation used that the ledger does not allow."""
-
-    device: str
-    step: int
-    unit: str
-    dfn: Dfn
-    leaf: int
-
-    kind = FindingKind.ILLEGAL
-
-    def facts(self, trace: Trace) -> Facts:
-        return ("ledger", None, self.dfn, None, self.unit, self.device)
-
-
 Finding = (
     Stale
     | StaleAssignment
@@ -381,6 +317,7 @@ Finding = (
     | FreedTable
     | Overrun
     | Late
+    | LateStatus
     | Foreign
     | NotIsolated
     | Stuck

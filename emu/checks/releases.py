@@ -33,6 +33,8 @@ class ReleaseJudge:
         domains: returns all domains of the machine.
         debts: the calls that were deferred and whose hypercall has not ended.
         promised: where each release is noted as a promise about the pages at which the frame was entered.
+        freed: for each frame who has freed it last, and at which step.
+        freed_tables: the same of frames that were page tables then.
     """
 
     units: Sequence[Unit]
@@ -40,6 +42,8 @@ class ReleaseJudge:
     domains: Callable[[], Iterable[Domain]]
     debts: list[CallRecord]
     promised: dict[tuple[int, Dfn], list[Promise]]
+    freed: dict[Mfn, tuple[str, int]] = attrs.field(factory=dict)
+    freed_tables: dict[Mfn, tuple[str, int]] = attrs.field(factory=dict)
 
     def reads_of_page(self, page: Page) -> Iterable[Access]:
         """Return where the frame was ever entered, and what decides whether a path leads there."""
@@ -58,6 +62,10 @@ class ReleaseJudge:
 
     def owner_changes(self, page: Page, cpu: Cpu, call: str, step: int) -> None:
         """Judge a frame at the step at which it was freed or given to its present owner."""
+        if page.owner is None:
+            self.freed[page.mfn] = cpu.name, step
+            if page.table is not None:
+                self.freed_tables[page.mfn] = cpu.name, step
         for domain, dfn in self.entered(page):
             if domain is not page.owner:
                 promise = Promise(step, cpu.name, call, step, frame=page.mfn)
@@ -91,7 +99,8 @@ class ReleaseJudge:
 
     def entry_stored(self, page: Page, cpu: Cpu, domain: Domain, dfn: Dfn, step: int) -> None:
         """Note a store to a frame that is no table of its domain; freed, or found by way of one that was."""
-        self.findings.append(FreedTable(cpu.name, step, domain.number, dfn, page.mfn, page.freed))
+        freed = self.freed_tables.get(page.mfn)
+        self.findings.append(FreedTable(cpu.name, step, domain.number, dfn, page.mfn, freed))
 
     def page_changed(self, cpu: Cpu, domain: Domain, dfn: Dfn, step: int) -> None:
         """Note that a store has changed what a page maps, while no call was open on the CPU."""

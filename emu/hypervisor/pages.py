@@ -45,7 +45,6 @@ class Page:
         references: their number; the frame is free at 0.
         generation: how often it was given to an owner.
         table: the domain whose page table it is, or was until it was freed, and a dfn that the table translates.
-        freed: which CPU freed it last while it was a page table, and at which step.
         grants: what the owner lets other domains do with it, by their numbers.
     """
 
@@ -54,7 +53,6 @@ class Page:
     references: int = 1
     generation: int = 1
     table: tuple[Domain, Dfn] | None = None
-    freed: tuple[str, int] | None = None
     grants: dict[int, MapFlags] = attrs.field(factory=dict)
 
     @property
@@ -278,8 +276,6 @@ class PutPage(Operation[bool]):
         if self.left == 0:
             page.owner = None
             page.grants.clear()
-            if page.table is not None:
-                page.freed = (self.cpu.name, step)
             self.pages.free.append(page)
             self.pages.judge.owner_changes(page, self.cpu, "put_page", step)
         return self.left == 0

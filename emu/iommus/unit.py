@@ -10,6 +10,7 @@ from emu.iommus.ledger import Ledger
 from emu.iommus.paths import Tables
 from emu.iommus.requests import Request, Requests
 from emu.iommus.settings import UnitSettings
+from emu.iommus.status import StatusWatcher
 from emu.memory import Memory
 from emu.units import Maddr
 
@@ -37,6 +38,9 @@ class Unit(Protocol):
     @property
     def settings(self) -> UnitSettings:
         """Its settings."""
+
+    def watch_status(self, watcher: StatusWatcher) -> None:
+        """Have a watcher told of the status words that it writes."""
 
     def look_up(self, request: Request) -> Awaitable[IotlbEntry | None]:
         """Look a request's page up in the IOTLB; None if it is not cached."""

@@ -12,6 +12,7 @@ from emu.checks.findings import Asserted, Finding, OldPath, Stuck
 from emu.checks.isolation import IsolationJudge, IsolationWatch
 from emu.checks.promises import PromiseJudge
 from emu.checks.releases import ReleaseJudge
+from emu.checks.status import StatusWatch
 from emu.checks.usage import UsageWatch
 from emu.cpus import Cpu, Signal
 from emu.devices.device import Device, Watcher
@@ -71,7 +72,6 @@ class Machine:
         self.faults = Faults(dict(description.faults))
         first = self.make_unit()
         self.driver = platform.make_driver(self.memory, self.devices, self.faults)
-        self.add_unit(first)
         self.findings: list[Finding] = []
         self.claims: list[Claim] = []
         self.broken: list[Broken] = []
@@ -84,6 +84,8 @@ class Machine:
         self.pages = Pages(self.memory, releases, isolation)
         watch = IsolationWatch(isolation, self.pages, self.domains.values, self.watch.names)
         self.watchers: tuple[Watcher, ...] = (self.watch, watch)
+        self.status_watch = StatusWatch(self.findings, self.pages, releases.freed)
+        self.add_unit(first)
         self.hooks = Hooks(revision.make_ops(self.driver), self.faults)
         self.assignment = Assignment(self.driver)
         self.tables = PageTables(self.driver, self.pages)
@@ -123,6 +125,7 @@ class Machine:
                     f"the walks of {unit.name} {does if theirs else f'do not {does}'}, and those of this machine's "
                     f"other units {'do' if ours else 'do not'}: give all units of a machine the same setting"
                 )
+        unit.watch_status(self.status_watch)
         unit.ledger.counts_widening = self.description.widening_faults
         self.units.append(unit)
         self.driver.add_unit(unit)

@@ -19,6 +19,7 @@ from emu.checks.findings import (
     Gap,
     Illegal,
     Late,
+    LateStatus,
     LostError,
     NotIsolated,
     NotRolledBack,
@@ -58,7 +59,7 @@ def sentence(finding: Finding, trace: Trace) -> str:
             return claim_sentence(finding, line_of_claim(finding, trace))
         case StaleAssignment() | NotIsolated() | Overrun() | FreedTable():
             return act_sentence(finding) + at(line_of_caller(trace, finding.step))
-        case Late() | Foreign() | Illegal():
+        case Late() | LateStatus() | Foreign() | Illegal():
             return access_sentence(finding)
 
 
@@ -88,7 +89,7 @@ def assignment_sentence(finding: StaleAssignment) -> str:
     )
 
 
-def access_sentence(finding: Overrun | FreedTable | Late | Foreign | Illegal) -> str:
+def access_sentence(finding: Overrun | FreedTable | Late | LateStatus | Foreign | Illegal) -> str:
     """Say what was accessed that should not have been."""
     match finding:
         case Overrun():
@@ -110,6 +111,8 @@ def access_sentence(finding: Overrun | FreedTable | Late | Foreign | Illegal) ->
                 f"invalidation that did not drain the request; that this was gone {finding.agent}'s {finding.call} had "
                 f"promised at step {finding.promised}"
             )
+        case LateStatus():
+            return status_sentence(finding)
         case Foreign():
             return (
                 f"foreign access: at step {finding.step} device {finding.device} accessed mfn {finding.frame:#x} of "
@@ -122,6 +125,16 @@ def access_sentence(finding: Overrun | FreedTable | Late | Foreign | Illegal) ->
                 f"dfn {finding.dfn:#x} at {finding.unit}, which the ledger forbids; this is a bug of emu, please "
                 "report it with the command that showed it"
             )
+
+
+def status_sentence(finding: LateStatus) -> str:
+    """Say where a status word was written, and when its frame was freed."""
+    owner = "is still free" if finding.owner is None else f"belongs to domain {finding.owner} now"
+    return (
+        f"late access: at step {finding.step} {finding.unit} wrote the status of a wait, posted at step "
+        f"{finding.asked}, to {finding.address:#x} in mfn {finding.frame:#x}, which {finding.agent} had freed at step "
+        f"{finding.freed} and which {owner}"
+    )
 
 
 def isolation_sentence(finding: NotIsolated) -> str:

@@ -40,11 +40,11 @@ from emu.engine import Access, Choose, Operation, Wait
 from emu.engine.atomic import InlineCoroutine
 from emu.iommus.formats import base_of_order
 from emu.iommus.requests import Request
+from emu.iommus.status import WriteStatus
 from emu.iommus.vtd.formats import ContextInvalidation, Descriptor, Granularity, IotlbInvalidation, WaitDescriptor
 from emu.iommus.vtd.invalidation import Begin, Complete, Range, Remove, RemoveContexts
 from emu.iommus.vtd.queue import Fetch, Look
 from emu.iommus.vtd.state import VtdState
-from emu.memory import Store
 from emu.units import Dfn
 
 
@@ -96,13 +96,13 @@ class Segment:
     Attributes:
         contexts: the context invalidations that have begun.
         iotlb: the IOTLB invalidations that have begun.
-        wait: the wait descriptor behind them, once it is fetched.
+        wait: the wait descriptor behind them, once it is fetched, and the step that had posted it.
     """
 
     unit: VtdState
     contexts: list[RemoveContexts] = attrs.field(factory=list)
     iotlb: list[Begun] = attrs.field(factory=list)
-    wait: WaitDescriptor | None = None
+    wait: tuple[WaitDescriptor, int] | None = None
 
     async def invalidate_contexts(self, slot: int, descriptor: ContextInvalidation, *, is_unfenced: bool) -> None:
         """Execute one context invalidation (section 6.5.2.1), or begin it if its wait can be left for later."""
@@ -135,10 +135,8 @@ class Segment:
         await self.complete_contexts()
         for begun in self.iotlb:
             await begun.complete()
-        wait = self.wait
-        if wait is not None and wait.status_write:
-            keys = {"iommu": self.unit.name}
-            await Store(self.unit.memory, wait.status_address, wait.status_data, 32, "queue.status", keys)
+        if self.wait is not None and self.wait[0].status_write:
+            await write_status(self.unit, *self.wait)
 
 
 async def engine(unit: VtdState) -> None:
@@ -158,7 +156,7 @@ async def engine(unit: VtdState) -> None:
             case ContextInvalidation() as descriptor:
                 await segment.invalidate_contexts(slot, descriptor, is_unfenced=fetch.is_unfenced)
             case WaitDescriptor() as wait:
-                segment.wait = wait
+                segment.wait = wait, unit.queue.latch(slot).set_at
                 if fetch.is_unfenced:
                     left.append(segment)
                 else:
@@ -215,7 +213,14 @@ def operations(unit: VtdState, slot: int, descriptor: Descriptor | None) -> Iter
             yield Begin(unit.memory, {})
             yield RemoveContexts(unit, descriptor, 0)
         case WaitDescriptor():
-            yield Store(unit.memory, descriptor.status_address, descriptor.status_data, 32, "queue.status", {})
+            if descriptor.status_write:
+                yield write_status(unit, descriptor, 0)
+
+
+def write_status(unit: VtdState, wait: WaitDescriptor, posted: int) -> WriteStatus:
+    """Return the store of a wait's status; a step has posted the wait."""
+    queue = unit.queue
+    return WriteStatus(unit.name, unit.memory, wait.status_address, wait.status_data, 32, posted, queue.status_watcher)
 
 
 def covered_range(unit: VtdState, slot: int, descriptor: IotlbInvalidation) -> Range:

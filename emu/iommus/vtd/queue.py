@@ -6,6 +6,7 @@ from typing import Any, Protocol
 import attrs
 
 from emu.engine import Access, Kind, Latch, Operation, Space, Wait
+from emu.iommus.status import StatusWatcher, Unwatched
 from emu.iommus.vtd.formats import (
     ContextInvalidation,
     Descriptor,
@@ -50,6 +51,7 @@ class InvalidationQueue:
         taken: latches "slot n is fetched", made when one is first asked for.
         error: FSTS.IQE: hardware has met a descriptor that it cannot execute, and has stopped.
         segment: the first slot behind the last wait descriptor that was posted.
+        status_watcher: is told of the status words of waits.
         unfenced: the slots of waits that do not fence, and of the descriptors that these waits stand behind.
     """
 
@@ -66,6 +68,7 @@ class InvalidationQueue:
     error: bool = False
     segment: int = 0
     unfenced: set[int] = attrs.field(factory=set)
+    status_watcher: StatusWatcher = attrs.field(factory=Unwatched)
 
     @property
     def fetched(self) -> int:
@@ -191,6 +194,10 @@ class WriteTail(Operation[None]):
         first = min([slots.start, *(segment.start for segment, fences in queue.segments(slots) if not fences)])
         yield Access.to(queue.space, TAIL, Kind.WRITE)
         yield Access(queue.space, FIRST_SLOT + first, FIRST_SLOT + slots.stop - 1, Kind.WRITE)
+        for slot in slots:
+            descriptor = queue.descriptor(slot)
+            if isinstance(descriptor, WaitDescriptor) and descriptor.status_write:
+                yield from queue.status_watcher.reads(descriptor.status_address)
         if queue.at_once is not None:
             yield from queue.at_once.accesses(slots)
 

@@ -9,6 +9,7 @@ from emu.engine.execution import ReadRecorder
 from emu.iommus.iotlb import IotlbEntry, Lookup
 from emu.iommus.paths import Tables
 from emu.iommus.requests import Request
+from emu.iommus.status import StatusWatcher
 from emu.iommus.vtd.engine import SynchronousEngine, engine
 from emu.iommus.vtd.settings import VtdSettings
 from emu.iommus.vtd.state import VtdState
@@ -24,6 +25,10 @@ class VtdUnit(VtdState):
         super().__init__(name, settings, memory, trace, recorder)
         if settings.synchronous:
             self.queue.at_once = SynchronousEngine(self)
+
+    def watch_status(self, watcher: StatusWatcher) -> None:
+        """Have a watcher told of the status words of waits."""
+        self.queue.status_watcher = watcher
 
     def look_up(self, request: Request) -> Awaitable[IotlbEntry | None]:
         """Look a request's page up in the IOTLB, by its source-id."""

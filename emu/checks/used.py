@@ -1,0 +1,102 @@
+"""Findings about an access: a device or a unit has read or written what it should not have."""
+
+import attrs
+
+from emu.checks.kinds import Facts, FindingKind
+from emu.engine import Trace
+from emu.units import Dfn, Maddr, Mfn, address_frame
+
+
+@attrs.frozen
+class Late:
+    """An access that was translated before an invalidation and made after a promise that the translation is gone.
+
+    Attributes:
+        agent, call, promised: who has promised that by which call at which step; put_page where the frame was freed.
+    """
+
+    device: str
+    step: int
+    unit: str
+    domain: int
+    dfn: Dfn
+    frame: Mfn
+    is_write: bool
+    agent: str
+    call: str
+    promised: int
+
+    kind = FindingKind.LATE
+
+    def facts(self, trace: Trace) -> Facts:
+        promise = f"{self.call} of {self.agent}"
+        return (promise, self.domain, self.dfn, self.frame, self.unit, self.device)
+
+
+@attrs.frozen
+class LateStatus:
+    """A status word that a unit wrote into a frame that was free, or was freed after software had asked for the word.
+
+    Attributes:
+        asked: the step at which software had asked for it.
+        agent, freed: who has freed the frame, at which step.
+        owner: the domain that has the frame now; None if it is free.
+    """
+
+    step: int
+    unit: str
+    address: Maddr
+    asked: int
+    agent: str
+    freed: int
+    owner: int | None
+
+    kind = FindingKind.LATE
+
+    @property
+    def frame(self) -> Mfn:
+        """The frame of the word."""
+        return address_frame(self.address)
+
+    def facts(self, trace: Trace) -> Facts:
+        return (f"status after put_page of {self.agent}", self.owner, None, self.frame, self.unit, self.unit)
+
+
+@attrs.frozen
+class Foreign:
+    """An access that was programmed while one domain had the device, and translated by the tables of another.
+
+    Attributes:
+        programmed_by: the domain whose driver had asked for it.
+        domain: the one whose memory was accessed.
+    """
+
+    device: str
+    step: int
+    unit: str
+    dfn: Dfn
+    frame: Mfn
+    programmed_by: int
+    domain: int
+
+    kind = FindingKind.FOREIGN
+
+    def facts(self, trace: Trace) -> Facts:
+        driver = f"programmed by domain {self.programmed_by}"
+        return (driver, self.domain, self.dfn, self.frame, self.unit, self.device)
+
+
+@attrs.frozen
+class Illegal:
+    """A translation used that the ledger does not allow."""
+
+    device: str
+    step: int
+    unit: str
+    dfn: Dfn
+    leaf: int
+
+    kind = FindingKind.ILLEGAL
+
+    def facts(self, trace: Trace) -> Facts:
+        return ("ledger", None, self.dfn, None, self.unit, self.device)
