@@ -1,21 +1,24 @@
 """A grant ends with the last of its mappings, not with the first: the frame is out of reach only then."""
 
-from emu import CLEAN, NOT_ISOLATED, Cpu, Dfn, Expectation, Machine, offset, scenario
+from emu import CLEAN, NOT_ISOLATED, RELEASED, Cpu, Dfn, Expectation, Machine, offset, scenario
 
 G = Dfn(0x1000)
 H = offset(G, 1)
 
 
-def unless_repaired(*, repaired: bool, **_: object) -> Expectation:
+def unless_repaired(*, repaired: bool, release: bool, **_: object) -> Expectation:
     """The wrappers do not know who owns a frame."""
-    return CLEAN if repaired else NOT_ISOLATED
+    if repaired:
+        return CLEAN
+    return RELEASED if release else NOT_ISOLATED
 
 
 @scenario(expect=unless_repaired, sequential=True)
-def grant_mapped_twice(m: Machine, *, repaired: bool = False) -> None:
+def grant_mapped_twice(m: Machine, *, repaired: bool = False, release: bool = False) -> None:
     """A backend has mapped one granted frame at two pages; the grant ends when it has unmapped the first of them.
 
     repaired: the grant ends when it has unmapped both.
+    release: the frontend frees the frame as soon as the grant has ended.
     """
     frontend, backend = m.domain(1), m.domain(2, devices=("00:1f.0",))
     frame = m.allocate(domain=frontend)
@@ -23,12 +26,17 @@ def grant_mapped_twice(m: Machine, *, repaired: bool = False) -> None:
     for dfn in (G, H):
         m.premap(backend, dfn, frame, cached=True)
 
+    async def end_grant(cpu: Cpu) -> None:
+        await m.pages.withdraw(cpu, frame, backend)
+        if release:
+            await m.pages.put(cpu, frame)
+
     @m.cpu(0)
     async def unmapper(cpu: Cpu) -> None:
         async with cpu.hypercall("grant_table_op"):
             await m.hypervisor.unmap(cpu, backend, G)
             if not repaired:
-                await m.pages.withdraw(cpu, frame, backend)
+                await end_grant(cpu)
             await m.hypervisor.unmap(cpu, backend, H)
             if repaired:
-                await m.pages.withdraw(cpu, frame, backend)
+                await end_grant(cpu)

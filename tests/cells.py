@@ -81,12 +81,15 @@ hook_errs_on_last_page error=clear-first refuse_gaps=true | gap         | gap   
 hook_errs_on_last_page repaired=true refuse_gaps=true     | clean       | clean       | clean
 write_in_flight order=1                                   | clean       | clean       | clean
 write_in_flight order=1 drain=false                       | late-access | late-access | late-access
+write_in_flight order=1 drain=false release=false         | late-access | late-access | late-access
 map_into_dying_domain order=1                             | freed-table | freed-table | freed-table
 map_into_dying_domain order=1 repaired=true               | clean       | clean       | clean
 device_returned_with_writes_queued devices=2              | foreign-access | foreign-access | foreign-access
 device_returned_with_writes_queued devices=2 repaired=true | clean      | clean       | clean
 grant_mapped_twice                                        | not-isolated | not-isolated | not-isolated
 grant_mapped_twice repaired=true                          | clean       | clean       | clean
+grant_mapped_twice release=true                           | released    | released    | released
+grant_mapped_twice release=true repaired=true             | clean       | clean       | clean
 """
 """The verdict on each revision: implicit, v1, merged."""
 

@@ -151,6 +151,7 @@ map_into_dying_domain order=1 revision=merged | freed-table | freed by cpu0     
 write_in_flight order=1 drain=false         | late-access | unmap of cpu0       | 1 | 0x1001 | 0x180003 | vtd0 | 00:1f.0
 device_returned_with_writes_queued devices=2 | foreign-access | programmed by domain 1 | 0 |0x1000|0x180002|vtd0|00:1f.1
 grant_mapped_twice                            | not-isolated | isolated: withdraw  | 2 | 0x1001 | 0x180002 | vtd0 | cpu0
+grant_mapped_twice release=true               | released     | released            | 2 | 0x1001 | 0x180002 | vtd0 | cpu0
 """
 """All that each defect shows: kind, check, domain, dfn, frame, unit, and who owes it."""
 

@@ -16,12 +16,13 @@ stale           | domain_id_freed_too_early units=2 revision=merged             
 stale-fault     | map_dma_unmap_dma order=1 extend=true caching_mode=true revision=implicit  | page   | 0x1001
 owed            | flush_misses_last_page revision=merged                                     | page   | 0x1001
 released        | flush_misses_last_page release=true revision=merged                        | page   | 0x1001
+released        | grant_mapped_twice release=true revision=merged                            | page   | 0x1001
 lost-error      | unmap_fails_halfway revision=v1                                            | page   | 0x1001
 not-rolled-back | roll_back_fails_halfway revision=merged                                    | page   | 0x1001
 wrong-result    | hook_errs_on_last_page revision=merged                                     | page   | 0x1001
 beyond-range    | hook_errs_on_last_page error=overshoot revision=merged                     | page   | 0x1002
 gap             | hook_errs_on_last_page error=clear-first refuse_gaps=true revision=merged  | page   | 0x1001
-late-access     | write_in_flight order=1 drain=false revision=merged                        | page   | 0x1001
+late-access     | write_in_flight order=1 drain=false release=false revision=merged          | page   | 0x1001
 freed-table     | map_into_dying_domain order=1 revision=merged                              | page   | 0x1003
 foreign-access  | device_returned_with_writes_queued devices=2 revision=merged               | device | 00:1f.1
 not-isolated    | grant_mapped_twice revision=merged                                         | page   | 0x1001
