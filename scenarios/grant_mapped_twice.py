@@ -1,6 +1,8 @@
 """A grant ends with the last of its mappings, not with the first: the frame is out of reach only then."""
 
-from emu import CLEAN, NOT_ISOLATED, RELEASED, Cpu, Dfn, Expectation, Machine, offset, scenario
+from typing import Annotated
+
+from emu import CLEAN, NOT_ISOLATED, RELEASED, Bounds, Cpu, Dfn, Expectation, Machine, offset, scenario
 
 G = Dfn(0x1000)
 H = offset(G, 1)
@@ -14,12 +16,17 @@ def unless_repaired(*, repaired: bool, release: bool, **_: object) -> Expectatio
 
 
 @scenario(expect=unless_repaired, sequential=True)
-def grant_mapped_twice(m: Machine, *, repaired: bool = False, release: bool = False) -> None:
+def grant_mapped_twice(
+    m: Machine, *, repaired: bool = False, release: bool = False, units: Annotated[int, Bounds(1, 2)] = 1
+) -> None:
     """A backend has mapped one granted frame at two pages; the grant ends when it has unmapped the first of them.
 
     repaired: the grant ends when it has unmapped both.
     release: the frontend frees the frame as soon as the grant has ended.
+    units: where there are two, the device of the backend stands behind the second.
     """
+    if units == 2:
+        m.scope(1, "00:1f.0")
     frontend, backend = m.domain(1), m.domain(2, devices=("00:1f.0",))
     frame = m.allocate(domain=frontend)
     m.let_map(frame, backend)

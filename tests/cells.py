@@ -88,7 +88,9 @@ device_returned_with_writes_queued devices=2              | foreign-access | for
 device_returned_with_writes_queued devices=2 repaired=true | clean      | clean       | clean
 grant_mapped_twice                                        | not-isolated | not-isolated | not-isolated
 grant_mapped_twice repaired=true                          | clean       | clean       | clean
+grant_mapped_twice units=2                                | not-isolated | not-isolated | not-isolated
 grant_mapped_twice release=true                           | released    | released    | released
+grant_mapped_twice release=true units=2                   | released    | released    | released
 grant_mapped_twice release=true repaired=true             | clean       | clean       | clean
 """
 """The verdict on each revision: implicit, v1, merged."""

@@ -152,6 +152,8 @@ write_in_flight order=1 drain=false         | late-access | unmap of cpu0       
 device_returned_with_writes_queued devices=2 | foreign-access | programmed by domain 1 | 0 |0x1000|0x180002|vtd0|00:1f.1
 grant_mapped_twice                            | not-isolated | isolated: withdraw  | 2 | 0x1001 | 0x180002 | vtd0 | cpu0
 grant_mapped_twice release=true               | released     | released            | 2 | 0x1001 | 0x180002 | vtd0 | cpu0
+grant_mapped_twice units=2                    | not-isolated | isolated: withdraw  | 2 | 0x1001 | 0x180003 | vtd1 | cpu0
+grant_mapped_twice release=true units=2       | released     | released            | 2 | 0x1001 | 0x180003 | vtd1 | cpu0
 """
 """All that each defect shows: kind, check, domain, dfn, frame, unit, and who owes it."""
 

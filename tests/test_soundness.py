@@ -321,6 +321,7 @@ hook_errs_on_last_page repaired=true
 hook_errs_on_last_page error=overshoot
 hook_errs_on_last_page error=clear-first refuse_gaps=true
 grant_mapped_twice repaired=true
+grant_mapped_twice units=2
 grant_mapped_twice release=true
 grant_mapped_twice release=true repaired=true
 """.strip().splitlines()

@@ -17,6 +17,7 @@ stale-fault     | map_dma_unmap_dma order=1 extend=true caching_mode=true revisi
 owed            | flush_misses_last_page revision=merged                                     | page   | 0x1001
 released        | flush_misses_last_page release=true revision=merged                        | page   | 0x1001
 released        | grant_mapped_twice release=true revision=merged                            | page   | 0x1001
+released        | grant_mapped_twice release=true units=2 revision=merged                    | unit   | vtd1
 lost-error      | unmap_fails_halfway revision=v1                                            | page   | 0x1001
 not-rolled-back | roll_back_fails_halfway revision=merged                                    | page   | 0x1001
 wrong-result    | hook_errs_on_last_page revision=merged                                     | page   | 0x1001
@@ -26,6 +27,7 @@ late-access     | write_in_flight order=1 drain=false release=false revision=mer
 freed-table     | map_into_dying_domain order=1 revision=merged                              | page   | 0x1003
 foreign-access  | device_returned_with_writes_queued devices=2 revision=merged               | device | 00:1f.1
 not-isolated    | grant_mapped_twice revision=merged                                         | page   | 0x1001
+not-isolated    | grant_mapped_twice units=2 revision=merged                                 | unit   | vtd1
 """
 """The kind, the cell, and its second place: what lies before it in the story has no finding.
 
