@@ -29,7 +29,18 @@ if TYPE_CHECKING:
     from emu.errors import ScenarioError
     from emu.hypervisor.domain import DOMID_IO, Domain, OuterLock
     from emu.hypervisor.fixes import Fix
-    from emu.hypervisor.ops import EINVAL, ENODEV, ENOMEM, ETIMEDOUT, OK, READ_WRITE, MapFlags, iommu_dont_flush_iotlb
+    from emu.hypervisor.ops import (
+        EINVAL,
+        ENODEV,
+        ENOMEM,
+        ETIMEDOUT,
+        OK,
+        READ_WRITE,
+        FlushType,
+        IommuOps,
+        MapFlags,
+        iommu_dont_flush_iotlb,
+    )
     from emu.hypervisor.physmap import Form, Physmap
     from emu.iommus.settings import Bounds
     from emu.machine.machine import Machine
@@ -91,7 +102,9 @@ __all__ = [
     "Domain",
     "Expectation",
     "Fix",
+    "FlushType",
     "Form",
+    "IommuOps",
     "Machine",
     "MapFlags",
     "Mfn",
@@ -111,7 +124,9 @@ PLACES = {
     "emu.errors": "ScenarioError",
     "emu.hypervisor.domain": "DOMID_IO Domain OuterLock",
     "emu.hypervisor.fixes": "Fix",
-    "emu.hypervisor.ops": "EINVAL ENODEV ENOMEM ETIMEDOUT OK READ_WRITE MapFlags iommu_dont_flush_iotlb",
+    "emu.hypervisor.ops": (
+        "EINVAL ENODEV ENOMEM ETIMEDOUT OK READ_WRITE FlushType IommuOps MapFlags iommu_dont_flush_iotlb"
+    ),
     "emu.hypervisor.physmap": "Form Physmap",
     "emu.iommus.settings": "Bounds",
     "emu.machine.machine": "Machine",

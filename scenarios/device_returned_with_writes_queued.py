@@ -1,8 +1,11 @@
 """XSA-302 (B42): a device goes back to the hardware domain with writes in its queue that the guest has programmed."""
 
-from emu import CLEAN, DOMID_IO, FOREIGN, Cpu, Device, Dfn, Expectation, Machine, scenario
+from typing import Annotated
+
+from emu import CLEAN, DOMID_IO, FOREIGN, Bounds, Cpu, Device, Dfn, Expectation, Machine, scenario
 
 G = Dfn(0x1000)
+BDFS = ("00:1f.0", "00:1f.1")
 
 
 def unless_quarantined(*, repaired: bool, **_: object) -> Expectation:
@@ -11,13 +14,17 @@ def unless_quarantined(*, repaired: bool, **_: object) -> Expectation:
 
 
 @scenario(expect=unless_quarantined)
-def device_returned_with_writes_queued(m: Machine, *, repaired: bool = False) -> None:
+def device_returned_with_writes_queued(
+    m: Machine, *, repaired: bool = False, devices: Annotated[int, Bounds(1, len(BDFS))] = 1
+) -> None:
     """A toolstack takes a device from a guest while a write that the guest has programmed is still to come.
 
     repaired: the device goes to the quarantine domain, which maps nothing (ba2ab00bbb).
+    devices: how many the toolstack takes, one after the other; the last of them has the write in its queue.
     """
+    bdfs = BDFS[:devices]
     hardware_domain, quarantine = m.domain(0), m.domain(DOMID_IO)
-    guest = m.domain(1, devices=("00:1f.0",))
+    guest = m.domain(1, devices=bdfs)
     m.premap(hardware_domain, G, m.allocate(domain=hardware_domain))
     m.premap(guest, G, m.allocate(domain=guest))
 
@@ -25,8 +32,9 @@ def device_returned_with_writes_queued(m: Machine, *, repaired: bool = False) ->
     async def toolstack(cpu: Cpu) -> None:
         async with cpu.hypercall("domctl"):
             target = quarantine if repaired else hardware_domain
-            await m.assignment.reassign(cpu, guest, target, m.devices["00:1f.0"])
+            for bdf in bdfs:
+                await m.assignment.reassign(cpu, guest, target, m.devices[bdf])
 
-    @m.device("00:1f.0")
+    @m.device(bdfs[-1])
     async def writer(device: Device) -> None:
         await device.write_programmed(G, 0xBAD)

@@ -1,6 +1,8 @@
 """R5, XSA-399 (B64): a domain id can be taken again before the one who frees it has cleared its owner."""
 
-from emu import CLEAN, STALE, Cpu, Dfn, Expectation, Fix, Machine, scenario
+from typing import Annotated
+
+from emu import CLEAN, STALE, Bounds, Cpu, Dfn, Expectation, Fix, Machine, scenario
 
 G = Dfn(0x1000)
 
@@ -11,14 +13,17 @@ def unless_repaired(*, repaired: bool, **_: object) -> Expectation:
 
 
 @scenario(expect=unless_repaired)
-def domain_id_freed_too_early(m: Machine, *, repaired: bool = False) -> None:
+def domain_id_freed_too_early(m: Machine, *, repaired: bool = False, units: Annotated[int, Bounds(1, 2)] = 1) -> None:
     """CPU 0 takes the last device from domain 1; CPU 1 gives one to domain 2 and then unmaps a page of it.
 
     repaired: the owner of an id is cleared before its bit is (d9eca7bb6c).
+    units: where there are two, both devices stand behind the second, and domain 2 has another one behind the first.
     """
     if repaired:
         m.driver.fixes.add(Fix.XSA_399)
-    old, new = m.domain(1, devices=("00:1f.0",)), m.domain(2)
+    if units == 2:
+        m.scope(1, "00:1f.0", "00:02.0")
+    old, new = m.domain(1, devices=("00:1f.0",)), m.domain(2, devices=("01:00.0",)[: units - 1])
     m.premap(new, G, m.allocate())
     device = m.plug("00:02.0")
 

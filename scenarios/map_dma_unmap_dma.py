@@ -1,6 +1,20 @@
 """The plain case: nothing overlaps that should not, so nothing may be found."""
 
-from emu import CLEAN, STALE_FAULT, Cpu, Device, Dfn, Expectation, Fix, Machine, PageOrder, offset, page_count, scenario
+from emu import (
+    CLEAN,
+    STALE_FAULT,
+    Cpu,
+    Device,
+    Dfn,
+    Expectation,
+    Fix,
+    Machine,
+    Mfn,
+    PageOrder,
+    offset,
+    page_count,
+    scenario,
+)
 
 G = Dfn(0x1000)
 
@@ -15,15 +29,18 @@ def unless_faults_are_cached(
 
 
 @scenario(expect=unless_faults_are_cached)
-def map_dma_unmap_dma(m: Machine, *, order: PageOrder = 0, repaired: bool = False) -> None:
+def map_dma_unmap_dma(m: Machine, *, order: PageOrder = 0, repaired: bool = False, extend: bool = False) -> None:
     """A CPU maps pages, a device uses them, the CPU unmaps them, and the device tries again.
 
     repaired: a page that was not present is flushed under the domain's own id (c5c84e9766); it matters in caching mode.
+    extend: all pages but the last are mapped already, to the same frames.
     """
     if repaired:
         m.driver.fixes.add(Fix.OWN_ID)
     domain = m.domain(1, devices=("00:1f.0",))
     frames = m.allocate(page_order=order)
+    for page in range(page_count(order) - 1 if extend else 0):
+        m.premap(domain, offset(G, page), Mfn(frames + page))
     mapped, used, unmapped = m.signal("mapped"), m.signal("used"), m.signal("unmapped")
 
     @m.cpu(0)

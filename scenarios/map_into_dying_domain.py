@@ -1,6 +1,19 @@
 """B41: a CPU frees the page tables of a dying domain while another one is about to enter a page there."""
 
-from emu import CLEAN, FREED_TABLE, Cpu, Dfn, Expectation, Fix, Machine, offset, scenario
+from emu import (
+    CLEAN,
+    FREED_TABLE,
+    Cpu,
+    Dfn,
+    Expectation,
+    Fix,
+    Machine,
+    Mfn,
+    PageOrder,
+    offset,
+    page_count,
+    scenario,
+)
 
 G = Dfn(0x1000)
 
@@ -11,17 +24,20 @@ def unless_repaired(*, repaired: bool, **_: object) -> Expectation:
 
 
 @scenario(expect=unless_repaired)
-def map_into_dying_domain(m: Machine, *, repaired: bool = False) -> None:
+def map_into_dying_domain(m: Machine, *, repaired: bool = False, order: PageOrder = 0) -> None:
     """CPU 0 destroys a domain whose devices are gone; CPU 1 maps one more page of it.
 
     repaired: a map looks under the mapping_lock whether the domain is dying, and whoever frees the tables waits for
     the lock (1ef48c82e7).
+    order: of the range that CPU 1 maps; all its pages but the last are mapped already, to the same frames.
     """
     if repaired:
         m.driver.fixes.add(Fix.DYING)
     domain = m.domain(1)
     m.premap(domain, G, m.allocate())
-    new = m.allocate()
+    first, new = offset(G, page_count(order)), m.allocate(page_order=order)
+    for page in range(page_count(order) - 1):
+        m.premap(domain, offset(first, page), Mfn(new + page))
 
     @m.cpu(0)
     async def destroyer(cpu: Cpu) -> None:
@@ -31,4 +47,4 @@ def map_into_dying_domain(m: Machine, *, repaired: bool = False) -> None:
     @m.cpu(1)
     async def mapper(cpu: Cpu) -> None:
         async with cpu.hypercall("add_to_physmap"):
-            await m.hypervisor.map(cpu, domain, offset(G, 1), new)
+            await m.hypervisor.map(cpu, domain, first, new, page_order=order)

@@ -1,6 +1,19 @@
 """R2: the second of two CPUs that unmap a page finds nothing to do, and returns before the first has flushed."""
 
-from emu import CLEAN, STALE, Cpu, Dfn, Expectation, Machine, OuterLock, PageOrder, scenario
+from emu import (
+    CLEAN,
+    STALE,
+    Cpu,
+    Dfn,
+    Expectation,
+    Machine,
+    OuterLock,
+    PageOrder,
+    ScenarioError,
+    offset,
+    page_count,
+    scenario,
+)
 
 G = Dfn(0x1000)
 
@@ -13,10 +26,23 @@ def unless_every_unmap_flushes(*, outer_lock: OuterLock, revision: str, coherent
 
 
 @scenario(expect=unless_every_unmap_flushes)
-def unmap_twice_before_flush(m: Machine, *, order: PageOrder = 0, outer_lock: OuterLock = OuterLock.NONE) -> None:
-    """Two CPUs unmap one page: one clears its entry, the other finds it cleared and returns before the flush."""
+def unmap_twice_before_flush(
+    m: Machine, *, order: PageOrder = 0, outer_lock: OuterLock = OuterLock.NONE, hole: bool = False
+) -> None:
+    """Two CPUs unmap one page: one clears its entry, the other finds it cleared and returns before the flush.
+
+    hole: of the pages of the range only the last is mapped.
+
+    Raises:
+        ScenarioError: if the range with a hole has one page only.
+    """
+    if hole and not order:
+        raise ScenarioError("a range of one page has no hole before its last page: set order to 1 or more")
     domain = m.domain(1, devices=("00:1f.0",))
-    m.premap(domain, G, m.allocate(page_order=order), page_order=order, cached=True)
+    if hole:
+        m.premap(domain, offset(G, page_count(order) - 1), m.allocate(), cached=True)
+    else:
+        m.premap(domain, G, m.allocate(page_order=order), page_order=order, cached=True)
 
     async def unmapper(cpu: Cpu) -> None:
         async with cpu.hypercall("remove_from_physmap"), domain.outer_lock(cpu, outer_lock):

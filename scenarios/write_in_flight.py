@@ -1,6 +1,20 @@
 """V15, V16: a write that was translated before an invalidation is committed after it, where the unit does not drain."""
 
-from emu import CLEAN, LATE, OK, Cpu, Device, Dfn, Expectation, Machine, scenario
+from emu import (
+    CLEAN,
+    LATE,
+    OK,
+    Cpu,
+    Device,
+    Dfn,
+    Expectation,
+    Machine,
+    Mfn,
+    PageOrder,
+    offset,
+    page_count,
+    scenario,
+)
 
 G = Dfn(0x1000)
 
@@ -11,21 +25,23 @@ def unless_drained(*, drain: bool, **_: object) -> Expectation:
 
 
 @scenario(expect=unless_drained)
-def write_in_flight(m: Machine, *, release: bool = True) -> None:
+def write_in_flight(m: Machine, *, release: bool = True, order: PageOrder = 0) -> None:
     """A device posts a write to a page that a CPU unmaps, flushes and gives up: correct software, if the unit drains.
 
-    release: the frame is freed at last.
+    release: what was mapped is freed at last.
+    order: of the range that the CPU unmaps; the device writes to its last page.
     """
     domain = m.domain(1, devices=("00:1f.0",))
-    frame = m.allocate(domain=domain)
-    m.premap(domain, G, frame, cached=True)
+    frames = m.allocate(page_order=order, domain=domain)
+    m.premap(domain, G, frames, page_order=order, cached=True)
 
     @m.cpu(0)
     async def remover(cpu: Cpu) -> None:
         async with cpu.hypercall("decrease_reservation"):
-            if await m.hypervisor.unmap(cpu, domain, G) == OK and release:
-                await m.pages.put(cpu, frame)
+            if await m.hypervisor.unmap(cpu, domain, G, page_order=order) == OK and release:
+                for page in range(page_count(order)):
+                    await m.pages.put(cpu, Mfn(frames + page))
 
     @m.device("00:1f.0", posts=True)
     async def writer(device: Device) -> None:
-        await device.post(G, 0xBAD)
+        await device.post(offset(G, page_count(order) - 1), 0xBAD)

@@ -60,6 +60,38 @@ map_into_dying_domain repaired=true                       | clean       | clean 
 first_map_under_new_table                                 | clean       | clean       | clean
 first_map_under_new_table widen=fault                     | stale-fault | stale-fault | stale-fault
 first_map_under_new_table widen=fault neighbour=true      | clean       | clean       | clean
+unmap_twice_before_flush order=1 hole=true                | stale       | clean       | stale
+unmap_twice_before_flush order=1 hole=true coherent=false | stale       | stale       | stale
+unmap_twice_before_flush order=1 hole=true outer_lock=per-call | clean  | clean       | clean
+domain_id_freed_too_early units=2                         | stale       | stale       | stale
+domain_id_freed_too_early units=2 repaired=true           | clean       | clean       | clean
+map_dma_unmap_dma order=1 extend=true                    | clean       | clean       | clean
+map_dma_unmap_dma order=1 extend=true caching_mode=true  | stale-fault | clean       | clean
+map_dma_unmap_dma order=1 extend=true caching_mode=true repaired=true | clean | clean | clean
+flush_misses_last_page                                    | owed        | owed        | owed
+flush_misses_last_page repaired=true                      | clean       | clean       | clean
+flush_misses_last_page release=true                       | released    | released    | released
+flush_misses_last_page release=true repaired=true         | clean       | clean       | clean
+roll_back_fails_halfway                                   | not-rolled-back | lost-error | not-rolled-back
+hook_errs_on_last_page                                    | wrong-result | wrong-result | wrong-result
+hook_errs_on_last_page repaired=true                      | clean       | clean       | clean
+hook_errs_on_last_page error=overshoot                    | beyond-range | beyond-range | beyond-range
+hook_errs_on_last_page error=clear-first                  | clean       | clean       | clean
+hook_errs_on_last_page error=clear-first refuse_gaps=true | gap         | gap         | gap
+hook_errs_on_last_page repaired=true refuse_gaps=true     | clean       | clean       | clean
+write_in_flight order=1                                   | clean       | clean       | clean
+write_in_flight order=1 drain=false                       | late-access | late-access | late-access
+write_in_flight order=1 drain=false release=false         | late-access | late-access | late-access
+map_into_dying_domain order=1                             | freed-table | freed-table | freed-table
+map_into_dying_domain order=1 repaired=true               | clean       | clean       | clean
+device_returned_with_writes_queued devices=2              | foreign-access | foreign-access | foreign-access
+device_returned_with_writes_queued devices=2 repaired=true | clean      | clean       | clean
+grant_mapped_twice                                        | not-isolated | not-isolated | not-isolated
+grant_mapped_twice repaired=true                          | clean       | clean       | clean
+grant_mapped_twice units=2                                | not-isolated | not-isolated | not-isolated
+grant_mapped_twice release=true                           | released    | released    | released
+grant_mapped_twice release=true units=2                   | released    | released    | released
+grant_mapped_twice release=true repaired=true             | clean       | clean       | clean
 """
 """The verdict on each revision: implicit, v1, merged."""
 

@@ -7,6 +7,7 @@ import pytest
 
 from emu.checks.findings import Finding, FindingKind, Stale
 from emu.engine.hosts import direct
+from emu.errors import ScenarioError
 from emu.reports.findings import sentence
 from emu.running.run import Run
 from emu.running.verdict import Verdict
@@ -137,6 +138,23 @@ map_into_dying_domain revision=merged         | freed-table | freed by cpu0     
 write_in_flight drain=false                 | late-access | unmap of cpu0       | 1 | 0x1000 | 0x180002 | vtd0 | 00:1f.0
 device_returned_with_writes_queued | foreign-access | programmed by domain 1    | 0 | 0x1000 | 0x180002 | vtd0 | 00:1f.0
 move_more_than_fit slots=1     | overrun | the array of 1 reference           | None | None | None | None | cpu0
+unmap_twice_before_flush order=1 hole=true revision=merged | stale | unmapped     | 1 | 0x1001 | 0x180002 | vtd0 | cpu0
+unmap_twice_before_flush order=1 hole=true revision=merged | stale | unmapped     | 1 | 0x1001 | 0x180002 | vtd0 | cpu1
+domain_id_freed_too_early units=2 revision=merged | stale          | unmapped     | 2 | 0x1000 | 0x180003 | vtd1 | cpu1
+flush_misses_last_page revision=merged        | owed       | owed: wrong-range     | 1 | 0x1001 | 0x180003 | vtd0 | cpu0
+flush_misses_last_page release=true revision=merged | released | released         | 1 | 0x1001 | 0x180003 | vtd0 | cpu0
+roll_back_fails_halfway revision=merged       | not-rolled-back | map              | 0 | 0x1001 | None | None | cpu0
+roll_back_fails_halfway revision=v1    | lost-error | map: map_page                | 0 | 0x1002 | None | None | cpu0
+hook_errs_on_last_page                        | wrong-result   | map               | 1 | 0x1001 | None | None | cpu0
+hook_errs_on_last_page error=overshoot        | beyond-range   | map               | 1 | 0x1002 | None | None | cpu0
+hook_errs_on_last_page error=clear-first refuse_gaps=true | gap | map              | 1 | 0x1001 | None | None | cpu0
+map_into_dying_domain order=1 revision=merged | freed-table | freed by cpu0       | 1 | 0x1003 | 0x101003 | None | cpu1
+write_in_flight order=1 drain=false         | late-access | unmap of cpu0       | 1 | 0x1001 | 0x180003 | vtd0 | 00:1f.0
+device_returned_with_writes_queued devices=2 | foreign-access | programmed by domain 1 | 0 |0x1000|0x180002|vtd0|00:1f.1
+grant_mapped_twice                            | not-isolated | isolated: withdraw  | 2 | 0x1001 | 0x180002 | vtd0 | cpu0
+grant_mapped_twice release=true               | released     | released            | 2 | 0x1001 | 0x180002 | vtd0 | cpu0
+grant_mapped_twice units=2                    | not-isolated | isolated: withdraw  | 2 | 0x1001 | 0x180003 | vtd1 | cpu0
+grant_mapped_twice release=true units=2       | released     | released            | 2 | 0x1001 | 0x180003 | vtd1 | cpu0
 """
 """All that each defect shows: kind, check, domain, dfn, frame, unit, and who owes it."""
 
@@ -169,6 +187,7 @@ PUT_OFF = {
     "remove_moved_page revision=merged": ("unmap", "the flush came late: cpu0 submitted it"),
     "failed_map_leaves_entries revision=merged": ("map", "returned without one at step"),
     "softirq_in_flagged_loop release=true": ("map", "returned without one at step"),
+    "flush_misses_last_page release=true": ("map", "returned without one at step"),
 }
 """Frames that were released before a flush that was put off: by which call, and what became of it."""
 
@@ -192,6 +211,11 @@ def test_frames_that_are_kept_until_a_replacing_map_returns_are_never_stale(
     order: int, seeds: int, revision: str
 ) -> None:
     assert run("replace_while_device_reads", f"order={order} revision={revision}", seeds).with_findings == 0
+
+
+def test_a_range_of_one_page_has_no_hole() -> None:
+    with pytest.raises(ScenarioError, match="no hole before its last page"):
+        bundled_with("unmap_twice_before_flush", "hole=true").build()
 
 
 RARE = {"device_returned_with_writes_queued"}

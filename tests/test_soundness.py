@@ -306,6 +306,24 @@ write_in_flight drain=false
 flush_after_continuation repaired=true
 table_freed_before_flush repaired=true
 map_into_dying_domain repaired=true
+map_into_dying_domain order=1
+map_into_dying_domain order=1 repaired=true
+unmap_twice_before_flush order=1 hole=true
+device_returned_with_writes_queued devices=2
+device_returned_with_writes_queued devices=2 repaired=true
+write_in_flight order=1
+write_in_flight order=1 drain=false
+map_dma_unmap_dma order=1 extend=true
+flush_misses_last_page repaired=true
+flush_misses_last_page release=true
+flush_misses_last_page release=true repaired=true
+hook_errs_on_last_page repaired=true
+hook_errs_on_last_page error=overshoot
+hook_errs_on_last_page error=clear-first refuse_gaps=true
+grant_mapped_twice repaired=true
+grant_mapped_twice units=2
+grant_mapped_twice release=true
+grant_mapped_twice release=true repaired=true
 """.strip().splitlines()
 """The other variants of scenarios that have two; `drain` is on by default."""
 

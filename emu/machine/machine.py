@@ -48,6 +48,7 @@ class Machine:
     Attributes:
         hypervisor: the door to map, unmap and flush.
         driver: of the units.
+        hooks: as the wrappers call them; a scenario may put others in the place of `hooks.driver`.
         assignment: attaches devices to domains and takes them away.
         pages: who owns a frame.
         tables: frees page tables.

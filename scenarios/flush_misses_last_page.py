@@ -1,0 +1,50 @@
+"""Off by one: a batch replaces a range with its flush put off, and then flushes one page too few."""
+
+from emu import (
+    CLEAN,
+    OK,
+    OWED,
+    RELEASED,
+    Cpu,
+    Dfn,
+    Expectation,
+    Machine,
+    Mfn,
+    iommu_dont_flush_iotlb,
+    page_count,
+    scenario,
+)
+
+G = Dfn(0x1000)
+ORDER = 1
+PAGES = page_count(ORDER)
+
+
+def unless_repaired(*, release: bool, repaired: bool, **_: object) -> Expectation:
+    """Every map leaves the flush to a caller that has set the flag."""
+    if repaired:
+        return CLEAN
+    return RELEASED if release else OWED
+
+
+@scenario(expect=unless_repaired, sequential=True)
+def flush_misses_last_page(m: Machine, *, release: bool = False, repaired: bool = False) -> None:
+    """A batch replaces two pages under the flag and flushes the first of them only.
+
+    release: it then frees the frames that it has displaced.
+    repaired: it flushes both pages.
+    """
+    domain = m.domain(1, devices=("00:1f.0",))
+    old, new = m.allocate(page_order=ORDER, domain=domain), m.allocate(page_order=ORDER)
+    m.premap(domain, G, old, page_order=ORDER, cached=True)
+
+    @m.cpu(0)
+    async def batch(cpu: Cpu) -> None:
+        async with cpu.hypercall("add_to_physmap"):
+            await cpu.write(iommu_dont_flush_iotlb, True)
+            result = await m.hypervisor.map(cpu, domain, G, new, page_order=ORDER)
+            await cpu.write(iommu_dont_flush_iotlb, False)
+            flushed = await m.hypervisor.flush(cpu, domain, G, pages=PAGES if repaired else PAGES - 1)
+            if result == flushed == OK and release:
+                for page in range(PAGES):
+                    await m.pages.put(cpu, Mfn(old + page))

@@ -1,0 +1,49 @@
+"""A grant ends with the last of its mappings, not with the first: the frame is out of reach only then."""
+
+from typing import Annotated
+
+from emu import CLEAN, NOT_ISOLATED, RELEASED, Bounds, Cpu, Dfn, Expectation, Machine, offset, scenario
+
+G = Dfn(0x1000)
+H = offset(G, 1)
+
+
+def unless_repaired(*, repaired: bool, release: bool, **_: object) -> Expectation:
+    """The wrappers do not know who owns a frame."""
+    if repaired:
+        return CLEAN
+    return RELEASED if release else NOT_ISOLATED
+
+
+@scenario(expect=unless_repaired, sequential=True)
+def grant_mapped_twice(
+    m: Machine, *, repaired: bool = False, release: bool = False, units: Annotated[int, Bounds(1, 2)] = 1
+) -> None:
+    """A backend has mapped one granted frame at two pages; the grant ends when it has unmapped the first of them.
+
+    repaired: the grant ends when it has unmapped both.
+    release: the frontend frees the frame as soon as the grant has ended.
+    units: where there are two, the device of the backend stands behind the second.
+    """
+    if units == 2:
+        m.scope(1, "00:1f.0")
+    frontend, backend = m.domain(1), m.domain(2, devices=("00:1f.0",))
+    frame = m.allocate(domain=frontend)
+    m.let_map(frame, backend)
+    for dfn in (G, H):
+        m.premap(backend, dfn, frame, cached=True)
+
+    async def end_grant(cpu: Cpu) -> None:
+        await m.pages.withdraw(cpu, frame, backend)
+        if release:
+            await m.pages.put(cpu, frame)
+
+    @m.cpu(0)
+    async def unmapper(cpu: Cpu) -> None:
+        async with cpu.hypercall("grant_table_op"):
+            await m.hypervisor.unmap(cpu, backend, G)
+            if not repaired:
+                await end_grant(cpu)
+            await m.hypervisor.unmap(cpu, backend, H)
+            if repaired:
+                await end_grant(cpu)

@@ -1,0 +1,94 @@
+"""What a wrong change of a driver's map hook looks like. No release of Xen errs so."""
+
+from enum import Enum
+
+import attrs
+
+from emu import (
+    BEYOND_RANGE,
+    CLEAN,
+    GAP,
+    OK,
+    WRONG_RESULT,
+    Cpu,
+    Dfn,
+    Domain,
+    Expectation,
+    FlushType,
+    IommuOps,
+    Machine,
+    MapFlags,
+    Mfn,
+    offset,
+    scenario,
+)
+
+G = Dfn(0x1000)
+H = offset(G, 1)
+
+
+class Error(Enum):
+    """What the hook does wrong."""
+
+    SKIP = "skip"  # store nothing, and report success
+    OVERSHOOT = "overshoot"  # map the page after it too
+    CLEAR_FIRST = "clear-first"  # clear the entry before setting it
+
+
+SHOWN = {Error.SKIP: WRONG_RESULT, Error.OVERSHOOT: BEYOND_RANGE, Error.CLEAR_FIRST: GAP}
+
+
+def unless_repaired(*, error: Error, repaired: bool, refuse_gaps: bool, **_: object) -> Expectation:
+    """A gap is a finding only where that is asked for."""
+    if repaired or (error is Error.CLEAR_FIRST and not refuse_gaps):
+        return CLEAN
+    return SHOWN[error]
+
+
+@attrs.frozen
+class ErringHooks:
+    """A driver's hooks, of which one errs."""
+
+    driver: IommuOps[Domain]
+    error: Error
+
+    async def map_page(self, cpu: Cpu, domain: Domain, dfn: Dfn, mfn: Mfn, flags: MapFlags) -> tuple[int, FlushType]:
+        """Map a page, and err if it is H."""
+        if dfn == H and self.error is Error.SKIP:
+            return OK, FlushType.MODIFIED
+        if dfn == H and self.error is Error.CLEAR_FIRST:
+            await self.driver.unmap_page(cpu, domain, dfn)
+        if dfn == H and self.error is Error.OVERSHOOT:
+            await self.driver.map_page(cpu, domain, offset(dfn, 1), Mfn(mfn + 1), flags)
+        return await self.driver.map_page(cpu, domain, dfn, mfn, flags)
+
+    async def unmap_page(self, cpu: Cpu, domain: Domain, dfn: Dfn) -> tuple[int, FlushType]:
+        """Unmap a page."""
+        return await self.driver.unmap_page(cpu, domain, dfn)
+
+    async def iotlb_flush(self, cpu: Cpu, domain: Domain, dfn: Dfn, page_count: int, flush_type: FlushType) -> int:
+        """Flush a range."""
+        return await self.driver.iotlb_flush(cpu, domain, dfn, page_count, flush_type)
+
+    async def iotlb_flush_all(self, cpu: Cpu, domain: Domain) -> int:
+        """Flush a domain."""
+        return await self.driver.iotlb_flush_all(cpu, domain)
+
+
+@scenario(expect=unless_repaired, sequential=True)
+def hook_errs_on_last_page(m: Machine, *, error: Error = Error.SKIP, repaired: bool = False) -> None:
+    """A CPU replaces two pages, and the driver's hook errs on the second of them.
+
+    error: what the hook does there.
+    repaired: the hook does what it is asked to.
+    """
+    if not repaired:
+        m.hooks.driver = ErringHooks(m.hooks.driver, error)
+    domain = m.domain(1, devices=("00:1f.0",))
+    old, new = m.allocate(page_order=1), m.allocate(page_order=2)
+    m.premap(domain, G, old, page_order=1, cached=True)
+
+    @m.cpu(0)
+    async def mapper(cpu: Cpu) -> None:
+        async with cpu.hypercall("add_to_physmap"):
+            await m.hypervisor.map(cpu, domain, G, new, page_order=1)
