@@ -6,7 +6,7 @@ enabled in each, so every way into a class is executed, and what the agents have
 
 import random
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache
+from functools import cache, partial
 from typing import Any, TypeVar
 
 import attrs
@@ -17,6 +17,7 @@ from emu.engine import Access, Agent, Choose, Execution
 from emu.engine.hosts import direct
 from emu.engine.strategies import Strategy
 from emu.engine.strategies.random import RandomStrategy
+from emu.iommus.vtd.formats import WaitDescriptor
 from emu.machine.machine import Machine
 from emu.platforms import VTD
 from emu.running.exploration import ScenarioExploration
@@ -288,6 +289,36 @@ SMALL_FORMS = [
     for revision in ("implicit", "v1", "merged")
 ] + [pytest.param("failed_map_leaves_entries", "flush_on_error")]
 
+SLOW_IF_WEAK = (
+    "device_returned_with_writes_queued",
+    "domain_id_freed_too_early",
+    "map_into_flagged_region",
+    "map_same_frame_before_flush",
+    "remap_before_flush",
+    "remove_moved_page",
+    "two_wait_for_mapping_lock",
+)
+"""Scenarios that have many classes where stores become visible late: only with `-m long`."""
+
+SLOW_IF_LOOSE = (
+    "device_returned_with_writes_queued",
+    "displace_while_moving",
+    "domain_id_freed_too_early",
+    "map_into_flagged_region",
+    "move_more_than_fit",
+    "remap_before_flush",
+    "remove_moved_page",
+    "timeout_on_one_unit",
+    "two_wait_for_mapping_lock",
+)
+"""Scenarios that have many classes where the unit is an agent whose waits do not fence: only with `-m long`."""
+
+
+def small_forms_of(slow: Sequence[str]) -> list[Any]:
+    """Return every scenario that has a small form; those that are slow are for `-m long`."""
+    names = (name for name in bundled_names() if name not in WITHOUT_SMALL_FORM)
+    return [pytest.param(name, marks=[pytest.mark.long] if name in slow else []) for name in names]
+
 
 REPAIRED = """
 flag_left_set repaired=true
@@ -351,6 +382,19 @@ def test_every_class_of_interleavings_is_explored_once_and_has_one_verdict(name:
 @pytest.mark.parametrize(("name", "revision"), SMALL_FORMS)
 def test_so_it_is_on_machines_that_are_not_small(name: str, revision: str) -> None:
     compare_with_every_class(name, {**find(name).small, "revision": revision})
+
+
+@pytest.mark.parametrize("name", small_forms_of(SLOW_IF_WEAK))
+def test_so_it_is_where_walks_do_not_snoop_and_a_write_buffer_stands_before_memory(name: str) -> None:
+    weak = {"coherent": "false", "write_buffer": "true"}
+    compare_with_every_class(name, {**VTD.small, **find(name).small, **weak, "revision": "merged"})
+
+
+@pytest.mark.parametrize("name", small_forms_of(SLOW_IF_LOOSE))
+def test_so_it_is_where_the_waits_of_the_driver_do_not_fence(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("emu.hypervisor.vtd.qinval.WaitDescriptor", partial(WaitDescriptor, fence=False))
+    with_engine = {"synchronous": "false"}
+    compare_with_every_class(name, {**VTD.small, **find(name).small, **with_engine, "revision": "merged"})
 
 
 @pytest.mark.parametrize("what", REPAIRED)
