@@ -7,6 +7,9 @@ EmuError
   InternalError      an impossible state: a bug of emu
 """
 
+import difflib
+from collections.abc import Iterable
+
 
 class EmuError(Exception):
     """Root of everything that emu raises on purpose."""
@@ -30,3 +33,9 @@ class InternalError(EmuError):
     def __str__(self) -> str:
         """Return the message with the request to report it."""
         return f"{super().__str__()}; this is a bug of emu, please report it with the command that showed it"
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return the name among those that there are which is most like a mistyped one, as a suggestion; or nothing."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""

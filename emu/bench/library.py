@@ -5,9 +5,8 @@ from collections.abc import Sequence
 
 from emu.bench.benchmark import Benchmark, Program
 from emu.bundled import folder
-from emu.errors import ScenarioError
+from emu.errors import ScenarioError, did_you_mean
 from emu.scenarios.library import load_module
-from emu.scenarios.parameters import did_you_mean
 
 
 def benchmarks() -> dict[str, Benchmark]:

@@ -14,7 +14,7 @@ from emu.errors import ScenarioError
 if TYPE_CHECKING:
     from emu.running.executions import Executions
 
-STATUS = {"shown": 0, "proved": 0, "not contradicted": 0, "contradicted": 1, "undecided": 3}
+STATUS = {"shown": 0, "proved": 0, "not contradicted": 0, "contradicted": 1, "found": 1, "undecided": 3}
 EMULATOR_BUG = 70
 
 

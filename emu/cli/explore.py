@@ -28,6 +28,8 @@ def explore_command(
     *,
     scenario: str,
     parameters: tuple[str, ...],
+    expect: str | None,
+    like: str | None,
     strategy: str,
     executions: int | None,
     seconds: float | None,
@@ -49,7 +51,8 @@ def explore_command(
     from emu.scenarios.library import find
 
     plan = make_plan(strategy, executions, seconds, seed, sections=not stepwise)
-    exploration = ScenarioExploration(find(scenario).bind(parse_parameters(parameters)), scenario, plan)
+    bound = find(scenario).bind(parse_parameters(parameters)).claiming(expect, like)
+    exploration = ScenarioExploration(bound, scenario, plan)
     with stop_on_interrupt(exploration), show_exploration(exploration):
         exploration.on(host)
     refuse_failure(exploration, lambda: save_failed(exploration, Path(schedules)))

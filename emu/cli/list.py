@@ -26,11 +26,11 @@ def list_scenarios(*, as_json: bool) -> None:
     """Print every scenario with its parameters, and the parameters of a machine."""
     from emu.platforms import VTD
     from emu.scenarios.library import bundled
-    from emu.scenarios.parameters import Parameter, machine_parameters
+    from emu.scenarios.parameters import Parameter, machine_parameters, written
     from emu.scenarios.scenario import Scenario
 
     def parameter_data(parameter: Parameter) -> dict[str, str]:
-        takes, default = parameter.takes(), parameter.show(parameter.default)
+        takes, default = parameter.takes(), written(parameter.default)
         data = {"name": parameter.name, "takes": takes, "default": default}
         return {**data, "meaning": parameter.meaning} if parameter.meaning else data
 

@@ -47,6 +47,10 @@ def json_option(text: str) -> Option:
 
 SCENARIO = click.argument("scenario")
 PARAMETERS = parameters_option("NAME=VALUE", "Set a parameter; see `emu list`.")
+EXPECT = click.option(
+    "--expect", metavar="CLAIM", help="Claim clean, KIND[,KIND...] (the first shows, others may), or declared."
+)
+LIKE = click.option("--like", metavar="REVISION", help="Claim what is declared of a revision of emu's.")
 HOST = choice_option("--host", ("trio", "direct"), "What drives.")
 LOG = click.option("--log", "log_path", type=click.Path(), help="Write the log as JSON lines to a file.")
 REPORT = json_option("Print the report as JSON instead of the log.")
@@ -55,6 +59,8 @@ CYCLES = click.option("--cycles", "cycles_path", type=click.Path(), help="JSON f
 run_options = stack(
     SCENARIO,
     PARAMETERS,
+    EXPECT,
+    LIKE,
     click.option(
         "--executions",
         type=click.IntRange(1, 10_000_000),
@@ -74,6 +80,8 @@ run_options = stack(
 explore_options = stack(
     SCENARIO,
     PARAMETERS,
+    EXPECT,
+    LIKE,
     choice_option(
         "--strategy",
         ("optimal", "depth-first", "random"),
@@ -94,6 +102,8 @@ replay_options = stack(
     click.argument("schedule", metavar="FILE|TOKEN"),
     click.argument("scenario", metavar="[SCENARIO.py]", required=False),
     parameters_option("revision=PATH", "Name a revision of your own."),
+    EXPECT,
+    LIKE,
     click.option("--witness", is_flag=True, help="Let a device use what is stale; the rest may differ."),
     HOST,
     LOG,
@@ -107,7 +117,10 @@ def parse_parameters(pairs: tuple[str, ...]) -> dict[str, str]:
 
     Raises:
         click.UsageError: for what is no such pair, or names the same parameter again.
+        ScenarioError: for the name of a revision that there is twice.
     """
+    from emu.hypervisor.revisions.loader import refuse_ambiguous
+
     values: dict[str, str] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
@@ -116,4 +129,6 @@ def parse_parameters(pairs: tuple[str, ...]) -> dict[str, str]:
         if name in values:
             raise click.UsageError(f"-p {name} is given twice: leave one out")
         values[name] = value
+    if "revision" in values:
+        refuse_ambiguous(values["revision"])
     return values

@@ -22,6 +22,8 @@ def replay_command(
     schedule: str,
     scenario: str | None,
     parameters: tuple[str, ...],
+    expect: str | None,
+    like: str | None,
     witness: bool,
     host: str,
     log_path: str | None,
@@ -38,7 +40,7 @@ def replay_command(
 
     cycles = cycles_of(cycles_path)
     with open_log(log_path) as log:
-        repeated = Replay.of(schedule, scenario, parse_parameters(parameters))
+        repeated = Replay.of(schedule, scenario, parse_parameters(parameters)).claiming(expect, like)
         for remark in repeated.changes():
             click.echo(f"emu: {remark}", err=True)
         run = repeated.run(host)

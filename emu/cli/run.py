@@ -21,6 +21,8 @@ def run_command(
     *,
     scenario: str,
     parameters: tuple[str, ...],
+    expect: str | None,
+    like: str | None,
     executions: int,
     seed: int,
     strategy: str,
@@ -40,7 +42,8 @@ def run_command(
     from emu.scenarios.library import find
 
     cycles = cycles_of(cycles_path)
-    run = Run(find(scenario).bind(parse_parameters(parameters)), strategy, seed, executions)
+    bound = find(scenario).bind(parse_parameters(parameters)).claiming(expect, like)
+    run = Run(bound, strategy, seed, executions)
     report = RunReport(run, scenario, cycles=cycles)
     with stop_on_interrupt(run), open_log(log_path) as log, show_progress(run):
         run.on(host)

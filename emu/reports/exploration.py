@@ -10,12 +10,14 @@ import cattrs
 
 from emu.checks.findings import Finding
 from emu.engine import Trace
+from emu.reports.claims import claim, claim_options, claimed, undeclared
 from emu.reports.counts import count
-from emu.reports.findings import data, sentence, undeclared
+from emu.reports.findings import data, sentence
 from emu.reports.left_out import clause
 from emu.running.causes import Cause
 from emu.running.exploration import ScenarioExploration
 from emu.running.verdict import Verdict
+from emu.scenarios.expectation import Expectation
 
 LARGE = 1_000_000
 PERCENT_LEAST = 0.01
@@ -89,22 +91,30 @@ class ExplorationReport:
 
     def verdict(self) -> str:
         """Return the verdict as a sentence."""
+        bound = self.exploration.bound
+        return f"{claim(bound)}: {self.outcome(bound.expectation)}"
+
+    def outcome(self, expected: Expectation) -> str:
+        """Say what the exploration tells of what is claimed."""
         done = self.exploration
-        declared = f"{self.name} declares {done.bound.expectation}"
-        kinds = [cause.signature.kind for cause in done.causes.values()]
         if done.has_emulator_bug:
-            return f"{declared}: no verdict: emu's check of itself has failed"
+            return "no verdict: emu's check of itself has failed"
         match done.verdict:
-            case Verdict.SHOWN:
-                return f"{declared}: shown"
             case Verdict.PROVED:
-                return f"{declared}: proved for these parameters{clause()}"
+                return f"{'clean: ' if expected.unclaimed else ''}proved for these parameters{clause()}"
+            case Verdict.FOUND:
+                return self.shares()
             case Verdict.CONTRADICTED if done.causes:
-                return f"{declared}: contradicted{undeclared(done.bound.expectation, kinds)}"
+                return f"contradicted{undeclared(expected, done.showing)}"
             case Verdict.CONTRADICTED:
-                return f"{declared}: contradicted, for nothing shows it"
-            case _:
-                return f"{declared}: no verdict"
+                return "contradicted, for nothing shows it"
+            case verdict:
+                return "shown" if verdict is Verdict.SHOWN else "no verdict"
+
+    def shares(self) -> str:
+        """Say in how many executions each kind of finding shows."""
+        kinds = ", ".join(f"{kind.value} in {number}" for kind, number in self.exploration.showing.items())
+        return f"{kinds} of {count(self.exploration.done, 'execution')}"
 
     def command(self) -> str:
         """Return the command that explores it again."""
@@ -112,6 +122,7 @@ class ExplorationReport:
         words = ["emu", "explore", done.named]
         for parameter in done.bound.changed():
             words += ["-p", parameter]
+        words += claim_options(done.bound)
         if plan.strategy != "optimal":
             words += ["--strategy", plan.strategy]
         if not plan.sections:
@@ -130,7 +141,7 @@ class ExplorationReport:
             "scenario": self.name,
             "parameters": done.bound.changed(),
             "strategy": done.plan.strategy,
-            "declared": str(done.bound.expectation),
+            "declared": claimed(done.bound.expectation),
             "verdict": done.verdict.value,
             "exhausted": done.is_exhausted,
             "limit": done.limit,

@@ -1,6 +1,5 @@
 """Findings in words: one sentence each, then the facts behind it; and the same as data."""
 
-from collections.abc import Iterable
 from typing import Any
 
 import attrs
@@ -13,7 +12,6 @@ from emu.checks.findings import (
     Asserted,
     BeyondRange,
     Finding,
-    FindingKind,
     Foreign,
     FreedTable,
     Gap,
@@ -38,7 +36,6 @@ from emu.hypervisor.ops import RESULT_NAMES
 from emu.hypervisor.pages import VERBS
 from emu.hypervisor.records import CallRecord
 from emu.reports.counts import count
-from emu.scenarios.expectation import Expectation
 
 
 def sentence(finding: Finding, trace: Trace) -> str:
@@ -61,12 +58,6 @@ def sentence(finding: Finding, trace: Trace) -> str:
             return act_sentence(finding) + at(line_of_caller(trace, finding.step))
         case Late() | LateStatus() | Foreign() | Illegal():
             return access_sentence(finding)
-
-
-def undeclared(expectation: Expectation, kinds: Iterable[FindingKind]) -> str:
-    """Name the kinds of findings that speak against what a scenario declares."""
-    names = dict.fromkeys(kind.value for kind in kinds if not expectation.allows(kind))
-    return f"; not declared is {', '.join(names)}" if names and expectation.kind else ""
 
 
 def act_sentence(finding: StaleAssignment | NotIsolated | Overrun | FreedTable) -> str:

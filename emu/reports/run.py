@@ -11,11 +11,13 @@ from emu.analysis.cycles import CYCLES
 from emu.analysis.windows import statistics
 from emu.checks.findings import Finding
 from emu.checks.signatures import signature
+from emu.reports.claims import claim, claim_options, claimed, undeclared
 from emu.reports.counts import count
-from emu.reports.findings import data, sentence, undeclared
+from emu.reports.findings import data, sentence
 from emu.reports.log import Record, records, write_console, write_json
 from emu.running.run import Run
 from emu.running.verdict import Verdict
+from emu.scenarios.expectation import Expectation
 
 RECORDS_AFTER_LIMIT = 40
 """How much of an execution's end is shown on a terminal if a limit stopped it."""
@@ -87,26 +89,37 @@ class RunReport:
 
     def verdict(self) -> str:
         """Return the verdict as a sentence."""
+        bound = self.run.bound
+        return f"{claim(bound)}: {self.outcome(bound.expectation)}"
+
+    def outcome(self, expected: Expectation) -> str:
+        """Say what the executions tell of what is claimed."""
         run = self.run
-        about = f"{run.bound.scenario.name} declares {run.bound.expectation}"
-        seed = run.matters.seed if run.matters else run.seed
-        done = count(run.done, "execution")
-        stopped = " (stopped)" if run.is_stopping else ""
+        kinds = [finding.kind for finding in run.matters.findings] if run.matters else []
+        which = f"execution {run.done} (seed {run.matters.seed if run.matters else run.seed})"
+        done = count(run.done, "execution") + (" (stopped)" if run.is_stopping else "")
         match run.verdict:
             case Verdict.SHOWN:
-                return f"{about}: shown by execution {run.done} (seed {seed})"
+                return f"shown by {which}"
             case Verdict.CONTRADICTED:
-                kinds = [finding.kind for finding in run.matters.findings] if run.matters else []
-                which = undeclared(run.bound.expectation, kinds)
-                return f"{about}: contradicted by execution {run.done} (seed {seed}){which}"
-            case Verdict.UNDECIDED if run.with_findings:
-                close = f"{run.with_findings} come close, the first with seed {seed}"
-                return f"{about}: not shown in {done}{stopped}; {close}"
+                return f"contradicted by {which}{undeclared(expected, kinds)}"
+            case Verdict.FOUND:
+                return f"{', '.join(dict.fromkeys(kind.value for kind in kinds))} in {which}"
             case Verdict.UNDECIDED:
-                return f"{about}: no verdict after {done}{stopped}"
+                return self.undecided(done)
+            case _ if expected.unclaimed:
+                return f"nothing found in {done}"
             case _:
-                hint = "; to search for it: --executions 1000" if run.bound.expectation.kind else ""
-                return f"{about}: not contradicted by {done}{hint}"
+                return f"not contradicted by {done}" + (
+                    "; to search for it: --executions 1000" if expected.kind else ""
+                )
+
+    def undecided(self, done: str) -> str:
+        """Say that there is no verdict, and how many executions come close to one."""
+        run = self.run
+        if not (run.with_findings and run.matters):
+            return f"no verdict after {done}"
+        return f"not shown in {done}; {run.with_findings} come close, the first with seed {run.matters.seed}"
 
     def command(self) -> str | None:
         """Return the command that shows the same execution again; None where Trio decided the order."""
@@ -118,6 +131,7 @@ class RunReport:
         words = ["emu", "run", self.named]
         for parameter in run.bound.changed():
             words += ["-p", parameter]
+        words += claim_options(run.bound)
         words += ["--seed", str(run.matters.seed)] if run.strategy == "random" else ["--strategy", run.strategy]
         return shlex.join(words)
 
@@ -134,7 +148,7 @@ class RunReport:
             "scenario": run.bound.scenario.name,
             "parameters": run.bound.changed(),
             "strategy": run.strategy,
-            "declared": str(run.bound.expectation),
+            "declared": claimed(run.bound.expectation),
             "verdict": run.verdict.value,
             "executions": run.done,
             "with_findings": run.with_findings,

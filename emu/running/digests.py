@@ -7,7 +7,7 @@ from pathlib import Path
 import attrs
 
 from emu.bundled import folder
-from emu.hypervisor.revisions.loader import BUNDLED
+from emu.hypervisor.revisions.loader import is_bundled
 from emu.platforms import Platform
 
 
@@ -34,7 +34,7 @@ class Code:
     def of_revision(cls, named: str, platform: Platform) -> "Code":
         """Identify a revision by the files that a vendor's machine loads of it."""
         revision = platform.load_revision(named)
-        return cls(revision.folder.name, digest(list(revision.files)), named in BUNDLED)
+        return cls(revision.folder.name, digest(list(revision.files)), is_bundled(named))
 
     def comes_with(self, bundled: Collection[str]) -> bool:
         """Whether it is one that comes with emu: it says so, and its name is one of those."""

@@ -30,12 +30,14 @@ class ScenarioExploration(Executions):
         plan: what is asked for.
         coverage: what was executed.
         causes: what was found, in the order in which it was.
+        showing: how many executions have shown each kind of finding.
     """
 
     named: str
     plan: Plan = attrs.field(factory=Plan)
     coverage: Coverage = attrs.field(factory=Coverage, init=False)
     causes: dict[Signature, Cause] = attrs.field(factory=dict, init=False)
+    showing: dict[FindingKind, int] = attrs.field(factory=dict, init=False)
 
     def on(self, host: str) -> None:
         """Explore on a host, "trio" or "direct", then confirm on Trio tasks what was found.
@@ -121,12 +123,16 @@ class ScenarioExploration(Executions):
         self.done = 0
         self.coverage.forget()
         self.causes.clear()
+        self.showing.clear()
 
     def look_at(self, execution: Execution) -> None:
         """Count an execution that has ended, and enter what it has shown under its causes."""
         self.done += 1
         self.coverage.steps += execution.trace.step
-        enter(self.causes, self.done, self.conclude(execution), execution.trace)
+        findings = self.conclude(execution)
+        enter(self.causes, self.done, findings, execution.trace)
+        for kind in dict.fromkeys(finding.kind for finding in findings):
+            self.showing[kind] = self.showing.get(kind, 0) + 1
         self.on_progress()
 
     @property

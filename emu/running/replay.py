@@ -67,6 +67,10 @@ class Replay:
         revision = revision or saved.revision.name
         return cls(saved, named, revision, saved.bind(find(named), revision, platforms))
 
+    def claiming(self, expect: str | None, like: str | None) -> "Replay":
+        """Return the same with a claim that the user states (see `BoundScenario.claiming`)."""
+        return attrs.evolve(self, bound=self.bound.claiming(expect, like))
+
     @classmethod
     def with_code(cls, saved: SavedSchedule, named: str, bound: BoundScenario) -> "Replay":
         """Return the replay of a schedule with the code that has just shown it."""

@@ -14,19 +14,25 @@ class Verdict(Enum):
     PROVED = "proved"  # there is no other execution, and none has shown anything
     CONSISTENT = "not contradicted"  # nothing speaks against it
     CONTRADICTED = "contradicted"  # there is a finding that was not declared
+    FOUND = "found"  # nothing was declared, and there is a finding
     UNDECIDED = "undecided"  # it ended before there was a verdict
 
     @property
     def is_final(self) -> bool:
         """Whether one execution with this verdict decides for all of a run."""
-        return self in {Verdict.SHOWN, Verdict.CONTRADICTED}
+        return self in {Verdict.SHOWN, Verdict.CONTRADICTED, Verdict.FOUND}
 
 
 def judge_execution(expected: Expectation, findings: Sequence[Finding]) -> Verdict:
     """Return what the findings of one execution tell."""
     if any(not expected.allows(finding.kind) for finding in findings):
-        return Verdict.CONTRADICTED
+        return against(expected)
     return Verdict.SHOWN if any(map(expected.is_shown_by, findings)) else Verdict.CONSISTENT
+
+
+def against(expected: Expectation) -> Verdict:
+    """Return what a finding tells that was not declared."""
+    return Verdict.FOUND if expected.unclaimed else Verdict.CONTRADICTED
 
 
 def judge_run(expected: Expectation, shown: Verdict | None, *, is_search: bool, was_cut_short: bool) -> Verdict:
@@ -58,7 +64,7 @@ def judge_exploration(
         has_asked_all: every claim was asked in every state that matters to it.
     """
     if any(not expected.allows(kind) for kind in kinds):
-        return Verdict.CONTRADICTED
+        return against(expected)
     if any(map(expected.is_shown_by, findings)):
         return Verdict.SHOWN
     may_be_broken = not has_asked_all and expected.kind in {None, FindingKind.ASSERTION}

@@ -6,6 +6,7 @@ import attrs
 
 from emu.checks.details import Evidence
 from emu.checks.findings import Finding, FindingKind, OldPath
+from emu.errors import ScenarioError
 
 
 @attrs.frozen
@@ -15,11 +16,13 @@ class Expectation:
     Attributes:
         evidence: the least evidence for a stale translation that counts as having shown it.
         also: kinds of findings that may come with it.
+        unclaimed: why nothing is claimed, and facts are told instead; empty where something is.
     """
 
     kind: FindingKind | None
     evidence: Evidence = Evidence.POSSIBLE
     also: frozenset[FindingKind] = frozenset()
+    unclaimed: str = ""
 
     def with_also(self, *others: "Expectation") -> "Expectation":
         """Return the expectation of a finding beside which others may show."""
@@ -37,6 +40,8 @@ class Expectation:
         return not wants_use or (isinstance(finding, OldPath) and finding.use is not None)
 
     def __str__(self) -> str:
+        if self.unclaimed:
+            return "nothing"
         if self.kind is None:
             return "clean"
         return f"{self.kind.value}, observed" if self.evidence is Evidence.OBSERVED else self.kind.value
@@ -46,6 +51,41 @@ CLEAN = Expectation(None)
 STALE_OBSERVED = Expectation(FindingKind.STALE, Evidence.OBSERVED)
 
 Expect = Callable[..., Expectation]
+
+OBSERVED = ":observed"
+"""What a written verdict ends with that only a use by a device of the scenario shows."""
+
+
+def no_claim(why: str) -> Expectation:
+    """Return that nothing is claimed: whatever is found is a fact, and so is that nothing is."""
+    return Expectation(None, unclaimed=why)
+
+
+def parse_expectation(text: str) -> Expectation:
+    """Return the expectation that a text states: `clean`, or kinds of findings; the first must show, the others may.
+
+    Raises:
+        ScenarioError: if it names no kind of finding.
+    """
+    if text == str(CLEAN):
+        return CLEAN
+    first, *others = text.split(",")
+    shown = Expectation(kind_of(first.removesuffix(OBSERVED)))
+    if first.endswith(OBSERVED):
+        shown = attrs.evolve(shown, evidence=Evidence.OBSERVED)
+    return attrs.evolve(shown, also=frozenset(map(kind_of, others)))
+
+
+def kind_of(name: str) -> FindingKind:
+    """Return a kind of finding by its name.
+
+    Raises:
+        ScenarioError: if there is none.
+    """
+    kinds = {one.value: one for one in FindingKind if one is not FindingKind.ILLEGAL}
+    if name not in kinds:
+        raise ScenarioError(f"there is no kind of finding {name!r}: name clean, or one of {', '.join(kinds)}")
+    return kinds[name]
 
 
 def __getattr__(name: str) -> Expectation:

@@ -5,8 +5,7 @@ from pathlib import Path
 from types import ModuleType
 
 from emu.bundled import folder
-from emu.errors import EmuError, ScenarioError
-from emu.scenarios.parameters import did_you_mean
+from emu.errors import EmuError, ScenarioError, did_you_mean
 from emu.scenarios.scenario import Scenario
 
 
@@ -33,7 +32,7 @@ def find(name: str) -> Scenario:
     path = folder("scenarios") / f"{name}.py"
     if name.isidentifier() and path.is_file():
         return load(path)
-    hint = did_you_mean(name, dict.fromkeys(bundled_names()))
+    hint = did_you_mean(name, bundled_names())
     raise ScenarioError(f"there is no scenario {name!r}{hint}; `emu list` shows them")
 
 

@@ -1,6 +1,5 @@
 """Parameters of scenarios and machines: what a user writes with `-p NAME=VALUE`."""
 
-import difflib
 import inspect
 from collections.abc import Callable, Mapping
 from enum import Enum
@@ -75,11 +74,12 @@ class Parameter:
             return f"a whole number from {self.bounds.least} to {self.bounds.greatest}"
         return "a whole number" if self.kind is int else "a text"
 
-    def show(self, value: Any) -> str:
-        """Write a value as a user would."""
-        if isinstance(value, bool):
-            return str(value).lower()
-        return str(value.value if isinstance(value, Enum) else value)
+
+def written(value: Any) -> str:
+    """Return a value as a user writes it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value.value if isinstance(value, Enum) else value)
 
 
 def machine_parameters(platform: Platform, platforms: Mapping[str, Platform] = PLATFORMS) -> tuple[Parameter, ...]:
@@ -132,9 +132,3 @@ def parameters_of(build: Callable[..., None]) -> tuple[Parameter, ...]:
             raise ScenarioError(f"{build.__name__}: every machine has a parameter {name}: give yours another name")
         parameters.append(Parameter(name, hint, parameter.default, bounds))
     return tuple(parameters)
-
-
-def did_you_mean(name: str, known: Mapping[str, object]) -> str:
-    """Return a suggestion, or nothing."""
-    close = difflib.get_close_matches(name, known, n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""

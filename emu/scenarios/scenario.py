@@ -8,15 +8,20 @@ import attrs
 
 from emu.engine import Limits
 from emu.engine.sources import raised_at
-from emu.errors import EmuError, ScenarioError
+from emu.errors import EmuError, ScenarioError, did_you_mean
 from emu.hypervisor.faults import Fault
+from emu.hypervisor.revisions.loader import BUNDLED, bundled_name, is_bundled
 from emu.machine.description import Description
 from emu.machine.machine import Machine
 from emu.platforms import PLATFORMS, Platform
-from emu.scenarios.expectation import Expect, Expectation
-from emu.scenarios.parameters import Parameter, did_you_mean, machine_parameters, parameters_of, settings_parameters
+from emu.scenarios.expectation import Expect, Expectation, no_claim, parse_expectation
+from emu.scenarios.parameters import Parameter, machine_parameters, parameters_of, settings_parameters, written
+from emu.scenarios.verdicts import Verdicts
 
 Build = Callable[..., None]
+
+DECLARED = "declared"
+"""The claim that a scenario declares, of whatever revision."""
 
 
 @attrs.frozen
@@ -24,6 +29,7 @@ class Scenario:
     """A story, ready to be run with any values of its parameters.
 
     Attributes:
+        expect: what it declares, as a function of its parameters; a table is one (see verdicts.py).
         is_sequential: nothing in it runs concurrently, on purpose.
         small: parameters with which it has few traces, and still shows what it declares.
     """
@@ -35,6 +41,11 @@ class Scenario:
     parameters: tuple[Parameter, ...]
     is_sequential: bool = False
     small: Mapping[str, str] = attrs.field(factory=dict)
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """The parameters with which it is judged, as a user writes them; its defaults come first."""
+        return self.expect.cells() if isinstance(self.expect, Verdicts) else ("",)
 
     def bind(self, texts: Mapping[str, str], platforms: Mapping[str, Platform] = PLATFORMS) -> "BoundScenario":
         """Return the scenario with the values that a user wrote, and defaults for the rest.
@@ -62,29 +73,51 @@ class Scenario:
 
 
 @attrs.frozen
+class Stated:
+    """A claim that the user states, and the option that says so."""
+
+    expectation: Expectation
+    option: str
+    value: str
+
+
+@attrs.frozen
 class BoundScenario:
     """A scenario with a value for each parameter.
 
     Attributes:
         platform: the vendor of the machine's IOMMUs.
         parameters: the scenario's own, and the machine's.
+        stated: what the user claims, whatever the scenario does.
     """
 
     scenario: Scenario
     values: Mapping[str, Any]
     platform: Platform
     parameters: tuple[Parameter, ...] = attrs.field(repr=False)
+    stated: Stated | None = None
 
     @property
     def expectation(self) -> Expectation:
-        """What the scenario declares for these values.
+        """What is claimed: by the user, else by the scenario about a revision that comes with emu.
+
+        Raises:
+            ScenarioError: if the scenario's `expect` cannot say.
+        """
+        if self.stated is not None:
+            return self.stated.expectation
+        revision = self.values["revision"]
+        return self.declared(revision) if is_bundled(revision) else no_claim("for a revision of yours")
+
+    def declared(self, revision: str) -> Expectation:
+        """Return what the scenario declares of a revision, for these values.
 
         Raises:
             ScenarioError: if its `expect` cannot say.
         """
         name = self.scenario.name
         try:
-            expected = self.scenario.expect(**self.values)
+            expected = self.scenario.expect(**{**self.values, "revision": bundled_name(revision)})
         except Exception as error:
             raise ScenarioError(
                 f"the expect function of {name} raised {type(error).__name__}: {error}; let it take **_ for the rest"
@@ -92,6 +125,27 @@ class BoundScenario:
         if not isinstance(expected, Expectation):
             raise ScenarioError(f"the expect function of {name} returned {expected!r}: return STALE, CLEAN or the like")
         return expected
+
+    def claiming(self, expect: str | None, like: str | None) -> "BoundScenario":
+        """Return the same with a claim that the user states.
+
+        Args:
+            expect: kinds of findings, or "declared": what the scenario declares of any revision.
+            like: the revision that comes with emu whose verdict is claimed.
+
+        Raises:
+            ScenarioError: if both are given, or one says nothing.
+        """
+        if expect is not None and like is not None:
+            raise ScenarioError("--expect and --like both state a claim: leave one out")
+        if like is not None:
+            if not is_bundled(like):
+                raise ScenarioError(f"--like takes a revision that comes with emu, not {like!r}: {', '.join(BUNDLED)}")
+            return attrs.evolve(self, stated=Stated(self.declared(like), "--like", like))
+        if expect is None:
+            return self
+        stated = self.declared(self.values["revision"]) if expect == DECLARED else parse_expectation(expect)
+        return attrs.evolve(self, stated=Stated(stated, "--expect", expect))
 
     def build(self, *, sources: bool = False, is_checking: bool = False) -> Machine:
         """Return a fresh machine with the scenario's cast on it.
@@ -126,27 +180,46 @@ class BoundScenario:
 
     def changed(self) -> list[str]:
         """Return the values that differ from their defaults, as `name=value`."""
-        return [f"{p.name}={p.show(self.values[p.name])}" for p in self.parameters if self.values[p.name] != p.default]
+        return [f"{p.name}={written(self.values[p.name])}" for p in self.parameters if self.values[p.name] != p.default]
+
+
+def declared_by(expect: Expect | Expectation | None) -> Expect:
+    """Return a function for a verdict, or the function itself.
+
+    Raises:
+        ScenarioError: if it is neither.
+    """
+    if isinstance(expect, Expectation):
+        return lambda **_: expect
+    if not callable(expect):
+        raise ScenarioError(
+            f"expect={expect!r} is no verdict: use STALE, CLEAN or the like, or a function that returns one"
+        )
+    return expect
 
 
 def scenario(
-    *, expect: Expect | Expectation, sequential: bool = False, small: Mapping[str, str] | None = None
+    *,
+    expect: Expect | Expectation | None = None,
+    verdicts: str | None = None,
+    sequential: bool = False,
+    small: Mapping[str, str] | None = None,
 ) -> Callable[[Build], Scenario]:
     """Make a scenario of a function that takes a `Machine` and keyword parameters with defaults.
 
     Args:
         expect: the declared verdict, or a function from the parameters (by keyword, the machine's among them) to it.
+        verdicts: instead of `expect`, a table of the verdicts on the revisions that come with emu (see verdicts.py).
         sequential: the scenario means to run nothing concurrently.
         small: parameters as a user writes them, with which it can be compared with every interleaving: one page, few
             calls. What makes a vendor's machine small is not among them: see `Platform.small`.
 
     Raises:
-        ScenarioError: if `expect` is neither a verdict nor a function.
+        ScenarioError: if `expect` is neither a verdict nor a function, or `verdicts` is no table; if both are given.
     """
-    if not (isinstance(expect, Expectation) or callable(expect)):
-        raise ScenarioError(
-            f"expect={expect!r} is no verdict: use STALE, CLEAN or the like, or a function that returns one"
-        )
+    if expect is not None and verdicts is not None:
+        raise ScenarioError("a scenario declares its verdict once: leave expect out, or verdicts")
+    expected = declared_by(expect) if verdicts is None else Verdicts.of(verdicts)
 
     def decorate(build: Build) -> Scenario:
         """Make a scenario of its function.
@@ -156,7 +229,6 @@ def scenario(
         """
         if inspect.iscoroutinefunction(build):
             raise ScenarioError(f"{build.__name__} is async: write a plain def that gives async functions to CPUs")
-        expected = (lambda **_: expect) if isinstance(expect, Expectation) else expect
         story = (inspect.getdoc(build) or "").split("\n\n")[0].replace("\n", " ")
         return Scenario(build.__name__, story, build, expected, parameters_of(build), sequential, small or {})
 

@@ -17,7 +17,7 @@ from typing import Any
 import attrs
 
 from emu.cpus import Cpu
-from emu.errors import ScenarioError
+from emu.errors import ScenarioError, did_you_mean
 from emu.hypervisor.domain import Domain
 from emu.hypervisor.driver import Driver
 from emu.hypervisor.ops import FlushType, IommuOps, MapFlags
@@ -26,6 +26,9 @@ from emu.units import Dfn, Mfn
 FOLDER = Path(__file__).parent
 BUNDLED = ("implicit", "v1", "merged", "flush_on_error")
 WRAPPERS_FILE = "iommu.py"
+
+OURS = "emu:"
+"""What the name of a revision that comes with emu may begin with, where a folder of the user's has the same name."""
 
 WRAPPERS = {
     "iommu_map": ("cpu", "domain", "dfn", "mfn", "page_order", "flags"),
@@ -71,7 +74,42 @@ class Revision:
             raise ScenarioError(f"{self.files[-1]}: {self.hooks.__name__}(driver) fails: {error}") from None
 
 
-@lru_cache(maxsize=16)
+def bundled_name(name: str) -> str:
+    """Return the name of a revision without what says that it comes with emu."""
+    return name.removeprefix(OURS)
+
+
+def is_bundled(name: str) -> bool:
+    """Whether a revision comes with emu."""
+    return bundled_name(name) in BUNDLED
+
+
+def refuse_ambiguous(name: str) -> None:
+    """Refuse a name that a revision which comes with emu and a folder of the user's have.
+
+    Raises:
+        ScenarioError: with what to write instead.
+    """
+    if name in BUNDLED and (Path(name) / WRAPPERS_FILE).is_file():
+        raise ScenarioError(f"both emu's {name} and ./{name} exist: write {OURS}{name} or ./{name}")
+
+
+def folder_of(name: str, hooks_file: str) -> Path:
+    """Return the folder of a revision.
+
+    Raises:
+        ScenarioError: if there is none.
+    """
+    if is_bundled(name):
+        return FOLDER / bundled_name(name)
+    if not Path(name).is_dir():
+        raise ScenarioError(
+            f"there is no revision {name!r}{did_you_mean(bundled_name(name), BUNDLED)}: use one of "
+            f"{', '.join(BUNDLED)}, or a folder with {WRAPPERS_FILE} and {hooks_file}"
+        )
+    return Path(name)
+
+
 def load_revision(name: str, hooks_file: str, hooks_class: str) -> Revision:
     """Return a revision by its name, or from a folder.
 
@@ -81,12 +119,16 @@ def load_revision(name: str, hooks_file: str, hooks_class: str) -> Revision:
     Raises:
         ScenarioError: naming file and line of what is wrong with it.
     """
-    folder = FOLDER / name if name in BUNDLED else Path(name)
-    if not folder.is_dir():
-        raise ScenarioError(
-            f"there is no revision {name!r}: use one of {', '.join(BUNDLED)}, or a folder with {WRAPPERS_FILE} and "
-            f"{hooks_file}"
-        )
+    return load_folder(name, folder_of(name, hooks_file), hooks_file, hooks_class)
+
+
+@lru_cache(maxsize=16)
+def load_folder(name: str, folder: Path, hooks_file: str, hooks_class: str) -> Revision:
+    """Return the revision in a folder.
+
+    Raises:
+        ScenarioError: naming file and line of what is wrong with it.
+    """
     files = (folder / WRAPPERS_FILE, folder / hooks_file)
     wrappers, hooks = map(load_file, files)
     map_, unmap, flush, flush_all = entry_points(wrappers)

@@ -156,7 +156,7 @@ def verdict_on(revision: str) -> Verdict:
 
 
 @pytest.mark.parametrize(
-    ("wrappers", "verdict"), [(V1_WRAPPERS, Verdict.CONSISTENT), (UNMAP_WITHOUT_FLUSH, Verdict.CONTRADICTED)]
+    ("wrappers", "verdict"), [(V1_WRAPPERS, Verdict.CONSISTENT), (UNMAP_WITHOUT_FLUSH, Verdict.FOUND)]
 )
 def test_a_folder_of_the_users_takes_the_place_of_a_bundled_revision(
     tmp_path: Path, wrappers: str, verdict: Verdict

@@ -1,0 +1,138 @@
+"""Verdicts of the revisions that come with emu, as a table in a scenario's decorator.
+
+    parameters                        | implicit | v1    | merged | flush_on_error
+    repaired=true                     | clean
+    outer_lock=per-call,across-flush  | clean
+    order>0                           | stale    | clean | clean  | clean
+    -                                 | stale
+
+The first row whose conditions all hold counts; a dash has no condition. A row with one verdict is of all revisions. A
+verdict is `clean`, or the kind of the finding that shows and, after commas, the kinds that may show with it. Instead of
+verdicts a row may say `no claim: REASON`. What follows a `#` is a remark.
+
+Each row is a *cell* of the scenario too, or several: one for each value that a condition lists, and the next number
+where it asks for more. So every row is executed by the tests.
+"""
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from emu.errors import ScenarioError
+from emu.hypervisor.revisions.loader import BUNDLED
+from emu.scenarios.expectation import Expectation, no_claim, parse_expectation
+from emu.scenarios.parameters import written
+
+OTHERWISE = "-"
+NO_CLAIM = "no claim:"
+
+
+@attrs.frozen
+class Condition:
+    """What a row asks of a parameter: that it has one of several values, or is more than a number.
+
+    Attributes:
+        values: as a user writes them; empty where `above` counts.
+    """
+
+    name: str
+    values: tuple[str, ...] = ()
+    above: int = 0
+
+    @classmethod
+    def of(cls, text: str) -> "Condition":
+        """Read `name=value,value` or `name>number`.
+
+        Raises:
+            ScenarioError: if it is neither.
+        """
+        name, equals, values = text.partition("=")
+        if equals and name and values:
+            return cls(name, tuple(values.split(",")))
+        name, _, above = text.partition(">")
+        if not (name and above.isdecimal()):
+            raise ScenarioError(f"a verdict table asks for {text!r}: write name=value, name=value,value or name>number")
+        return cls(name, above=int(above))
+
+    def holds(self, texts: Mapping[str, str]) -> bool:
+        """Whether it holds for values of parameters, as a user writes them."""
+        value = texts.get(self.name, "")
+        return value in self.values if self.values else int(value or 0) > self.above
+
+    def cells(self) -> tuple[str, ...]:
+        """Return what a user writes to have it hold."""
+        return tuple(f"{self.name}={value}" for value in self.values or (str(self.above + 1),))
+
+
+@attrs.frozen
+class Row:
+    """One row: conditions, and the verdict on each revision."""
+
+    conditions: tuple[Condition, ...]
+    verdicts: Mapping[str, Expectation]
+
+    def cells(self) -> Iterator[str]:
+        """Yield the parameters of each cell, as a user writes them."""
+        for chosen in itertools.product(*(condition.cells() for condition in self.conditions)):
+            yield " ".join(chosen)
+
+
+@attrs.frozen
+class Verdicts:
+    """A verdict table."""
+
+    rows: tuple[Row, ...]
+
+    @classmethod
+    def of(cls, text: str) -> "Verdicts":
+        """Read a table.
+
+        Raises:
+            ScenarioError: if a line is no row, or no row is for all parameters.
+        """
+        lines = [stripped for line in text.splitlines() if (stripped := line.partition("#")[0].strip())]
+        revisions: tuple[str, ...] = BUNDLED
+        rows = []
+        for line in lines:
+            first, *cells = (cell.strip() for cell in line.split("|"))
+            if first == "parameters":
+                revisions = tuple(cells)
+                continue
+            conditions = () if first == OTHERWISE else tuple(map(Condition.of, first.split()))
+            rows.append(Row(conditions, dict(zip(revisions, verdicts_of(line, cells, len(revisions)), strict=True))))
+        if not rows or rows[-1].conditions:
+            raise ScenarioError(f"a verdict table ends with a row for all other parameters: add one, {OTHERWISE!r}")
+        return cls(tuple(rows))
+
+    def __call__(self, *, revision: str, **values: Any) -> Expectation:
+        """Return the verdict on a revision for values of parameters."""
+        texts = {name: written(value) for name, value in values.items()}
+        row = next(row for row in self.rows if all(condition.holds(texts) for condition in row.conditions))
+        return row.verdicts.get(revision, no_claim(f"about revision {revision}"))
+
+    def cells(self) -> tuple[str, ...]:
+        """Return the parameters of each cell, as a user writes them; the defaults come first."""
+        found = [cell for row in self.rows for cell in row.cells()]
+        return tuple(dict.fromkeys([found[-1], *found]))
+
+
+def verdicts_of(line: str, cells: Sequence[str], count: int) -> list[Expectation]:
+    """Return the verdict on each revision.
+
+    Raises:
+        ScenarioError: if there is another number of them.
+    """
+    if len(cells) == 1:
+        cells = [cells[0]] * count
+    if len(cells) != count:
+        raise ScenarioError(f"a verdict table has {len(cells)} verdicts in {line!r}: give one for all, or {count}")
+    return [verdict_of(cell) for cell in cells]
+
+
+def verdict_of(text: str) -> Expectation:
+    """Return what one verdict says."""
+    if text.startswith(NO_CLAIM):
+        return no_claim(f"with this setting: {text.removeprefix(NO_CLAIM).strip()}")
+    return parse_expectation(text)
