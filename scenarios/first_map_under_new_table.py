@@ -1,16 +1,18 @@
 """A new table is entered in three stores: its address, then R, then W; more permissions need a flush (VT-d 6.5.3.3)."""
 
-from emu import CLEAN, STALE_FAULT, Cpu, Dfn, Expectation, Machine, offset, scenario
+from emu import Cpu, Dfn, Machine, offset, scenario
 
 G = Dfn(0x1000)
 
 
-def if_widening_faults(*, neighbour: bool, widen: str, **_: object) -> Expectation:
-    """Where the table is there already, no entry is widened."""
-    return STALE_FAULT if widen == "fault" and not neighbour else CLEAN
-
-
-@scenario(expect=if_widening_faults, sequential=True)
+@scenario(
+    verdicts="""
+    widen=fault neighbour=true | clean  # where the table is there already, no entry is widened
+    widen=fault                | stale-fault
+    -                          | clean
+    """,
+    sequential=True,
+)
 def first_map_under_new_table(m: Machine, *, neighbour: bool = False) -> None:
     """A CPU maps the first page under a new table, whose entry a unit may have cached while it permitted reads only.
 

@@ -3,14 +3,10 @@
 from enum import Enum
 
 from emu import (
-    CLEAN,
     ENOMEM,
     OK,
-    OWED,
-    RELEASED,
     Cpu,
     Dfn,
-    Expectation,
     Machine,
     iommu_dont_flush_iotlb,
     offset,
@@ -28,14 +24,18 @@ class Later(Enum):
     REMOVE = "remove"  # unmap a page and free its frame
 
 
-def unless_the_flag_is_ignored(*, later: Later, repaired: bool, revision: str, **_: object) -> Expectation:
-    """An unmap of v1 does not read the flag."""
-    if repaired or (later is not Later.REPLACE and revision == "v1"):
-        return CLEAN
-    return RELEASED if later is Later.REMOVE else OWED
-
-
-@scenario(expect=unless_the_flag_is_ignored, sequential=True)
+@scenario(
+    verdicts="""
+    parameters                 | implicit | v1    | merged   | flush_on_error
+    later=unmap repaired=true  | clean
+    later=remove repaired=true | clean
+    repaired=true              | clean
+    later=unmap                | owed     | clean | owed     | owed  # an unmap of v1 does not read the flag
+    later=remove               | released | clean | released | released
+    -                          | owed
+    """,
+    sequential=True,
+)
 def flag_left_set(m: Machine, *, later: Later = Later.REPLACE, repaired: bool = False) -> None:
     """A batch fails and leaves iommu_dont_flush_iotlb set; the next hypercall on that CPU flushes nothing.
 

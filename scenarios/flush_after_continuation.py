@@ -1,17 +1,19 @@
 """D14: a batch that is cut into several passes puts its flush off to the last of them."""
 
-from emu import CLEAN, OWED, Cpu, Dfn, Expectation, Machine, Mfn, iommu_dont_flush_iotlb, offset, scenario
+from emu import Cpu, Dfn, Machine, Mfn, iommu_dont_flush_iotlb, offset, scenario
 
 G = Dfn(0x1000)
 PASSES = 2
 
 
-def unless_each_pass_flushes(*, repaired: bool, **_: object) -> Expectation:
-    """What a pass has put off is due when it returns to the guest, whether its work is done or not."""
-    return CLEAN if repaired else OWED
-
-
-@scenario(expect=unless_each_pass_flushes, sequential=True)
+@scenario(
+    verdicts="""
+    # What a pass has put off is due when it returns to the guest, whether its work is done or not.
+    repaired=true | clean
+    -             | owed
+    """,
+    sequential=True,
+)
 def flush_after_continuation(m: Machine, *, repaired: bool = False) -> None:
     """A batch replaces a page in each of two passes, returns to the guest between them, and flushes at the end.
 

@@ -1,16 +1,17 @@
 """B33 on VT-d: a frame is freed between the change of its entry and the flush."""
 
-from emu import CLEAN, OK, RELEASED, Cpu, Dfn, Expectation, Machine, iommu_dont_flush_iotlb, scenario
+from emu import OK, Cpu, Dfn, Machine, iommu_dont_flush_iotlb, scenario
 
 G = Dfn(0x1000)
 
 
-def unless_repaired(*, repaired: bool, revision: str, **_: object) -> Expectation:
-    """An unmap of v1 flushes in spite of the flag."""
-    return CLEAN if repaired or revision == "v1" else RELEASED
-
-
-@scenario(expect=unless_repaired)
+@scenario(
+    verdicts="""
+    parameters    | implicit | v1    | merged   | flush_on_error
+    repaired=true | clean
+    -             | released | clean | released | released  # an unmap of v1 flushes in spite of the flag
+    """
+)
 def free_before_flush(m: Machine, *, repaired: bool = False) -> None:
     """A CPU unmaps a page, frees its frame and flushes; another CPU allocates a frame for another domain meanwhile.
 

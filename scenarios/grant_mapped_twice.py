@@ -2,20 +2,24 @@
 
 from typing import Annotated
 
-from emu import CLEAN, NOT_ISOLATED, RELEASED, Bounds, Cpu, Dfn, Expectation, Machine, offset, scenario
+from emu import Bounds, Cpu, Dfn, Machine, offset, scenario
 
 G = Dfn(0x1000)
 H = offset(G, 1)
 
 
-def unless_repaired(*, repaired: bool, release: bool, **_: object) -> Expectation:
-    """The wrappers do not know who owns a frame."""
-    if repaired:
-        return CLEAN
-    return RELEASED if release else NOT_ISOLATED
-
-
-@scenario(expect=unless_repaired, sequential=True)
+@scenario(
+    verdicts="""
+    # The wrappers do not know who owns a frame.
+    release=true repaired=true | clean
+    repaired=true              | clean
+    release=true units=2       | released
+    release=true               | released
+    units=2                    | not-isolated
+    -                          | not-isolated
+    """,
+    sequential=True,
+)
 def grant_mapped_twice(
     m: Machine, *, repaired: bool = False, release: bool = False, units: Annotated[int, Bounds(1, 2)] = 1
 ) -> None:

@@ -2,7 +2,7 @@
 
 from enum import Enum
 
-from emu import CLEAN, STALE, Cpu, Dfn, Expectation, Machine, OuterLock, iommu_dont_flush_iotlb, scenario
+from emu import Cpu, Dfn, Machine, OuterLock, iommu_dont_flush_iotlb, scenario
 
 G = Dfn(0x1000)
 
@@ -14,15 +14,16 @@ class Change(Enum):
     REPLACE = "replace"
 
 
-def unless_covered(*, change: Change, outer_lock: OuterLock, revision: str, **_: object) -> Expectation:
-    """A lock across the flush helps; v1's unmap ignores the flag, so that it flushes under the lock of the call."""
-    if outer_lock is OuterLock.ACROSS_FLUSH:
-        return CLEAN
-    flushes_under_lock = change is Change.UNMAP and outer_lock is OuterLock.PER_CALL and revision == "v1"
-    return CLEAN if flushes_under_lock else STALE
-
-
-@scenario(expect=unless_covered)
+@scenario(
+    verdicts="""
+    # A lock across the flush helps; v1's unmap ignores the flag, so that it flushes under the lock of the call.
+    parameters                                   | implicit | v1    | merged | flush_on_error
+    change=unmap,replace outer_lock=across-flush | clean
+    change=unmap outer_lock=none                 | stale
+    change=replace                               | stale
+    -                                            | stale    | clean | stale  | stale
+    """
+)
 def map_into_flagged_region(
     m: Machine, *, change: Change = Change.UNMAP, outer_lock: OuterLock = OuterLock.PER_CALL
 ) -> None:

@@ -1,16 +1,17 @@
 """D5b: a CPU finds what it was to map mapped already, and returns before the one that mapped it has flushed."""
 
-from emu import CLEAN, STALE, Cpu, Dfn, Expectation, Machine, OuterLock, PageOrder, scenario
+from emu import Cpu, Dfn, Machine, OuterLock, PageOrder, scenario
 
 G = Dfn(0x1000)
 
 
-def unless_locked(*, outer_lock: OuterLock, **_: object) -> Expectation:
-    """The outer lock keeps the second CPU out until the first has flushed."""
-    return STALE if outer_lock is OuterLock.NONE else CLEAN
-
-
-@scenario(expect=unless_locked)
+@scenario(
+    verdicts="""
+    outer_lock=per-call,across-flush | clean  # the outer lock keeps the second CPU out until the first has flushed
+    order=1                          | stale
+    -                                | stale
+    """
+)
 def map_same_frame_before_flush(m: Machine, *, order: PageOrder = 0, outer_lock: OuterLock = OuterLock.NONE) -> None:
     """CPU 0 replaces pages; CPU 1 maps the first of them to the same new frame and finds that nothing is to be done."""
     domain = m.domain(1, devices=("00:1f.0",))

@@ -2,17 +2,22 @@
 
 from typing import Annotated
 
-from emu import CLEAN, OVERRUN, Bounds, Cpu, Dfn, Expectation, Form, Machine, Physmap, offset, scenario
+from emu import Bounds, Cpu, Dfn, Form, Machine, Physmap, offset, scenario
 
 G = Dfn(0x1000)
 
 
-def unless_repaired(*, form: Form, **_: object) -> Expectation:
-    """Before XSA-346 there was no array."""
-    return OVERRUN if form is Form.XSA_346_PART_2 else CLEAN
-
-
-@scenario(expect=unless_repaired, sequential=True, small={"slots": "1"})
+@scenario(
+    verdicts="""
+    # Before XSA-346 there was no array.
+    slots=1 form=2020-3               | clean
+    form=2011,2013,2017,2020-1,2020-3 | clean
+    slots=1                           | overrun
+    -                                 | overrun
+    """,
+    sequential=True,
+    small={"slots": "1"},
+)
 def move_more_than_fit(
     m: Machine, *, form: Form = Form.XSA_346_PART_2, slots: Annotated[int, Bounds(1, 16)] = 16
 ) -> None:

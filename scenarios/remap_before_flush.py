@@ -3,14 +3,10 @@
 from typing import Annotated
 
 from emu import (
-    CLEAN,
-    STALE,
-    STALE_OBSERVED,
     Bounds,
     Cpu,
     Device,
     Dfn,
-    Expectation,
     Machine,
     OuterLock,
     PageOrder,
@@ -20,16 +16,17 @@ from emu import (
 G = Dfn(0x1000)
 
 
-def unless_covered(
-    *, order: int, outer_lock: OuterLock, dma: int, repaired: bool, revision: str, **_: object
-) -> Expectation:
-    """Clean where the mapper cannot come before the flush, or flushes the domain itself (order > 0, not implicit)."""
-    if repaired or outer_lock is not OuterLock.NONE or (order and revision != "implicit"):
-        return CLEAN
-    return STALE_OBSERVED if dma else STALE
-
-
-@scenario(expect=unless_covered)
+@scenario(
+    verdicts="""
+    # Clean where the mapper cannot come before the flush, or flushes the domain itself.
+    parameters                       | implicit | v1    | merged | flush_on_error
+    repaired=true                    | clean
+    outer_lock=per-call,across-flush | clean
+    order>0                          | stale    | clean | clean  | clean
+    dma>0                            | stale:observed
+    -                                | stale
+    """
+)
 def remap_before_flush(
     m: Machine,
     *,

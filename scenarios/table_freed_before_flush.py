@@ -1,16 +1,18 @@
 """B37: page tables that an unmap has emptied are freed by a softirq, which must not run before the caller's flush."""
 
-from emu import CLEAN, RELEASED, Cpu, Dfn, Expectation, Machine, iommu_dont_flush_iotlb, scenario
+from emu import Cpu, Dfn, Machine, iommu_dont_flush_iotlb, scenario
 
 G = Dfn(0x1000)
 
 
-def unless_repaired(*, repaired: bool, **_: object) -> Expectation:
-    """An unmap that flushes does so before the table is taken out, so that helps nobody."""
-    return CLEAN if repaired else RELEASED
-
-
-@scenario(expect=unless_repaired, sequential=True)
+@scenario(
+    verdicts="""
+    # An unmap that flushes does so before the table is taken out, so that helps nobody.
+    repaired=true | clean
+    -             | released
+    """,
+    sequential=True,
+)
 def table_freed_before_flush(m: Machine, *, repaired: bool = False) -> None:
     """A batch unmaps the last page of a table and processes softirqs, one of which frees the table, and then flushes.
 

@@ -1,16 +1,18 @@
 """B14, XSA-78: an unmap tells the flush that its entry was not present, so the unit is asked nothing."""
 
-from emu import CLEAN, STALE, Cpu, Dfn, Expectation, Fix, Machine, scenario
+from emu import Cpu, Dfn, Fix, Machine, scenario
 
 G = Dfn(0x1000)
 
 
-def unless_repaired(*, repaired: bool, caching_mode: bool, **_: object) -> Expectation:
-    """A unit that caches non-present entries is asked in any case, though under domain id 0."""
-    return CLEAN if repaired else STALE
-
-
-@scenario(expect=unless_repaired, sequential=True)
+@scenario(
+    verdicts="""
+    # A unit that caches non-present entries is asked in any case, though under domain id 0.
+    repaired=true | clean
+    -             | stale
+    """,
+    sequential=True,
+)
 def unmap_claims_nothing_was_there(m: Machine, *, repaired: bool = False) -> None:
     """A CPU unmaps a page, and the driver's flush takes the old entry for one that was not present.
 

@@ -1,11 +1,8 @@
 """R2: the second of two CPUs that unmap a page finds nothing to do, and returns before the first has flushed."""
 
 from emu import (
-    CLEAN,
-    STALE,
     Cpu,
     Dfn,
-    Expectation,
     Machine,
     OuterLock,
     PageOrder,
@@ -18,14 +15,18 @@ from emu import (
 G = Dfn(0x1000)
 
 
-def unless_every_unmap_flushes(*, outer_lock: OuterLock, revision: str, coherent: bool, **_: object) -> Expectation:
-    """An unmap of v1 flushes whatever it finds; a walk that does not snoop may undo even that (D21)."""
-    if outer_lock is not OuterLock.NONE:
-        return CLEAN
-    return STALE if revision in {"implicit", "merged", "flush_on_error"} or not coherent else CLEAN
-
-
-@scenario(expect=unless_every_unmap_flushes)
+@scenario(
+    verdicts="""
+    # An unmap of v1 flushes whatever it finds; a walk that does not snoop may undo even that (D21).
+    parameters                            | implicit | v1    | merged | flush_on_error
+    order=1 hole=true outer_lock=per-call | clean
+    outer_lock=per-call,across-flush      | clean
+    order=1 hole=true coherent=false      | stale
+    coherent=false                        | stale
+    order=1 hole=true                     | stale    | clean | stale  | stale
+    -                                     | stale    | clean | stale  | stale
+    """
+)
 def unmap_twice_before_flush(
     m: Machine, *, order: PageOrder = 0, outer_lock: OuterLock = OuterLock.NONE, hole: bool = False
 ) -> None:

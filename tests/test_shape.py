@@ -23,9 +23,8 @@ def functions(source: str) -> list[Function]:
 
 
 def lines_of(function: Function) -> int:
-    """Return how many lines a function has, its decorators included."""
-    first = min(node.lineno for node in (function, *function.decorator_list))
-    return (function.end_lineno or 0) - first + 1
+    """Return how many lines a function has; what its decorators are given is data."""
+    return (function.end_lineno or 0) - function.lineno + 1
 
 
 def raised_by(function: Function) -> Iterator[ast.expr]:

@@ -24,6 +24,9 @@ class Operation(Generic[Result]):
 
     event: ClassVar[str] = "operation"
 
+    saved_as: ClassVar[str] = ""
+    """The name under which schedules know the operation, where that is not the one of its class."""
+
     stores: ClassVar[bool] = True
     """Whether what it changes can change what an agent reads in a section of a lock (see sections.py).
 

@@ -45,7 +45,7 @@ def describe_announced(operation: Operation[Any], accesses: Sequence[Access]) ->
     """Name an operation before it is performed: what it is, and which objects it touches how."""
     shown = [describe_access(access) for access in accesses[:ACCESSES_SHOWN]]
     more = [f"and {len(accesses) - ACCESSES_SHOWN} more"] if len(accesses) > ACCESSES_SHOWN else []
-    return " ".join([type(operation).__name__, *shown, *more])
+    return " ".join([operation.saved_as or type(operation).__name__, *shown, *more])
 
 
 def describe_access(access: Access) -> str:

@@ -40,6 +40,7 @@ class WriteStatus(Store):
     __slots__ = ("asked", "unit", "watcher")
 
     event = "queue.status"
+    saved_as = Store.__name__  # schedules from before it had a class of its own
 
     def __init__(
         self, unit: str, memory: Memory, address: Maddr, value: int, bits: int, asked: int, watcher: StatusWatcher

@@ -1,0 +1,111 @@
+"""Verdict tables: which row counts, which cells it stands for, and what is refused."""
+
+import pytest
+
+from emu.checks.details import Evidence
+from emu.checks.findings import FindingKind
+from emu.errors import ScenarioError
+from emu.hypervisor.revisions.loader import BUNDLED
+from emu.machine.machine import Machine
+from emu.scenarios.expectation import CLEAN, LOST_ERROR, OWED, RELEASED, STALE, Expectation, parse_expectation
+from emu.scenarios.library import bundled
+from emu.scenarios.scenario import scenario
+from emu.scenarios.verdicts import Verdicts
+
+TABLE = Verdicts.of(
+    """
+    # The lock keeps everybody out.
+    parameters                     | implicit            | v1    | merged | flush_on_error
+    lock=per-call,across dirty=yes | clean
+    order>1                        | released,lost-error | clean | owed   | clean  # a remark
+    coherent=false                 | no claim: D21 undoes the flush
+    -                              | stale
+    """
+)
+
+
+@pytest.mark.parametrize(
+    ("values", "revision", "declared"),
+    [
+        ({}, "v1", STALE),
+        ({"lock": "across", "dirty": "yes"}, "v1", CLEAN),
+        ({"lock": "across", "dirty": "no"}, "v1", STALE),
+        ({"order": 1}, "implicit", STALE),
+        ({"order": 2}, "implicit", RELEASED.with_also(LOST_ERROR)),
+        ({"order": 7}, "merged", OWED),
+        ({"lock": "per-call", "dirty": "yes", "order": 7}, "merged", CLEAN),
+    ],
+)
+def test_the_first_row_counts_whose_conditions_all_hold(
+    values: dict[str, object], revision: str, declared: Expectation
+) -> None:
+    assert (
+        TABLE(revision=revision, **{"order": 0, "lock": "none", "dirty": "no", "coherent": True, **values}) == declared
+    )
+
+
+def test_a_row_may_say_why_it_claims_nothing() -> None:
+    assert TABLE(revision="v1", coherent=False).unclaimed == "with this setting: D21 undoes the flush"
+
+
+def test_of_a_revision_that_has_no_column_nothing_is_claimed() -> None:
+    table = Verdicts.of("parameters | v1 | merged\n- | clean | stale")
+    assert table(revision="implicit").unclaimed == "about revision implicit"
+
+
+def test_the_cells_are_the_values_of_each_row_and_the_defaults_are_first() -> None:
+    assert TABLE.cells() == ("", "lock=per-call dirty=yes", "lock=across dirty=yes", "order=2", "coherent=false")
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("order=1 | clean", "ends with a row for all other parameters"),
+        ("", "ends with a row for all other parameters"),
+        ("order<1 | clean\n- | clean", "asks for 'order<1': write name=value, name=value,value or name>number"),
+        ("order>x | clean\n- | clean", "asks for 'order>x'"),
+        ("- | clean | stale", "has 2 verdicts in '- | clean | stale': give one for all, or 4"),
+        ("- | cleen", "there is no kind of finding 'cleen'"),
+        ("- | illegal-translation", "there is no kind of finding 'illegal-translation'"),
+        ("- | stale,", "there is no kind of finding ''"),
+    ],
+)
+def test_what_is_no_table_is_refused_with_the_line_or_the_word(text: str, problem: str) -> None:
+    with pytest.raises(ScenarioError, match=problem.replace("|", r"\|")):
+        Verdicts.of(text)
+
+
+def test_a_verdict_is_written_as_kinds_of_which_the_first_must_show() -> None:
+    assert parse_expectation("clean") == CLEAN
+    assert parse_expectation("stale,lost-error,owed") == STALE.with_also(LOST_ERROR, OWED)
+    assert parse_expectation("stale:observed") == Expectation(FindingKind.STALE, Evidence.OBSERVED)
+
+
+def test_expect_and_verdicts_do_not_go_together() -> None:
+    with pytest.raises(ScenarioError, match="declares its verdict once"):
+        scenario(expect=CLEAN, verdicts="- | clean")
+
+
+@pytest.mark.parametrize("name", bundled())
+def test_each_scenario_that_comes_with_emu_has_parameters_for_the_conditions_of_its_table(name: str) -> None:
+    one = bundled()[name]
+    for cell in one.cells:
+        for revision in BUNDLED:
+            bound = one.bind({**dict(pair.split("=") for pair in cell.split()), "revision": revision})
+            assert not bound.expectation.unclaimed
+
+
+def test_a_copy_of_a_revision_has_no_claim_and_the_user_may_state_one() -> None:
+    @scenario(verdicts="parameters | v1 | merged\n- | clean | stale")
+    def story(m: Machine) -> None:
+        """Nothing happens."""
+
+    bound = story.bind({"revision": "merged"})
+    assert bound.expectation == STALE
+    assert bound.claiming("clean", None).expectation == CLEAN
+    assert bound.claiming(None, "v1").expectation == CLEAN
+    assert bound.claiming("declared", None).expectation == STALE
+    with pytest.raises(ScenarioError, match="both state a claim"):
+        bound.claiming("clean", "v1")
+    with pytest.raises(ScenarioError, match="--like takes a revision that comes with emu, not 'mine'"):
+        bound.claiming(None, "mine")
