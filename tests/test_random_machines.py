@@ -29,7 +29,7 @@ SMALL = {"levels": "3", "synchronous": "true", "walk_at_once": "true"}
 SETTINGS = (("coherent", "false"), ("caching_mode", "true"), ("drain", "false"), ("wait_faults", "1"))
 REVISIONS = ("v1", "merged", "flush_on_error")
 
-TRACES_MAX, SCHEDULES = 100, 20
+TRACES_MAX, SCHEDULES = 40, 20
 FEW_CLASSES, INTERLEAVINGS_MAX = 200, 2_000
 
 Step = tuple[str, int]
@@ -153,7 +153,7 @@ class Compared:
         classes = Classes.of(bound)
         assert set(found.causes) == classes.signatures, what
         assert found.done == classes.traces, what
-        short = explored(bound, Plan(executions=10 * TRACES_MAX))
+        short = explored(bound, Plan(executions=25 * TRACES_MAX))
         assert short is not None, what
         assert set(short.causes) == classes.signatures, what
         assert set(seen_at_random(bound)) <= classes.signatures, what

@@ -8,10 +8,12 @@ from typing import Any
 import click
 
 from emu.cli.bench import bench_command
+from emu.cli.check import check_command
 from emu.cli.ending import EMULATOR_BUG
 from emu.cli.explore import explore_command
 from emu.cli.list import list_command
 from emu.cli.log import log_command
+from emu.cli.new import new_group
 from emu.cli.replay import replay_command
 from emu.cli.run import run_command
 from emu.errors import EmuError, InternalError
@@ -49,8 +51,10 @@ def cli() -> None:
 
 cli.add_command(explore_command)
 cli.add_command(bench_command)
+cli.add_command(check_command)
 cli.add_command(list_command)
 cli.add_command(log_command)
+cli.add_command(new_group)
 cli.add_command(replay_command)
 cli.add_command(run_command)
 

@@ -112,6 +112,18 @@ replay_options = stack(
 )
 
 
+def parse_lists(pairs: tuple[str, ...]) -> dict[str, list[str]]:
+    """Split `name=value,value` pairs.
+
+    Raises:
+        click.UsageError: for what is no such pair, names the same parameter again, or names the revision.
+    """
+    values = parse_parameters(pairs)
+    if "revision" in values:
+        raise click.UsageError("-p revision does not go with check: it is the argument, and --against")
+    return {name: value.split(",") for name, value in values.items()}
+
+
 def parse_parameters(pairs: tuple[str, ...]) -> dict[str, str]:
     """Split `name=value` pairs.
 

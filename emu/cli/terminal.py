@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TextIO
 import click
 
 if TYPE_CHECKING:
+    from emu.running.check import Check
     from emu.running.exploration import ScenarioExploration
     from emu.running.run import Run
 
@@ -87,3 +88,19 @@ def show_exploration(exploration: "ScenarioExploration") -> Iterator[None]:
     else:
         exploration.on_progress = now_and_then(SECONDS_BETWEEN_LINES, show_line, state)
         yield
+
+
+@contextmanager
+def show_check(check: "Check") -> Iterator[Callable[[], None]]:
+    """Yield what shows how many cells are done: a line that changes, or one now and then."""
+
+    def state() -> str:
+        return f"{len(check.compared)} of {len(check.cells)} cells"
+
+    if sys.stderr.isatty():
+        from rich.console import Console
+
+        with Console(stderr=True).status("checking") as status:
+            yield now_and_then(SECONDS_BETWEEN_UPDATES, status.update, state)
+    else:
+        yield now_and_then(SECONDS_BETWEEN_LINES, show_line, state)

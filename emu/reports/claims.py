@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from emu.checks.findings import FindingKind
 from emu.scenarios.expectation import Expectation
-from emu.scenarios.scenario import BoundScenario
+from emu.scenarios.scenario import DECLARED, BoundScenario
 
 
 def claim(bound: BoundScenario) -> str:
@@ -17,10 +17,10 @@ def claim(bound: BoundScenario) -> str:
             return f"{name} declares {expected}"
         case stated if stated.option == "--like":
             return f"like {stated.value}, of which {name} declares {expected}"
-        case stated if stated.value == str(expected):
-            return f"you claim {expected}"
-        case _:
+        case stated if stated.value == DECLARED:
             return f"you claim what {name} declares, {expected}"
+        case _:
+            return f"you claim {expected}"
 
 
 def claimed(expected: Expectation) -> str | None:

@@ -104,7 +104,7 @@ class ExplorationReport:
                 return f"{'clean: ' if expected.unclaimed else ''}proved for these parameters{clause()}"
             case Verdict.FOUND:
                 return self.shares()
-            case Verdict.CONTRADICTED if done.causes:
+            case Verdict.CONTRADICTED if not all(map(expected.allows, done.showing)):
                 return f"contradicted{undeclared(expected, done.showing)}"
             case Verdict.CONTRADICTED:
                 return "contradicted, for nothing shows it"

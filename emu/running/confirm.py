@@ -48,6 +48,15 @@ class Confirmation:
                 cause.show(number, witnessed[1], witnessed[0].saved)
                 return
 
+    def show(self, cause: Cause) -> None:
+        """Repeat the first execution that showed a cause, in a plain loop alone.
+
+        Raises:
+            ModelError: if it fails this time.
+        """
+        number = next(iter(cause.candidates))
+        cause.show(number, self.repeat(cause, number, "direct"), None)
+
     def repeat_on_both(self, cause: Cause, number: int) -> Run:
         """Run an execution that showed a cause again, on both hosts; return that on Trio tasks.
 

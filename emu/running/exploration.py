@@ -71,6 +71,8 @@ class ScenarioExploration(Executions):
             return "Ctrl-C"
         if plan.executions is not None and self.done >= plan.executions:
             return f"--executions {plan.executions}"
+        if plan.steps is not None and self.coverage.steps >= plan.steps:
+            return f"--budget {plan.steps}"
         if plan.seconds is not None and self.done and time.monotonic() - started > plan.seconds:
             return f"--time {plan.seconds:g}"
         return None

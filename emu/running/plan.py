@@ -21,6 +21,7 @@ class Plan:
         executions: how many at most.
         seconds: how long at most; the present execution is seen to its end.
         seed: of the first execution, where the strategy is random; each later one takes the next.
+        steps: how many steps all executions may take together; the present one is seen to its end.
         sections: take sections that declare what they touch in one step.
     """
 
@@ -29,6 +30,7 @@ class Plan:
     seconds: float | None = None
     seed: int = 0
     sections: bool = True
+    steps: int | None = None
 
     @property
     def is_random(self) -> bool:

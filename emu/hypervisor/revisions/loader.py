@@ -103,11 +103,14 @@ def folder_of(name: str, hooks_file: str) -> Path:
     if is_bundled(name):
         return FOLDER / bundled_name(name)
     if not Path(name).is_dir():
-        raise ScenarioError(
-            f"there is no revision {name!r}{did_you_mean(bundled_name(name), BUNDLED)}: use one of "
-            f"{', '.join(BUNDLED)}, or a folder with {WRAPPERS_FILE} and {hooks_file}"
-        )
+        raise unknown_revision(name, f", or a folder with {WRAPPERS_FILE} and {hooks_file}")
     return Path(name)
+
+
+def unknown_revision(name: str, others: str = "") -> ScenarioError:
+    """Return the error for a revision that there is not, with those that there are."""
+    hint = did_you_mean(bundled_name(name), BUNDLED)
+    return ScenarioError(f"there is no revision {name!r}{hint}: use one of {', '.join(BUNDLED)}{others}")
 
 
 def load_revision(name: str, hooks_file: str, hooks_class: str) -> Revision:

@@ -1,0 +1,137 @@
+"""`emu check`: is my change all right?"""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from emu.cli.ending import EMULATOR_BUG
+from emu.cli.options import json_option, parameters_option, parse_lists
+from emu.cli.output import show_finding, show_json, show_paragraph
+from emu.cli.terminal import show_check
+
+if TYPE_CHECKING:
+    from emu.reports.check import CheckReport
+    from emu.running.check import Check, Difference
+
+FINE, WORSE, UNDECIDED = 0, 1, 3
+
+
+@click.command("check", short_help="Compare what a revision shows with what another one shows.")
+@click.argument("revision")
+@click.argument("scenarios", metavar="[SCENARIO...]", nargs=-1)
+@click.option("--against", required=True, metavar="BASE|FILE.json", help="A revision, or what --json has printed.")
+@parameters_option("NAME=V[,V...]", "Try these values instead of those of the cells.")
+@click.option(
+    "--budget", type=click.IntRange(1), default=50_000, show_default=True, help="Steps for a cell and a side, at most."
+)
+@click.option("--time", "seconds", type=click.FloatRange(0, 10_000_000, min_open=True), help="Seconds for the same.")
+@click.option("-j", "processes", type=click.IntRange(1, 256), help="Processes.  [all cores]")
+@click.option("--first", is_flag=True, help="End at the first new finding.")
+@click.option("--list", "is_list", is_flag=True, help="Show the cells, and execute none.")
+@json_option("Print JSON, which a later --against takes.")
+@click.option("--junit", type=click.Path(), help="Write a JUnit file: a suite a scenario, a case a cell.")
+def check_command(
+    *,
+    revision: str,
+    scenarios: tuple[str, ...],
+    against: str,
+    parameters: tuple[str, ...],
+    budget: int,
+    seconds: float | None,
+    processes: int | None,
+    first: bool,
+    is_list: bool,
+    as_json: bool,
+    junit: str | None,
+) -> int:
+    """Compare what REVISION shows in every cell with what BASE shows there.
+
+    A cell is a scenario with parameters. A finding is new if REVISION shows it
+    and BASE does not in all of its traces; it is undecided where one side shows
+    it and the other was not executed to the end.
+
+    Exit status: 0 nothing is new, 1 something is, 3 something is undecided.
+    """
+    from emu.hypervisor.revisions.loader import refuse_ambiguous
+    from emu.reports.check import CheckReport
+    from emu.reports.findings import sentence
+    from emu.running.cells import grid, refuse_unusable
+    from emu.running.check import Check
+    from emu.running.earlier import read_earlier
+    from emu.scenarios.library import bundled_names
+
+    names = list(dict.fromkeys(scenarios)) or bundled_names()
+    known = read_earlier(Path(against)) if against.endswith(".json") else None
+    for side in (revision,) if known is not None else (against, revision):
+        refuse_ambiguous(side)
+        refuse_unusable(names, side)
+    cells = list(grid(names, parse_lists(parameters)))
+    if is_list:
+        show_cells([str(cell) for cell in cells], as_json=as_json)
+        return FINE
+    check = Check(revision, against, cells, sentence, known, budget, seconds, ends_at_first=first)
+    with show_check(check) as on_progress:
+        check.on(processes or os.cpu_count() or 1, on_progress)
+    report = CheckReport(check)
+    if junit is not None:
+        write_junit(report, Path(junit))
+    show_json(report.data()) if as_json else show_text(report)
+    return status_of(check)
+
+
+def status_of(check: "Check") -> int:
+    """Return the exit status for what a check tells."""
+    if check.bugs:
+        return EMULATOR_BUG
+    if check.is_worse:
+        return WORSE
+    return UNDECIDED if check.is_undecided else FINE
+
+
+def show_cells(cells: list[str], *, as_json: bool) -> None:
+    """Print the cells that would be executed."""
+    if as_json:
+        show_json({"cells": cells})
+    else:
+        for cell in cells:
+            click.echo(cell)
+
+
+def show_text(report: "CheckReport") -> None:
+    """Print what is new, undecided and gone, what is unchanged, and what was not tried."""
+    for difference, others in report.groups():
+        if report.is_bad(difference):
+            show_finding(report.sentence(difference))
+        else:
+            click.echo()
+            show_paragraph(report.sentence(difference))
+        if others:
+            show_paragraph(f"likewise with {'; '.join(map(with_parameters, others))}")
+        click.echo(f"again: {report.command(difference)}")
+    click.echo()
+    for line in report.summary():
+        show_paragraph(line)
+
+
+def with_parameters(difference: "Difference") -> str:
+    """Return the parameters of a difference's cell."""
+    return " ".join(difference.cell.parameters) or "defaults"
+
+
+def write_junit(report: "CheckReport", path: Path) -> None:
+    """Write a JUnit file, whole or not at all.
+
+    Raises:
+        click.UsageError: if it cannot be written.
+    """
+    from emu.reports.junit import junit
+
+    written = path.with_name(f"{path.name}.part")
+    try:
+        written.write_bytes(junit(report))
+        written.replace(path)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise click.UsageError(f"the JUnit file {str(path)!r} cannot be written: {reason}") from None

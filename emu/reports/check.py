@@ -1,0 +1,107 @@
+"""What `emu check` reports: what is new, undecided and gone, each with the command that shows it again."""
+
+import shlex
+from collections.abc import Iterator
+from typing import Any
+
+import attrs
+import cattrs
+
+from emu.reports.counts import count
+from emu.reports.left_out import LEFT_OUT
+from emu.running.check import Change, Check, Difference
+from emu.running.earlier import FORMAT, side_data
+
+BAD = (Change.NEW, Change.BREAKS)
+ORDER = (Change.BREAKS, Change.NEW, Change.UNDECIDED, Change.GONE)
+
+
+@attrs.frozen
+class CheckReport:
+    """A finished check, ready to be shown."""
+
+    check: Check
+
+    def shown(self) -> Iterator[Difference]:
+        """Yield what differs or may differ, the worst first."""
+        for change in ORDER:
+            yield from (one for one in self.check.differences if one.change is change)
+
+    def groups(self) -> Iterator[tuple[Difference, list[Difference]]]:
+        """Yield what differs or may differ, once a scenario, with the other cells in which the same does."""
+        groups: dict[tuple[Change, str, str, str], list[Difference]] = {}
+        for one in self.shown():
+            groups.setdefault((one.change, one.cell.scenario, one.signature, one.problem), []).append(one)
+        for first, *others in groups.values():
+            yield first, others
+
+    def is_bad(self, difference: Difference) -> bool:
+        """Whether it speaks against the revision."""
+        return difference.change in BAD
+
+    def sentence(self, difference: Difference) -> str:
+        """Return a difference as a sentence."""
+        head = f"{difference.change.value}: {difference.cell}: "
+        if difference.change is Change.BREAKS:
+            return head + difference.problem
+        if difference.shown is None:
+            return head + "neither shows anything, and not both were executed to the end"
+        said = head + difference.shown.sentence
+        if difference.change is Change.UNDECIDED:
+            said += f" ({self.missing_side(difference)} does not show it, and was not executed to the end)"
+        for before in difference.instead_of:
+            said += f"; instead of: {before.sentence}"
+        return said
+
+    def missing_side(self, difference: Difference) -> str:
+        """Name the side that has not shown a finding."""
+        ours = next(one.ours for one in self.check.compared if one.cell == difference.cell)
+        return self.check.base if difference.signature in ours.shown else self.check.revision
+
+    def command(self, difference: Difference) -> str:
+        """Return the command that shows it again."""
+        gone = difference.change is Change.GONE and self.check.known is None
+        return shlex.join(difference.cell.command(self.check.base if gone else self.check.revision))
+
+    def summary(self) -> list[str]:
+        """Say how much is unchanged and clean, and what was not tried."""
+        check = self.check
+        unchanged = [one for one in check.differences if one.change is Change.UNCHANGED]
+        cells = dict.fromkeys(str(one.cell) for one in unchanged)
+        clean = sum(one.is_clean for one in check.compared)
+        same = f"unchanged: {count(len(unchanged), 'finding')} in {count(len(cells), 'cell')}"
+        lines = [f"{same}; clean on both: {count(clean, 'cell')}, all exhausted"]
+        if len(check.compared) < len(check.cells):
+            lines.append(f"not executed: {count(len(check.cells) - len(check.compared), 'cell')}")
+        lines.append(f"not tried: pairs of settings; not modelled: {', '.join(LEFT_OUT)}")
+        lines.append(f"{check.revision} against {check.base}: {self.verdict()}")
+        return lines
+
+    def verdict(self) -> str:
+        """Say in a word what the check tells."""
+        found = {change: sum(one.change is change for one in self.check.differences) for change in ORDER}
+        said = ", ".join(f"{number} {change.value}" for change, number in found.items() if number)
+        return said or ("not all cells were executed" if self.check.was_stopped else "nothing is new")
+
+    def data(self) -> dict[str, Any]:
+        """Return the report as what JSON can hold, which `--against` takes again."""
+        check = self.check
+        return {
+            "format": FORMAT,
+            "revision": check.revision,
+            "base": check.base,
+            "budget": check.budget,
+            "verdict": self.verdict(),
+            "differences": [
+                {
+                    "change": one.change.value,
+                    "cell": str(one.cell),
+                    "signature": one.signature,
+                    "sentence": self.sentence(one),
+                    "reproduce": self.command(one),
+                    "instead_of": cattrs.unstructure(one.instead_of),
+                }
+                for one in self.shown()
+            ],
+            "cells": {str(one.cell): side_data(one.ours) for one in check.compared},
+        }

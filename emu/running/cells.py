@@ -1,0 +1,169 @@
+"""Cells: a scenario, its parameters and one setting go in, and what a revision shows there comes out, as plain data."""
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+
+import attrs
+
+from emu.checks.findings import Finding
+from emu.checks.signatures import Signature
+from emu.engine import Trace
+from emu.errors import EmuError, InternalError, ScenarioError
+from emu.machine.machine import Machine
+from emu.memory import FIRST_DATA_FRAME, FIRST_TABLE_FRAME
+from emu.running.causes import Cause
+from emu.running.executions import run_each_on
+from emu.running.exploration import ScenarioExploration
+from emu.running.plan import Plan
+from emu.scenarios.library import find
+
+SETTINGS = (
+    "coherent=false",
+    "caching_mode=true",
+    "write_buffer=true",
+    "hook_faults=1",
+    "allocation_faults=1",
+    "wait_faults=1",
+)
+"""What each scenario is tried with in its small form, one at a time, besides its cells."""
+
+
+@attrs.frozen
+class Cell:
+    """A scenario with parameters, as a user writes them."""
+
+    scenario: str
+    parameters: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return " ".join((self.scenario, *self.parameters))
+
+    def command(self, revision: str) -> list[str]:
+        """Return the words of the command that explores it on a revision."""
+        pairs = (*self.parameters, f"revision={revision}")
+        return ["emu", "explore", self.scenario, *itertools.chain.from_iterable(("-p", pair) for pair in pairs)]
+
+
+def grid(scenarios: Sequence[str], values: Mapping[str, Sequence[str]]) -> Iterator[Cell]:
+    """Yield the cells of scenarios: those of their tables, then their small forms with each setting.
+
+    Args:
+        values: for some parameters the values that are tried instead, each with each.
+    """
+    chosen = [
+        tuple(f"{name}={value}" for name, value in zip(values, one, strict=True))
+        for one in itertools.product(*values.values())
+    ]
+    for name in scenarios:
+        scenario = find(name)
+        small = " ".join(f"{name}={value}" for name, value in scenario.small.items())
+        seen: set[tuple[str, ...]] = set()
+        for written in (*scenario.cells, *(f"{small} {setting}" for setting in SETTINGS)):
+            kept = tuple(pair for pair in written.split() if pair.partition("=")[0] not in values)
+            for extra in chosen:
+                parameters = (*kept, *extra)
+                if parameters not in seen:
+                    seen.add(parameters)
+                    yield Cell(name, parameters)
+
+
+@attrs.frozen
+class Shown:
+    """A finding that a cell shows.
+
+    Attributes:
+        page: of which domain and dfn it is; None for each that it is not about.
+        executions: how many show it.
+    """
+
+    kind: str
+    page: tuple[int | None, int | None]
+    sentence: str
+    executions: int
+
+
+@attrs.frozen
+class CellResult:
+    """What a revision shows in a cell.
+
+    Attributes:
+        is_exhausted: every trace was executed.
+        shown: by signature.
+        problem: the mistake of the revision, or of the scenario, that ended it.
+        is_bug: that was emu's own.
+    """
+
+    is_exhausted: bool = False
+    executions: int = 0
+    steps: int = 0
+    shown: Mapping[str, Shown] = attrs.field(factory=dict)
+    problem: str | None = None
+    is_bug: bool = False
+
+
+Say = Callable[[Finding, Trace], str]
+"""Says a finding as a sentence."""
+
+
+def evaluate(cell: Cell, revision: str, budget: int, seconds: float | None, say: Say) -> CellResult:
+    """Explore a cell on a revision.
+
+    Args:
+        budget: how many steps at most.
+        seconds: how long at most.
+    """
+    try:
+        pairs = dict(pair.split("=", 1) for pair in (*cell.parameters, f"revision={revision}"))
+        bound = find(cell.scenario).bind(pairs)
+        done = ScenarioExploration(bound, cell.scenario, Plan(steps=budget, seconds=seconds))
+        done.run_all(run_each_on("direct"))
+        if done.failure is not None:
+            return CellResult(problem=str(done.failure))
+        for cause in done.causes.values():
+            done.confirmation.show(cause)
+        if done.has_emulator_bug:
+            raise InternalError(f"the check of itself has failed in {cell}")
+        shown = dict(map(partial(shown_by, say=say), done.causes.values()))
+        return CellResult(done.is_exhausted, done.done, done.coverage.steps, dict(sorted(shown.items())))
+    except EmuError as error:
+        return CellResult(problem=str(error), is_bug=isinstance(error, InternalError))
+
+
+def shown_by(cause: Cause, say: Say) -> tuple[str, Shown]:
+    """Return a cause as plain data, and its signature.
+
+    Raises:
+        InternalError: if it was not repeated.
+    """
+    run, one = cause.run, cause.signature
+    if run is None or run.matters is None or cause.finding is None:
+        raise InternalError(f"{one} was found and is not shown")
+    machine = run.matters.machine
+    said = say(cause.finding, machine.trace)
+    return with_named_table(one, machine), Shown(one.kind.value, (one.domain, one.dfn), said, cause.executions)
+
+
+def with_named_table(one: Signature, machine: Machine) -> str:
+    """Return a signature as a text, in which the frame of a table is named by its domain and a dfn that it translates.
+
+    Which frame a table gets depends on how many were taken before.
+    """
+    if one.frame is None or not FIRST_TABLE_FRAME <= one.frame < FIRST_DATA_FRAME:
+        return str(one)
+    table = machine.pages.find(one.frame).table
+    named = f"table of domain {table[0].number} for {table[1]:#x}" if table else "table"
+    values = [one.kind.value, *(named if value == one.frame else value for value in one[1:])]
+    return " | ".join("-" if value is None else str(value) for value in values)
+
+
+def refuse_unusable(scenarios: Sequence[str], revision: str) -> None:
+    """Refuse a scenario or a revision that cannot be loaded.
+
+    Raises:
+        ScenarioError: naming what is wrong.
+    """
+    if not scenarios:
+        raise ScenarioError("there is nothing to check: name a scenario")
+    for name in scenarios:
+        find(name).bind({"revision": revision})

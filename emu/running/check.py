@@ -1,0 +1,178 @@
+"""Checking a revision against another one: which findings are new, which are gone, and what is undecided."""
+
+import multiprocessing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from enum import Enum
+
+import attrs
+
+from emu.running.cells import Cell, CellResult, Say, Shown, evaluate
+
+DIED = "the process that executed it has died, twice"
+
+
+class Change(Enum):
+    """What a finding of a cell tells of a change."""
+
+    NEW = "new"  # the revision shows it, and the base does not, in all of its traces
+    GONE = "gone"  # the base shows it, and the revision does not, in all of its traces
+    UNCHANGED = "unchanged"  # both show it
+    UNDECIDED = "undecided"  # one shows it, and the other was not executed to the end
+    BREAKS = "breaks"  # the revision makes a mistake
+
+
+@attrs.frozen
+class Difference:
+    """One finding, or one mistake, in one cell.
+
+    Attributes:
+        signature: empty for a mistake, and where neither shows anything and one was not executed to the end.
+        instead_of: what is gone from the same page.
+    """
+
+    change: Change
+    cell: Cell
+    signature: str = ""
+    shown: Shown | None = None
+    problem: str = ""
+    instead_of: tuple[Shown, ...] = ()
+
+
+@attrs.frozen
+class Compared:
+    """A cell on both sides."""
+
+    cell: Cell
+    base: CellResult
+    ours: CellResult
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether neither shows anything, in any trace."""
+        return not (self.base.shown or self.ours.shown) and self.base.is_exhausted and self.ours.is_exhausted
+
+    def differences(self) -> Iterator[Difference]:
+        """Yield what the comparison tells: first what speaks against the revision."""
+        base, ours = self.base, self.ours
+        if ours.problem is not None and ours.problem != base.problem:
+            yield Difference(Change.BREAKS, self.cell, problem=ours.problem)
+            return
+        new = {one: shown for one, shown in ours.shown.items() if one not in base.shown}
+        gone = {one: shown for one, shown in base.shown.items() if one not in ours.shown}
+        replaced = {one: shown for one, shown in gone.items() if any(shown.page == by.page for by in new.values())}
+        is_decided = base.is_exhausted and ours.is_exhausted
+        for one, shown in new.items():
+            change = Change.NEW if base.is_exhausted else Change.UNDECIDED
+            before = tuple(old for old in replaced.values() if old.page == shown.page) if is_decided else ()
+            yield Difference(change, self.cell, one, shown, instead_of=before)
+        for one, shown in gone.items():
+            if not (is_decided and one in replaced):
+                yield Difference(Change.GONE if ours.is_exhausted else Change.UNDECIDED, self.cell, one, shown)
+        for one, shown in ours.shown.items():
+            if one in base.shown:
+                yield Difference(Change.UNCHANGED, self.cell, one, shown)
+        if not (base.shown or ours.shown or is_decided):
+            yield Difference(Change.UNDECIDED, self.cell)
+
+
+@attrs.define
+class Check:
+    """A revision against another one, or against what was found before.
+
+    Attributes:
+        base: the name of a revision, or of the file of an earlier result.
+        say: says a finding as a sentence.
+        known: what was found before, by cell; None where the base is a revision.
+        budget: how many steps a cell and a side take at most.
+        seconds: how long the same may take at most.
+        ends_at_first: nothing more is executed after the first new finding.
+        compared: the cells that are done, in order.
+        was_stopped: not all cells were done.
+    """
+
+    revision: str
+    base: str
+    cells: Sequence[Cell]
+    say: Say
+    known: Mapping[str, CellResult] | None = None
+    budget: int = 50_000
+    seconds: float | None = None
+    ends_at_first: bool = False
+    compared: list[Compared] = attrs.field(factory=list, init=False)
+    was_stopped: bool = attrs.field(default=False, init=False)
+
+    def on(self, processes: int, on_progress: Callable[[], None] = lambda: None) -> None:
+        """Execute every cell on both sides, in that many processes. What comes out does not depend on their number."""
+        try:
+            for cell, base, ours in self.results(processes):
+                self.compared.append(Compared(cell, base, ours))
+                on_progress()
+                if self.ends_at_first and self.is_worse:
+                    return
+        except KeyboardInterrupt:
+            self.was_stopped = True
+
+    def results(self, processes: int) -> Iterator[tuple[Cell, CellResult, CellResult]]:
+        """Yield each cell with what both sides show, in order."""
+        sides = [self.revision] if self.known is not None else [self.base, self.revision]
+        jobs = [(cell, side, self.budget, self.seconds, self.say) for cell in self.cells for side in sides]
+        found = run_all(jobs, processes)
+        for cell in self.cells:
+            base = next(found) if self.known is None else self.known.get(str(cell), CellResult())
+            yield cell, base, next(found)
+
+    @property
+    def differences(self) -> list[Difference]:
+        """What all cells tell."""
+        return [one for compared in self.compared for one in compared.differences()]
+
+    @property
+    def is_worse(self) -> bool:
+        """Whether anything is new."""
+        return any(one.change in {Change.NEW, Change.BREAKS} for one in self.differences)
+
+    @property
+    def is_undecided(self) -> bool:
+        """Whether anything could still be new."""
+        return self.was_stopped or any(one.change is Change.UNDECIDED for one in self.differences)
+
+    @property
+    def bugs(self) -> list[str]:
+        """What emu itself did wrong."""
+        sides = (side for one in self.compared for side in (one.base, one.ours))
+        return [side.problem for side in sides if side.is_bug and side.problem]
+
+
+Job = tuple[Cell, str, int, float | None, Say]
+
+
+def run_all(jobs: Sequence[Job], processes: int) -> Iterator[CellResult]:
+    """Yield the result of each job, in order. A job whose process dies is done once more, alone."""
+    if processes == 1:
+        for job in jobs:
+            yield evaluate(*job)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, context) as pool:
+        waiting = [pool.submit(evaluate, *job) for job in jobs]
+        try:
+            for job, future in zip(jobs, waiting, strict=True):
+                yield result_of(future) or alone(job)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def result_of(future: "Future[CellResult]") -> CellResult | None:
+    """Return a result; None if its process has died, or that of another job in the same pool."""
+    try:
+        return future.result()
+    except BrokenProcessPool:
+        return None
+
+
+def alone(job: Job) -> CellResult:
+    """Do a job in a process of its own."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return result_of(pool.submit(evaluate, *job)) or CellResult(problem=DIED)

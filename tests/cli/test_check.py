@@ -1,0 +1,161 @@
+"""`emu check`, `emu new revision`, and what is claimed of a revision of the user's."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from emu.hypervisor.revisions.loader import BUNDLED, FOLDER
+
+Emu = Callable[..., tuple[int, str, str]]
+
+CHANGED = (
+    "        result = result or error\n    return result\n\n\nasync def iommu_iotlb_flush(",
+    "        result = error\n    return result\n\n\nasync def iommu_iotlb_flush(",
+)
+
+
+@pytest.fixture
+def mine(emu: Emu) -> Path:
+    """Return a copy of merged whose unmap loses an error, in the folder where commands run."""
+    assert emu("new", "revision", "mine", "--from", "merged")[0] == 0
+    path = Path("mine/iommu.py")
+    assert path.read_text().count(CHANGED[0]) == 1
+    path.write_text(path.read_text().replace(*CHANGED))
+    return Path("mine")
+
+
+def test_a_new_revision_is_a_copy_with_the_command_that_checks_it(emu: Emu) -> None:
+    status, out, _ = emu("new", "revision", "mine", "--from", "v1")
+    assert status == 0
+    assert out.splitlines()[-1] == "change it, then: emu check ./mine --against v1"
+    for path in (FOLDER / "v1").glob("*.py"):
+        assert (Path("mine") / path.name).read_bytes() == path.read_bytes()
+
+
+def test_a_new_revision_takes_no_folder_that_exists_and_no_unknown_origin(emu: Emu) -> None:
+    Path("mine").mkdir()
+    assert emu("new", "revision", "mine")[::2] == (2, "emu: mine exists already: name a folder that does not\n")
+    status, _, err = emu("new", "revision", "other", "--from", "mergd")
+    assert status == 2
+    assert err.startswith("emu: there is no revision 'mergd' (did you mean 'merged'?): use one of ")
+
+
+def test_a_new_finding_is_told_once_a_scenario_with_the_command_that_shows_it(emu: Emu, mine: Path) -> None:
+    status, out, _ = emu("check", "./mine", "--against", "merged", "unmap_fails_halfway", "-j", "1")
+    assert status == 1
+    assert "new: unmap_fails_halfway: lost error: cpu0's unmap of domain 1 dfn 0x1000" in out
+    assert "likewise with coherent=false; caching_mode=true; write_buffer=true;" in out
+    assert "again: emu explore unmap_fails_halfway -p revision=./mine\n" in out
+    assert out.count("new: unmap_fails_halfway: lost error") == 1
+    assert out.splitlines()[-1] == "./mine against merged: 16 new"
+    assert all(len(line) <= 80 for line in out.splitlines() if not line.startswith("again: "))
+
+
+def test_what_json_has_printed_is_a_base_for_a_later_check(emu: Emu, mine: Path) -> None:
+    command = ("check", "./mine", "unmap_fails_halfway", "-j", "1", "--against")
+    status, out, _ = emu(*command, "merged", "--json")
+    data = json.loads(out)
+    assert (status, data["format"], data["revision"], data["base"]) == (1, "emu-check-1", "./mine", "merged")
+    assert {one["change"] for one in data["differences"]} == {"new"}
+    assert len(data["cells"]) == 7
+    Path("before.json").write_text(out)
+    assert emu(*command, "before.json")[0] == 0
+    emu("new", "revision", "mended", "--from", "merged")
+    status, out, _ = emu("check", "./mended", *command[2:], "before.json")
+    assert (status, out.splitlines()[-1]) == (0, "./mended against before.json: 16 gone")
+
+
+def test_a_junit_file_has_a_case_a_cell(emu: Emu, mine: Path) -> None:
+    cells = ("unmap_fails_halfway", "flush_misses_last_page")
+    emu("check", "./mine", "--against", "merged", *cells, "-j", "1", "--junit", "out.xml")
+    first, second = ET.parse("out.xml").getroot()  # noqa: S314 - a file that the test has just written
+    assert (first.get("name"), first.get("tests"), first.get("failures")) == ("unmap_fails_halfway", "7", "7")
+    assert (second.get("name"), second.get("failures"), second.get("skipped")) == ("flush_misses_last_page", "0", "0")
+    assert not list(Path().glob("*.part"))
+
+
+def test_a_junit_file_that_cannot_be_written_is_a_usage_error(emu: Emu, mine: Path) -> None:
+    command = ("check", "./mine", "--against", "merged", "flush_misses_last_page", "-j", "1")
+    status, _, err = emu(*command, "--junit", "nowhere/out.xml")
+    assert (status, err) == (2, "emu: the JUnit file 'nowhere/out.xml' cannot be written: No such file or directory\n")
+
+
+def test_the_cells_can_be_listed_and_be_given_other_values(emu: Emu) -> None:
+    command = ("check", "v1", "--against", "merged", "free_before_flush", "--list")
+    assert emu(*command)[1].splitlines()[:2] == ["free_before_flush", "free_before_flush repaired=true"]
+    listed = emu(*command, "-p", "repaired=true,false")[1].splitlines()
+    assert listed[:2] == ["free_before_flush repaired=true", "free_before_flush repaired=false"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (("v1", "--against", "mergde"), "there is no revision 'mergde' (did you mean 'merged'?)"),
+        (("v2", "--against", "v1"), "there is no revision 'v2': use one of"),
+        (("v1", "--against", "nothing.json"), "nothing.json cannot be read: No such file or directory"),
+        (("v1", "nowhere", "--against", "merged"), "there is no scenario 'nowhere'"),
+        (("v1", "--against", "merged", "-p", "revision=v1"), "-p revision does not go with check"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_nothing_runs(emu: Emu, arguments: tuple[str, ...], problem: str) -> None:
+    status, out, err = emu("check", *arguments)
+    assert (status, out) == (2, "")
+    assert problem in err
+    assert len(err.splitlines()) == 1
+
+
+def test_nothing_is_claimed_of_a_folder_in_run_explore_and_replay_alike(emu: Emu, mine: Path) -> None:
+    where = ("unmap_fails_halfway", "-p", "revision=./mine")
+    status, out, _ = emu("explore", *where)
+    assert status == 1
+    assert "no claim for a revision of yours: lost-error in 1, released in 1 of 1 execution" in out
+    replay = next(line for line in out.splitlines() if line.startswith("replay: ")).split()[2:]
+    status, out, _ = emu("run", *where)
+    assert status == 1
+    assert "no claim for a revision of yours: lost-error, released in execution 1 (seed 0)" in out
+    status, out, _ = emu(*replay)
+    assert status == 1
+    assert "no claim for a revision of yours: " in out
+    status, out, _ = emu("explore", "flush_misses_last_page", "-p", "repaired=true", "-p", "revision=./mine")
+    assert status == 0
+    assert "no claim for a revision of yours: clean: proved for these parameters" in out
+
+
+def test_a_run_on_a_folder_ends_at_its_first_finding(emu: Emu, mine: Path) -> None:
+    status, out, _ = emu("run", "remap_before_flush", "-p", "revision=./mine", "--executions", "1000", "--json")
+    data = json.loads(out)
+    assert (status, data["declared"], data["verdict"]) == (1, None, "found")
+    assert data["executions"] < 1000
+
+
+@pytest.mark.parametrize(
+    ("claim", "status", "said"),
+    [
+        (("--expect", "clean"), 1, "you claim clean: contradicted"),
+        (("--expect", "released,lost-error"), 0, "you claim released: shown"),
+        (("--expect", "released"), 1, "you claim released: contradicted; not declared is lost-error"),
+        (("--expect", "stale,released,lost-error"), 1, "you claim stale: contradicted, for nothing shows it"),
+        (("--like", "v1"), 0, "like v1, of which unmap_fails_halfway declares released: shown"),
+        (("--like", "merged"), 1, "like merged, of which unmap_fails_halfway declares clean: contradicted"),
+    ],
+)
+def test_the_user_may_state_a_claim(emu: Emu, mine: Path, claim: tuple[str, str], status: int, said: str) -> None:
+    ended, out, _ = emu("explore", "unmap_fails_halfway", "-p", "revision=./mine", *claim)
+    assert ended == status
+    assert said in out.replace("\n", " ")
+    assert " ".join(claim) in out.splitlines()[-1]
+
+
+def test_a_name_that_a_bundled_revision_and_a_folder_here_share_is_refused(emu: Emu, mine: Path) -> None:
+    mine.rename("merged")
+    for command in (("run", "free_before_flush", "-p"), ("explore", "free_before_flush", "-p")):
+        status, _, err = emu(*command, "revision=merged")
+        assert (status, err) == (2, "emu: both emu's merged and ./merged exist: write emu:merged or ./merged\n")
+    assert "declares released" in emu("explore", "free_before_flush", "-p", "revision=emu:merged")[1]
+    assert "no claim" in emu("explore", "free_before_flush", "-p", "revision=./merged")[1]
+    status, _, err = emu("check", "merged", "--against", "v1", "free_before_flush")
+    assert (status, err) == (2, "emu: both emu's merged and ./merged exist: write emu:merged or ./merged\n")
+    assert BUNDLED == ("implicit", "v1", "merged", "flush_on_error")

@@ -1,0 +1,205 @@
+"""Comparing a revision with another one: what is new, gone, unchanged, undecided, and what breaks."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from emu.checks.findings import Finding
+from emu.engine import Trace
+from emu.errors import ScenarioError
+from emu.hypervisor.revisions.loader import BUNDLED, FOLDER
+from emu.memory import FIRST_TABLE_FRAME
+from emu.reports.findings import sentence
+from emu.running.cells import SETTINGS, Cell, CellResult, Shown, evaluate, grid
+from emu.running.check import DIED, Change, Check, Compared, run_all
+from emu.running.earlier import FORMAT, read_earlier
+
+CELL = Cell("unmap_fails_halfway")
+BUDGET = 50_000
+STALE, LOST = Shown("stale", (1, 0x10), "a stale one", 1), Shown("lost-error", (1, 0x10), "a lost one", 1)
+ELSEWHERE = Shown("stale", (1, 0x11), "another one", 1)
+
+
+def side(*, is_exhausted: bool = True, **shown: Shown) -> CellResult:
+    return CellResult(is_exhausted, 1, 1, shown)
+
+
+def changes(base: CellResult, ours: CellResult) -> list[tuple[Change, str]]:
+    return [(one.change, one.signature) for one in Compared(CELL, base, ours).differences()]
+
+
+def test_what_only_the_revision_shows_is_new_if_the_base_was_executed_to_the_end() -> None:
+    assert changes(side(), side(a=STALE)) == [(Change.NEW, "a")]
+    assert changes(side(is_exhausted=False), side(a=STALE)) == [(Change.UNDECIDED, "a")]
+    assert changes(side(), side(a=STALE, is_exhausted=False)) == [(Change.NEW, "a")]
+
+
+def test_what_only_the_base_shows_is_gone_if_the_revision_was_executed_to_the_end() -> None:
+    assert changes(side(a=STALE), side()) == [(Change.GONE, "a")]
+    assert changes(side(a=STALE), side(is_exhausted=False)) == [(Change.UNDECIDED, "a")]
+    assert changes(side(a=STALE, is_exhausted=False), side()) == [(Change.GONE, "a")]
+
+
+def test_what_both_show_is_unchanged_however_far_they_were_executed() -> None:
+    assert changes(side(a=STALE), side(a=STALE)) == [(Change.UNCHANGED, "a")]
+    assert changes(side(a=STALE, is_exhausted=False), side(a=STALE, is_exhausted=False)) == [(Change.UNCHANGED, "a")]
+
+
+@pytest.mark.parametrize(("base", "ours"), [(True, False), (False, True), (False, False)])
+def test_where_neither_shows_anything_both_must_have_been_executed_to_the_end(base: bool, ours: bool) -> None:
+    assert changes(side(is_exhausted=base), side(is_exhausted=ours)) == [(Change.UNDECIDED, "")]
+    assert changes(side(), side()) == []
+
+
+def test_a_new_finding_of_a_page_stands_with_what_is_gone_from_the_page_and_counts_as_new() -> None:
+    (one,) = Compared(CELL, side(a=LOST), side(b=STALE)).differences()
+    assert (one.change, one.signature, one.instead_of) == (Change.NEW, "b", (LOST,))
+    assert changes(side(a=ELSEWHERE), side(b=STALE)) == [(Change.NEW, "b"), (Change.GONE, "a")]
+
+
+def test_a_mistake_breaks_unless_the_base_makes_the_same() -> None:
+    broken = CellResult(problem="it raised")
+    assert changes(side(a=STALE), broken) == [(Change.BREAKS, "")]
+    assert changes(broken, broken) == [(Change.UNDECIDED, "")]
+
+
+def test_the_grid_is_the_cells_of_the_table_and_each_setting_with_the_small_form() -> None:
+    assert list(map(str, grid(["move_more_than_fit"], {})))[-6:] == [
+        f"move_more_than_fit slots=1 {setting}" for setting in SETTINGS
+    ]
+    assert str(next(grid(["remap_before_flush"], {}))) == "remap_before_flush"
+
+
+def test_values_that_the_user_names_are_tried_instead_of_those_of_the_cells_each_with_each() -> None:
+    cells = list(map(str, grid(["free_before_flush"], {"repaired": ["true"], "coherent": ["true", "false"]})))
+    assert cells[:2] == [
+        "free_before_flush repaired=true coherent=true",
+        "free_before_flush repaired=true coherent=false",
+    ]
+    assert len(cells) == len(set(cells))
+    assert not any("coherent=false coherent" in cell for cell in cells)
+
+
+def copy_of(name: str, folder: Path, file: str = "", old: str = "", new: str = "") -> str:
+    """Copy a bundled revision, with one text replaced; return its path."""
+    folder.mkdir()
+    for path in (FOLDER / name).glob("*.py"):
+        text = path.read_text()
+        if path.name == file:
+            assert text.count(old) == 1
+            text = text.replace(old, new)
+        (folder / path.name).write_text(text)
+    return str(folder)
+
+
+def checked(revision: str, base: str, scenarios: list[str], processes: int = 1) -> Check:
+    check = Check(revision, base, list(grid(scenarios, {})), sentence)
+    check.on(processes)
+    return check
+
+
+@pytest.mark.parametrize("base", BUNDLED)
+def test_a_copy_with_a_comment_has_the_findings_of_the_original(base: str, tmp_path: Path) -> None:
+    copy = copy_of(base, tmp_path / "copy")
+    wrappers = tmp_path / "copy" / "iommu.py"
+    wrappers.write_text(f"# mine\n{wrappers.read_text()}")
+    check = checked(copy, base, ["flag_left_set", "unmap_fails_halfway", "map_dma_unmap_dma"])
+    assert {one.change for one in check.differences} == {Change.UNCHANGED}
+    assert not check.is_worse
+    assert not check.is_undecided
+
+
+KEEPS_NO_ERROR = (
+    "iommu.py",
+    "        result = result or error\n    return result\n\n\nasync def iommu_iotlb_flush(",
+    "        result = error\n    return result\n\n\nasync def iommu_iotlb_flush(",
+)
+"""The result of the flush of an unmap takes the place of its own."""
+
+
+def test_a_lost_error_is_new_and_the_way_back_is_gone(tmp_path: Path) -> None:
+    copy = copy_of("merged", tmp_path / "copy", *KEEPS_NO_ERROR)
+    worse, better = checked(copy, "merged", [CELL.scenario]), checked("merged", copy, [CELL.scenario])
+    assert worse.is_worse
+    assert {one.change for one in worse.differences if one.cell == CELL} == {Change.NEW}
+    assert not better.is_worse
+    assert {one.change for one in better.differences if one.cell == CELL} == {Change.GONE}
+
+
+def test_the_number_of_processes_changes_nothing(tmp_path: Path) -> None:
+    copy = copy_of("merged", tmp_path / "copy", *KEEPS_NO_ERROR)
+    one, two = (checked(copy, "merged", [CELL.scenario], processes) for processes in (1, 2))
+    assert one.compared == two.compared
+
+
+def test_a_check_may_end_at_the_first_new_finding(tmp_path: Path) -> None:
+    copy = copy_of("merged", tmp_path / "copy", *KEEPS_NO_ERROR)
+    check = Check(copy, "merged", list(grid([CELL.scenario], {})), sentence, ends_at_first=True)
+    check.on(1)
+    assert [one.cell for one in check.compared] == [CELL]
+
+
+def test_a_mistake_in_a_revision_is_told_with_its_line_and_the_other_cells_go_on(tmp_path: Path) -> None:
+    called = "await domain.ops.unmap_page(cpu, domain, offset(dfn, i))\n"
+    copy = copy_of("merged", tmp_path / "copy", "iommu.py", called, f"{called}        flush_type += FlushType.WRONG\n")
+    check = checked(copy, "merged", ["unmap_fails_halfway", "map_fails_halfway"])
+    broken = [one for one in check.differences if one.change is Change.BREAKS]
+    assert {one.cell.scenario for one in broken} == {"unmap_fails_halfway"}
+    assert all("WRONG" in one.problem and "iommu.py:" in one.problem for one in broken)
+    assert len(check.compared) == len(check.cells)
+
+
+def test_the_frame_of_a_table_is_named_by_its_domain_and_a_page() -> None:
+    shown = evaluate(Cell("table_freed_before_flush"), "merged", BUDGET, None, sentence).shown
+    (one,) = shown
+    assert one == "released | released | 1 | 4096 | table of domain 1 for 0x1000 | vtd0 | cpu0"
+    assert str(FIRST_TABLE_FRAME + 3) not in one
+
+
+def test_a_budget_is_of_steps_and_ends_an_exploration_before_its_end() -> None:
+    cut = evaluate(Cell("remap_before_flush"), "merged", 300, None, sentence)
+    assert not cut.is_exhausted
+    assert 300 <= cut.steps < 500
+
+
+def kills(finding: Finding, trace: Trace) -> str:
+    """Kill the process that asks."""
+    os._exit(1)
+
+
+def test_a_process_that_dies_is_told_and_its_cell_was_done_once_more() -> None:
+    jobs = [
+        (CELL, "v1", BUDGET, None, kills),
+        (Cell("flush_misses_last_page", ("repaired=true",)), "v1", BUDGET, None, kills),
+    ]
+    dead, alive = run_all(jobs, 2)
+    assert dead.problem == DIED
+    assert alive.is_exhausted
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "is no JSON"),
+        ('{"format": "emu-check-1", "cells": {"a', "is no JSON"),
+        ("[]", "has the format 'None'"),
+        ('{"format": "emu-check-9", "cells": {}}', "has the format 'emu-check-9'"),
+        ('{"format": "emu-check-1"}', "is damaged"),
+        ('{"format": "emu-check-1", "cells": {"a": {"shown": 1}}}', "is damaged"),
+        ('{"format": "emu-check-1", "cells": 7}', "is damaged"),
+    ],
+)
+def test_a_file_that_is_no_earlier_result_is_refused(text: str, problem: str, tmp_path: Path) -> None:
+    path = tmp_path / "earlier.json"
+    path.write_text(text)
+    with pytest.raises(ScenarioError, match=problem):
+        read_earlier(path)
+    assert FORMAT == "emu-check-1"
+
+
+def test_a_folder_or_nothing_is_no_earlier_result(tmp_path: Path) -> None:
+    with pytest.raises(ScenarioError, match="is no file"):
+        read_earlier(tmp_path)
+    with pytest.raises(ScenarioError, match="cannot be read"):
+        read_earlier(tmp_path / "nothing.json")
