@@ -45,6 +45,26 @@ def test_the_exploration_that_is_shown_ends_as_shown(
     assert capsys.readouterr().out == next(block for block in blocks("") if "exhausted" in block)
 
 
+def test_the_change_that_is_shown_is_checked_as_shown(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    new, check = (block.split()[1:] for block in blocks("sh") if "revision mine" in block or "emu check" in block)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["emu", *new])
+    assert run_cli() == 0
+    wrappers = tmp_path / "mine" / "iommu.py"
+    before, unmap, after = wrappers.read_text().partition("async def iommu_legacy_unmap")
+    wrappers.write_text(before + unmap + after.replace("result = result or error", "result = error", 1))
+    capsys.readouterr()
+    monkeypatch.setattr("sys.argv", ["emu", *check, "-j", "1"])
+    assert run_cli() == 1
+    out = capsys.readouterr().out
+    first, last = (block for block in blocks("") if "new: " in block or "16 new" in block)
+    assert out.startswith("\n" + first)
+    assert out.endswith(last)
+
+
 def test_the_search_by_itself_prints_what_is_said_of_it(capsys: pytest.CaptureFixture[str]) -> None:
     program = next(block for block in blocks("python") if "Exploration" in block)
     exec(compile(program, "README.md", "exec"), {})  # noqa: S102 - it is ours
