@@ -54,8 +54,20 @@ def check_command(
 
     Exit status: 0 nothing is new, 1 something is, 3 something is undecided.
     """
+    check = make_check(revision, scenarios, against, parameters)
+    if is_list:
+        show_cells([str(cell) for cell in check.cells], as_json=as_json)
+        return FINE
+    check.budget, check.seconds, check.ends_at_first = budget, seconds, first
+    with show_check(check) as on_progress:
+        check.on(processes or os.cpu_count() or 1, on_progress)
+    show(check, Path(junit) if junit else None, as_json=as_json)
+    return status_of(check)
+
+
+def make_check(revision: str, scenarios: tuple[str, ...], against: str, parameters: tuple[str, ...]) -> "Check":
+    """Return the check that is asked for, once all that it needs can be loaded."""
     from emu.hypervisor.revisions.loader import refuse_ambiguous
-    from emu.reports.check import CheckReport
     from emu.reports.findings import sentence
     from emu.running.cells import grid, refuse_unusable
     from emu.running.check import Check
@@ -67,18 +79,20 @@ def check_command(
     for side in (revision,) if known is not None else (against, revision):
         refuse_ambiguous(side)
         refuse_unusable(names, side)
-    cells = list(grid(names, parse_lists(parameters)))
-    if is_list:
-        show_cells([str(cell) for cell in cells], as_json=as_json)
-        return FINE
-    check = Check(revision, against, cells, sentence, known, budget, seconds, ends_at_first=first)
-    with show_check(check) as on_progress:
-        check.on(processes or os.cpu_count() or 1, on_progress)
+    return Check(revision, against, list(grid(names, parse_lists(parameters))), sentence, known)
+
+
+def show(check: "Check", junit: Path | None, *, as_json: bool) -> None:
+    """Print the report of a check, and write it as JUnit where that is asked for."""
+    from emu.reports.check import CheckReport
+
     report = CheckReport(check)
     if junit is not None:
-        write_junit(report, Path(junit))
-    show_json(report.data()) if as_json else show_text(report)
-    return status_of(check)
+        write_junit(report, junit)
+    if as_json:
+        show_json(report.data())
+    else:
+        show_text(report)
 
 
 def status_of(check: "Check") -> int:

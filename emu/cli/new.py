@@ -15,7 +15,13 @@ def new_group() -> None:
 @click.argument("name", metavar="FOLDER")
 @click.option("--from", "origin", default="merged", show_default=True, help="The revision that comes with emu.")
 def new_revision_command(*, name: str, origin: str) -> None:
-    """Copy a revision that comes with emu to FOLDER, for you to change."""
+    """Copy a revision that comes with emu to FOLDER, for you to change.
+
+    \f
+    Raises:
+        ScenarioError: if no such revision comes with emu.
+        click.UsageError: if the folder exists, or cannot be made.
+    """
     from emu.hypervisor.revisions.loader import FOLDER, bundled_name, is_bundled, unknown_revision
 
     if not is_bundled(origin):

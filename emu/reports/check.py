@@ -7,6 +7,8 @@ from typing import Any
 import attrs
 import cattrs
 
+from emu.hypervisor.revisions.executed import never_entered, never_executed
+from emu.hypervisor.revisions.loader import place_of
 from emu.reports.counts import count
 from emu.reports.left_out import LEFT_OUT
 from emu.running.check import Change, Check, Difference
@@ -73,9 +75,20 @@ class CheckReport:
         lines = [f"{same}; clean on both: {count(clean, 'cell')}, all exhausted"]
         if len(check.compared) < len(check.cells):
             lines.append(f"not executed: {count(len(check.cells) - len(check.compared), 'cell')}")
+        lines += self.unexecuted()
         lines.append(f"not tried: pairs of settings; not modelled: {', '.join(LEFT_OUT)}")
         lines.append(f"{check.revision} against {check.base}: {self.verdict()}")
         return lines
+
+    def unexecuted(self) -> list[str]:
+        """Say which functions of the revision were never entered, and which lines that differ were never executed."""
+        check, folder = self.check, place_of(self.check.revision)
+        entered = never_entered(folder, check.executed)
+        said = [f"never entered: {', '.join(entered)}"] if entered else []
+        if check.known is None:
+            lines = never_executed(folder, place_of(check.base), check.executed)
+            said += [f"differs and was never executed: {', '.join(lines)}"] if lines else []
+        return said
 
     def verdict(self) -> str:
         """Say in a word what the check tells."""
@@ -103,5 +116,6 @@ class CheckReport:
                 }
                 for one in self.shown()
             ],
+            "unexecuted": self.unexecuted(),
             "cells": {str(one.cell): side_data(one.ours) for one in check.compared},
         }

@@ -10,6 +10,8 @@ from emu.checks.findings import Finding
 from emu.checks.signatures import Signature
 from emu.engine import Trace
 from emu.errors import EmuError, InternalError, ScenarioError
+from emu.hypervisor.revisions.executed import Executed, executed, watch
+from emu.hypervisor.revisions.loader import place_of
 from emu.machine.machine import Machine
 from emu.memory import FIRST_DATA_FRAME, FIRST_TABLE_FRAME
 from emu.running.causes import Cause
@@ -90,6 +92,7 @@ class CellResult:
     Attributes:
         is_exhausted: every trace was executed.
         shown: by signature.
+        executed: of a watched revision, by file the lines of what was executed here and before in this process.
         problem: the mistake of the revision, or of the scenario, that ended it.
         is_bug: that was emu's own.
     """
@@ -98,6 +101,7 @@ class CellResult:
     executions: int = 0
     steps: int = 0
     shown: Mapping[str, Shown] = attrs.field(factory=dict)
+    executed: Executed = attrs.field(factory=dict, eq=False)
     problem: str | None = None
     is_bug: bool = False
 
@@ -106,26 +110,45 @@ Say = Callable[[Finding, Trace], str]
 """Says a finding as a sentence."""
 
 
-def evaluate(cell: Cell, revision: str, budget: int, seconds: float | None, say: Say) -> CellResult:
-    """Explore a cell on a revision.
+@attrs.frozen
+class Job:
+    """A cell to be explored on a revision.
 
-    Args:
+    Attributes:
         budget: how many steps at most.
         seconds: how long at most.
+        say: says a finding as a sentence.
+        is_watched: note which lines of the revision are executed.
     """
+
+    cell: Cell
+    revision: str
+    budget: int
+    seconds: float | None
+    say: Say
+    is_watched: bool = False
+
+
+def evaluate(job: Job) -> CellResult:
+    """Explore a cell on a revision. What goes wrong is a part of the result."""
+    cell, revision = job.cell, job.revision
+    folder = place_of(revision)
+    if job.is_watched:
+        watch(folder)
     try:
         pairs = dict(pair.split("=", 1) for pair in (*cell.parameters, f"revision={revision}"))
         bound = find(cell.scenario).bind(pairs)
-        done = ScenarioExploration(bound, cell.scenario, Plan(steps=budget, seconds=seconds))
+        done = ScenarioExploration(bound, cell.scenario, Plan(steps=job.budget, seconds=job.seconds))
         done.run_all(run_each_on("direct"))
         if done.failure is not None:
             return CellResult(problem=str(done.failure))
         for cause in done.causes.values():
             done.confirmation.show(cause)
         if done.has_emulator_bug:
-            raise InternalError(f"the check of itself has failed in {cell}")
-        shown = dict(map(partial(shown_by, say=say), done.causes.values()))
-        return CellResult(done.is_exhausted, done.done, done.coverage.steps, dict(sorted(shown.items())))
+            return CellResult(problem=f"emu's check of itself has failed in {cell}", is_bug=True)
+        shown = dict(map(partial(shown_by, say=job.say), done.causes.values()))
+        steps = done.coverage.steps
+        return CellResult(done.is_exhausted, done.done, steps, dict(sorted(shown.items())), executed(folder))
     except EmuError as error:
         return CellResult(problem=str(error), is_bug=isinstance(error, InternalError))
 

@@ -8,7 +8,8 @@ from enum import Enum
 
 import attrs
 
-from emu.running.cells import Cell, CellResult, Say, Shown, evaluate
+from emu.hypervisor.revisions.executed import Executed
+from emu.running.cells import Cell, CellResult, Job, Say, Shown, evaluate
 
 DIED = "the process that executed it has died, twice"
 
@@ -117,7 +118,11 @@ class Check:
     def results(self, processes: int) -> Iterator[tuple[Cell, CellResult, CellResult]]:
         """Yield each cell with what both sides show, in order."""
         sides = [self.revision] if self.known is not None else [self.base, self.revision]
-        jobs = [(cell, side, self.budget, self.seconds, self.say) for cell in self.cells for side in sides]
+        jobs = [
+            Job(cell, side, self.budget, self.seconds, self.say, is_watched=side == self.revision)
+            for cell in self.cells
+            for side in sides
+        ]
         found = run_all(jobs, processes)
         for cell in self.cells:
             base = next(found) if self.known is None else self.known.get(str(cell), CellResult())
@@ -139,24 +144,30 @@ class Check:
         return self.was_stopped or any(one.change is Change.UNDECIDED for one in self.differences)
 
     @property
+    def executed(self) -> Executed:
+        """By file the lines of the revision that were executed in any cell."""
+        found: dict[str, frozenset[int]] = {}
+        for compared in self.compared:
+            for file, lines in compared.ours.executed.items():
+                found[file] = found.get(file, frozenset()) | lines
+        return found
+
+    @property
     def bugs(self) -> list[str]:
         """What emu itself did wrong."""
         sides = (side for one in self.compared for side in (one.base, one.ours))
         return [side.problem for side in sides if side.is_bug and side.problem]
 
 
-Job = tuple[Cell, str, int, float | None, Say]
-
-
 def run_all(jobs: Sequence[Job], processes: int) -> Iterator[CellResult]:
     """Yield the result of each job, in order. A job whose process dies is done once more, alone."""
     if processes == 1:
         for job in jobs:
-            yield evaluate(*job)
+            yield evaluate(job)
         return
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, context) as pool:
-        waiting = [pool.submit(evaluate, *job) for job in jobs]
+        waiting = [pool.submit(evaluate, job) for job in jobs]
         try:
             for job, future in zip(jobs, waiting, strict=True):
                 yield result_of(future) or alone(job)
@@ -175,4 +186,4 @@ def result_of(future: "Future[CellResult]") -> CellResult | None:
 def alone(job: Job) -> CellResult:
     """Do a job in a process of its own."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        return result_of(pool.submit(evaluate, *job)) or CellResult(problem=DIED)
+        return result_of(pool.submit(evaluate, job)) or CellResult(problem=DIED)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import attrs
 import cattrs
 import orjson
 
@@ -16,7 +17,7 @@ SIZE_MAX = 50_000_000
 
 def side_data(result: CellResult) -> dict[str, Any]:
     """Return what one side shows in a cell as what JSON can hold."""
-    data: dict[str, Any] = cattrs.unstructure(result)
+    data: dict[str, Any] = cattrs.unstructure(attrs.evolve(result, executed={}))
     return data
 
 

@@ -10,8 +10,9 @@ from emu.engine import Trace
 from emu.errors import ScenarioError
 from emu.hypervisor.revisions.loader import BUNDLED, FOLDER
 from emu.memory import FIRST_TABLE_FRAME
+from emu.reports.check import CheckReport
 from emu.reports.findings import sentence
-from emu.running.cells import SETTINGS, Cell, CellResult, Shown, evaluate, grid
+from emu.running.cells import SETTINGS, Cell, CellResult, Job, Shown, evaluate, grid
 from emu.running.check import DIED, Change, Check, Compared, run_all
 from emu.running.earlier import FORMAT, read_earlier
 
@@ -151,14 +152,14 @@ def test_a_mistake_in_a_revision_is_told_with_its_line_and_the_other_cells_go_on
 
 
 def test_the_frame_of_a_table_is_named_by_its_domain_and_a_page() -> None:
-    shown = evaluate(Cell("table_freed_before_flush"), "merged", BUDGET, None, sentence).shown
+    shown = evaluate(Job(Cell("table_freed_before_flush"), "merged", BUDGET, None, sentence)).shown
     (one,) = shown
     assert one == "released | released | 1 | 4096 | table of domain 1 for 0x1000 | vtd0 | cpu0"
     assert str(FIRST_TABLE_FRAME + 3) not in one
 
 
 def test_a_budget_is_of_steps_and_ends_an_exploration_before_its_end() -> None:
-    cut = evaluate(Cell("remap_before_flush"), "merged", 300, None, sentence)
+    cut = evaluate(Job(Cell("remap_before_flush"), "merged", 300, None, sentence))
     assert not cut.is_exhausted
     assert 300 <= cut.steps < 500
 
@@ -169,10 +170,8 @@ def kills(finding: Finding, trace: Trace) -> str:
 
 
 def test_a_process_that_dies_is_told_and_its_cell_was_done_once_more() -> None:
-    jobs = [
-        (CELL, "v1", BUDGET, None, kills),
-        (Cell("flush_misses_last_page", ("repaired=true",)), "v1", BUDGET, None, kills),
-    ]
+    again = Cell("flush_misses_last_page", ("repaired=true",))
+    jobs = [Job(cell, "v1", BUDGET, None, kills) for cell in (CELL, again)]
     dead, alive = run_all(jobs, 2)
     assert dead.problem == DIED
     assert alive.is_exhausted
@@ -203,3 +202,28 @@ def test_a_folder_or_nothing_is_no_earlier_result(tmp_path: Path) -> None:
         read_earlier(tmp_path)
     with pytest.raises(ScenarioError, match="cannot be read"):
         read_earlier(tmp_path / "nothing.json")
+
+
+CHANGED = """
+async def unused(cpu):
+    '''Nobody calls it.'''
+    return cpu
+"""
+
+
+def test_functions_that_nobody_enters_and_changed_lines_that_nobody_executes_are_named(tmp_path: Path) -> None:
+    tested, untested = "if error == OK:\n            continue\n", "if error == OK:\n            continue  # changed\n"
+    copy = copy_of("merged", tmp_path / "copy", "iommu.py", tested, untested)
+    wrappers = tmp_path / "copy" / "iommu.py"
+    wrappers.write_text(wrappers.read_text() + CHANGED)
+    lines = wrappers.read_text().splitlines()
+    (number,), last = (i for i, line in enumerate(lines, 1) if line.endswith("# changed")), len(lines)
+    for processes in (1, 2):
+        check = Check(copy, "merged", [Cell("map_fails_halfway", ("domain=0",))], sentence)
+        check.on(processes)
+        entered, executed = CheckReport(check).unexecuted()
+        assert "iommu.py: unused" in entered
+        assert "iommu.py: iommu_map" not in entered
+        assert executed == f"differs and was never executed: iommu.py:{number}, iommu.py:{last}"
+    check = checked(copy, "merged", ["unmap_fails_halfway"])
+    assert f"iommu.py:{number}," not in CheckReport(check).unexecuted()[-1]

@@ -21,6 +21,7 @@ from emu.errors import ScenarioError, did_you_mean
 from emu.hypervisor.domain import Domain
 from emu.hypervisor.driver import Driver
 from emu.hypervisor.ops import FlushType, IommuOps, MapFlags
+from emu.hypervisor.revisions.executed import compiled, is_watched
 from emu.units import Dfn, Mfn
 
 FOLDER = Path(__file__).parent
@@ -84,6 +85,11 @@ def is_bundled(name: str) -> bool:
     return bundled_name(name) in BUNDLED
 
 
+def place_of(name: str) -> Path:
+    """Return where a revision lies, or would lie if it were there."""
+    return FOLDER / bundled_name(name) if is_bundled(name) else Path(name)
+
+
 def refuse_ambiguous(name: str) -> None:
     """Refuse a name that a revision which comes with emu and a folder of the user's have.
 
@@ -100,11 +106,9 @@ def folder_of(name: str, hooks_file: str) -> Path:
     Raises:
         ScenarioError: if there is none.
     """
-    if is_bundled(name):
-        return FOLDER / bundled_name(name)
-    if not Path(name).is_dir():
+    if not is_bundled(name) and not Path(name).is_dir():
         raise unknown_revision(name, f", or a folder with {WRAPPERS_FILE} and {hooks_file}")
-    return Path(name)
+    return place_of(name)
 
 
 def unknown_revision(name: str, others: str = "") -> ScenarioError:
@@ -122,12 +126,16 @@ def load_revision(name: str, hooks_file: str, hooks_class: str) -> Revision:
     Raises:
         ScenarioError: naming file and line of what is wrong with it.
     """
-    return load_folder(name, folder_of(name, hooks_file), hooks_file, hooks_class)
+    folder = folder_of(name, hooks_file)
+    return load_folder(name, folder, hooks_file, hooks_class, is_watched(folder))
 
 
 @lru_cache(maxsize=16)
-def load_folder(name: str, folder: Path, hooks_file: str, hooks_class: str) -> Revision:
+def load_folder(name: str, folder: Path, hooks_file: str, hooks_class: str, is_watched: bool) -> Revision:
     """Return the revision in a folder.
+
+    Args:
+        is_watched: its files note what is executed: they are loaded anew where they did not.
 
     Raises:
         ScenarioError: naming file and line of what is wrong with it.
@@ -149,7 +157,9 @@ def load_file(path: Path) -> ModuleType:
         raise ScenarioError(f"a revision needs {path}: add it, if only to import what it takes from a bundled one")
     module = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
+        tree, names = compiled(path)
+        vars(module).update(names)
+        exec(compile(tree, str(path), "exec"), vars(module))  # noqa: S102 - the command line names the folder
     except SyntaxError as error:
         raise ScenarioError(f"{error.filename or path}:{error.lineno or 1}: {error.msg}") from error
     except (Exception, SystemExit) as error:

@@ -1,0 +1,120 @@
+"""Which lines of a revision are executed: its files note that themselves, once they are watched."""
+
+import ast
+import difflib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+NOTE = "__emu_executed__"
+"""What a watched file calls before each statement of its functions, with the number of the statement's line."""
+
+Executed = Mapping[str, frozenset[int]]
+"""By the name of a file the lines of the statements that were executed."""
+
+WATCHED: dict[Path, dict[str, set[int]]] = {}
+"""By folder, what was executed so far; kept as long as the process runs, as what it has loaded is."""
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def watch(folder: Path) -> None:
+    """Have the files of a folder note what is executed, if they are loaded after this."""
+    WATCHED.setdefault(folder.resolve(), {})
+
+
+def is_watched(folder: Path) -> bool:
+    """Whether the files of a folder note what is executed, if they are loaded now."""
+    return folder.resolve() in WATCHED
+
+
+def executed(folder: Path) -> Executed:
+    """Return what was executed of a watched folder since it was loaded."""
+    return {file: frozenset(lines) for file, lines in sorted(WATCHED.get(folder.resolve(), {}).items())}
+
+
+def compiled(path: Path) -> tuple[ast.Module, dict[str, object]]:
+    """Return a file's code, which notes what is executed if its folder is watched, and the names that it needs.
+
+    Raises:
+        SyntaxError: if it is no Python.
+    """
+    tree = ast.parse(path.read_bytes(), str(path))
+    names: dict[str, object] = {}
+    files = WATCHED.get(path.parent.resolve())
+    if files is not None:
+        names[NOTE] = files.setdefault(path.name, set()).add
+        for function in functions(tree):
+            note_each(function)
+        ast.fix_missing_locations(tree)
+    return tree, names
+
+
+def functions(tree: ast.AST) -> list[Function]:
+    """Return the functions in a file, in order."""
+    return [node for node in ast.walk(tree) if isinstance(node, Function)]
+
+
+def note_each(node: ast.AST) -> None:
+    """Insert a note before each statement below a node, functions in it apart."""
+    for name in ("body", "orelse", "finalbody"):
+        statements = getattr(node, name, None)
+        if isinstance(statements, list):
+            setattr(node, name, list(noted(statements)))
+    for part in (*getattr(node, "handlers", ()), *getattr(node, "cases", ())):
+        note_each(part)
+
+
+def noted(statements: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
+    """Yield statements with a note before each; a docstring stays the first."""
+    for index, one in enumerate(statements):
+        if not (index == 0 and is_text(one)):
+            call = ast.Call(ast.Name(NOTE, ast.Load()), [ast.Constant(one.lineno)], [])
+            yield ast.copy_location(ast.Expr(call), one)
+        if not isinstance(one, Function | ast.ClassDef):
+            note_each(one)
+        yield one
+
+
+def is_text(statement: ast.stmt) -> bool:
+    """Whether a statement is a text only."""
+    return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+
+
+def never_entered(folder: Path, seen: Executed) -> list[str]:
+    """Return the functions of a revision of which no statement was executed, as file and name."""
+    found = []
+    for path in sorted(folder.glob("*.py")):
+        for function in functions(ast.parse(path.read_bytes())):
+            lines = {one.lineno for one in statements_in(function)}
+            if lines and not lines & seen.get(path.name, frozenset()):
+                found.append(f"{path.name}: {function.name}")
+    return found
+
+
+def never_executed(folder: Path, base: Path, seen: Executed) -> list[str]:
+    """Return the lines of a revision that differ from a base and were never executed, as file and number."""
+    found = []
+    for path in sorted(folder.glob("*.py")):
+        ours, theirs = path.read_text().splitlines(), base / path.name
+        others = theirs.read_text().splitlines() if theirs.is_file() else []
+        changed = set(changed_lines(others, ours))
+        for function in functions(ast.parse(path.read_bytes())):
+            for one in statements_in(function):
+                last = one.body[0].lineno - 1 if hasattr(one, "body") else one.end_lineno or one.lineno
+                lines = changed.intersection(range(one.lineno, last + 1))
+                if lines and one.lineno not in seen.get(path.name, frozenset()):
+                    found.append(f"{path.name}:{one.lineno}")
+    return found
+
+
+def statements_in(function: Function) -> list[ast.stmt]:
+    """Return the statements of a function, texts apart."""
+    found = [one for one in ast.walk(function) if isinstance(one, ast.stmt) and one is not function]
+    return sorted((one for one in found if not is_text(one)), key=lambda one: one.lineno)
+
+
+def changed_lines(before: list[str], after: list[str]) -> Iterator[int]:
+    """Yield the numbers of the lines that are new or changed."""
+    for tag, _, _, first, last in difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes():
+        if tag in {"insert", "replace"}:
+            yield from range(first + 1, last + 1)
