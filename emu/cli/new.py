@@ -15,26 +15,29 @@ def new_group() -> None:
 @click.argument("name", metavar="FOLDER")
 @click.option("--from", "origin", default="merged", show_default=True, help="The revision that comes with emu.")
 def new_revision_command(*, name: str, origin: str) -> None:
-    """Copy a revision that comes with emu to FOLDER, for you to change.
+    """Copy a revision that comes with emu to FOLDER, for you to change."""
+    for file in copy_revision(origin, Path(name)):
+        click.echo(file)
+    written = name if name.startswith((".", "/")) else f"./{name}"
+    click.echo(f"change it, then: emu check {written} --against {origin}")
 
-    \f
+
+def copy_revision(origin: str, folder: Path) -> list[Path]:
+    """Copy a revision that comes with emu to a new folder; return the files in it.
+
     Raises:
         ScenarioError: if no such revision comes with emu.
         click.UsageError: if the folder exists, or cannot be made.
     """
-    from emu.hypervisor.revisions.loader import FOLDER, bundled_name, is_bundled, unknown_revision
+    from emu.hypervisor.revisions.loader import is_bundled, place_of, unknown_revision
 
     if not is_bundled(origin):
         raise unknown_revision(origin)
-    folder, base = Path(name), bundled_name(origin)
     try:
-        shutil.copytree(FOLDER / base, folder, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(place_of(origin), folder, ignore=shutil.ignore_patterns("__pycache__"))
     except FileExistsError:
-        raise click.UsageError(f"{name} exists already: name a folder that does not") from None
+        raise click.UsageError(f"{folder} exists already: name a folder that does not") from None
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        raise click.UsageError(f"{name!r} cannot be made: {reason}") from None
-    for file in sorted(folder.glob("*.py")):
-        click.echo(file)
-    written = name if folder.is_absolute() or name.startswith(".") else f"./{name}"
-    click.echo(f"change it, then: emu check {written} --against {base}")
+        raise click.UsageError(f"{str(folder)!r} cannot be made: {reason}") from None
+    return sorted(folder.glob("*.py"))
