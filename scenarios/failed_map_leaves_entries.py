@@ -1,5 +1,7 @@
 """B08: a map that fails halfway leaves a replaced entry cached, and whoever stops at an error flushes nothing."""
 
+from enum import Enum
+
 from emu import (
     CLEAN,
     ENOMEM,
@@ -18,6 +20,13 @@ from emu import (
 G = Dfn(0x1000)
 
 
+class Freed(Enum):
+    """The frame that is freed."""
+
+    OLD = "old"  # found at the first page
+    NEW = "new"  # entered there, and taken back
+
+
 def unless_failures_flush(*, revision: str, **_: object) -> Expectation:
     """v1 flushes the domain on every error, whatever the flag says; so does the code since 0229adb138.
 
@@ -27,10 +36,13 @@ def unless_failures_flush(*, revision: str, **_: object) -> Expectation:
 
 
 @scenario(expect=unless_failures_flush, sequential=True)
-def failed_map_leaves_entries(m: Machine) -> None:
-    """A batch replaces two pages, fails on the second, stops there, and frees the frame that it found at the first."""
+def failed_map_leaves_entries(m: Machine, *, freed: Freed = Freed.OLD) -> None:
+    """A batch replaces two pages, fails on the second, stops there, and frees the frame that it found at the first.
+
+    freed: or the new frame, which it has entered there.
+    """
     domain = m.domain(1, devices=("00:1f.0",))
-    old, new = m.allocate(domain=domain), m.allocate(page_order=1)
+    old, new = m.allocate(domain=domain), m.allocate(page_order=1, domain=domain if freed is Freed.NEW else None)
     m.premap(domain, G, old, cached=True)
     m.fail_hook("map_page", offset(G, 1), ENOMEM)
 
@@ -43,4 +55,4 @@ def failed_map_leaves_entries(m: Machine) -> None:
             if result == OK:
                 await m.hypervisor.flush(cpu, domain, G, pages=2)
             else:
-                await m.pages.put(cpu, old)
+                await m.pages.put(cpu, old if freed is Freed.OLD else new)

@@ -154,6 +154,21 @@ grant_mapped_twice repaired=true
 grant_mapped_twice units=2
 grant_mapped_twice release=true
 grant_mapped_twice release=true repaired=true
+free_all_but_one_page kept=0
+free_all_but_one_page change=replace
+free_all_but_one_page change=replace kept=0
+failed_map_leaves_entries freed=new
+free_new_frames_after_error extend=true
+batch_flushes_whole_domain coherent=false
+timeout_of_flush flusher=flush-all
+timeout_of_flush flusher=map
+unmap_from_dying_domain repaired=true
+free_after_detach repaired=true
+free_after_detach repaired=true coherent=false
+freed_id_matches_domain_0 repaired=true
+freed_id_matches_domain_0 beside=taken
+free_page_after_page coherent=false
+first_map_under_new_table allocation_faults=1
 """.strip().splitlines()
 """The other variants of scenarios that have two; `drain` is on by default."""
 

@@ -1,0 +1,49 @@
+"""A CPU gives up waiting for a flush: who has asked for the flush is told, and keeps the displaced frame."""
+
+from enum import Enum
+
+from emu import CLEAN, NOT_ROLLED_BACK, OK, Cpu, Dfn, Expectation, Machine, iommu_dont_flush_iotlb, scenario
+
+G = Dfn(0x1000)
+
+
+class Flusher(Enum):
+    """The call that flushes."""
+
+    MAP = "map"
+    FLUSH = "flush"
+    FLUSH_ALL = "flush-all"
+
+
+def unless_the_map_flushes(*, flusher: Flusher, **_: object) -> Expectation:
+    """A map that returns the error of its flush leaves the new frame mapped (D19)."""
+    return NOT_ROLLED_BACK if flusher is Flusher.MAP else CLEAN
+
+
+@scenario(expect=unless_the_map_flushes, sequential=True)
+def timeout_of_flush(m: Machine, *, flusher: Flusher = Flusher.FLUSH) -> None:
+    """A CPU replaces a page, may give up waiting for the flush once, and frees the old frame after a success.
+
+    flusher: a flush that was put off is asked for again after an error.
+    """
+    domain = m.domain(1, devices=("00:1f.0",))
+    old, new = m.allocate(domain=domain), m.allocate()
+    m.premap(domain, G, old, cached=True)
+    m.allow_faults(waits=1)
+
+    async def flush(cpu: Cpu) -> int:
+        if flusher is Flusher.FLUSH_ALL:
+            return await m.hypervisor.flush_all(cpu, domain)
+        return await m.hypervisor.flush(cpu, domain, G, pages=1)
+
+    @m.cpu(0)
+    async def owner(cpu: Cpu) -> None:
+        async with cpu.hypercall("add_to_physmap"):
+            is_deferred = flusher is not Flusher.MAP
+            await cpu.write(iommu_dont_flush_iotlb, is_deferred)
+            result = await m.hypervisor.map(cpu, domain, G, new)
+            await cpu.write(iommu_dont_flush_iotlb, False)
+            if is_deferred and result == OK:
+                result = await flush(cpu) and await flush(cpu)
+            if result == OK:
+                await m.pages.put(cpu, old)
