@@ -13,7 +13,7 @@ def unless_repaired(*, repaired: bool, **_: object) -> Expectation:
     return CLEAN if repaired else RELEASED
 
 
-@scenario(expect=unless_repaired, sequential=True)
+@scenario(expect=unless_repaired, sequential=True, small={"repaired": "true"})
 def free_after_detach(m: Machine, *, repaired: bool = False) -> None:
     """A toolstack destroys a domain: it detaches the device, may give up waiting once, and frees all that there is.
 
@@ -29,5 +29,5 @@ def free_after_detach(m: Machine, *, repaired: bool = False) -> None:
         async with cpu.hypercall("domctl"):
             result = await m.assignment.detach(cpu, domain, m.devices["00:1f.0"])
             if result == OK or not repaired:
-                await m.tables.free_all(cpu, domain)
                 await m.pages.put(cpu, frame)
+                await m.tables.free_all(cpu, domain)

@@ -21,7 +21,7 @@ def unless_the_map_flushes(*, flusher: Flusher, **_: object) -> Expectation:
 
 
 @scenario(expect=unless_the_map_flushes, sequential=True)
-def timeout_of_flush(m: Machine, *, flusher: Flusher = Flusher.FLUSH) -> None:
+def timeout_of_flush(m: Machine, *, flusher: Flusher = Flusher.MAP) -> None:
     """A CPU replaces a page, may give up waiting for the flush once, and frees the old frame after a success.
 
     flusher: a flush that was put off is asked for again after an error.

@@ -102,9 +102,9 @@ free_new_frames_after_error extend=true                   | clean       | lost-e
 unmap_again_page_by_page                                  | clean       | released    | clean
 batch_flushes_whole_domain                                | clean       | clean       | clean
 batch_flushes_whole_domain coherent=false                 | clean       | clean       | clean
-timeout_of_flush                                          | clean       | clean       | clean
+timeout_of_flush flusher=flush                            | clean       | clean       | clean
 timeout_of_flush flusher=flush-all                        | clean       | clean       | clean
-timeout_of_flush flusher=map                              | not-rolled-back | not-rolled-back | not-rolled-back
+timeout_of_flush                                          | not-rolled-back | not-rolled-back | not-rolled-back
 write_permission_taken_away                               | clean       | clean       | clean
 unmap_from_dying_domain                                   | freed-table | freed-table | freed-table
 unmap_from_dying_domain repaired=true                     | clean       | clean       | clean
@@ -112,9 +112,9 @@ free_after_detach                                         | released    | releas
 free_after_detach repaired=true                           | clean       | clean       | clean
 free_after_detach repaired=true coherent=false            | clean       | clean       | clean
 detach_one_of_two_devices                                 | clean       | clean       | clean
-freed_id_matches_domain_0                                 | stale       | stale       | stale
-freed_id_matches_domain_0 repaired=true                   | clean       | clean       | clean
-freed_id_matches_domain_0 beside=taken                    | clean       | clean       | clean
+freed_id_matches_domain_0                                 | clean       | clean       | clean
+freed_id_matches_domain_0 beside=freed                    | stale       | stale       | stale
+freed_id_matches_domain_0 beside=freed repaired=true      | clean       | clean       | clean
 free_page_after_page                                      | clean       | clean       | clean
 free_page_after_page coherent=false                       | clean       | clean       | clean
 first_map_under_new_table allocation_faults=1             | clean       | lost-error  | clean

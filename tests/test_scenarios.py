@@ -162,14 +162,14 @@ unmap_again_page_by_page revision=v1                | lost-error | unmap: unmap_
 unmap_again_page_by_page revision=v1                | lost-error | unmap: unmap_page | 1 | 0x1001 | None   | None | cpu0
 unmap_again_page_by_page revision=v1                | released   | released        | 1 | 0x1000 | 0x180002 | vtd0 | cpu0
 unmap_again_page_by_page revision=v1                | released   | released        | 1 | 0x1001 | 0x180003 | vtd0 | cpu0
-timeout_of_flush flusher=map revision=merged   | not-rolled-back | map             | 1 | 0x1000 | None     | None | cpu0
+timeout_of_flush revision=merged               | not-rolled-back | map             | 1 | 0x1000 | None     | None | cpu0
 unmap_from_dying_domain revision=merged            | freed-table | freed by cpu0   | 1 | 0x1000 | 0x101003 | None | cpu1
 free_after_detach revision=merged                   | released   | released        | 1 | 0x0    | 0x101000 | vtd0 | cpu0
 free_after_detach revision=merged                   | released   | released        | 1 | 0x1000 | 0x101001 | vtd0 | cpu0
 free_after_detach revision=merged                   | released   | released        | 1 | 0x1000 | 0x101002 | vtd0 | cpu0
 free_after_detach revision=merged                   | released   | released        | 1 | 0x1000 | 0x101003 | vtd0 | cpu0
 free_after_detach revision=merged                   | released   | released        | 1 | 0x1000 | 0x180002 | vtd0 | cpu0
-freed_id_matches_domain_0 revision=merged           | stale      | unmapped        | 0 | 0x1000 | 0x180002 | vtd0 | cpu1
+freed_id_matches_domain_0 beside=freed revision=merged | stale | unmapped          | 0 | 0x1000 | 0x180002 | vtd0 | cpu1
 first_map_under_new_table allocation_faults=1          | lost-error | map: map_page | 1 | 0x1000 | None   | None | cpu0
 """
 """All that each defect shows: kind, check, domain, dfn, frame, unit, and who owes it."""
