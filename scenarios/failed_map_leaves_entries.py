@@ -1,5 +1,7 @@
 """B08: a map that fails halfway leaves a replaced entry cached, and whoever stops at an error flushes nothing."""
 
+from enum import Enum
+
 from emu import (
     ENOMEM,
     OK,
@@ -14,19 +16,30 @@ from emu import (
 G = Dfn(0x1000)
 
 
+class Freed(Enum):
+    """The frame that is freed."""
+
+    OLD = "old"  # found at the first page
+    NEW = "new"  # entered there, and taken back
+
+
 @scenario(
     verdicts="""
     # v1 flushes the domain on every error, whatever the flag says; so does the code since 0229adb138. Without that,
     # what the map itself had entered and taken back is owed, too.
     parameters | implicit      | v1    | merged        | flush_on_error
+    freed=new  | released,owed | clean | released,owed | clean
     -          | released,owed | clean | released,owed | clean
     """,
     sequential=True,
 )
-def failed_map_leaves_entries(m: Machine) -> None:
-    """A batch replaces two pages, fails on the second, stops there, and frees the frame that it found at the first."""
+def failed_map_leaves_entries(m: Machine, *, freed: Freed = Freed.OLD) -> None:
+    """A batch replaces two pages, fails on the second, stops there, and frees the frame that it found at the first.
+
+    freed: or the new frame, which it has entered there.
+    """
     domain = m.domain(1, devices=("00:1f.0",))
-    old, new = m.allocate(domain=domain), m.allocate(page_order=1)
+    old, new = m.allocate(domain=domain), m.allocate(page_order=1, domain=domain if freed is Freed.NEW else None)
     m.premap(domain, G, old, cached=True)
     m.fail_hook("map_page", offset(G, 1), ENOMEM)
 
@@ -39,4 +52,4 @@ def failed_map_leaves_entries(m: Machine) -> None:
             if result == OK:
                 await m.hypervisor.flush(cpu, domain, G, pages=2)
             else:
-                await m.pages.put(cpu, old)
+                await m.pages.put(cpu, old if freed is Freed.OLD else new)

@@ -1,4 +1,7 @@
-"""A new table is entered in three stores: its address, then R, then W; more permissions need a flush (VT-d 6.5.3.3)."""
+"""A new table is entered in three stores: its address, then R, then W; more permissions need a flush (VT-d 6.5.3.3).
+
+`-p allocation_faults=1` lets there be no memory for the table: only so does it show that a map calls that a success.
+"""
 
 from emu import Cpu, Dfn, Machine, offset, scenario
 
@@ -7,9 +10,15 @@ G = Dfn(0x1000)
 
 @scenario(
     verdicts="""
-    widen=fault neighbour=true | clean  # where the table is there already, no entry is widened
-    widen=fault                | stale-fault
-    -                          | clean
+    # Where the table is there already, no entry is widened, and no memory is needed. With v1 the result of the flush
+    # replaces that of the map. An allocation that fails and is called a success shows with allocation_faults=1 only.
+    parameters                      | implicit    | v1                     | merged      | flush_on_error
+    widen=fault neighbour=true      | clean
+    neighbour=true                  | clean
+    widen=fault allocation_faults>0 | stale-fault | lost-error,stale-fault | stale-fault | stale-fault
+    allocation_faults>0             | clean       | lost-error             | clean       | clean
+    widen=fault                     | stale-fault
+    -                               | clean
     """,
     sequential=True,
 )

@@ -103,6 +103,7 @@ SLOW_IF_LOOSE = (
     "device_returned_with_writes_queued",
     "displace_while_moving",
     "domain_id_freed_too_early",
+    "freed_id_matches_domain_0",
     "map_into_flagged_region",
     "move_more_than_fit",
     "remap_before_flush",
@@ -154,8 +155,25 @@ grant_mapped_twice repaired=true
 grant_mapped_twice units=2
 grant_mapped_twice release=true
 grant_mapped_twice release=true repaired=true
+free_all_but_one_page kept=0
+free_all_but_one_page change=replace
+free_all_but_one_page change=replace kept=0
+failed_map_leaves_entries freed=new
+free_new_frames_after_error extend=true
+batch_flushes_whole_domain coherent=false
+timeout_of_flush flusher=flush-all
+timeout_of_flush flusher=flush
+unmap_from_dying_domain repaired=true
+free_after_detach repaired=false
+free_after_detach repaired=true coherent=false
+freed_id_matches_domain_0 beside=freed
+free_page_after_page coherent=false
+first_map_under_new_table allocation_faults=1
 """.strip().splitlines()
 """The other variants of scenarios that have two; `drain` is on by default."""
+
+SLOW_VARIANTS = ("freed_id_matches_domain_0 beside=freed",)
+"""Variants whose enumeration takes many seconds: only with `-m long`."""
 
 
 def compare_with_every_class(name: str, parameters: dict[str, str]) -> None:
@@ -196,7 +214,9 @@ def test_so_it_is_where_the_waits_of_the_driver_do_not_fence(name: str, monkeypa
     compare_with_every_class(name, {**VTD.small, **find(name).small, **with_engine, "revision": "merged"})
 
 
-@pytest.mark.parametrize("what", REPAIRED)
+@pytest.mark.parametrize(
+    "what", [pytest.param(what, marks=[pytest.mark.long] if what in SLOW_VARIANTS else []) for what in REPAIRED]
+)
 def test_the_other_variants_too(what: str) -> None:
     name, *parameters = what.split()
     values = dict(pair.split("=") for pair in parameters)

@@ -1,0 +1,26 @@
+"""A domain keeps its id on a unit, and is flushed there, as long as it has one device behind the unit."""
+
+from emu import OK, Cpu, Dfn, Machine, scenario
+
+G = Dfn(0x1000)
+
+
+@scenario(
+    verdicts="""
+    - | clean
+    """,
+    sequential=True,
+)
+def detach_one_of_two_devices(m: Machine) -> None:
+    """A toolstack takes one of two devices from a guest; then a page of the guest is unmapped and freed."""
+    domain = m.domain(1, devices=("00:1f.0", "00:1f.1"))
+    frame = m.allocate(domain=domain)
+    m.premap(domain, G, frame, cached=True)
+
+    @m.cpu(0)
+    async def toolstack(cpu: Cpu) -> None:
+        async with cpu.hypercall("domctl"):
+            await m.assignment.detach(cpu, domain, m.devices["00:1f.0"])
+        async with cpu.hypercall("decrease_reservation"):
+            if await m.hypervisor.unmap(cpu, domain, G) == OK:
+                await m.pages.put(cpu, frame)
