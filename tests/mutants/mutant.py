@@ -25,7 +25,8 @@ class Mutant:
         name: what it breaks.
         file: the file that it changes, from the root of the repository.
         old: the text that it changes; it occurs exactly once.
-        scenario, parameters: what tells it, as a user writes them.
+        scenario, parameters: what tells it, as a user writes them; or the name of a test that does, for what no
+            scenario can tell.
         equivalent: why nothing can tell it; empty for those that something must tell.
     """
 
@@ -54,6 +55,8 @@ class Mutant:
 
     def differs(self, folder: Path) -> bool:
         """Whether what tells it shows anything else than with the code that it changes; a folder is for the copy."""
+        if "::" in self.scenario:
+            return self.is_red(folder)
         return self.is_new(folder) if self.is_of_a_revision else self.is_another(folder)
 
     def is_new(self, folder: Path) -> bool:
@@ -75,11 +78,23 @@ class Mutant:
         check = (revision, self.scenario, *chosen, "--json", "-j", "1", "--against")
         before = folder / "before.json"
         before.write_text(run_emu(ROOT, *check, revision))
+        self.copy_to(folder)
+        changes = {one["change"] for one in json.loads(run_emu(folder, *check, str(before)))["differences"]}
+        return bool(changes & {"new", "gone", "breaks"})
+
+    def is_red(self, folder: Path) -> bool:
+        """Whether the named test fails with the patch."""
+        self.copy_to(folder)
+        shutil.copytree(ROOT / "tests", folder / "tests", ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(ROOT / "pyproject.toml", folder)
+        command = [sys.executable, "-m", "pytest", "--quiet", "-p", "no:cacheprovider", self.scenario]
+        return subprocess.run(command, cwd=folder, capture_output=True, check=False).returncode == 1
+
+    def copy_to(self, folder: Path) -> None:
+        """Copy emu, with the patch."""
         for part in COPIED:
             shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
         (folder / self.file).write_text(self.changed())
-        changes = {one["change"] for one in json.loads(run_emu(folder, *check, str(before)))["differences"]}
-        return bool(changes & {"new", "gone", "breaks"})
 
 
 def run_emu(root: Path, *arguments: str) -> str:
