@@ -76,10 +76,11 @@ def make_check(revision: str, scenarios: tuple[str, ...], against: str, paramete
 
     names = list(dict.fromkeys(scenarios)) or bundled_names()
     known = read_earlier(Path(against)) if against.endswith(".json") else None
+    cells = list(grid(names, parse_lists(parameters)))
     for side in (revision,) if known is not None else (against, revision):
         refuse_ambiguous(side)
-        refuse_unusable(names, side)
-    return Check(revision, against, list(grid(names, parse_lists(parameters))), sentence, known)
+        refuse_unusable(cells, side)
+    return Check(revision, against, cells, sentence, known)
 
 
 def show(check: "Check", junit: Path | None, *, as_json: bool) -> None:
@@ -123,7 +124,8 @@ def show_text(report: "CheckReport") -> None:
             show_paragraph(report.sentence(difference))
         if others:
             show_paragraph(f"likewise with {'; '.join(map(with_parameters, others))}")
-        click.echo(f"again: {report.command(difference)}")
+        if command := report.command(difference):
+            click.echo(f"again: {command}")
     click.echo()
     for line in report.summary():
         show_paragraph(line)

@@ -34,7 +34,7 @@ def copy_revision(origin: str, folder: Path) -> list[Path]:
     if not is_bundled(origin):
         raise unknown_revision(origin)
     try:
-        shutil.copytree(place_of(origin), folder, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(place_of(origin), folder, ignore=shutil.ignore_patterns("__pycache__", "__init__.py"))
     except FileExistsError:
         raise click.UsageError(f"{folder} exists already: name a folder that does not") from None
     except (OSError, ValueError) as error:

@@ -4,7 +4,7 @@ Each call has a record. When the call returns, a step of its own gives the recor
 of the record, so it cannot silence a check.
 """
 
-from collections.abc import Awaitable, Iterable, Mapping
+from collections.abc import Awaitable, Coroutine, Iterable, Mapping
 from typing import Any, Protocol
 
 import attrs
@@ -197,8 +197,7 @@ class Calls:
         cpu = record.cpu
         result: object = await call
         if not isinstance(result, int) or result > 0:
-            name = self.revision.name
-            raise ScenarioError(f"{record.call} of revision {name} returned {result!r}: return 0 or a negative errno")
+            raise wrong_result(f"{record.call} of revision {self.revision.name}", result)
         record.result = result
         cpu.poke(open_call, record.outer)
         await Return(record, self.judge)
@@ -216,6 +215,15 @@ class Calls:
     async def settle(self, hypercall: Hypercall) -> None:
         """Judge the deferred calls of a hypercall at its end."""
         await Settle(hypercall, hypercall.deferred, self.judge)
+
+
+def wrong_result(call: str, result: object) -> ScenarioError:
+    """Return the error for what is no result of a call."""
+    if isinstance(result, Coroutine):
+        result.close()
+        return ScenarioError(f"{call} returned a call that it has not awaited: write `await` before it")
+    shown = result if isinstance(result, int) else f"a {type(result).__name__}"
+    return ScenarioError(f"{call} returned {shown}: return 0 or a negative errno")
 
 
 def check_order(name: str, frame: int, page_order: int) -> None:

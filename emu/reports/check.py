@@ -11,6 +11,7 @@ from emu.hypervisor.revisions.executed import never_entered, never_executed
 from emu.hypervisor.revisions.loader import place_of
 from emu.reports.counts import count
 from emu.reports.left_out import LEFT_OUT
+from emu.running.cells import Cell
 from emu.running.check import Change, Check, Difference
 from emu.running.earlier import FORMAT, side_data
 
@@ -47,7 +48,7 @@ class CheckReport:
         if difference.change is Change.BREAKS:
             return head + difference.problem
         if difference.shown is None:
-            return head + "neither shows anything, and not both were executed to the end"
+            return head + self.neither(difference.cell)
         said = head + difference.shown.sentence
         if difference.change is Change.UNDECIDED:
             said += f" ({self.missing_side(difference)} does not show it, and was not executed to the end)"
@@ -55,15 +56,26 @@ class CheckReport:
             said += f"; instead of: {before.sentence}"
         return said
 
+    def neither(self, cell: Cell) -> str:
+        """Say why it is not known whether a cell shows anything."""
+        compared = next(one for one in self.check.compared if one.cell == cell)
+        if compared.ours.problem is not None:
+            return f"neither can be executed: {compared.ours.problem}"
+        return "neither shows anything, and not both were executed to the end"
+
     def missing_side(self, difference: Difference) -> str:
         """Name the side that has not shown a finding."""
         ours = next(one.ours for one in self.check.compared if one.cell == difference.cell)
         return self.check.base if difference.signature in ours.shown else self.check.revision
 
-    def command(self, difference: Difference) -> str:
-        """Return the command that shows it again."""
-        gone = difference.change is Change.GONE and self.check.known is None
-        return shlex.join(difference.cell.command(self.check.base if gone else self.check.revision))
+    def command(self, difference: Difference) -> str | None:
+        """Return the command that shows it again; None where the revision that has shown it is not at hand."""
+        check, revision = self.check, self.check.revision
+        if difference.change is Change.GONE or (difference.shown and self.missing_side(difference) == revision):
+            if check.known is not None:
+                return None
+            revision = check.base
+        return shlex.join(difference.cell.command(revision))
 
     def summary(self) -> list[str]:
         """Say how much is unchanged and clean, and what was not tried."""
@@ -71,8 +83,9 @@ class CheckReport:
         unchanged = [one for one in check.differences if one.change is Change.UNCHANGED]
         cells = dict.fromkeys(str(one.cell) for one in unchanged)
         clean = sum(one.is_clean for one in check.compared)
-        same = f"unchanged: {count(len(unchanged), 'finding')} in {count(len(cells), 'cell')}"
-        lines = [f"{same}; clean on both: {count(clean, 'cell')}, all exhausted"]
+        same = [f"unchanged: {count(len(unchanged), 'finding')} in {count(len(cells), 'cell')}"] if unchanged else []
+        same += [f"clean on both: {count(clean, 'cell')}, all exhausted"] if clean else []
+        lines = ["; ".join(same)] if same else []
         if len(check.compared) < len(check.cells):
             lines.append(f"not executed: {count(len(check.cells) - len(check.compared), 'cell')}")
         lines += self.unexecuted()

@@ -1,7 +1,7 @@
 """Cells: a scenario, its parameters and one setting go in, and what a revision shows there comes out, as plain data."""
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 
 import attrs
@@ -19,6 +19,7 @@ from emu.running.executions import run_each_on
 from emu.running.exploration import ScenarioExploration
 from emu.running.plan import Plan
 from emu.scenarios.library import find
+from emu.scenarios.scenario import BoundScenario, Scenario
 
 SETTINGS = (
     "coherent=false",
@@ -41,6 +42,10 @@ class Cell:
     def __str__(self) -> str:
         return " ".join((self.scenario, *self.parameters))
 
+    def bind(self, revision: str) -> BoundScenario:
+        """Return the scenario with the parameters, on a revision."""
+        return find(self.scenario).bind(dict(pair.split("=", 1) for pair in (*self.parameters, f"revision={revision}")))
+
     def command(self, revision: str) -> list[str]:
         """Return the words of the command that explores it on a revision."""
         pairs = (*self.parameters, f"revision={revision}")
@@ -51,7 +56,8 @@ def grid(scenarios: Sequence[str], values: Mapping[str, Sequence[str]]) -> Itera
     """Yield the cells of scenarios: those of their tables, then their small forms with each setting.
 
     Args:
-        values: for some parameters the values that are tried instead, each with each.
+        values: for some parameters the values that are tried instead, each with each; scenarios without such parameters
+            are left out.
     """
     chosen = [
         tuple(f"{name}={value}" for name, value in zip(values, one, strict=True))
@@ -59,6 +65,8 @@ def grid(scenarios: Sequence[str], values: Mapping[str, Sequence[str]]) -> Itera
     ]
     for name in scenarios:
         scenario = find(name)
+        if not has_all(scenario, values):
+            continue
         small = " ".join(f"{name}={value}" for name, value in scenario.small.items())
         seen: set[tuple[str, ...]] = set()
         for written in (*scenario.cells, *(f"{small} {setting}" for setting in SETTINGS)):
@@ -68,6 +76,11 @@ def grid(scenarios: Sequence[str], values: Mapping[str, Sequence[str]]) -> Itera
                 if parameters not in seen:
                     seen.add(parameters)
                     yield Cell(name, parameters)
+
+
+def has_all(scenario: Scenario, names: Iterable[str]) -> bool:
+    """Whether a scenario has parameters of all these names."""
+    return {one.name for one in scenario.bind({}).parameters}.issuperset(names)
 
 
 @attrs.frozen
@@ -136,9 +149,7 @@ def evaluate(job: Job) -> CellResult:
     if job.is_watched:
         watch(folder)
     try:
-        pairs = dict(pair.split("=", 1) for pair in (*cell.parameters, f"revision={revision}"))
-        bound = find(cell.scenario).bind(pairs)
-        done = ScenarioExploration(bound, cell.scenario, Plan(steps=job.budget, seconds=job.seconds))
+        done = ScenarioExploration(cell.bind(revision), cell.scenario, Plan(steps=job.budget, seconds=job.seconds))
         done.run_all(run_each_on("direct"))
         if done.failure is not None:
             return CellResult(problem=str(done.failure))
@@ -180,13 +191,13 @@ def with_named_table(one: Signature, machine: Machine) -> str:
     return " | ".join("-" if value is None else str(value) for value in values)
 
 
-def refuse_unusable(scenarios: Sequence[str], revision: str) -> None:
-    """Refuse a scenario or a revision that cannot be loaded.
+def refuse_unusable(cells: Sequence[Cell], revision: str) -> None:
+    """Refuse a scenario, a parameter, a value or a revision that there is not.
 
     Raises:
         ScenarioError: naming what is wrong.
     """
-    if not scenarios:
-        raise ScenarioError("there is nothing to check: name a scenario")
-    for name in scenarios:
-        find(name).bind({"revision": revision})
+    if not cells:
+        raise ScenarioError("there is nothing to check: no scenario has all the parameters that -p names")
+    for cell in cells:
+        cell.bind(revision)

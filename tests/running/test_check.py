@@ -151,6 +151,15 @@ def test_a_mistake_in_a_revision_is_told_with_its_line_and_the_other_cells_go_on
     assert len(check.compared) == len(check.cells)
 
 
+def test_a_call_that_a_revision_forgets_to_await_is_told_with_the_word_that_is_missing(tmp_path: Path) -> None:
+    called = "        error = await iommu_iotlb_flush(cpu, domain, dfn, page_count(page_order), flush_type)\n"
+    last = f"{called}        result = result or error\n    return result\n\n\nasync def iommu_iotlb_flush("
+    copy = copy_of("merged", tmp_path / "copy", "iommu.py", last, last.replace("await ", ""))
+    (broken,) = [one.problem for one in checked(copy, "merged", ["unmap_claims_nothing_was_there"]).differences][:1]
+    assert "returned a call that it has not awaited: write `await` before it" in broken
+    assert "0x7f" not in broken
+
+
 def test_the_frame_of_a_table_is_named_by_its_domain_and_a_page() -> None:
     shown = evaluate(Job(Cell("table_freed_before_flush"), "merged", BUDGET, None, sentence)).shown
     (one,) = shown

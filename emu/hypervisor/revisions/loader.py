@@ -126,7 +126,7 @@ def load_revision(name: str, hooks_file: str, hooks_class: str) -> Revision:
     Raises:
         ScenarioError: naming file and line of what is wrong with it.
     """
-    folder = folder_of(name, hooks_file)
+    folder = folder_of(name, hooks_file).resolve()
     return load_folder(name, folder, hooks_file, hooks_class, is_watched(folder))
 
 
@@ -159,7 +159,7 @@ def load_file(path: Path) -> ModuleType:
     try:
         tree, names = compiled(path)
         vars(module).update(names)
-        exec(compile(tree, str(path), "exec"), vars(module))  # noqa: S102 - the command line names the folder
+        exec(compile(tree, str(path.resolve()), "exec"), vars(module))  # noqa: S102 - the command line names the folder
     except SyntaxError as error:
         raise ScenarioError(f"{error.filename or path}:{error.lineno or 1}: {error.msg}") from error
     except (Exception, SystemExit) as error:
