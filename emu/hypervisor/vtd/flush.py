@@ -4,7 +4,6 @@ from emu.cpus import Cpu
 from emu.hypervisor.domain import Domain
 from emu.hypervisor.fixes import Fix
 from emu.hypervisor.ops import INVALID_DFN, OK
-from emu.hypervisor.records import record_result
 from emu.hypervisor.vtd.qinval import NOT_ISSUED, flush_qi
 from emu.hypervisor.vtd.state import DriverState, VtdIommu
 from emu.iommus.formats import base_of_order
@@ -74,9 +73,6 @@ async def iommu_flush_iotlb(
         if error == NOT_ISSUED:
             await iommu_flush_write_buffer(cpu, iommu)
             error = OK
-        else:
-            flushed = (Dfn(0), 0) if is_whole else (dfn, 1)
-            record_result(cpu, f"iotlb_flush on {iommu.unit.name}", *flushed, error)
         result = (result or error) if Fix.FIRST_ERROR in driver.fixes else error
     return result
 

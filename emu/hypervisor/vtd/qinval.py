@@ -10,9 +10,18 @@ from emu.engine import Latch, Wait
 from emu.hypervisor.faults import Fault
 from emu.hypervisor.fixes import Fix
 from emu.hypervisor.ops import ETIMEDOUT, OK
+from emu.hypervisor.records import record_result
 from emu.hypervisor.vtd.state import DriverState, VtdIommu
-from emu.iommus.vtd.formats import ContextInvalidation, Descriptor, IotlbInvalidation, WaitDescriptor, encode_descriptor
+from emu.iommus.vtd.formats import (
+    ContextInvalidation,
+    Descriptor,
+    Granularity,
+    IotlbInvalidation,
+    WaitDescriptor,
+    encode_descriptor,
+)
 from emu.iommus.vtd.queue import ReadTail, WriteTail
+from emu.units import page_count
 
 QINVAL_STAT_INIT = 0
 QINVAL_STAT_DONE = 1
@@ -91,4 +100,8 @@ async def flush_qi(
         if isinstance(asked, ContextInvalidation) or Fix.OWN_ID not in driver.fixes:
             asked = attrs.evolve(asked, did=0)
     await qinval_update(cpu, iommu, asked)
-    return await invalidate_sync(cpu, driver, iommu)
+    result = await invalidate_sync(cpu, driver, iommu)
+    if isinstance(asked, IotlbInvalidation):
+        pages = 0 if asked.granularity is not Granularity.NARROW else page_count(asked.address_mask)
+        record_result(cpu, f"iotlb_flush on {iommu.unit.name}", asked.dfn, pages, result)
+    return result
