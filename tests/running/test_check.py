@@ -15,6 +15,7 @@ from emu.reports.findings import sentence
 from emu.running.cells import SETTINGS, Cell, CellResult, Job, Shown, evaluate, grid
 from emu.running.check import DIED, Change, Check, Compared, run_all
 from emu.running.earlier import FORMAT, read_earlier
+from emu.scenarios.library import bundled_names
 
 CELL = Cell("unmap_fails_halfway")
 BUDGET = 50_000
@@ -236,3 +237,44 @@ def test_functions_that_nobody_enters_and_changed_lines_that_nobody_executes_are
         assert executed == f"differs and was never executed: iommu.py:{number}, iommu.py:{last}"
     check = checked(copy, "merged", ["unmap_fails_halfway"])
     assert f"iommu.py:{number}," not in CheckReport(check).unexecuted()[-1]
+
+
+FLUSHES_ALWAYS = ("iommu.py", "    flush_type = FlushType.NONE\n", "    flush_type = FlushType.MODIFIED\n")
+"""A map of v1 flushes, whatever it has found."""
+
+FLUSH = "await iommu_flush_iotlb(cpu, self.driver, domain, dfn, old_present=old_present, page_count=page_count)"
+IGNORES_EVERY_TIMEOUT = ("vtd.py", f"        return {FLUSH}\n", f"        {FLUSH}\n        return OK\n")
+
+STORE = "            await write_pte(cpu, domain, dfn, address, new)\n"
+WRITE_BACK = "            await iommu_flush_cache_entry(cpu, self.driver, address)\n"
+WRITES_BACK_FIRST = ("vtd.py", STORE + WRITE_BACK, WRITE_BACK + STORE)
+
+
+def test_a_revision_without_the_race_of_r1_is_all_right(tmp_path: Path) -> None:
+    check = checked(copy_of("v1", tmp_path / "copy", *FLUSHES_ALWAYS), "v1", ["remap_before_flush"])
+    assert {one.change for one in check.differences if one.cell == Cell("remap_before_flush")} == {Change.GONE}
+    assert not check.is_worse
+    assert not check.is_undecided
+
+
+def test_a_lost_error_on_a_second_unit_is_new_although_the_base_loses_one_on_the_first(tmp_path: Path) -> None:
+    check = checked(copy_of("merged", tmp_path / "copy", *IGNORES_EVERY_TIMEOUT), "merged", ["timeout_on_one_unit"])
+    here = [one for one in check.differences if one.cell == Cell("timeout_on_one_unit")]
+    lost = {one.change: one.signature for one in here if one.signature.startswith("lost-error")}
+    assert "iotlb_flush on vtd0" in lost[Change.UNCHANGED]
+    assert "iotlb_flush on vtd1" in lost[Change.NEW]
+
+
+def test_a_line_that_is_written_back_before_the_store_is_new_where_walks_do_not_snoop(tmp_path: Path) -> None:
+    copy = copy_of("merged", tmp_path / "copy", *WRITES_BACK_FIRST)
+    check = checked(copy, "merged", ["batch_flushes_whole_domain"])
+    assert {one.cell.parameters for one in check.differences if one.change is Change.NEW} == {("coherent=false",)}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("base", BUNDLED)
+def test_a_copy_has_the_findings_of_the_original_in_every_cell(base: str, tmp_path: Path) -> None:
+    check = checked(copy_of(base, tmp_path / "copy"), base, bundled_names(), 2)
+    assert {one.change for one in check.differences} <= {Change.UNCHANGED, Change.UNDECIDED}
+    undecided = {one.cell for one in check.differences if one.change is Change.UNDECIDED}
+    assert len(undecided) <= len(check.cells) * 0.05
