@@ -12,6 +12,7 @@ PAGES = (G, offset(G, 2))
 @scenario(
     verdicts="""
     # An entry that is not written back, or before its store, shows with coherent=false only.
+    wait_faults>0  | no claim: a flush that is given up is not made again (B55, D19)
     coherent=false | clean
     -              | clean
     """,

@@ -7,7 +7,9 @@ G = Dfn(0x1000)
 
 @scenario(
     verdicts="""
-    - | clean
+    hook_faults>0 | no claim: v1 loses the error of a hook (D1, D2)
+    wait_faults>0 | no claim: a flush that is given up is not made again (B55, D19)
+    -             | clean
     """,
     sequential=True,
 )

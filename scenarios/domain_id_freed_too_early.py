@@ -10,6 +10,7 @@ G = Dfn(0x1000)
 @scenario(
     verdicts="""
     # Whatever the wrappers do, a unit on which the domain has no id is passed over.
+    hook_faults>0         | no claim: v1 loses the error of a hook (D1, D2)
     units=2 repaired=true | clean
     repaired=true         | clean
     units=2               | stale

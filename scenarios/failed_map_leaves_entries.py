@@ -27,9 +27,11 @@ class Freed(Enum):
     verdicts="""
     # v1 flushes the domain on every error, whatever the flag says; so does the code since 0229adb138. Without that,
     # what the map itself had entered and taken back is owed, too.
-    parameters | implicit      | v1    | merged        | flush_on_error
-    freed=new  | released,owed | clean | released,owed | clean
-    -          | released,owed | clean | released,owed | clean
+    parameters    | implicit      | v1    | merged        | flush_on_error
+    hook_faults>0 | no claim: what a failed hook leaves behind stays (B08, D1, D2, D20)
+    wait_faults>0 | no claim: a flush that is given up is not made again (B55, D19)
+    freed=new     | released,owed | clean | released,owed | clean
+    -             | released,owed | clean | released,owed | clean
     """,
     sequential=True,
 )

@@ -13,6 +13,8 @@ G = Dfn(0x1000)
     # Where the table is there already, no entry is widened, and no memory is needed. With v1 the result of the flush
     # replaces that of the map. An allocation that fails and is called a success shows with allocation_faults=1 only.
     parameters                      | implicit    | v1                     | merged      | flush_on_error
+    caching_mode=true               | no claim: the flush of a page that was not present names domain id 0
+    hook_faults>0                   | no claim: v1 loses the error of a hook (D1, D2)
     widen=fault neighbour=true      | clean
     neighbour=true                  | clean
     widen=fault allocation_faults>0 | stale-fault | lost-error,stale-fault | stale-fault | stale-fault

@@ -17,6 +17,7 @@ class Change(Enum):
 
 @scenario(
     verdicts="""
+    hook_faults>0         | no claim: v1 loses the error of a hook (D1, D2)
     change=replace kept=0 | clean
     change=replace        | clean
     kept=0                | clean

@@ -8,6 +8,7 @@ G = Dfn(0x1000)
 @scenario(
     verdicts="""
     parameters    | implicit | v1    | merged   | flush_on_error
+    hook_faults>0 | no claim: v1 loses the error of a hook (D1, D2)
     repaired=true | clean
     -             | released | clean | released | released  # an unmap of v1 flushes in spite of the flag
     """

@@ -8,9 +8,11 @@ G = Dfn(0x1000)
 @scenario(
     verdicts="""
     # With v1 the caller learns of no failure, so that it frees nothing.
-    parameters  | implicit | v1         | merged | flush_on_error
-    extend=true | clean    | lost-error | clean  | clean
-    -           | clean    | lost-error | clean  | clean
+    parameters    | implicit | v1         | merged | flush_on_error
+    hook_faults>0 | no claim: what a failed hook leaves behind stays (B08, D1, D2, D20)
+    wait_faults>0 | no claim: a flush that is given up is not made again (B55, D19)
+    extend=true   | clean    | lost-error | clean  | clean
+    -             | clean    | lost-error | clean  | clean
     """,
     sequential=True,
 )

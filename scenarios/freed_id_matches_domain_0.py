@@ -21,6 +21,8 @@ class Beside(Enum):
 @scenario(
     verdicts="""
     # Who takes an id names its owner first, so that nobody sees the id taken and owned by domain 0.
+    hook_faults>0              | no claim: v1 loses the error of a hook (D1, D2)
+    wait_faults>0              | no claim: a flush that is given up is not made again (B55, D19)
     beside=freed repaired=true | clean
     beside=freed               | stale
     -                          | clean

@@ -11,6 +11,8 @@ H = offset(G, 1)
 @scenario(
     verdicts="""
     # The wrappers do not know who owns a frame.
+    hook_faults>0              | no claim: v1 loses the error of a hook (D1, D2)
+    wait_faults>0              | no claim: a flush that is given up is not made again (B55, D19)
     release=true repaired=true | clean
     repaired=true              | clean
     release=true units=2       | released

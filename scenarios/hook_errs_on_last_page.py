@@ -62,6 +62,8 @@ class ErringHooks:
 
 @scenario(
     verdicts="""
+    hook_faults>0                      | no claim: v1 loses the error of a hook (D1, D2)
+    wait_faults>0                      | no claim: a flush that is given up is not made again (B55, D19)
     repaired=true refuse_gaps=true     | clean
     repaired=true                      | clean
     error=overshoot                    | beyond-range

@@ -20,6 +20,8 @@ G = Dfn(0x1000)
     verdicts="""
     # In caching mode a page is flushed under the wrong domain id; the flush of a whole domain names the right one.
     parameters                                          | implicit    | v1    | merged | flush_on_error
+    hook_faults>0                                       | no claim: v1 loses the error of a hook (D1, D2)
+    allocation_faults>0                                 | no claim: v1 loses the error of a map (D2)
     order=1 extend=true caching_mode=true repaired=true | clean
     caching_mode=true repaired=true                     | clean
     order=1 extend=true caching_mode=true               | stale-fault | clean | clean  | clean

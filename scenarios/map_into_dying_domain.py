@@ -18,6 +18,7 @@ G = Dfn(0x1000)
 @scenario(
     verdicts="""
     # No wrapper knows of dying domains.
+    hook_faults>0         | no claim: v1 loses the error of a hook (D1, D2)
     order=1 repaired=true | clean
     repaired=true         | clean
     order=1               | freed-table

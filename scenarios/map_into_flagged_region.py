@@ -18,6 +18,9 @@ class Change(Enum):
     verdicts="""
     # A lock across the flush helps; v1's unmap ignores the flag, so that it flushes under the lock of the call.
     parameters                                   | implicit | v1    | merged | flush_on_error
+    caching_mode=true                            | no claim: the flush of a page that was not present names domain id 0
+    hook_faults>0                                | no claim: v1 loses the error of a hook (D1, D2)
+    wait_faults>0                                | no claim: a flush that is given up is not made again (B55, D19)
     change=unmap,replace outer_lock=across-flush | clean
     change=unmap outer_lock=none                 | stale
     change=replace                               | stale

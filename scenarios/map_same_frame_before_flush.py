@@ -7,6 +7,8 @@ G = Dfn(0x1000)
 
 @scenario(
     verdicts="""
+    hook_faults>0                    | no claim: v1 loses the error of a hook (D1, D2)
+    wait_faults>0                    | no claim: a flush that is given up is not made again (B55, D19)
     outer_lock=per-call,across-flush | clean  # the outer lock keeps the second CPU out until the first has flushed
     order=1                          | stale
     -                                | stale

@@ -10,6 +10,8 @@ G = Dfn(0x1000)
 @scenario(
     verdicts="""
     # Before XSA-346 there was no array.
+    hook_faults>0                     | no claim: what a failed hook leaves behind stays (B08, D1, D2, D20)
+    wait_faults>0                     | no claim: a flush that is given up is not made again (B55, D19)
     slots=1 form=2020-3               | clean
     form=2011,2013,2017,2020-1,2020-3 | clean
     slots=1                           | overrun

@@ -20,6 +20,9 @@ G = Dfn(0x1000)
     verdicts="""
     # Clean where the mapper cannot come before the flush, or flushes the domain itself.
     parameters                       | implicit | v1    | merged | flush_on_error
+    caching_mode=true                | no claim: the flush of a page that was not present names domain id 0
+    hook_faults>0                    | no claim: v1 loses the error of a hook (D1, D2)
+    wait_faults>0                    | no claim: a flush that is given up is not made again (B55, D19)
     repaired=true                    | clean
     outer_lock=per-call,across-flush | clean
     order>0                          | stale    | clean | clean  | clean

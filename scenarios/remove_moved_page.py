@@ -9,6 +9,7 @@ H = offset(G, 1)
 @scenario(
     verdicts="""
     parameters                 | implicit | v1    | merged   | flush_on_error
+    hook_faults>0              | no claim: what a failed hook leaves behind stays (B08, D1, D2, D20)
     form=2020-2 coherent=false | clean
     form=2020-2,2020-3         | clean
     -                          | released | clean | released | released  # an unmap of v1 flushes in spite of the flag

@@ -8,6 +8,8 @@ G = Dfn(0x1000)
 @scenario(
     verdicts="""
     # An unmap that flushes does so before the table is taken out, so that helps nobody.
+    hook_faults>0 | no claim: v1 loses the error of a hook (D1, D2)
+    wait_faults>0 | no claim: a flush that is given up is not made again (B55, D19)
     repaired=true | clean
     -             | released
     """,

@@ -18,6 +18,7 @@ class Flusher(Enum):
 @scenario(
     verdicts="""
     # A map that returns the error of its flush leaves the new frame mapped (D19).
+    hook_faults>0           | no claim: v1 loses the error of a hook (D1, D2)
     flusher=flush,flush-all | clean
     -                       | not-rolled-back
     """,

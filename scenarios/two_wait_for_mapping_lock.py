@@ -7,7 +7,10 @@ G = Dfn(0x1000)
 
 @scenario(
     verdicts="""
-    - | clean
+    caching_mode=true   | no claim: the flush of a page that was not present names domain id 0
+    hook_faults>0       | no claim: v1 loses the error of a hook (D1, D2)
+    allocation_faults>0 | no claim: v1 loses the error of a map (D2)
+    -                   | clean
     """
 )
 def two_wait_for_mapping_lock(m: Machine, *, order: PageOrder = 0) -> None:

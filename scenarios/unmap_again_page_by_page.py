@@ -8,8 +8,9 @@ G = Dfn(0x1000)
 @scenario(
     verdicts="""
     # With v1 the caller learns of no failure: it does not try again, and frees a frame that is still mapped.
-    parameters | implicit | v1                  | merged | flush_on_error
-    -          | clean    | released,lost-error | clean  | clean
+    parameters    | implicit | v1                  | merged | flush_on_error
+    wait_faults>0 | no claim: a flush that is given up is not made again (B55, D19)
+    -             | clean    | released,lost-error | clean  | clean
     """,
     sequential=True,
 )

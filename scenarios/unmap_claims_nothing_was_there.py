@@ -8,6 +8,7 @@ G = Dfn(0x1000)
 @scenario(
     verdicts="""
     # A unit that caches non-present entries is asked in any case, though under domain id 0.
+    hook_faults>0 | no claim: v1 loses the error of a hook (D1, D2)
     repaired=true | clean
     -             | stale
     """,

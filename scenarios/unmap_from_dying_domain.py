@@ -8,6 +8,7 @@ G = Dfn(0x1000)
 @scenario(
     verdicts="""
     # No wrapper knows of dying domains.
+    hook_faults>0 | no claim: v1 loses the error of a hook (D1, D2)
     repaired=true | clean
     -             | freed-table
     """

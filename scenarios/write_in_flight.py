@@ -19,6 +19,7 @@ G = Dfn(0x1000)
 @scenario(
     verdicts="""
     # A unit that drains completes the invalidation only when the write is committed.
+    hook_faults>0                     | no claim: v1 loses the error of a hook (D1, D2)
     order=1 drain=false release=false | late-access
     order=1 drain=false               | late-access
     drain=false                       | late-access

@@ -10,8 +10,8 @@ The first row whose conditions all hold counts; a dash has no condition. A row w
 verdict is `clean`, or the kind of the finding that shows and, after commas, the kinds that may show with it. Instead of
 verdicts a row may say `no claim: REASON`. What follows a `#` is a remark.
 
-Each row is a *cell* of the scenario too, or several: one for each value that a condition lists, and the next number
-where it asks for more. So every row is executed by the tests.
+Each row that claims something is a *cell* of the scenario too, or several: one for each value that a condition lists,
+and the next number where it asks for more. So every such row is executed by the tests.
 """
 
 import itertools
@@ -114,7 +114,8 @@ class Verdicts:
 
     def cells(self) -> tuple[str, ...]:
         """Return the parameters of each cell, as a user writes them; the defaults come first."""
-        found = [cell for row in self.rows for cell in row.cells()]
+        claiming = (row for row in self.rows if not all(one.unclaimed for one in row.verdicts.values()))
+        found = [cell for row in claiming for cell in row.cells()]
         return tuple(dict.fromkeys([found[-1], *found]))
 
 

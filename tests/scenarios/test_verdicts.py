@@ -53,8 +53,8 @@ def test_of_a_revision_that_has_no_column_nothing_is_claimed() -> None:
     assert table(revision="implicit").unclaimed == "about revision implicit"
 
 
-def test_the_cells_are_the_values_of_each_row_and_the_defaults_are_first() -> None:
-    assert TABLE.cells() == ("", "lock=per-call dirty=yes", "lock=across dirty=yes", "order=2", "coherent=false")
+def test_the_cells_are_the_values_of_each_row_that_claims_something_and_the_defaults_are_first() -> None:
+    assert TABLE.cells() == ("", "lock=per-call dirty=yes", "lock=across dirty=yes", "order=2")
 
 
 @pytest.mark.parametrize(
