@@ -78,7 +78,14 @@ def seeded(bound: BoundScenario, seeds: int) -> set[Signature]:
     return shown
 
 
-LARGE = ("remove_moved_page", "domain_id_freed_too_early")
+LARGE = (
+    "device_returned_with_writes_queued",
+    "domain_id_freed_too_early",
+    "freed_id_matches_domain_0",
+    "remap_before_flush",
+    "remove_moved_page",
+    "two_wait_for_mapping_lock",
+)
 """Scenarios whose enumeration takes many seconds: on one revision each time, on the others with `-m long`."""
 
 SMALL_FORMS = [
@@ -91,6 +98,7 @@ SMALL_FORMS = [
 SLOW_IF_WEAK = (
     "device_returned_with_writes_queued",
     "domain_id_freed_too_early",
+    "freed_id_matches_domain_0",
     "map_into_flagged_region",
     "map_same_frame_before_flush",
     "remap_before_flush",
@@ -172,7 +180,13 @@ first_map_under_new_table allocation_faults=1
 """.strip().splitlines()
 """The other variants of scenarios that have two; `drain` is on by default."""
 
-SLOW_VARIANTS = ("freed_id_matches_domain_0 beside=freed",)
+SLOW_VARIANTS = (
+    "device_returned_with_writes_queued devices=2",
+    "device_returned_with_writes_queued devices=2 repaired=true",
+    "domain_id_freed_too_early repaired=true",
+    "freed_id_matches_domain_0 beside=freed",
+    "remove_moved_page form=2020-2",
+)
 """Variants whose enumeration takes many seconds: only with `-m long`."""
 
 

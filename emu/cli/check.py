@@ -28,7 +28,7 @@ FINE, WORSE, UNDECIDED = 0, 1, 3
 )
 @click.option("--time", "seconds", type=click.FloatRange(0, 10_000_000, min_open=True), help="Seconds for the same.")
 @click.option("-j", "processes", type=click.IntRange(1, 256), help="Processes.  [all cores]")
-@click.option("--first", is_flag=True, help="End at the first new finding.")
+@click.option("--first", is_flag=True, help="End at the first cell with a new finding.")
 @click.option("--list", "is_list", is_flag=True, help="Show the cells, and execute none.")
 @json_option("Print JSON, which a later --against takes.")
 @click.option("--junit", type=click.Path(), help="Write a JUnit file: a suite a scenario, a case a cell.")
@@ -54,6 +54,7 @@ def check_command(
 
     Exit status: 0 nothing is new, 1 something is, 3 something is undecided.
     """
+    path = None if junit is None else writable(Path(junit))
     check = make_check(revision, scenarios, against, parameters)
     if is_list:
         show_cells([str(cell) for cell in check.cells], as_json=as_json)
@@ -61,8 +62,19 @@ def check_command(
     check.budget, check.seconds, check.ends_at_first = budget, seconds, first
     with show_check(check) as on_progress:
         check.on(processes or os.cpu_count() or 1, on_progress)
-    show(check, Path(junit) if junit else None, as_json=as_json)
+    show(check, path, as_json=as_json)
     return status_of(check)
+
+
+def writable(path: Path) -> Path:
+    """Return where a file is to be written, before anything runs.
+
+    Raises:
+        click.UsageError: if there is no folder for it.
+    """
+    if not os.access(path.parent, os.W_OK):
+        raise click.UsageError(f"the JUnit file {str(path)!r} cannot be written: there is no such folder to write into")
+    return path
 
 
 def make_check(revision: str, scenarios: tuple[str, ...], against: str, parameters: tuple[str, ...]) -> "Check":
@@ -84,16 +96,18 @@ def make_check(revision: str, scenarios: tuple[str, ...], against: str, paramete
 
 
 def show(check: "Check", junit: Path | None, *, as_json: bool) -> None:
-    """Print the report of a check, and write it as JUnit where that is asked for."""
+    """Print the report of a check, and then write it as JUnit where that is asked for."""
     from emu.reports.check import CheckReport
 
     report = CheckReport(check)
-    if junit is not None:
-        write_junit(report, junit)
     if as_json:
         show_json(report.data())
     else:
         show_text(report)
+    for bug in check.bugs:
+        click.echo(f"emu: {bug}", err=True)
+    if junit is not None:
+        write_junit(report, junit)
 
 
 def status_of(check: "Check") -> int:
@@ -144,10 +158,14 @@ def write_junit(report: "CheckReport", path: Path) -> None:
     """
     from emu.reports.junit import junit
 
-    written = path.with_name(f"{path.name}.part")
+    is_special = path.exists() and not path.is_file()
+    written = path if is_special else path.resolve().with_name(f"{path.name}.part")
     try:
         written.write_bytes(junit(report))
-        written.replace(path)
+        if not is_special:
+            written.replace(path.resolve())
     except (OSError, ValueError) as error:
+        if not is_special:
+            written.unlink(missing_ok=True)
         reason = error.strerror if isinstance(error, OSError) else error
         raise click.UsageError(f"the JUnit file {str(path)!r} cannot be written: {reason}") from None

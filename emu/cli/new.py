@@ -1,5 +1,6 @@
 """`emu new revision`: a copy of a revision that comes with emu, to be changed."""
 
+import shlex
 import shutil
 from pathlib import Path
 
@@ -19,7 +20,7 @@ def new_revision_command(*, name: str, origin: str) -> None:
     for file in copy_revision(origin, Path(name)):
         click.echo(file)
     written = name if name.startswith((".", "/")) else f"./{name}"
-    click.echo(f"change it, then: emu check {written} --against {origin}")
+    click.echo(f"change it, then: emu check {shlex.quote(written)} --against {origin}")
 
 
 def copy_revision(origin: str, folder: Path) -> list[Path]:

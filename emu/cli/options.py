@@ -120,7 +120,7 @@ def parse_lists(pairs: tuple[str, ...]) -> dict[str, list[str]]:
     """
     values = parse_parameters(pairs)
     if "revision" in values:
-        raise click.UsageError("-p revision does not go with check: it is the argument, and --against")
+        raise click.UsageError("name revisions as REVISION and --against BASE, not with -p")
     return {name: value.split(",") for name, value in values.items()}
 
 

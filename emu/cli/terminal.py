@@ -18,11 +18,11 @@ SECONDS_BETWEEN_LINES = 10
 SECONDS_BETWEEN_UPDATES = 0.1
 
 
-def wants_colors(file: TextIO) -> bool:
-    """Whether to print in colour: NO_COLOR and FORCE_COLOR decide, else whether it is a terminal."""
+def wants_colors(file: TextIO | None) -> bool:
+    """Whether to print in colour: NO_COLOR and FORCE_COLOR decide, else whether it is a terminal, if it is open."""
     if os.environ.get("NO_COLOR"):
         return False
-    return bool(os.environ.get("FORCE_COLOR")) or file.isatty()
+    return bool(os.environ.get("FORCE_COLOR")) or (file is not None and file.isatty())
 
 
 def now_and_then(seconds: float, show: Callable[[str], object], state: Callable[[], str]) -> Callable[[], None]:

@@ -59,8 +59,9 @@ class CheckReport:
     def neither(self, cell: Cell) -> str:
         """Say why it is not known whether a cell shows anything."""
         compared = next(one for one in self.check.compared if one.cell == cell)
-        if compared.ours.problem is not None:
-            return f"neither can be executed: {compared.ours.problem}"
+        for side, name in ((compared.base, self.check.base), (compared.ours, self.check.revision)):
+            if side.problem is not None:
+                return f"nothing is known, for {name} makes a mistake: {side.problem}"
         return "neither shows anything, and not both were executed to the end"
 
     def missing_side(self, difference: Difference) -> str:
@@ -86,6 +87,11 @@ class CheckReport:
         same = [f"unchanged: {count(len(unchanged), 'finding')} in {count(len(cells), 'cell')}"] if unchanged else []
         same += [f"clean on both: {count(clean, 'cell')}, all exhausted"] if clean else []
         lines = ["; ".join(same)] if same else []
+        cut = sum(not (one.base.is_exhausted and one.ours.is_exhausted) for one in check.compared)
+        if cut:
+            lines.append(f"not executed to the end, on one side or both: {count(cut, 'cell')}")
+        if check.deaths:
+            lines.append(f"a process has died {count(check.deaths, 'time')}, and its cell was done once more")
         if len(check.compared) < len(check.cells):
             lines.append(f"not executed: {count(len(check.cells) - len(check.compared), 'cell')}")
         lines += self.unexecuted()
@@ -95,6 +101,13 @@ class CheckReport:
 
     def unexecuted(self) -> list[str]:
         """Say which functions of the revision were never entered, and which lines that differ were never executed."""
+        try:
+            return self.unexecuted_lines()
+        except (OSError, SyntaxError, ValueError) as error:
+            return [f"what was not executed is not known: {error}"]
+
+    def unexecuted_lines(self) -> list[str]:
+        """Return the same, if the files of the revision can still be read."""
         check, folder = self.check, place_of(self.check.revision)
         entered = never_entered(folder, check.executed)
         said = [f"never entered: {', '.join(entered)}"] if entered else []
@@ -107,7 +120,8 @@ class CheckReport:
         """Say in a word what the check tells."""
         found = {change: sum(one.change is change for one in self.check.differences) for change in ORDER}
         said = ", ".join(f"{number} {change.value}" for change, number in found.items() if number)
-        return said or ("not all cells were executed" if self.check.was_stopped else "nothing is new")
+        stopped = "stopped before the end; " if self.check.was_stopped else ""
+        return stopped + (said or "nothing is new")
 
     def data(self) -> dict[str, Any]:
         """Return the report as what JSON can hold, which `--against` takes again."""
@@ -118,6 +132,7 @@ class CheckReport:
             "base": check.base,
             "budget": check.budget,
             "verdict": self.verdict(),
+            "not_executed": len(check.cells) - len(check.compared),
             "differences": [
                 {
                     "change": one.change.value,

@@ -1,7 +1,9 @@
 """Cells: a scenario, its parameters and one setting go in, and what a revision shows there comes out, as plain data."""
 
 import itertools
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import redirect_stdout
 from functools import partial
 
 import attrs
@@ -143,25 +145,47 @@ class Job:
 
 
 def evaluate(job: Job) -> CellResult:
-    """Explore a cell on a revision. What goes wrong is a part of the result."""
-    cell, revision = job.cell, job.revision
-    folder = place_of(revision)
+    """Explore a cell on a revision. What goes wrong is a part of the result, and what is printed goes to stderr."""
+    folder = place_of(job.revision)
     if job.is_watched:
         watch(folder)
+    with redirect_stdout(sys.stderr):
+        try:
+            result = explore(job)
+        except KeyboardInterrupt:
+            raise
+        except EmuError as error:
+            result = CellResult(problem=str(error), is_bug=isinstance(error, InternalError))
+        except BaseException as error:  # noqa: BLE001 - a revision may raise whatever it likes; the other cells go on
+            problem = f"{type(error).__name__} in {job.cell}: {text_of(error)}"
+            result = CellResult(problem=problem, is_bug=isinstance(error, Exception))
+    return attrs.evolve(result, executed=executed(folder))
+
+
+def explore(job: Job) -> CellResult:
+    """Explore a cell on a revision, as far as nothing goes wrong."""
+    done = ScenarioExploration(
+        job.cell.bind(job.revision), job.cell.scenario, Plan(steps=job.budget, seconds=job.seconds)
+    )
+    done.run_all(run_each_on("direct"))
+    if done.failure is not None:
+        return CellResult(problem=str(done.failure))
+    if done.has_reached_limit:
+        return CellResult(problem=done.limit)
+    if done.has_emulator_bug:
+        return CellResult(problem=f"emu's check of itself has failed in {job.cell}", is_bug=True)
+    for cause in done.causes.values():
+        done.confirmation.show(cause)
+    shown = dict(map(partial(shown_by, say=job.say), done.causes.values()))
+    return CellResult(done.is_exhausted, done.done, done.coverage.steps, dict(sorted(shown.items())))
+
+
+def text_of(error: BaseException) -> str:
+    """Return what an exception says; nothing if that fails."""
     try:
-        done = ScenarioExploration(cell.bind(revision), cell.scenario, Plan(steps=job.budget, seconds=job.seconds))
-        done.run_all(run_each_on("direct"))
-        if done.failure is not None:
-            return CellResult(problem=str(done.failure))
-        for cause in done.causes.values():
-            done.confirmation.show(cause)
-        if done.has_emulator_bug:
-            return CellResult(problem=f"emu's check of itself has failed in {cell}", is_bug=True)
-        shown = dict(map(partial(shown_by, say=job.say), done.causes.values()))
-        steps = done.coverage.steps
-        return CellResult(done.is_exhausted, done.done, steps, dict(sorted(shown.items())), executed(folder))
-    except EmuError as error:
-        return CellResult(problem=str(error), is_bug=isinstance(error, InternalError))
+        return str(error)
+    except Exception:  # noqa: BLE001 - it is somebody else's
+        return ""
 
 
 def shown_by(cause: Cause, say: Say) -> tuple[str, Shown]:

@@ -1,8 +1,9 @@
 """Checking a revision against another one: which findings are new, which are gone, and what is undecided."""
 
 import multiprocessing
+import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from enum import Enum
 
@@ -62,7 +63,8 @@ class Compared:
             return
         new = {one: shown for one, shown in ours.shown.items() if one not in base.shown}
         gone = {one: shown for one, shown in base.shown.items() if one not in ours.shown}
-        replaced = {one: shown for one, shown in gone.items() if any(shown.page == by.page for by in new.values())}
+        pages = {by.page for by in new.values() if by.page[1] is not None}
+        replaced = {one: shown for one, shown in gone.items() if shown.page in pages}
         is_decided = base.is_exhausted and ours.is_exhausted
         for one, shown in new.items():
             change = Change.NEW if base.is_exhausted else Change.UNDECIDED
@@ -91,6 +93,7 @@ class Check:
         ends_at_first: nothing more is executed after the first new finding.
         compared: the cells that are done, in order.
         was_stopped: not all cells were done.
+        deaths: how often a process has died, and its cell was done once more.
     """
 
     revision: str
@@ -103,9 +106,13 @@ class Check:
     ends_at_first: bool = False
     compared: list[Compared] = attrs.field(factory=list, init=False)
     was_stopped: bool = attrs.field(default=False, init=False)
+    deaths: int = attrs.field(default=0, init=False)
 
     def on(self, processes: int, on_progress: Callable[[], None] = lambda: None) -> None:
-        """Execute every cell on both sides, in that many processes. What comes out does not depend on their number."""
+        """Execute every cell on both sides, in that many processes, or in this one if there is none.
+
+        What comes out does not depend on their number.
+        """
         try:
             for cell, base, ours in self.results(processes):
                 self.compared.append(Compared(cell, base, ours))
@@ -123,10 +130,14 @@ class Check:
             for cell in self.cells
             for side in sides
         ]
-        found = run_all(jobs, processes)
+        found = run_all(jobs, processes, self.note_death)
         for cell in self.cells:
             base = next(found) if self.known is None else self.known.get(str(cell), CellResult())
             yield cell, base, next(found)
+
+    def note_death(self) -> None:
+        """Note that a process has died."""
+        self.deaths += 1
 
     @property
     def differences(self) -> list[Difference]:
@@ -159,31 +170,43 @@ class Check:
         return [side.problem for side in sides if side.is_bug and side.problem]
 
 
-def run_all(jobs: Sequence[Job], processes: int) -> Iterator[CellResult]:
-    """Yield the result of each job, in order. A job whose process dies is done once more, alone."""
-    if processes == 1:
-        for job in jobs:
-            yield evaluate(job)
+def run_all(jobs: Sequence[Job], processes: int, on_death: Callable[[], None]) -> Iterator[CellResult]:
+    """Yield the result of each job, in order, from that many processes; in this one if there is none.
+
+    If a process dies, the first job that has no result is done once more, alone, and the rest in new processes.
+    """
+    if not processes:
+        yield from map(evaluate, jobs)
         return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, context) as pool:
-        waiting = [pool.submit(evaluate, job) for job in jobs]
-        try:
-            for job, future in zip(jobs, waiting, strict=True):
-                yield result_of(future) or alone(job)
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+    left = list(jobs)
+    while left:
+        for result in run_in_pool(left, processes):
+            if result is None:
+                on_death()
+                yield next(run_in_pool(left[:1], 1)) or CellResult(problem=DIED)
+            else:
+                yield result
+            left.pop(0)
 
 
-def result_of(future: "Future[CellResult]") -> CellResult | None:
-    """Return a result; None if its process has died, or that of another job in the same pool."""
+def run_in_pool(jobs: Sequence[Job], processes: int) -> Iterator[CellResult | None]:
+    """Yield the result of each job, in order; None for the first that has none as a process has died.
+
+    Ctrl-C is the business of this process: the others do not hear it, and end with it.
+    """
+    pool = ProcessPoolExecutor(min(processes, len(jobs)), multiprocessing.get_context("spawn"))
+    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        return future.result()
+        waiting = [pool.submit(evaluate, job) for job in jobs]
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    try:
+        for future in waiting:
+            yield future.result()
     except BrokenProcessPool:
-        return None
-
-
-def alone(job: Job) -> CellResult:
-    """Do a job in a process of its own."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        return result_of(pool.submit(evaluate, job)) or CellResult(problem=DIED)
+        yield None
+    finally:
+        if not all(future.done() for future in waiting):
+            for child in multiprocessing.active_children():
+                child.terminate()
+        pool.shutdown(cancel_futures=True)

@@ -198,6 +198,19 @@ def declared_by(expect: Expect | Expectation | None) -> Expect:
     return expect
 
 
+def refuse_unknown(build: Build, verdicts: Verdicts) -> None:
+    """Refuse a verdict table that asks for a parameter which there is not.
+
+    Raises:
+        ScenarioError: naming the parameter.
+    """
+    machines = (one for platform in PLATFORMS.values() for one in machine_parameters(platform))
+    known = {one.name for one in (*parameters_of(build), *machines)}
+    for name in verdicts.names():
+        if name not in known:
+            raise ScenarioError(f"{build.__name__}: its verdict table asks for {name!r}{did_you_mean(name, known)}")
+
+
 def scenario(
     *,
     expect: Expect | Expectation | None = None,
@@ -229,6 +242,8 @@ def scenario(
         """
         if inspect.iscoroutinefunction(build):
             raise ScenarioError(f"{build.__name__} is async: write a plain def that gives async functions to CPUs")
+        if isinstance(expected, Verdicts):
+            refuse_unknown(build, expected)
         story = (inspect.getdoc(build) or "").split("\n\n")[0].replace("\n", " ")
         return Scenario(build.__name__, story, build, expected, parameters_of(build), sequential, small or {})
 

@@ -98,7 +98,7 @@ class Verdicts:
         for line in lines:
             first, *cells = (cell.strip() for cell in line.split("|"))
             if first == "parameters":
-                revisions = tuple(cells)
+                revisions = known_revisions(cells)
                 continue
             conditions = () if first == OTHERWISE else tuple(map(Condition.of, first.split()))
             rows.append(Row(conditions, dict(zip(revisions, verdicts_of(line, cells, len(revisions)), strict=True))))
@@ -112,11 +112,27 @@ class Verdicts:
         row = next(row for row in self.rows if all(condition.holds(texts) for condition in row.conditions))
         return row.verdicts.get(revision, no_claim(f"about revision {revision}"))
 
+    def names(self) -> Iterator[str]:
+        """Yield the parameters that the rows ask for."""
+        return (condition.name for row in self.rows for condition in row.conditions)
+
     def cells(self) -> tuple[str, ...]:
         """Return the parameters of each cell, as a user writes them; the defaults come first."""
         claiming = (row for row in self.rows if not all(one.unclaimed for one in row.verdicts.values()))
         found = [cell for row in claiming for cell in row.cells()]
         return tuple(dict.fromkeys([found[-1], *found]))
+
+
+def known_revisions(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the revisions of a heading.
+
+    Raises:
+        ScenarioError: if one does not come with emu, or is there twice.
+    """
+    for name in names:
+        if name not in BUNDLED or names.count(name) > 1:
+            raise ScenarioError(f"a verdict table has a column {name!r}: name each of {', '.join(BUNDLED)} once")
+    return tuple(names)
 
 
 def verdicts_of(line: str, cells: Sequence[str], count: int) -> list[Expectation]:

@@ -69,6 +69,23 @@ def test_what_json_has_printed_is_a_base_for_a_later_check(emu: Emu, mine: Path)
     assert (status, out.splitlines()[-1]) == (0, "./mended against before.json: 16 gone")
 
 
+def test_what_a_revision_prints_does_not_spoil_the_json(emu: Emu, mine: Path) -> None:
+    path = mine / "iommu.py"
+    path.write_text(path.read_text().replace("    result = OK\n", "    result = OK\n    print('here')\n"))
+    status, out, _ = emu("check", "./mine", "--against", "merged", "unmap_fails_halfway", "-j", "1", "--json")
+    assert (status, json.loads(out)["format"]) == (1, "emu-check-1")
+
+
+def test_a_revision_that_ends_its_process_is_no_success(emu: Emu, mine: Path) -> None:
+    path = mine / "iommu.py"
+    path.write_text(path.read_text().replace("    result = OK\n", "    result = OK\n    import os; os._exit(0)\n"))
+    status, out, _ = emu("check", "./mine", "--against", "merged", "unmap_claims_nothing_was_there", "-j", "1")
+    assert status == 1
+    assert "breaks: unmap_claims_nothing_was_there: the process that executed it has died, twice" in out.replace(
+        "\n", " "
+    )
+
+
 def test_a_junit_file_has_a_case_a_cell(emu: Emu, mine: Path) -> None:
     cells = ("unmap_fails_halfway", "flush_misses_last_page")
     emu("check", "./mine", "--against", "merged", *cells, "-j", "1", "--junit", "out.xml")
@@ -81,7 +98,8 @@ def test_a_junit_file_has_a_case_a_cell(emu: Emu, mine: Path) -> None:
 def test_a_junit_file_that_cannot_be_written_is_a_usage_error(emu: Emu, mine: Path) -> None:
     command = ("check", "./mine", "--against", "merged", "flush_misses_last_page", "-j", "1")
     status, _, err = emu(*command, "--junit", "nowhere/out.xml")
-    assert (status, err) == (2, "emu: the JUnit file 'nowhere/out.xml' cannot be written: No such file or directory\n")
+    said = "emu: the JUnit file 'nowhere/out.xml' cannot be written: there is no such folder to write into\n"
+    assert (status, err) == (2, said)
 
 
 def test_the_cells_can_be_listed_and_be_given_other_values(emu: Emu) -> None:
@@ -98,7 +116,10 @@ def test_the_cells_can_be_listed_and_be_given_other_values(emu: Emu) -> None:
         (("v2", "--against", "v1"), "there is no revision 'v2': use one of"),
         (("v1", "--against", "nothing.json"), "nothing.json cannot be read: No such file or directory"),
         (("v1", "nowhere", "--against", "merged"), "there is no scenario 'nowhere'"),
-        (("v1", "--against", "merged", "-p", "revision=v1"), "-p revision does not go with check"),
+        (
+            ("v1", "--against", "merged", "-p", "revision=v1"),
+            "name revisions as REVISION and --against BASE, not with -p",
+        ),
         (("v1", "--against", "merged", "-p", "ordr=1"), "no scenario has all the parameters that -p names"),
         (("v1", "--against", "merged", "-p", "order=x"), "parameter order takes a whole number from 0 to 12, not 'x'"),
     ],

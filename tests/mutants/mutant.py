@@ -67,7 +67,7 @@ class Mutant:
         (copy / path.name).write_text(self.changed())
         chosen = tuple(f"{name}={value}" for name, value in self.pairs().items() if name != "revision")
         check = Check(str(copy), path.parent.name, [Cell(self.scenario, chosen)], sentence)
-        check.on(1)
+        check.on(0)
         return any(one.change in {Change.NEW, Change.BREAKS} for one in check.differences)
 
     def is_another(self, folder: Path) -> bool:

@@ -95,7 +95,7 @@ def copy_of(name: str, folder: Path, file: str = "", old: str = "", new: str = "
     return str(folder)
 
 
-def checked(revision: str, base: str, scenarios: list[str], processes: int = 1) -> Check:
+def checked(revision: str, base: str, scenarios: list[str], processes: int = 0) -> Check:
     check = Check(revision, base, list(grid(scenarios, {})), sentence)
     check.on(processes)
     return check
@@ -131,14 +131,14 @@ def test_a_lost_error_is_new_and_the_way_back_is_gone(tmp_path: Path) -> None:
 
 def test_the_number_of_processes_changes_nothing(tmp_path: Path) -> None:
     copy = copy_of("merged", tmp_path / "copy", *KEEPS_NO_ERROR)
-    one, two = (checked(copy, "merged", [CELL.scenario], processes) for processes in (1, 2))
+    one, two = (checked(copy, "merged", [CELL.scenario], processes) for processes in (0, 2))
     assert one.compared == two.compared
 
 
 def test_a_check_may_end_at_the_first_new_finding(tmp_path: Path) -> None:
     copy = copy_of("merged", tmp_path / "copy", *KEEPS_NO_ERROR)
     check = Check(copy, "merged", list(grid([CELL.scenario], {})), sentence, ends_at_first=True)
-    check.on(1)
+    check.on(0)
     assert [one.cell for one in check.compared] == [CELL]
 
 
@@ -182,7 +182,7 @@ def kills(finding: Finding, trace: Trace) -> str:
 def test_a_process_that_dies_is_told_and_its_cell_was_done_once_more() -> None:
     again = Cell("flush_misses_last_page", ("repaired=true",))
     jobs = [Job(cell, "v1", BUDGET, None, kills) for cell in (CELL, again)]
-    dead, alive = run_all(jobs, 2)
+    dead, alive = run_all(jobs, 2, lambda: None)
     assert dead.problem == DIED
     assert alive.is_exhausted
 
@@ -228,7 +228,7 @@ def test_functions_that_nobody_enters_and_changed_lines_that_nobody_executes_are
     wrappers.write_text(wrappers.read_text() + CHANGED)
     lines = wrappers.read_text().splitlines()
     (number,), last = (i for i, line in enumerate(lines, 1) if line.endswith("# changed")), len(lines)
-    for processes in (1, 2):
+    for processes in (0, 2):
         check = Check(copy, "merged", [Cell("map_fails_halfway", ("domain=0",))], sentence)
         check.on(processes)
         entered, executed = CheckReport(check).unexecuted()
@@ -269,6 +269,47 @@ def test_a_line_that_is_written_back_before_the_store_is_new_where_walks_do_not_
     copy = copy_of("merged", tmp_path / "copy", *WRITES_BACK_FIRST)
     check = checked(copy, "merged", ["batch_flushes_whole_domain"])
     assert {one.cell.parameters for one in check.differences if one.change is Change.NEW} == {("coherent=false",)}
+
+
+CALLED = "        error, this_flush_type = await domain.ops.unmap_page(cpu, domain, offset(dfn, i))\n"
+"""A line in the unmap of merged."""
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("while True: await cpu.read(iommu_dont_flush_iotlb)", "an agent loops for ever"),
+        ("raise GeneratorExit", "GeneratorExit in unmap_fails_halfway: "),
+        ("return 'done', FlushType.NONE", "returned a str: return 0 or a negative errno"),
+    ],
+)
+def test_whatever_a_revision_does_is_a_line_and_the_other_cells_go_on(line: str, said: str, tmp_path: Path) -> None:
+    copy = copy_of("merged", tmp_path / "copy", "iommu.py", CALLED, f"        {line}\n{CALLED}")
+    cells = [CELL, Cell("map_fails_halfway")]
+    check = Check(copy, "merged", cells, sentence)
+    check.on(0)
+    (broken,) = [one for one in check.differences if one.change is Change.BREAKS]
+    assert said in broken.problem
+    assert not check.bugs
+    assert "never entered: iommu.py: iommu_unmap" not in CheckReport(check).unexecuted()[0]
+    assert [one.cell for one in check.compared] == cells
+
+
+def test_a_process_that_dies_once_is_told_and_nothing_is_lost(tmp_path: Path) -> None:
+    died = tmp_path / "died"
+    dies = f"        import os, pathlib\n        path = pathlib.Path({str(died)!r})\n"
+    dies += "        if not path.exists():\n            path.touch()\n            os._exit(0)\n"
+    copy = copy_of("merged", tmp_path / "copy", "iommu.py", CALLED, dies + CALLED)
+    check = Check(copy, "merged", [CELL, Cell("flush_misses_last_page")], sentence)
+    check.on(2)
+    assert check.deaths == 1
+    assert not check.is_worse
+    assert "a process has died 1 time, and its cell was done once more" in CheckReport(check).summary()
+
+
+def test_findings_of_no_page_are_not_instead_of_one_another() -> None:
+    stuck, claim = Shown("deadlock", (None, None), "stuck", 1), Shown("assertion", (None, None), "false", 1)
+    assert changes(side(a=stuck), side(b=claim)) == [(Change.NEW, "b"), (Change.GONE, "a")]
 
 
 @pytest.mark.long

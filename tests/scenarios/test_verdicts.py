@@ -68,6 +68,8 @@ def test_the_cells_are_the_values_of_each_row_that_claims_something_and_the_defa
         ("- | cleen", "there is no kind of finding 'cleen'"),
         ("- | illegal-translation", "there is no kind of finding 'illegal-translation'"),
         ("- | stale,", "there is no kind of finding ''"),
+        ("parameters | merge\n- | clean", "has a column 'merge': name each of implicit, v1, merged, flush_on_error"),
+        ("parameters | v1 | v1\n- | clean", "has a column 'v1'"),
     ],
 )
 def test_what_is_no_table_is_refused_with_the_line_or_the_word(text: str, problem: str) -> None:
@@ -79,6 +81,14 @@ def test_a_verdict_is_written_as_kinds_of_which_the_first_must_show() -> None:
     assert parse_expectation("clean") == CLEAN
     assert parse_expectation("stale,lost-error,owed") == STALE.with_also(LOST_ERROR, OWED)
     assert parse_expectation("stale:observed") == Expectation(FindingKind.STALE, Evidence.OBSERVED)
+
+
+def test_a_table_that_asks_for_a_parameter_which_there_is_not_is_refused() -> None:
+    def story(m: Machine, *, order: int = 0) -> None:
+        """Nothing happens."""
+
+    with pytest.raises(ScenarioError, match=r"story: its verdict table asks for 'ordr' \(did you mean 'order'\?\)"):
+        scenario(verdicts="ordr=1 | clean\n- | clean")(story)
 
 
 def test_expect_and_verdicts_do_not_go_together() -> None:

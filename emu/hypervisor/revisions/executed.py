@@ -2,6 +2,7 @@
 
 import ast
 import difflib
+import tokenize
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -81,30 +82,36 @@ def is_text(statement: ast.stmt) -> bool:
 
 
 def never_entered(folder: Path, seen: Executed) -> list[str]:
-    """Return the functions of a revision of which no statement was executed, as file and name."""
+    """Return the functions in the loaded files of a revision of which no statement was executed, as file and name."""
     found = []
-    for path in sorted(folder.glob("*.py")):
-        for function in functions(ast.parse(path.read_bytes())):
+    for file, executed_lines in seen.items():
+        for function in functions(ast.parse((folder / file).read_bytes())):
             lines = {one.lineno for one in statements_in(function)}
-            if lines and not lines & seen.get(path.name, frozenset()):
-                found.append(f"{path.name}: {function.name}")
+            if lines and not lines & executed_lines:
+                found.append(f"{file}: {function.name}")
     return found
 
 
 def never_executed(folder: Path, base: Path, seen: Executed) -> list[str]:
     """Return the lines of a revision that differ from a base and were never executed, as file and number."""
-    found = []
-    for path in sorted(folder.glob("*.py")):
-        ours, theirs = path.read_text().splitlines(), base / path.name
-        others = theirs.read_text().splitlines() if theirs.is_file() else []
-        changed = set(changed_lines(others, ours))
-        for function in functions(ast.parse(path.read_bytes())):
+    found: dict[str, None] = {}
+    for file, executed_lines in seen.items():
+        changed = set(changed_lines(lines_of(base / file), lines_of(folder / file)))
+        for function in functions(ast.parse((folder / file).read_bytes())):
             for one in statements_in(function):
                 last = one.body[0].lineno - 1 if hasattr(one, "body") else one.end_lineno or one.lineno
                 lines = changed.intersection(range(one.lineno, last + 1))
-                if lines and one.lineno not in seen.get(path.name, frozenset()):
-                    found.append(f"{path.name}:{one.lineno}")
-    return found
+                if lines and one.lineno not in executed_lines:
+                    found[f"{file}:{one.lineno}"] = None
+    return list(found)
+
+
+def lines_of(path: Path) -> list[str]:
+    """Return the lines of a Python file, in the encoding that it names; none if there is no such file."""
+    if not path.is_file():
+        return []
+    with tokenize.open(path) as file:
+        return file.read().splitlines()
 
 
 def statements_in(function: Function) -> list[ast.stmt]:
