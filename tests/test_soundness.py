@@ -78,18 +78,11 @@ def seeded(bound: BoundScenario, seeds: int) -> set[Signature]:
     return shown
 
 
-LARGE = (
-    "device_returned_with_writes_queued",
-    "domain_id_freed_too_early",
-    "freed_id_matches_domain_0",
-    "remap_before_flush",
-    "remove_moved_page",
-    "two_wait_for_mapping_lock",
-)
-"""Scenarios whose enumeration takes many seconds: on one revision each time, on the others with `-m long`."""
+LARGE = ("remove_moved_page", "domain_id_freed_too_early")
+"""Scenarios whose enumeration takes many seconds: only with `-m long`, as are all on other revisions than merged."""
 
 SMALL_FORMS = [
-    pytest.param(name, revision, marks=[pytest.mark.long] if name in LARGE and revision != "merged" else [])
+    pytest.param(name, revision, marks=[pytest.mark.long] if name in LARGE or revision != "merged" else [])
     for name in bundled_names()
     if name not in WITHOUT_SMALL_FORM
     for revision in ("implicit", "v1", "merged")
@@ -353,7 +346,7 @@ def test_nor_is_a_finding_that_only_an_engine_far_behind_leads_to() -> None:
         ("remap_before_flush", ""),
         ("remap_before_flush", "levels=3 outer_lock=across-flush"),
         ("unmap_twice_before_flush", "levels=3 revision=merged"),
-        ("unmap_twice_before_flush", "levels=3 coherent=false"),
+        pytest.param("unmap_twice_before_flush", "levels=3 coherent=false", marks=pytest.mark.long),
         ("replace_while_device_reads", "levels=3 order=1 dma=2"),
         ("map_into_flagged_region", "levels=3"),
     ],

@@ -11,7 +11,7 @@ from emu.hypervisor.revisions.executed import never_entered, never_executed
 from emu.hypervisor.revisions.loader import place_of
 from emu.reports.counts import count
 from emu.reports.left_out import LEFT_OUT
-from emu.running.cells import Cell
+from emu.running.cells import Cell, plain
 from emu.running.check import Change, Check, Difference
 from emu.running.earlier import FORMAT, side_data
 
@@ -32,11 +32,19 @@ class CheckReport:
 
     def groups(self) -> Iterator[tuple[Difference, list[Difference]]]:
         """Yield what differs or may differ, once a scenario, with the other cells in which the same does."""
-        groups: dict[tuple[Change, str, str, str], list[Difference]] = {}
+        groups: dict[tuple[object, ...], list[Difference]] = {}
         for one in self.shown():
-            groups.setdefault((one.change, one.cell.scenario, one.signature, one.problem), []).append(one)
+            alike = (one.change, one.cell.scenario, one.signature, one.problem, self.beside(one))
+            groups.setdefault(alike, []).append(one)
         for first, *others in groups.values():
             yield first, others
+
+    def beside(self, difference: Difference) -> object:
+        """Return what is said of a difference besides the finding."""
+        if difference.shown is None:
+            return self.neither(difference.cell)
+        side = self.missing_side(difference) if difference.change is Change.UNDECIDED else ""
+        return side, tuple(one.kind for one in difference.instead_of)
 
     def is_bad(self, difference: Difference) -> bool:
         """Whether it speaks against the revision."""
@@ -49,11 +57,11 @@ class CheckReport:
             return head + difference.problem
         if difference.shown is None:
             return head + self.neither(difference.cell)
-        said = head + difference.shown.sentence
+        said = head + plain(difference.shown.sentence)
         if difference.change is Change.UNDECIDED:
             said += f" ({self.missing_side(difference)} does not show it, and was not executed to the end)"
         for before in difference.instead_of:
-            said += f"; instead of: {before.sentence}"
+            said += f"; instead of: {plain(before.sentence)}"
         return said
 
     def neither(self, cell: Cell) -> str:

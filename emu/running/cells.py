@@ -157,9 +157,10 @@ def evaluate(job: Job) -> CellResult:
         except EmuError as error:
             result = CellResult(problem=str(error), is_bug=isinstance(error, InternalError))
         except BaseException as error:  # noqa: BLE001 - a revision may raise whatever it likes; the other cells go on
-            problem = f"{type(error).__name__} in {job.cell}: {text_of(error)}"
-            result = CellResult(problem=problem, is_bug=isinstance(error, Exception))
-    return attrs.evolve(result, executed=executed(folder))
+            what = f"{type(error).__name__} in {job.cell}: {text_of(error)}"
+            result = CellResult(problem=what, is_bug=isinstance(error, Exception))
+    problem = None if result.problem is None else plain(result.problem)
+    return attrs.evolve(result, problem=problem, executed=executed(folder))
 
 
 def explore(job: Job) -> CellResult:
@@ -180,6 +181,11 @@ def explore(job: Job) -> CellResult:
     return CellResult(done.is_exhausted, done.done, done.coverage.steps, dict(sorted(shown.items())))
 
 
+def plain(text: str) -> str:
+    """Return a text with escapes in the place of what no terminal should get, and no JSON or XML can hold."""
+    return "".join(one if one.isprintable() or one == "\n" else repr(one)[1:-1] for one in text)
+
+
 def text_of(error: BaseException) -> str:
     """Return what an exception says; nothing if that fails."""
     try:
@@ -198,8 +204,8 @@ def shown_by(cause: Cause, say: Say) -> tuple[str, Shown]:
     if run is None or run.matters is None or cause.finding is None:
         raise InternalError(f"{one} was found and is not shown")
     machine = run.matters.machine
-    said = say(cause.finding, machine.trace)
-    return with_named_table(one, machine), Shown(one.kind.value, (one.domain, one.dfn), said, cause.executions)
+    said = plain(say(cause.finding, machine.trace))
+    return plain(with_named_table(one, machine)), Shown(one.kind.value, (one.domain, one.dfn), said, cause.executions)
 
 
 def with_named_table(one: Signature, machine: Machine) -> str:

@@ -15,6 +15,23 @@ FORMAT = "emu-check-1"
 SIZE_MAX = 50_000_000
 
 
+def exactly(value: Any, kind: type) -> Any:
+    """Return a value if it is of a kind, and not of one that can be made of it.
+
+    Raises:
+        TypeError: if it is not.
+    """
+    if type(value) is not kind:
+        raise TypeError(f"{value!r} is no {kind.__name__}")
+    return value
+
+
+CONVERTER = cattrs.Converter(forbid_extra_keys=True)
+"""Takes no value for another one: a text is no number, and none is a truth value."""
+for simple in (bool, int, str):
+    CONVERTER.register_structure_hook(simple, exactly)
+
+
 def side_data(result: CellResult) -> dict[str, Any]:
     """Return what one side shows in a cell as what JSON can hold."""
     data: dict[str, Any] = cattrs.unstructure(attrs.evolve(result, executed={}))
@@ -46,6 +63,6 @@ def read_earlier(path: Path) -> Mapping[str, CellResult]:
             f"{path} has the format {str(found)[:40]!r}, not {FORMAT!r}: make it anew with `emu check --json`"
         )
     try:
-        return cattrs.structure(data["cells"], dict[str, CellResult])
+        return CONVERTER.structure(data["cells"], dict[str, CellResult])
     except Exception as error:
         raise ScenarioError(f"{path} is damaged: its cells cannot be read; make it anew") from error

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import attrs
 import pytest
 
 from emu.checks.findings import Finding
@@ -12,7 +13,7 @@ from emu.hypervisor.revisions.loader import BUNDLED, FOLDER
 from emu.memory import FIRST_TABLE_FRAME
 from emu.reports.check import CheckReport
 from emu.reports.findings import sentence
-from emu.running.cells import SETTINGS, Cell, CellResult, Job, Shown, evaluate, grid
+from emu.running.cells import SETTINGS, Cell, CellResult, Job, Shown, evaluate, grid, plain
 from emu.running.check import DIED, Change, Check, Compared, run_all
 from emu.running.earlier import FORMAT, read_earlier
 from emu.scenarios.library import bundled_names
@@ -197,6 +198,9 @@ def test_a_process_that_dies_is_told_and_its_cell_was_done_once_more() -> None:
         ('{"format": "emu-check-1"}', "is damaged"),
         ('{"format": "emu-check-1", "cells": {"a": {"shown": 1}}}', "is damaged"),
         ('{"format": "emu-check-1", "cells": 7}', "is damaged"),
+        ('{"format": "emu-check-1", "cells": {"a": {"is_exhausted": "false"}}}', "is damaged"),
+        ('{"format": "emu-check-1", "cells": {"a": {"steps": true}}}', "is damaged"),
+        ('{"format": "emu-check-1", "cells": {"a": {"more": 1}}}', "is damaged"),
     ],
 )
 def test_a_file_that_is_no_earlier_result_is_refused(text: str, problem: str, tmp_path: Path) -> None:
@@ -305,6 +309,22 @@ def test_a_process_that_dies_once_is_told_and_nothing_is_lost(tmp_path: Path) ->
     assert check.deaths == 1
     assert not check.is_worse
     assert "a process has died 1 time, and its cell was done once more" in CheckReport(check).summary()
+
+
+def test_what_a_terminal_or_a_json_cannot_take_is_escaped() -> None:
+    assert plain("a\x1b[31m\x00\ud800\nb é") == "a\\x1b[31m\\x00\\ud800\nb é"
+
+
+def test_cells_are_told_together_only_if_the_same_is_said_of_them() -> None:
+    other = Cell("unmap_fails_halfway", ("coherent=false",))
+    check = Check("mine", "merged", [CELL, other], sentence)
+    check.compared += [
+        Compared(CELL, side(is_exhausted=False), side(a=STALE)),
+        Compared(other, side(a=STALE), side(is_exhausted=False)),
+    ]
+    assert [len(others) for _, others in CheckReport(check).groups()] == [0, 0]
+    check.compared[1] = attrs.evolve(check.compared[0], cell=other)
+    assert [len(others) for _, others in CheckReport(check).groups()] == [1]
 
 
 def test_findings_of_no_page_are_not_instead_of_one_another() -> None:
