@@ -18,7 +18,7 @@ from tests.running.explored import bundled_with, explored
 from tests.test_unchanged import CELLS as COMMITTED_CELLS
 from tests.test_unchanged import counted
 
-SEEDS = 1000
+SEEDS = 250
 
 COMMITTED = json.loads(COMMITTED_CELLS.read_text())
 
@@ -101,7 +101,11 @@ def test_the_log_says_for_whom_and_how_long_two_cpus_waited() -> None:
 
 
 def is_like_merged(what: str, revision: str) -> bool:
-    """Whether a cell differs from that on merged in error paths only, and none of its pages fails."""
+    """Whether a cell is as on merged: it differs in error paths only and nothing fails, or its repair leaves no flush to
+    the wrapper.
+    """
+    if "remove_moved_page form=" in what:
+        return revision != "merged"
     return revision == "flush_on_error" and "fail" not in what and "timeout" not in what
 
 
