@@ -101,9 +101,7 @@ def test_the_log_says_for_whom_and_how_long_two_cpus_waited() -> None:
 
 
 def is_like_merged(what: str, revision: str) -> bool:
-    """Whether a cell is as on merged: it differs in error paths only and nothing fails, or its repair leaves no flush to
-    the wrapper.
-    """
+    """Whether a cell is as on merged: it differs in error paths only and nothing fails, or its caller flushes."""
     if "remove_moved_page form=" in what:
         return revision != "merged"
     return revision == "flush_on_error" and "fail" not in what and "timeout" not in what
