@@ -253,6 +253,6 @@ def test_every_scenario_has_a_story_and_declares_what_its_first_thousand_schedul
         assert scenario.story.endswith(".")
         if scenario.name in RARE:
             continue
-        done = run(scenario.name)
+        done = run(scenario.name, executions=1_000)
         wanted = Verdict.SHOWN if done.bound.expectation.kind else Verdict.CONSISTENT
         assert done.verdict is wanted, Counter(finding.kind for finding in findings(done))
