@@ -39,3 +39,8 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return the name among those that there are which is most like a mistyped one, as a suggestion; or nothing."""
     close = difflib.get_close_matches(name, list(known), n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def reason_of(error: OSError | ValueError) -> str:
+    """Return why a file cannot be read or written; a path that can name no file is a ValueError."""
+    return str(error.strerror if isinstance(error, OSError) else error)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, BinaryIO, Literal
 
 import click
 
+from emu.errors import reason_of
+
 if TYPE_CHECKING:
     from emu.running.replay import Replay
     from emu.running.save import SavedSchedule
@@ -21,10 +23,8 @@ def open_log_file(path: str, mode: Literal["rb", "wb"]) -> BinaryIO:
     try:
         return Path(path).open(mode)
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise click.UsageError(
-            f"the log {path!r} cannot be {'read' if mode == 'rb' else 'written'}: {reason}"
-        ) from None
+        verb = "read" if mode == "rb" else "written"
+        raise click.UsageError(f"the log {path!r} cannot be {verb}: {reason_of(error)}") from None
 
 
 @contextmanager

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from emu.errors import reason_of
+
 
 @click.group("new")
 def new_group() -> None:
@@ -39,6 +41,5 @@ def copy_revision(origin: str, folder: Path) -> list[Path]:
     except FileExistsError:
         raise click.UsageError(f"{folder} exists already: name a folder that does not") from None
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise click.UsageError(f"{str(folder)!r} cannot be made: {reason}") from None
+        raise click.UsageError(f"{str(folder)!r} cannot be made: {reason_of(error)}") from None
     return sorted(folder.glob("*.py"))

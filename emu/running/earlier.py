@@ -8,28 +8,12 @@ import attrs
 import cattrs
 import orjson
 
-from emu.errors import ScenarioError
+from emu.errors import ScenarioError, reason_of
 from emu.running.cells import CellResult
+from emu.running.strict import STRICT
 
 FORMAT = "emu-check-1"
 SIZE_MAX = 50_000_000
-
-
-def exactly(value: Any, kind: type) -> Any:
-    """Return a value if it is of a kind, and not of one that can be made of it.
-
-    Raises:
-        TypeError: if it is not.
-    """
-    if type(value) is not kind:
-        raise TypeError(f"{value!r} is no {kind.__name__}")
-    return value
-
-
-CONVERTER = cattrs.Converter(forbid_extra_keys=True)
-"""Takes no value for another one: a text is no number, and none is a truth value."""
-for simple in (bool, int, str):
-    CONVERTER.register_structure_hook(simple, exactly)
 
 
 def side_data(result: CellResult) -> dict[str, Any]:
@@ -49,8 +33,8 @@ def read_earlier(path: Path) -> Mapping[str, CellResult]:
             raise ScenarioError(f"{path} is no file: name what `emu check --json` has printed")
         with path.open("rb") as file:
             text = file.read(SIZE_MAX + 1)
-    except OSError as error:
-        raise ScenarioError(f"{path} cannot be read: {error.strerror}") from None
+    except (OSError, ValueError) as error:
+        raise ScenarioError(f"{path} cannot be read: {reason_of(error)}") from None
     if len(text) > SIZE_MAX:
         raise ScenarioError(f"{path} is larger than {SIZE_MAX} bytes: it is no result of a check")
     try:
@@ -63,6 +47,6 @@ def read_earlier(path: Path) -> Mapping[str, CellResult]:
             f"{path} has the format {str(found)[:40]!r}, not {FORMAT!r}: make it anew with `emu check --json`"
         )
     try:
-        return CONVERTER.structure(data["cells"], dict[str, CellResult])
+        return STRICT.structure(data["cells"], dict[str, CellResult])
     except Exception as error:
         raise ScenarioError(f"{path} is damaged: its cells cannot be read; make it anew") from error

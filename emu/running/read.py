@@ -3,13 +3,12 @@
 import base64
 import zlib
 from pathlib import Path
-from typing import Any
 
-import cattrs
 import orjson
 
-from emu.errors import ScenarioError
+from emu.errors import ScenarioError, reason_of
 from emu.running.save import FORMAT, TOKEN_PREFIX, SavedSchedule
+from emu.running.strict import STRICT
 
 BYTES_MAX = 64 << 20
 TOKEN_MAX = 1 << 20
@@ -28,8 +27,7 @@ def read(text: str) -> SavedSchedule:
         with path.open("rb") as file:
             content = file.read(BYTES_MAX + 1)
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise ScenarioError(f"the schedule {text!r} cannot be read: {reason}") from None
+        raise ScenarioError(f"the schedule {text!r} cannot be read: {reason_of(error)}") from None
     if len(content) > BYTES_MAX:
         raise ScenarioError(f"{text!r} is larger than {BYTES_MAX >> 20} MiB: it is no schedule")
     return parse(content, repr(text))
@@ -61,26 +59,11 @@ def parse(content: bytes, name: str) -> SavedSchedule:
     Raises:
         ScenarioError: naming where it came from.
     """
-    converter = cattrs.Converter(forbid_extra_keys=True, detailed_validation=False)
-    converter.register_structure_hook(str, exactly)
-    converter.register_structure_hook(int, exactly)
-    converter.register_structure_hook(bool, exactly)
     try:
-        saved = converter.structure(orjson.loads(content), SavedSchedule)
+        saved = STRICT.structure(orjson.loads(content), SavedSchedule)
     except Exception as error:  # noqa: BLE001 - cattrs raises many kinds; each means that it is no schedule
         raise ScenarioError(f"{name} is no schedule: {type(error).__name__} while reading it") from None
     if saved.format != FORMAT:
         raise ScenarioError(f"{name} is a schedule of another version of emu: its format is not {FORMAT!r}")
     saved.schedule()
     return saved
-
-
-def exactly(value: Any, kind: type) -> Any:
-    """Take a value of exactly this type; no conversions.
-
-    Raises:
-        TypeError: if it is of another.
-    """
-    if type(value) is not kind:
-        raise TypeError(f"{type(value).__name__} where {kind.__name__} belongs")
-    return value

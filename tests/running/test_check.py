@@ -9,7 +9,7 @@ import pytest
 from emu.checks.findings import Finding
 from emu.engine import Trace
 from emu.errors import ScenarioError
-from emu.hypervisor.revisions.loader import BUNDLED, FOLDER
+from emu.hypervisor.revisions.loader import BUNDLED
 from emu.memory import FIRST_TABLE_FRAME
 from emu.reports.check import CheckReport
 from emu.reports.findings import sentence
@@ -17,6 +17,7 @@ from emu.running.cells import SETTINGS, Cell, CellResult, Job, Shown, evaluate, 
 from emu.running.check import DIED, Change, Check, Compared, run_all
 from emu.running.earlier import FORMAT, read_earlier
 from emu.scenarios.library import bundled_names
+from tests.revisions import copy_of
 
 CELL = Cell("unmap_fails_halfway")
 BUDGET = 50_000
@@ -82,18 +83,6 @@ def test_values_that_the_user_names_are_tried_instead_of_those_of_the_cells_each
     ]
     assert len(cells) == len(set(cells))
     assert not any("coherent=false coherent" in cell for cell in cells)
-
-
-def copy_of(name: str, folder: Path, file: str = "", old: str = "", new: str = "") -> str:
-    """Copy a bundled revision, with one text replaced; return its path."""
-    folder.mkdir()
-    for path in (FOLDER / name).glob("*.py"):
-        text = path.read_text()
-        if path.name == file:
-            assert text.count(old) == 1
-            text = text.replace(old, new)
-        (folder / path.name).write_text(text)
-    return str(folder)
 
 
 def checked(revision: str, base: str, scenarios: list[str], processes: int = 0) -> Check:
@@ -216,6 +205,8 @@ def test_a_folder_or_nothing_is_no_earlier_result(tmp_path: Path) -> None:
         read_earlier(tmp_path)
     with pytest.raises(ScenarioError, match="cannot be read"):
         read_earlier(tmp_path / "nothing.json")
+    with pytest.raises(ScenarioError, match="cannot be read: embedded null byte"):
+        read_earlier(tmp_path / "a\0b.json")
 
 
 CHANGED = """
