@@ -25,7 +25,11 @@ class Signature(NamedTuple):
     owed_by: str | None
 
     def __str__(self) -> str:
-        values = [self.kind.value, *self[1:]]
+        return self.written()
+
+    def written(self, frame: str | None = None) -> str:
+        """Return it as a text, perhaps with a name in the place of the frame's number."""
+        values = [self.kind.value, *self[1:4], frame or self.frame, *self[5:]]
         return " | ".join("-" if value is None else str(value) for value in values)
 
 

@@ -10,6 +10,7 @@ from emu.cli.ending import EMULATOR_BUG
 from emu.cli.options import json_option, parameters_option, parse_lists
 from emu.cli.output import show_finding, show_json, show_paragraph
 from emu.cli.terminal import show_check
+from emu.errors import reason_of
 
 if TYPE_CHECKING:
     from emu.reports.check import CheckReport
@@ -131,7 +132,7 @@ def show_cells(cells: list[str], *, as_json: bool) -> None:
 def show_text(report: "CheckReport") -> None:
     """Print what is new, undecided and gone, what is unchanged, and what was not tried."""
     for difference, others in report.groups():
-        if report.is_bad(difference):
+        if difference.is_bad:
             show_finding(report.sentence(difference))
         else:
             click.echo()
@@ -167,5 +168,4 @@ def write_junit(report: "CheckReport", path: Path) -> None:
     except (OSError, ValueError) as error:
         if not is_special:
             written.unlink(missing_ok=True)
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise click.UsageError(f"the JUnit file {str(path)!r} cannot be written: {reason}") from None
+        raise click.UsageError(f"the JUnit file {str(path)!r} cannot be written: {reason_of(error)}") from None

@@ -4,7 +4,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, TextIO
 
 import click
@@ -79,28 +79,22 @@ def show_exploration(exploration: "ScenarioExploration") -> Iterator[None]:
         whole = f" of about {roughly(exploration.done / share)}" if share else ""
         return f"{exploration.done}{whole} executions, {count(len(exploration.causes), 'finding')}"
 
-    if sys.stderr.isatty():
-        from rich.console import Console
-
-        with Console(stderr=True).status("exploring") as status:
-            exploration.on_progress = now_and_then(SECONDS_BETWEEN_UPDATES, status.update, state)
-            yield
-    else:
-        exploration.on_progress = now_and_then(SECONDS_BETWEEN_LINES, show_line, state)
+    with show_state("exploring", state) as exploration.on_progress:
         yield
 
 
+def show_check(check: "Check") -> AbstractContextManager[Callable[[], None]]:
+    """Return a context with what shows how many cells are done: a line that changes, or one now and then."""
+    return show_state("checking", lambda: f"{len(check.compared)} of {len(check.cells)} cells")
+
+
 @contextmanager
-def show_check(check: "Check") -> Iterator[Callable[[], None]]:
-    """Yield what shows how many cells are done: a line that changes, or one now and then."""
-
-    def state() -> str:
-        return f"{len(check.compared)} of {len(check.cells)} cells"
-
+def show_state(title: str, state: Callable[[], str]) -> Iterator[Callable[[], None]]:
+    """Yield what shows a state: in a line that changes on a terminal, elsewhere in a line now and then."""
     if sys.stderr.isatty():
         from rich.console import Console
 
-        with Console(stderr=True).status("checking") as status:
+        with Console(stderr=True).status(title) as status:
             yield now_and_then(SECONDS_BETWEEN_UPDATES, status.update, state)
     else:
         yield now_and_then(SECONDS_BETWEEN_LINES, show_line, state)

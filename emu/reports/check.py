@@ -1,6 +1,7 @@
 """What `emu check` reports: what is new, undecided and gone, each with the command that shows it again."""
 
 import shlex
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,11 +12,10 @@ from emu.hypervisor.revisions.executed import never_entered, never_executed
 from emu.hypervisor.revisions.loader import place_of
 from emu.reports.counts import count
 from emu.reports.left_out import LEFT_OUT
-from emu.running.cells import Cell, plain
-from emu.running.check import Change, Check, Difference
+from emu.running.cells import plain
+from emu.running.check import Change, Check, Compared, Difference
 from emu.running.earlier import FORMAT, side_data
 
-BAD = (Change.NEW, Change.BREAKS)
 ORDER = (Change.BREAKS, Change.NEW, Change.UNDECIDED, Change.GONE)
 
 
@@ -27,8 +27,8 @@ class CheckReport:
 
     def shown(self) -> Iterator[Difference]:
         """Yield what differs or may differ, the worst first."""
-        for change in ORDER:
-            yield from (one for one in self.check.differences if one.change is change)
+        differing = (one for one in self.check.differences if one.change in ORDER)
+        yield from sorted(differing, key=lambda one: ORDER.index(one.change))
 
     def groups(self) -> Iterator[tuple[Difference, list[Difference]]]:
         """Yield what differs or may differ, once a scenario, with the other cells in which the same does."""
@@ -42,13 +42,9 @@ class CheckReport:
     def beside(self, difference: Difference) -> object:
         """Return what is said of a difference besides the finding."""
         if difference.shown is None:
-            return self.neither(difference.cell)
+            return self.neither(difference.compared)
         side = self.missing_side(difference) if difference.change is Change.UNDECIDED else ""
         return side, tuple(one.kind for one in difference.instead_of)
-
-    def is_bad(self, difference: Difference) -> bool:
-        """Whether it speaks against the revision."""
-        return difference.change in BAD
 
     def sentence(self, difference: Difference) -> str:
         """Return a difference as a sentence."""
@@ -56,7 +52,7 @@ class CheckReport:
         if difference.change is Change.BREAKS:
             return head + difference.problem
         if difference.shown is None:
-            return head + self.neither(difference.cell)
+            return head + self.neither(difference.compared)
         said = head + plain(difference.shown.sentence)
         if difference.change is Change.UNDECIDED:
             said += f" ({self.missing_side(difference)} does not show it, and was not executed to the end)"
@@ -64,9 +60,8 @@ class CheckReport:
             said += f"; instead of: {plain(before.sentence)}"
         return said
 
-    def neither(self, cell: Cell) -> str:
+    def neither(self, compared: Compared) -> str:
         """Say why it is not known whether a cell shows anything."""
-        compared = next(one for one in self.check.compared if one.cell == cell)
         for side, name in ((compared.base, self.check.base), (compared.ours, self.check.revision)):
             if side.problem is not None:
                 return f"nothing is known, for {name} makes a mistake: {side.problem}"
@@ -74,8 +69,8 @@ class CheckReport:
 
     def missing_side(self, difference: Difference) -> str:
         """Name the side that has not shown a finding."""
-        ours = next(one.ours for one in self.check.compared if one.cell == difference.cell)
-        return self.check.base if difference.signature in ours.shown else self.check.revision
+        is_ours = difference.signature in difference.compared.ours.shown
+        return self.check.base if is_ours else self.check.revision
 
     def command(self, difference: Difference) -> str | None:
         """Return the command that shows it again; None where the revision that has shown it is not at hand."""
@@ -95,7 +90,7 @@ class CheckReport:
         same = [f"unchanged: {count(len(unchanged), 'finding')} in {count(len(cells), 'cell')}"] if unchanged else []
         same += [f"clean on both: {count(clean, 'cell')}, all exhausted"] if clean else []
         lines = ["; ".join(same)] if same else []
-        cut = sum(not (one.base.is_exhausted and one.ours.is_exhausted) for one in check.compared)
+        cut = sum(not one.is_exhausted for one in check.compared)
         if cut:
             lines.append(f"not executed to the end, on one side or both: {count(cut, 'cell')}")
         if check.deaths:
@@ -126,8 +121,8 @@ class CheckReport:
 
     def verdict(self) -> str:
         """Say in a word what the check tells."""
-        found = {change: sum(one.change is change for one in self.check.differences) for change in ORDER}
-        said = ", ".join(f"{number} {change.value}" for change, number in found.items() if number)
+        found = Counter(one.change for one in self.shown())
+        said = ", ".join(f"{number} {change.value}" for change, number in found.items())
         stopped = "stopped before the end; " if self.check.was_stopped else ""
         return stopped + (said or "nothing is new")
 

@@ -28,9 +28,12 @@ def claimed(expected: Expectation) -> str | None:
     return None if expected.unclaimed else str(expected)
 
 
-def claim_options(bound: BoundScenario) -> list[str]:
-    """Return the words of a command that state the user's claim."""
-    return [] if bound.stated is None else [bound.stated.option, bound.stated.value]
+def command_on(bound: BoundScenario, verb: str, named: str) -> list[str]:
+    """Return the words of a command on a scenario: its parameters, and the claim that the user has stated."""
+    words = ["emu", verb, named]
+    for parameter in bound.changed():
+        words += ["-p", parameter]
+    return words if bound.stated is None else [*words, bound.stated.option, bound.stated.value]
 
 
 def undeclared(expected: Expectation, kinds: Iterable[FindingKind]) -> str:

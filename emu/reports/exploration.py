@@ -10,7 +10,7 @@ import cattrs
 
 from emu.checks.findings import Finding
 from emu.engine import Trace
-from emu.reports.claims import claim, claim_options, claimed, undeclared
+from emu.reports.claims import claim, claimed, command_on, undeclared
 from emu.reports.counts import count
 from emu.reports.findings import data, sentence
 from emu.reports.left_out import clause
@@ -119,10 +119,7 @@ class ExplorationReport:
     def command(self) -> str:
         """Return the command that explores it again."""
         done, plan = self.exploration, self.exploration.plan
-        words = ["emu", "explore", done.named]
-        for parameter in done.bound.changed():
-            words += ["-p", parameter]
-        words += claim_options(done.bound)
+        words = command_on(done.bound, "explore", done.named)
         if plan.strategy != "optimal":
             words += ["--strategy", plan.strategy]
         if not plan.sections:

@@ -15,7 +15,7 @@ def junit(report: CheckReport) -> bytes:
         for compared in cells:
             case = ET.SubElement(suite, "testcase", classname=scenario, name=str(compared.cell))
             for one in compared.differences():
-                if report.is_bad(one):
+                if one.is_bad:
                     ET.SubElement(case, "failure", message=one.change.value).text = report.sentence(one)
                 elif one.change is Change.UNDECIDED:
                     ET.SubElement(case, "skipped", message=report.sentence(one))

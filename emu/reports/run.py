@@ -11,7 +11,7 @@ from emu.analysis.cycles import CYCLES
 from emu.analysis.windows import statistics
 from emu.checks.findings import Finding
 from emu.checks.signatures import signature
-from emu.reports.claims import claim, claim_options, claimed, undeclared
+from emu.reports.claims import claim, claimed, command_on, undeclared
 from emu.reports.counts import count
 from emu.reports.findings import data, sentence
 from emu.reports.log import Record, records, write_console, write_json
@@ -128,10 +128,7 @@ class RunReport:
             return self.again
         if run.is_free or run.matters is None:
             return None
-        words = ["emu", "run", self.named]
-        for parameter in run.bound.changed():
-            words += ["-p", parameter]
-        words += claim_options(run.bound)
+        words = command_on(run.bound, "run", self.named)
         words += ["--seed", str(run.matters.seed)] if run.strategy == "random" else ["--strategy", run.strategy]
         return shlex.join(words)
 

@@ -69,15 +69,10 @@ def grid(scenarios: Sequence[str], values: Mapping[str, Sequence[str]]) -> Itera
         scenario = find(name)
         if not has_all(scenario, values):
             continue
-        small = " ".join(f"{name}={value}" for name, value in scenario.small.items())
-        seen: set[tuple[str, ...]] = set()
-        for written in (*scenario.cells, *(f"{small} {setting}" for setting in SETTINGS)):
-            kept = tuple(pair for pair in written.split() if pair.partition("=")[0] not in values)
-            for extra in chosen:
-                parameters = (*kept, *extra)
-                if parameters not in seen:
-                    seen.add(parameters)
-                    yield Cell(name, parameters)
+        small = [f"{name}={value}" for name, value in scenario.small.items()]
+        rows = [*(cell.split() for cell in scenario.cells), *([*small, setting] for setting in SETTINGS)]
+        kept = ([pair for pair in row if pair.partition("=")[0] not in values] for row in rows)
+        yield from dict.fromkeys(Cell(name, (*pairs, *extra)) for pairs in kept for extra in chosen)
 
 
 def has_all(scenario: Scenario, names: Iterable[str]) -> bool:
@@ -216,9 +211,7 @@ def with_named_table(one: Signature, machine: Machine) -> str:
     if one.frame is None or not FIRST_TABLE_FRAME <= one.frame < FIRST_DATA_FRAME:
         return str(one)
     table = machine.pages.find(one.frame).table
-    named = f"table of domain {table[0].number} for {table[1]:#x}" if table else "table"
-    values = [one.kind.value, *(named if value == one.frame else value for value in one[1:])]
-    return " | ".join("-" if value is None else str(value) for value in values)
+    return one.written(f"table of domain {table[0].number} for {table[1]:#x}" if table else "table")
 
 
 def refuse_unusable(cells: Sequence[Cell], revision: str) -> None:

@@ -30,16 +30,27 @@ class Difference:
     """One finding, or one mistake, in one cell.
 
     Attributes:
+        compared: the cell on both sides.
         signature: empty for a mistake, and where neither shows anything and one was not executed to the end.
         instead_of: what is gone from the same page.
     """
 
     change: Change
-    cell: Cell
+    compared: "Compared"
     signature: str = ""
     shown: Shown | None = None
     problem: str = ""
     instead_of: tuple[Shown, ...] = ()
+
+    @property
+    def cell(self) -> Cell:
+        """Where it is."""
+        return self.compared.cell
+
+    @property
+    def is_bad(self) -> bool:
+        """Whether it speaks against the revision."""
+        return self.change in {Change.NEW, Change.BREAKS}
 
 
 @attrs.frozen
@@ -51,33 +62,42 @@ class Compared:
     ours: CellResult
 
     @property
+    def is_exhausted(self) -> bool:
+        """Whether every trace was executed, on both sides."""
+        return self.base.is_exhausted and self.ours.is_exhausted
+
+    @property
     def is_clean(self) -> bool:
         """Whether neither shows anything, in any trace."""
-        return not (self.base.shown or self.ours.shown) and self.base.is_exhausted and self.ours.is_exhausted
+        return not (self.base.shown or self.ours.shown) and self.is_exhausted
+
+    @property
+    def is_worse(self) -> bool:
+        """Whether anything is new."""
+        return any(one.is_bad for one in self.differences())
 
     def differences(self) -> Iterator[Difference]:
         """Yield what the comparison tells: first what speaks against the revision."""
         base, ours = self.base, self.ours
         if ours.problem is not None and ours.problem != base.problem:
-            yield Difference(Change.BREAKS, self.cell, problem=ours.problem)
+            yield Difference(Change.BREAKS, self, problem=ours.problem)
             return
         new = {one: shown for one, shown in ours.shown.items() if one not in base.shown}
         gone = {one: shown for one, shown in base.shown.items() if one not in ours.shown}
         pages = {by.page for by in new.values() if by.page[1] is not None}
         replaced = {one: shown for one, shown in gone.items() if shown.page in pages}
-        is_decided = base.is_exhausted and ours.is_exhausted
         for one, shown in new.items():
             change = Change.NEW if base.is_exhausted else Change.UNDECIDED
-            before = tuple(old for old in replaced.values() if old.page == shown.page) if is_decided else ()
-            yield Difference(change, self.cell, one, shown, instead_of=before)
+            before = tuple(old for old in replaced.values() if old.page == shown.page) if self.is_exhausted else ()
+            yield Difference(change, self, one, shown, instead_of=before)
         for one, shown in gone.items():
-            if not (is_decided and one in replaced):
-                yield Difference(Change.GONE if ours.is_exhausted else Change.UNDECIDED, self.cell, one, shown)
+            if not (self.is_exhausted and one in replaced):
+                yield Difference(Change.GONE if ours.is_exhausted else Change.UNDECIDED, self, one, shown)
         for one, shown in ours.shown.items():
             if one in base.shown:
-                yield Difference(Change.UNCHANGED, self.cell, one, shown)
-        if not (base.shown or ours.shown or is_decided):
-            yield Difference(Change.UNDECIDED, self.cell)
+                yield Difference(Change.UNCHANGED, self, one, shown)
+        if not (base.shown or ours.shown or self.is_exhausted):
+            yield Difference(Change.UNDECIDED, self)
 
 
 @attrs.define
@@ -117,7 +137,7 @@ class Check:
             for cell, base, ours in self.results(processes):
                 self.compared.append(Compared(cell, base, ours))
                 on_progress()
-                if self.ends_at_first and self.is_worse:
+                if self.ends_at_first and self.compared[-1].is_worse:
                     return
         except KeyboardInterrupt:
             self.was_stopped = True
@@ -147,7 +167,7 @@ class Check:
     @property
     def is_worse(self) -> bool:
         """Whether anything is new."""
-        return any(one.change in {Change.NEW, Change.BREAKS} for one in self.differences)
+        return any(one.is_worse for one in self.compared)
 
     @property
     def is_undecided(self) -> bool:

@@ -101,6 +101,11 @@ def machine_parameters(platform: Platform, platforms: Mapping[str, Platform] = P
     )
 
 
+def machine_names() -> set[str]:
+    """Return the names of what can be set of a machine, whatever its vendor."""
+    return {one.name for platform in PLATFORMS.values() for one in machine_parameters(platform)}
+
+
 @cache
 def settings_parameters(platform: Platform) -> tuple[Parameter, ...]:
     """Return a parameter for each setting of a vendor's units that users set. Each machine that is built asks."""
@@ -119,7 +124,7 @@ def parameters_of(build: Callable[..., None]) -> tuple[Parameter, ...]:
         ScenarioError: if one has no default, or a type that a user cannot write.
     """
     hints = get_type_hints(build, include_extras=True)
-    common = {one.name for platform in PLATFORMS.values() for one in machine_parameters(platform)}
+    common = machine_names()
     parameters = []
     for name, parameter in list(inspect.signature(build).parameters.items())[1:]:
         hint, bounds = hints.get(name, str), None

@@ -1,7 +1,7 @@
 """Scenarios: Python functions that build a cast on a fresh machine, with parameters and a declared verdict."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import attrs
@@ -15,7 +15,14 @@ from emu.machine.description import Description
 from emu.machine.machine import Machine
 from emu.platforms import PLATFORMS, Platform
 from emu.scenarios.expectation import Expect, Expectation, no_claim, parse_expectation
-from emu.scenarios.parameters import Parameter, machine_parameters, parameters_of, settings_parameters, written
+from emu.scenarios.parameters import (
+    Parameter,
+    machine_names,
+    machine_parameters,
+    parameters_of,
+    settings_parameters,
+    written,
+)
 from emu.scenarios.verdicts import Verdicts
 
 Build = Callable[..., None]
@@ -198,17 +205,16 @@ def declared_by(expect: Expect | Expectation | None) -> Expect:
     return expect
 
 
-def refuse_unknown(build: Build, verdicts: Verdicts) -> None:
+def refuse_unknown(name: str, parameters: Iterable[Parameter], verdicts: Verdicts) -> None:
     """Refuse a verdict table that asks for a parameter which there is not.
 
     Raises:
         ScenarioError: naming the parameter.
     """
-    machines = (one for platform in PLATFORMS.values() for one in machine_parameters(platform))
-    known = {one.name for one in (*parameters_of(build), *machines)}
-    for name in verdicts.names():
-        if name not in known:
-            raise ScenarioError(f"{build.__name__}: its verdict table asks for {name!r}{did_you_mean(name, known)}")
+    known = sorted({one.name for one in parameters} | machine_names())
+    for asked in verdicts.names():
+        if asked not in known:
+            raise ScenarioError(f"{name}: its verdict table asks for {asked!r}{did_you_mean(asked, known)}")
 
 
 def scenario(
@@ -242,9 +248,10 @@ def scenario(
         """
         if inspect.iscoroutinefunction(build):
             raise ScenarioError(f"{build.__name__} is async: write a plain def that gives async functions to CPUs")
+        name, parameters = build.__name__, parameters_of(build)
         if isinstance(expected, Verdicts):
-            refuse_unknown(build, expected)
+            refuse_unknown(name, parameters, expected)
         story = (inspect.getdoc(build) or "").split("\n\n")[0].replace("\n", " ")
-        return Scenario(build.__name__, story, build, expected, parameters_of(build), sequential, small or {})
+        return Scenario(name, story, build, expected, parameters, sequential, small or {})
 
     return decorate
