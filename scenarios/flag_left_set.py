@@ -2,16 +2,7 @@
 
 from enum import Enum
 
-from emu import (
-    ENOMEM,
-    OK,
-    Cpu,
-    Dfn,
-    Machine,
-    iommu_dont_flush_iotlb,
-    offset,
-    scenario,
-)
+from emu import ENOMEM, OK, Cpu, Dfn, Machine, iommu_dont_flush_iotlb, offset, scenario
 
 G = Dfn(0x1000)
 

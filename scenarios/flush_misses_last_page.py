@@ -1,15 +1,6 @@
 """Off by one: a batch replaces a range with its flush put off, and then flushes one page too few."""
 
-from emu import (
-    OK,
-    Cpu,
-    Dfn,
-    Machine,
-    Mfn,
-    iommu_dont_flush_iotlb,
-    page_count,
-    scenario,
-)
+from emu import OK, Cpu, Dfn, Machine, Mfn, iommu_dont_flush_iotlb, page_count, scenario
 
 G = Dfn(0x1000)
 ORDER = 1

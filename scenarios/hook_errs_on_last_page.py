@@ -4,19 +4,7 @@ from enum import Enum
 
 import attrs
 
-from emu import (
-    OK,
-    Cpu,
-    Dfn,
-    Domain,
-    FlushType,
-    IommuOps,
-    Machine,
-    MapFlags,
-    Mfn,
-    offset,
-    scenario,
-)
+from emu import OK, Cpu, Dfn, Domain, FlushType, IommuOps, Machine, MapFlags, Mfn, offset, scenario
 
 G = Dfn(0x1000)
 H = offset(G, 1)

@@ -1,17 +1,6 @@
 """The plain case: nothing overlaps that should not, so nothing may be found."""
 
-from emu import (
-    Cpu,
-    Device,
-    Dfn,
-    Fix,
-    Machine,
-    Mfn,
-    PageOrder,
-    offset,
-    page_count,
-    scenario,
-)
+from emu import Cpu, Device, Dfn, Fix, Machine, Mfn, PageOrder, offset, page_count, scenario
 
 G = Dfn(0x1000)
 

@@ -1,16 +1,6 @@
 """B41: a CPU frees the page tables of a dying domain while another one is about to enter a page there."""
 
-from emu import (
-    Cpu,
-    Dfn,
-    Fix,
-    Machine,
-    Mfn,
-    PageOrder,
-    offset,
-    page_count,
-    scenario,
-)
+from emu import Cpu, Dfn, Fix, Machine, Mfn, PageOrder, offset, page_count, scenario
 
 G = Dfn(0x1000)
 

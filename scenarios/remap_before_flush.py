@@ -2,16 +2,7 @@
 
 from typing import Annotated
 
-from emu import (
-    Bounds,
-    Cpu,
-    Device,
-    Dfn,
-    Machine,
-    OuterLock,
-    PageOrder,
-    scenario,
-)
+from emu import Bounds, Cpu, Device, Dfn, Machine, OuterLock, PageOrder, scenario
 
 G = Dfn(0x1000)
 

@@ -1,16 +1,6 @@
 """R2: the second of two CPUs that unmap a page finds nothing to do, and returns before the first has flushed."""
 
-from emu import (
-    Cpu,
-    Dfn,
-    Machine,
-    OuterLock,
-    PageOrder,
-    ScenarioError,
-    offset,
-    page_count,
-    scenario,
-)
+from emu import Cpu, Dfn, Machine, OuterLock, PageOrder, ScenarioError, offset, page_count, scenario
 
 G = Dfn(0x1000)
 

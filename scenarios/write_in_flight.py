@@ -1,17 +1,6 @@
 """V15, V16: a write that was translated before an invalidation is committed after it, where the unit does not drain."""
 
-from emu import (
-    OK,
-    Cpu,
-    Device,
-    Dfn,
-    Machine,
-    Mfn,
-    PageOrder,
-    offset,
-    page_count,
-    scenario,
-)
+from emu import OK, Cpu, Device, Dfn, Machine, Mfn, PageOrder, offset, page_count, scenario
 
 G = Dfn(0x1000)
 
