@@ -12,6 +12,8 @@ from emu.cli import run_cli
 from emu.hypervisor.revisions.executed import WATCHED
 from emu.hypervisor.revisions.loader import load_folder
 from emu.running.check import Change
+from tests.fenced import fenced
+from tests.revisions import change
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs/port-your-patch.md").read_text()
@@ -53,12 +55,6 @@ def forget() -> None:
     WATCHED.clear()
 
 
-def blocks() -> Iterator[tuple[str, str]]:
-    """Yield the language and the text of each fenced block."""
-    for match in re.finditer(r"^```(\w*)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL):
-        yield match[1], match[2]
-
-
 def patch(text: str) -> None:
     """Apply a unified diff of one file, whose hunks must fit the lines that they name."""
     heading, *hunks = re.split(r"^(?=@@)", text, flags=re.MULTILINE)
@@ -83,14 +79,8 @@ def names(cell: str) -> list[str]:
     return re.findall(r"`(\w+)`", cell)
 
 
-def change(file: str, old: str, new: str) -> None:
-    text = Path(file).read_text()
-    assert text.count(old) == 1
-    Path(file).write_text(text.replace(old, new))
-
-
 def test_the_page_taken_from_top_to_bottom_prints_what_it_shows(emu: Emu) -> None:
-    for language, text in blocks():
+    for language, text in fenced(PAGE):
         if language == "diff":
             patch(text)
             continue
@@ -102,7 +92,7 @@ def test_the_page_taken_from_top_to_bottom_prints_what_it_shows(emu: Emu) -> Non
 
 def test_the_patch_of_the_page_is_the_bundled_one(emu: Emu) -> None:
     emu("emu new revision mine --from merged")
-    for language, text in blocks():
+    for language, text in fenced(PAGE):
         if language == "diff":
             patch(text)
     command = "emu check ./mine --against flush_on_error failed_map_leaves_entries | tail -n 1"
@@ -141,7 +131,7 @@ def test_a_section_that_does_more_than_it_declares_is_taken_step_by_step(emu: Em
     emu("emu new revision mine --from implicit")
     text = Path("mine/vtd.py").read_text()
     flush = text.partition("write_pte(cpu, domain, dfn, address, 0)\n")[2].partition("\n\n")[0]
-    change("mine/vtd.py", flush, re.sub(r"^", "    ", flush, flags=re.MULTILINE))
+    change(Path("mine/vtd.py"), flush, re.sub(r"^", "    ", flush, flags=re.MULTILINE))
     out = emu(f"{explore}./mine")
     assert "exhausted" in out
     assert "in one step" not in out
@@ -150,13 +140,14 @@ def test_a_section_that_does_more_than_it_declares_is_taken_step_by_step(emu: Em
 
 def test_a_store_of_another_kind_is_not_put_down_to_the_call(emu: Emu) -> None:
     emu("emu new revision mine")
-    change("mine/vtd.py", "write_pte(cpu, domain, dfn, address, 0)", "cpu.store64(address, 0)")
+    change(Path("mine/vtd.py"), "write_pte(cpu, domain, dfn, address, 0)", "cpu.store64(address, 0)")
     assert "new: map_dma_unmap_dma: wrong result" in emu("emu check ./mine --against merged map_dma_unmap_dma --first")
 
 
 def test_a_call_without_its_await_breaks(emu: Emu) -> None:
     emu("emu new revision mine")
-    change("mine/vtd.py", "await write_pte(cpu, domain, dfn, address, 0)", "write_pte(cpu, domain, dfn, address, 0)")
+    cleared = "write_pte(cpu, domain, dfn, address, 0)"
+    change(Path("mine/vtd.py"), f"await {cleared}", cleared)
     out = emu("emu check ./mine --against merged map_dma_unmap_dma --first")
     assert out.startswith("\nbreaks: map_dma_unmap_dma: vtd.py:55: write_pte was called and not awaited")
 

@@ -12,14 +12,14 @@ from emu.reports.left_out import LEFT_OUT
 from emu.running.run import Run
 from emu.running.verdict import Verdict
 from emu.scenarios.library import load
+from tests.fenced import fenced
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 
 
 def blocks(language: str) -> Iterator[str]:
     """Yield the fenced blocks of a language."""
-    fences = re.finditer(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-    return (match[2] for match in fences if match[1] == language)
+    return (text for found, text in fenced(README) if found == language)
 
 
 def test_the_first_command_ends_with_the_output_that_is_shown(

@@ -8,6 +8,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from emu.hypervisor.revisions.loader import BUNDLED, FOLDER
+from tests.revisions import change
 
 Emu = Callable[..., tuple[int, str, str]]
 
@@ -21,9 +22,7 @@ CHANGED = (
 def mine(emu: Emu) -> Path:
     """Return a copy of merged whose unmap loses an error, in the folder where commands run."""
     assert emu("new", "revision", "mine", "--from", "merged")[0] == 0
-    path = Path("mine/iommu.py")
-    assert path.read_text().count(CHANGED[0]) == 1
-    path.write_text(path.read_text().replace(*CHANGED))
+    change(Path("mine/iommu.py"), *CHANGED)
     return Path("mine")
 
 

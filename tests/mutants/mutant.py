@@ -10,7 +10,8 @@ import attrs
 
 from emu.reports.findings import sentence
 from emu.running.cells import Cell
-from emu.running.check import Change, Check
+from emu.running.check import Check
+from tests.revisions import copy_of, replaced
 
 ROOT = Path(__file__).parents[2]
 REVISIONS = "emu/hypervisor/revisions/"
@@ -43,15 +44,13 @@ class Mutant:
         """Whether it changes wrappers or hooks, and not the driver, the hardware or a check."""
         return self.file.startswith(REVISIONS)
 
-    def pairs(self) -> dict[str, str]:
-        """Return the parameters."""
-        return dict(pair.split("=", 1) for pair in self.parameters.split())
+    def chosen(self) -> tuple[str, ...]:
+        """Return the parameters without the revision."""
+        return tuple(pair for pair in self.parameters.split() if not pair.startswith("revision="))
 
     def changed(self) -> str:
         """Return the changed file."""
-        text = (ROOT / self.file).read_text()
-        assert text.count(self.old) == 1, f"{self.name}: its text occurs {text.count(self.old)} times in {self.file}"
-        return text.replace(self.old, self.new)
+        return replaced(ROOT / self.file, self.old, self.new)
 
     def differs(self, folder: Path) -> bool:
         """Whether what tells it shows anything else than with the code that it changes; a folder is for the copy."""
@@ -62,22 +61,18 @@ class Mutant:
     def is_new(self, folder: Path) -> bool:
         """Whether a revision with the patch shows anything new, or breaks."""
         path = Path(self.file)
-        copy = folder / path.parent.name
-        shutil.copytree(ROOT / path.parent, copy)
-        (copy / path.name).write_text(self.changed())
-        chosen = tuple(f"{name}={value}" for name, value in self.pairs().items() if name != "revision")
-        check = Check(str(copy), path.parent.name, [Cell(self.scenario, chosen)], sentence)
+        base = path.parent.name
+        copy = copy_of(base, folder / base, path.name, self.old, self.new)
+        check = Check(copy, base, [Cell(self.scenario, self.chosen())], sentence)
         check.on(0)
-        return any(one.change in {Change.NEW, Change.BREAKS} for one in check.differences)
+        return check.is_worse
 
     def is_another(self, folder: Path) -> bool:
         """Whether emu with the patch shows other findings than emu without it."""
-        values = self.pairs()
-        revision = values.pop("revision", "merged")
-        chosen = [word for name, value in values.items() for word in ("-p", f"{name}={value}")]
-        check = (revision, self.scenario, *chosen, "--json", "-j", "1", "--against")
+        chosen = [word for pair in self.chosen() for word in ("-p", pair)]
+        check = ("merged", self.scenario, *chosen, "--json", "-j", "1", "--against")
         before = folder / "before.json"
-        before.write_text(run_emu(ROOT, *check, revision))
+        before.write_text(run_emu(ROOT, *check, "merged"))
         self.copy_to(folder)
         changes = {one["change"] for one in json.loads(run_emu(folder, *check, str(before)))["differences"]}
         return bool(changes & {"new", "gone", "breaks"})

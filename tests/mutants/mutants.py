@@ -1,16 +1,90 @@
-"""The mutants that are tried: wrong patches of the wrappers, the hooks and the driver."""
+"""The mutants that are tried: wrong patches of the wrappers, the hooks, the driver, the checks and the hardware."""
 
-from tests.mutants.mutant import Mutant
+from tests.mutants.mutant import REVISIONS, Mutant
+
+MERGED_WRAPPERS = f"{REVISIONS}merged/iommu.py"
+MERGED_HOOKS = f"{REVISIONS}merged/vtd.py"
+V1_WRAPPERS = f"{REVISIONS}v1/iommu.py"
+V1_HOOKS = f"{REVISIONS}v1/vtd.py"
+FLUSH_ON_ERROR_WRAPPERS = f"{REVISIONS}flush_on_error/iommu.py"
+ASSIGNMENT = "emu/hypervisor/vtd/assignment.py"
+PROMISES = "emu/checks/promises.py"
+
+MAP_TYPE = """\
+, Mfn(mfn + i), flags)
+        flush_type = max(flush_type, this_flush_type)
+"""
+UNMAP_TYPE = """\
+        error, this_flush_type = await domain.ops.unmap_page(cpu, domain, offset(dfn, i))
+        flush_type = max(flush_type, this_flush_type)
+"""
+ROLL_BACK = """\
+        for mapped in reversed(range(i)):
+            await domain.ops.unmap_page(cpu, domain, offset(dfn, mapped))
+        await domain.ops.iotlb_flush_all(cpu, domain)
+"""
+ROLL_BACK_TYPE = """\
+            _, this_flush_type = await domain.ops.unmap_page(cpu, domain, offset(dfn, mapped))
+            flush_type = max(flush_type, this_flush_type)
+"""
+ROLL_BACK_ONLY = "            _, this_flush_type = await domain.ops.unmap_page(cpu, domain, offset(dfn, mapped))\n"
+LEGACY_MAP = """\
+    result, flush_type = await iommu_map(cpu, domain, dfn, mfn, page_order, flags)
+    if not await cpu.read(iommu_dont_flush_iotlb):
+        error = await iommu_iotlb_flush(cpu, domain, dfn, page_count(page_order), flush_type)
+        result = result or error
+"""
+LEGACY_UNMAP = """\
+    result, flush_type = await iommu_unmap(cpu, domain, dfn, page_order)
+    if not await cpu.read(iommu_dont_flush_iotlb):
+        error = await iommu_iotlb_flush(cpu, domain, dfn, page_count(page_order), flush_type)
+        result = result or error
+"""
+FLUSH_ALL = """\
+    result = await domain.ops.iotlb_flush_all(cpu, domain)
+    if result != OK and not domain.is_hardware_domain:
+        domain.crash(cpu)
+    return result
+"""
+REPORT = "return OK, FlushType.ADDED if decode_pte(old, 1) is None else FlushType.MODIFIED"
+REPORT_OF_FRAME = """\
+if old & ~3 == new & ~3:
+            return OK, FlushType.NONE
+        return OK, FlushType.ADDED if decode_pte(old, 1) is None else FlushType.MODIFIED"""
+LOCKED = "async with domain.mapping_lock.held(cpu, leaf_section(cpu, domain, dfn)):"
+CLEAR = """\
+            await write_pte(cpu, domain, dfn, address, 0)
+        await iommu_flush_cache_entry(cpu, self.driver, address)
+"""
+CLEAR_UNLOCKED = """\
+        await write_pte(cpu, domain, dfn, address, 0)
+        await iommu_flush_cache_entry(cpu, self.driver, address)
+"""
+FLUSH_DEVICE = """\
+    result = await iommu_flush_context_device(cpu, driver, iommu, did, device.source_id, non_present=non_present)
+    error = await iommu_flush_iotlb_dsi(cpu, driver, iommu, did, non_present=non_present)
+"""
+CLEAR_ONLY = "            await write_pte(cpu, domain, dfn, address, 0)\n"
+CLEAR_LAST = """\
+            await iommu_flush_cache_entry(cpu, self.driver, address)
+            await write_pte(cpu, domain, dfn, address, 0)
+"""
+STORE = """\
+            await write_pte(cpu, domain, dfn, address, new)
+            await iommu_flush_cache_entry(cpu, self.driver, address)
+"""
+STORE_ONLY = "            await write_pte(cpu, domain, dfn, address, new)\n"
+STORE_LAST = """\
+            await iommu_flush_cache_entry(cpu, self.driver, address)
+            await write_pte(cpu, domain, dfn, address, new)
+"""
 
 MUTANTS = [
     # The flush type of a range
     Mutant(
         "merged: map reports the last page's type",
-        "emu/hypervisor/revisions/merged/iommu.py",
-        """\
-, Mfn(mfn + i), flags)
-        flush_type = max(flush_type, this_flush_type)
-""",
+        MERGED_WRAPPERS,
+        MAP_TYPE,
         """\
 , Mfn(mfn + i), flags)
         flush_type = this_flush_type
@@ -20,11 +94,8 @@ MUTANTS = [
     ),
     Mutant(
         "merged: unmap reports the last page's type",
-        "emu/hypervisor/revisions/merged/iommu.py",
-        """\
-        error, this_flush_type = await domain.ops.unmap_page(cpu, domain, offset(dfn, i))
-        flush_type = max(flush_type, this_flush_type)
-""",
+        MERGED_WRAPPERS,
+        UNMAP_TYPE,
         """\
         error, this_flush_type = await domain.ops.unmap_page(cpu, domain, offset(dfn, i))
         flush_type = this_flush_type
@@ -34,7 +105,7 @@ MUTANTS = [
     ),
     Mutant(
         "v1: map flushes by the last page's type",
-        "emu/hypervisor/revisions/v1/iommu.py",
+        V1_WRAPPERS,
         "flush_type = max(flush_type, this_flush_type)",
         "flush_type = this_flush_type",
         "free_all_but_one_page",
@@ -42,11 +113,8 @@ MUTANTS = [
     ),
     Mutant(
         "merged: map keeps the first page's type",
-        "emu/hypervisor/revisions/merged/iommu.py",
-        """\
-, Mfn(mfn + i), flags)
-        flush_type = max(flush_type, this_flush_type)
-""",
+        MERGED_WRAPPERS,
+        MAP_TYPE,
         """\
 , Mfn(mfn + i), flags)
         flush_type = this_flush_type if i == 0 else flush_type
@@ -56,11 +124,8 @@ MUTANTS = [
     ),
     Mutant(
         "merged: unmap keeps the first page's type",
-        "emu/hypervisor/revisions/merged/iommu.py",
-        """\
-        error, this_flush_type = await domain.ops.unmap_page(cpu, domain, offset(dfn, i))
-        flush_type = max(flush_type, this_flush_type)
-""",
+        MERGED_WRAPPERS,
+        UNMAP_TYPE,
         """\
         error, this_flush_type = await domain.ops.unmap_page(cpu, domain, offset(dfn, i))
         flush_type = this_flush_type if i == 0 else flush_type
@@ -70,11 +135,8 @@ MUTANTS = [
     ),
     Mutant(
         "merged: unmap reports the smallest type",
-        "emu/hypervisor/revisions/merged/iommu.py",
-        """\
-        error, this_flush_type = await domain.ops.unmap_page(cpu, domain, offset(dfn, i))
-        flush_type = max(flush_type, this_flush_type)
-""",
+        MERGED_WRAPPERS,
+        UNMAP_TYPE,
         """\
         error, this_flush_type = await domain.ops.unmap_page(cpu, domain, offset(dfn, i))
         flush_type = min(flush_type or 2, this_flush_type)
@@ -85,12 +147,8 @@ MUTANTS = [
     # A map that fails
     Mutant(
         "v1: flush_all before the roll-back",
-        "emu/hypervisor/revisions/v1/iommu.py",
-        """\
-        for mapped in reversed(range(i)):
-            await domain.ops.unmap_page(cpu, domain, offset(dfn, mapped))
-        await domain.ops.iotlb_flush_all(cpu, domain)
-""",
+        V1_WRAPPERS,
+        ROLL_BACK,
         """\
         await domain.ops.iotlb_flush_all(cpu, domain)
         for mapped in reversed(range(i)):
@@ -101,12 +159,8 @@ MUTANTS = [
     ),
     Mutant(
         "v1: no flush_all after the roll-back",
-        "emu/hypervisor/revisions/v1/iommu.py",
-        """\
-        for mapped in reversed(range(i)):
-            await domain.ops.unmap_page(cpu, domain, offset(dfn, mapped))
-        await domain.ops.iotlb_flush_all(cpu, domain)
-""",
+        V1_WRAPPERS,
+        ROLL_BACK,
         """\
         for mapped in reversed(range(i)):
             await domain.ops.unmap_page(cpu, domain, offset(dfn, mapped))
@@ -116,7 +170,7 @@ MUTANTS = [
     ),
     Mutant(
         "flush_on_error: flush_all before the roll-back",
-        "emu/hypervisor/revisions/flush_on_error/iommu.py",
+        FLUSH_ON_ERROR_WRAPPERS,
         """\
         for mapped in reversed(range(i)):
             _, this_flush_type = await domain.ops.unmap_page(cpu, domain, offset(dfn, mapped))
@@ -143,39 +197,24 @@ MUTANTS = [
     ),
     Mutant(
         "merged: the roll-back's type is dropped",
-        "emu/hypervisor/revisions/merged/iommu.py",
-        """\
-            _, this_flush_type = await domain.ops.unmap_page(cpu, domain, offset(dfn, mapped))
-            flush_type = max(flush_type, this_flush_type)
-""",
-        """\
-            _, this_flush_type = await domain.ops.unmap_page(cpu, domain, offset(dfn, mapped))
-""",
+        MERGED_WRAPPERS,
+        ROLL_BACK_TYPE,
+        ROLL_BACK_ONLY,
         "free_new_frames_after_error",
         "extend=true revision=merged",
     ),
     Mutant(
         "flush_on_error: the roll-back's type is dropped",
-        "emu/hypervisor/revisions/flush_on_error/iommu.py",
-        """\
-            _, this_flush_type = await domain.ops.unmap_page(cpu, domain, offset(dfn, mapped))
-            flush_type = max(flush_type, this_flush_type)
-""",
-        """\
-            _, this_flush_type = await domain.ops.unmap_page(cpu, domain, offset(dfn, mapped))
-""",
+        FLUSH_ON_ERROR_WRAPPERS,
+        ROLL_BACK_TYPE,
+        ROLL_BACK_ONLY,
         "free_new_frames_after_error",
         "extend=true revision=flush_on_error",
     ),
     Mutant(
         "merged: no flush after a map that failed",
-        "emu/hypervisor/revisions/merged/iommu.py",
-        """\
-    result, flush_type = await iommu_map(cpu, domain, dfn, mfn, page_order, flags)
-    if not await cpu.read(iommu_dont_flush_iotlb):
-        error = await iommu_iotlb_flush(cpu, domain, dfn, page_count(page_order), flush_type)
-        result = result or error
-""",
+        MERGED_WRAPPERS,
+        LEGACY_MAP,
         """\
     result, flush_type = await iommu_map(cpu, domain, dfn, mfn, page_order, flags)
     if not await cpu.read(iommu_dont_flush_iotlb) and result == OK:
@@ -187,7 +226,7 @@ MUTANTS = [
     ),
     Mutant(
         "flush_on_error: no flush after a map that failed",
-        "emu/hypervisor/revisions/flush_on_error/iommu.py",
+        FLUSH_ON_ERROR_WRAPPERS,
         """\
         break
 
@@ -208,13 +247,8 @@ async def iommu_legacy_map(""",
     # An unmap that fails
     Mutant(
         "merged: no flush after an unmap that failed",
-        "emu/hypervisor/revisions/merged/iommu.py",
-        """\
-    result, flush_type = await iommu_unmap(cpu, domain, dfn, page_order)
-    if not await cpu.read(iommu_dont_flush_iotlb):
-        error = await iommu_iotlb_flush(cpu, domain, dfn, page_count(page_order), flush_type)
-        result = result or error
-""",
+        MERGED_WRAPPERS,
+        LEGACY_UNMAP,
         """\
     result, flush_type = await iommu_unmap(cpu, domain, dfn, page_order)
     if not await cpu.read(iommu_dont_flush_iotlb) and result == OK:
@@ -226,21 +260,21 @@ async def iommu_legacy_map(""",
     ),
     Mutant(
         "v1: the error is kept, and nothing flushed",
-        "emu/hypervisor/revisions/v1/iommu.py",
+        V1_WRAPPERS,
         """\
     result = await domain.ops.iotlb_flush(cpu, domain, dfn, page_count(page_order), FlushType.MODIFIED)
-    return result  # noqa""",
+    return result  # noqa: RET504 - the error before it is lost, as in the patch""",
         """\
     if result != OK:
         return result
     result = await domain.ops.iotlb_flush(cpu, domain, dfn, page_count(page_order), FlushType.MODIFIED)
-    return result  # noqa""",
+    return result  # noqa: RET504 - the error before it is lost, as in the patch""",
         "unmap_again_page_by_page",
         "revision=v1",
     ),
     Mutant(
         "flush_on_error: no flush after an unmap that failed",
-        "emu/hypervisor/revisions/flush_on_error/iommu.py",
+        FLUSH_ON_ERROR_WRAPPERS,
         """\
             break
 
@@ -255,37 +289,23 @@ async def iommu_legacy_map(""",
     # A flush of the whole domain
     Mutant(
         "merged: the wrapper flush_all does nothing",
-        "emu/hypervisor/revisions/merged/iommu.py",
-        """\
-    result = await domain.ops.iotlb_flush_all(cpu, domain)
-    if result != OK and not domain.is_hardware_domain:
-        domain.crash(cpu)
-    return result
-""",
-        """\
-    return OK
-""",
+        MERGED_WRAPPERS,
+        FLUSH_ALL,
+        "    return OK\n",
         "batch_flushes_whole_domain",
         "revision=merged",
     ),
     Mutant(
         "v1: the wrapper flush_all does nothing",
-        "emu/hypervisor/revisions/v1/iommu.py",
-        """\
-    result = await domain.ops.iotlb_flush_all(cpu, domain)
-    if result != OK and not domain.is_hardware_domain:
-        domain.crash(cpu)
-    return result
-""",
-        """\
-    return OK
-""",
+        V1_WRAPPERS,
+        FLUSH_ALL,
+        "    return OK\n",
         "batch_flushes_whole_domain",
         "revision=v1",
     ),
     Mutant(
         "merged: the hook flush_all does nothing",
-        "emu/hypervisor/revisions/merged/vtd.py",
+        MERGED_HOOKS,
         "return await iommu_flush_iotlb(cpu, self.driver, domain, INVALID_DFN, old_present=False, page_count=0)",
         "return OK",
         "batch_flushes_whole_domain",
@@ -293,7 +313,7 @@ async def iommu_legacy_map(""",
     ),
     Mutant(
         "merged: the hook flush_all flushes one page",
-        "emu/hypervisor/revisions/merged/vtd.py",
+        MERGED_HOOKS,
         "domain, INVALID_DFN, old_present=False, page_count=0)",
         "domain, Dfn(0), old_present=True, page_count=1)",
         "batch_flushes_whole_domain",
@@ -302,13 +322,8 @@ async def iommu_legacy_map(""",
     # The error of a flush
     Mutant(
         "merged: map ignores the flush's error",
-        "emu/hypervisor/revisions/merged/iommu.py",
-        """\
-    result, flush_type = await iommu_map(cpu, domain, dfn, mfn, page_order, flags)
-    if not await cpu.read(iommu_dont_flush_iotlb):
-        error = await iommu_iotlb_flush(cpu, domain, dfn, page_count(page_order), flush_type)
-        result = result or error
-""",
+        MERGED_WRAPPERS,
+        LEGACY_MAP,
         """\
     result, flush_type = await iommu_map(cpu, domain, dfn, mfn, page_order, flags)
     if not await cpu.read(iommu_dont_flush_iotlb):
@@ -319,7 +334,7 @@ async def iommu_legacy_map(""",
     ),
     Mutant(
         "v1: map ignores the flush's error",
-        "emu/hypervisor/revisions/v1/iommu.py",
+        V1_WRAPPERS,
         """\
     if not await cpu.read(iommu_dont_flush_iotlb):
         result = await domain.ops.iotlb_flush(cpu, domain, dfn, page_count(page_order), flush_type)
@@ -333,7 +348,7 @@ async def iommu_legacy_map(""",
     ),
     Mutant(
         "merged: an explicit flush ignores the error",
-        "emu/hypervisor/revisions/merged/iommu.py",
+        MERGED_WRAPPERS,
         """\
     result = await domain.ops.iotlb_flush(cpu, domain, dfn, page_count, flush_type)
     if result != OK and not domain.is_hardware_domain:
@@ -351,7 +366,7 @@ async def iommu_legacy_map(""",
     ),
     Mutant(
         "v1: an explicit flush ignores the error",
-        "emu/hypervisor/revisions/v1/iommu.py",
+        V1_WRAPPERS,
         """\
     result = await domain.ops.iotlb_flush(cpu, domain, dfn, page_count, FlushType.MODIFIED)
     if result != OK and not domain.is_hardware_domain:
@@ -369,13 +384,8 @@ async def iommu_legacy_map(""",
     ),
     Mutant(
         "merged: flush_all ignores the error",
-        "emu/hypervisor/revisions/merged/iommu.py",
-        """\
-    result = await domain.ops.iotlb_flush_all(cpu, domain)
-    if result != OK and not domain.is_hardware_domain:
-        domain.crash(cpu)
-    return result
-""",
+        MERGED_WRAPPERS,
+        FLUSH_ALL,
         """\
     result = await domain.ops.iotlb_flush_all(cpu, domain)
     if result != OK and not domain.is_hardware_domain:
@@ -387,13 +397,8 @@ async def iommu_legacy_map(""",
     ),
     Mutant(
         "merged: unmap ignores the flush's error",
-        "emu/hypervisor/revisions/merged/iommu.py",
-        """\
-    result, flush_type = await iommu_unmap(cpu, domain, dfn, page_order)
-    if not await cpu.read(iommu_dont_flush_iotlb):
-        error = await iommu_iotlb_flush(cpu, domain, dfn, page_count(page_order), flush_type)
-        result = result or error
-""",
+        MERGED_WRAPPERS,
+        LEGACY_UNMAP,
         """\
     result, flush_type = await iommu_unmap(cpu, domain, dfn, page_order)
     if not await cpu.read(iommu_dont_flush_iotlb):
@@ -405,7 +410,7 @@ async def iommu_legacy_map(""",
     # Permissions
     Mutant(
         "merged: every map is writable",
-        "emu/hypervisor/revisions/merged/vtd.py",
+        MERGED_HOOKS,
         "write=MapFlags.WRITABLE in flags",
         "write=True",
         "write_permission_taken_away",
@@ -413,7 +418,7 @@ async def iommu_legacy_map(""",
     ),
     Mutant(
         "v1: every map is writable",
-        "emu/hypervisor/revisions/v1/vtd.py",
+        V1_HOOKS,
         "write=MapFlags.WRITABLE in flags",
         "write=True",
         "write_permission_taken_away",
@@ -421,7 +426,7 @@ async def iommu_legacy_map(""",
     ),
     Mutant(
         "merged: the same frame needs no store",
-        "emu/hypervisor/revisions/merged/vtd.py",
+        MERGED_HOOKS,
         "if old == new:",
         """\
 if decode_pte(old, 1) is not None and old & ~3 == new & ~3:
@@ -432,30 +437,24 @@ if decode_pte(old, 1) is not None and old & ~3 == new & ~3:
     ),
     Mutant(
         "merged: the same frame needs no flush",
-        "emu/hypervisor/revisions/merged/vtd.py",
-        "return OK, FlushType.ADDED if decode_pte(old, 1) is None else FlushType.MODIFIED",
-        """\
-if old & ~3 == new & ~3:
-            return OK, FlushType.NONE
-        return OK, FlushType.ADDED if decode_pte(old, 1) is None else FlushType.MODIFIED""",
+        MERGED_HOOKS,
+        REPORT,
+        REPORT_OF_FRAME,
         "write_permission_taken_away",
         "revision=merged",
     ),
     Mutant(
         "v1: the same frame needs no flush",
-        "emu/hypervisor/revisions/v1/vtd.py",
-        "return OK, FlushType.ADDED if decode_pte(old, 1) is None else FlushType.MODIFIED",
-        """\
-if old & ~3 == new & ~3:
-            return OK, FlushType.NONE
-        return OK, FlushType.ADDED if decode_pte(old, 1) is None else FlushType.MODIFIED""",
+        V1_HOOKS,
+        REPORT,
+        REPORT_OF_FRAME,
         "write_permission_taken_away",
         "revision=v1",
     ),
     Mutant(
         "merged: a change of permissions counts as added",
-        "emu/hypervisor/revisions/merged/vtd.py",
-        "return OK, FlushType.ADDED if decode_pte(old, 1) is None else FlushType.MODIFIED",
+        MERGED_HOOKS,
+        REPORT,
         "return OK, FlushType.ADDED if decode_pte(old, 1) is None or old & ~3 == new & ~3 else FlushType.MODIFIED",
         "write_permission_taken_away",
         "revision=merged",
@@ -463,52 +462,40 @@ if old & ~3 == new & ~3:
     # An unmap and the mapping_lock
     Mutant(
         "merged: unmap_page takes no lock",
-        "emu/hypervisor/revisions/merged/vtd.py",
-        "async with domain.mapping_lock.held(cpu, leaf_section(cpu, domain, dfn)):",
+        MERGED_HOOKS,
+        LOCKED,
         "if True:",
         "unmap_from_dying_domain",
         "repaired=true revision=merged",
     ),
     Mutant(
         "v1: unmap_page takes no lock",
-        "emu/hypervisor/revisions/v1/vtd.py",
-        "async with domain.mapping_lock.held(cpu, leaf_section(cpu, domain, dfn)):",
+        V1_HOOKS,
+        LOCKED,
         "if True:",
         "unmap_from_dying_domain",
         "repaired=true revision=v1",
     ),
     Mutant(
         "merged: unmap_page stores after the unlock",
-        "emu/hypervisor/revisions/merged/vtd.py",
-        """\
-            await write_pte(cpu, domain, dfn, address, 0)
-        await iommu_flush_cache_entry(cpu, self.driver, address)
-""",
-        """\
-        await write_pte(cpu, domain, dfn, address, 0)
-        await iommu_flush_cache_entry(cpu, self.driver, address)
-""",
+        MERGED_HOOKS,
+        CLEAR,
+        CLEAR_UNLOCKED,
         "unmap_from_dying_domain",
         "repaired=true revision=merged",
     ),
     Mutant(
         "v1: unmap_page stores after the unlock",
-        "emu/hypervisor/revisions/v1/vtd.py",
-        """\
-            await write_pte(cpu, domain, dfn, address, 0)
-        await iommu_flush_cache_entry(cpu, self.driver, address)
-""",
-        """\
-        await write_pte(cpu, domain, dfn, address, 0)
-        await iommu_flush_cache_entry(cpu, self.driver, address)
-""",
+        V1_HOOKS,
+        CLEAR,
+        CLEAR_UNLOCKED,
         "unmap_from_dying_domain",
         "repaired=true revision=v1",
     ),
     # A detach
     Mutant(
         "detach without a flush",
-        "emu/hypervisor/vtd/assignment.py",
+        ASSIGNMENT,
         "return await flush_device(cpu, driver, iommu, did, device, non_present=False)",
         "return OK",
         "free_after_detach",
@@ -516,11 +503,8 @@ if old & ~3 == new & ~3:
     ),
     Mutant(
         "detach with a context flush only",
-        "emu/hypervisor/vtd/assignment.py",
-        """\
-    result = await iommu_flush_context_device(cpu, driver, iommu, did, device.source_id, non_present=non_present)
-    error = await iommu_flush_iotlb_dsi(cpu, driver, iommu, did, non_present=non_present)
-""",
+        ASSIGNMENT,
+        FLUSH_DEVICE,
         """\
     result = await iommu_flush_context_device(cpu, driver, iommu, did, device.source_id, non_present=non_present)
     error = OK
@@ -530,11 +514,8 @@ if old & ~3 == new & ~3:
     ),
     Mutant(
         "detach with an IOTLB flush only",
-        "emu/hypervisor/vtd/assignment.py",
-        """\
-    result = await iommu_flush_context_device(cpu, driver, iommu, did, device.source_id, non_present=non_present)
-    error = await iommu_flush_iotlb_dsi(cpu, driver, iommu, did, non_present=non_present)
-""",
+        ASSIGNMENT,
+        FLUSH_DEVICE,
         """\
     result = OK
     error = await iommu_flush_iotlb_dsi(cpu, driver, iommu, did, non_present=non_present)
@@ -544,11 +525,8 @@ if old & ~3 == new & ~3:
     ),
     Mutant(
         "detach flushes the IOTLB first",
-        "emu/hypervisor/vtd/assignment.py",
-        """\
-    result = await iommu_flush_context_device(cpu, driver, iommu, did, device.source_id, non_present=non_present)
-    error = await iommu_flush_iotlb_dsi(cpu, driver, iommu, did, non_present=non_present)
-""",
+        ASSIGNMENT,
+        FLUSH_DEVICE,
         """\
     error = await iommu_flush_iotlb_dsi(cpu, driver, iommu, did, non_present=non_present)
     result = await iommu_flush_context_device(cpu, driver, iommu, did, device.source_id, non_present=non_present)
@@ -558,7 +536,7 @@ if old & ~3 == new & ~3:
     ),
     Mutant(
         "detach flushes before it clears the entry",
-        "emu/hypervisor/vtd/assignment.py",
+        ASSIGNMENT,
         """\
         await write_context(cpu, driver, device, [(0, 0), (1, 0)])
         did = await iommu.domids.find(domain.number)
@@ -579,7 +557,7 @@ if old & ~3 == new & ~3:
     ),
     Mutant(
         "detach ignores the flush's error",
-        "emu/hypervisor/vtd/assignment.py",
+        ASSIGNMENT,
         "return min(result, error, OK)",
         "return OK",
         "free_after_detach",
@@ -588,7 +566,7 @@ if old & ~3 == new & ~3:
     # Domain ids
     Mutant(
         "a detach always frees the id",
-        "emu/hypervisor/vtd/assignment.py",
+        ASSIGNMENT,
         "if not await FindDevice(domain, others):",
         "if True:",
         "detach_one_of_two_devices",
@@ -610,139 +588,87 @@ if old & ~3 == new & ~3:
     Mutant(
         "the status word is not reset",
         "emu/hypervisor/vtd/qinval.py",
-        """\
-    await cpu.store32(address, QINVAL_STAT_INIT)
-""",
+        "    await cpu.store32(address, QINVAL_STAT_INIT)\n",
         "",
         "free_page_after_page",
     ),
     # Write-back
     Mutant(
         "merged: unmap without a write-back",
-        "emu/hypervisor/revisions/merged/vtd.py",
-        """\
-            await write_pte(cpu, domain, dfn, address, 0)
-        await iommu_flush_cache_entry(cpu, self.driver, address)
-""",
-        """\
-            await write_pte(cpu, domain, dfn, address, 0)
-""",
+        MERGED_HOOKS,
+        CLEAR,
+        CLEAR_ONLY,
         "free_page_after_page",
         "coherent=false revision=merged",
     ),
     Mutant(
         "merged: unmap writes back before the store",
-        "emu/hypervisor/revisions/merged/vtd.py",
-        """\
-            await write_pte(cpu, domain, dfn, address, 0)
-        await iommu_flush_cache_entry(cpu, self.driver, address)
-""",
-        """\
-            await iommu_flush_cache_entry(cpu, self.driver, address)
-            await write_pte(cpu, domain, dfn, address, 0)
-""",
+        MERGED_HOOKS,
+        CLEAR,
+        CLEAR_LAST,
         "free_page_after_page",
         "coherent=false revision=merged",
     ),
     Mutant(
         "v1: unmap without a write-back",
-        "emu/hypervisor/revisions/v1/vtd.py",
-        """\
-            await write_pte(cpu, domain, dfn, address, 0)
-        await iommu_flush_cache_entry(cpu, self.driver, address)
-""",
-        """\
-            await write_pte(cpu, domain, dfn, address, 0)
-""",
+        V1_HOOKS,
+        CLEAR,
+        CLEAR_ONLY,
         "free_page_after_page",
         "coherent=false revision=v1",
     ),
     Mutant(
         "v1: unmap writes back before the store",
-        "emu/hypervisor/revisions/v1/vtd.py",
-        """\
-            await write_pte(cpu, domain, dfn, address, 0)
-        await iommu_flush_cache_entry(cpu, self.driver, address)
-""",
-        """\
-            await iommu_flush_cache_entry(cpu, self.driver, address)
-            await write_pte(cpu, domain, dfn, address, 0)
-""",
+        V1_HOOKS,
+        CLEAR,
+        CLEAR_LAST,
         "free_page_after_page",
         "coherent=false revision=v1",
     ),
     Mutant(
         "merged: map without a write-back",
-        "emu/hypervisor/revisions/merged/vtd.py",
-        """\
-            await write_pte(cpu, domain, dfn, address, new)
-            await iommu_flush_cache_entry(cpu, self.driver, address)
-""",
-        """\
-            await write_pte(cpu, domain, dfn, address, new)
-""",
+        MERGED_HOOKS,
+        STORE,
+        STORE_ONLY,
         "batch_flushes_whole_domain",
         "coherent=false revision=merged",
     ),
     Mutant(
         "merged: map writes back before the store",
-        "emu/hypervisor/revisions/merged/vtd.py",
-        """\
-            await write_pte(cpu, domain, dfn, address, new)
-            await iommu_flush_cache_entry(cpu, self.driver, address)
-""",
-        """\
-            await iommu_flush_cache_entry(cpu, self.driver, address)
-            await write_pte(cpu, domain, dfn, address, new)
-""",
+        MERGED_HOOKS,
+        STORE,
+        STORE_LAST,
         "batch_flushes_whole_domain",
         "coherent=false revision=merged",
     ),
     Mutant(
         "v1: map without a write-back",
-        "emu/hypervisor/revisions/v1/vtd.py",
-        """\
-            await write_pte(cpu, domain, dfn, address, new)
-            await iommu_flush_cache_entry(cpu, self.driver, address)
-""",
-        """\
-            await write_pte(cpu, domain, dfn, address, new)
-""",
+        V1_HOOKS,
+        STORE,
+        STORE_ONLY,
         "batch_flushes_whole_domain",
         "coherent=false revision=v1",
     ),
     Mutant(
         "v1: map writes back before the store",
-        "emu/hypervisor/revisions/v1/vtd.py",
-        """\
-            await write_pte(cpu, domain, dfn, address, new)
-            await iommu_flush_cache_entry(cpu, self.driver, address)
-""",
-        """\
-            await iommu_flush_cache_entry(cpu, self.driver, address)
-            await write_pte(cpu, domain, dfn, address, new)
-""",
+        V1_HOOKS,
+        STORE,
+        STORE_LAST,
         "batch_flushes_whole_domain",
         "coherent=false revision=v1",
     ),
     Mutant(
         "nothing is written back",
         "emu/hypervisor/vtd/flush.py",
-        """\
-        await WriteBack(cpu.memory, address)
-""",
-        """\
-        pass
-""",
+        "        await WriteBack(cpu.memory, address)\n",
+        "        pass\n",
         "free_page_after_page",
         "coherent=false",
     ),
     Mutant(
         "a detach does not write the context entry back",
-        "emu/hypervisor/vtd/assignment.py",
-        """\
-    await iommu_flush_cache_entry(cpu, driver, address)
-""",
+        ASSIGNMENT,
+        "    await iommu_flush_cache_entry(cpu, driver, address)\n",
         "",
         "free_after_detach",
         "coherent=false repaired=true",
@@ -750,7 +676,7 @@ if old & ~3 == new & ~3:
     # No memory
     Mutant(
         "merged: a map without memory succeeds",
-        "emu/hypervisor/revisions/merged/vtd.py",
+        MERGED_HOOKS,
         "return ENOMEM, FlushType.NONE",
         "return OK, FlushType.NONE",
         "first_map_under_new_table",
@@ -758,7 +684,7 @@ if old & ~3 == new & ~3:
     ),
     Mutant(
         "v1: a map without memory succeeds",
-        "emu/hypervisor/revisions/v1/vtd.py",
+        V1_HOOKS,
         "return ENOMEM, FlushType.NONE",
         "return OK, FlushType.NONE",
         "first_map_under_new_table",
@@ -767,7 +693,7 @@ if old & ~3 == new & ~3:
     # Checks that look at one place only
     Mutant(
         "old paths at the first unit only",
-        "emu/checks/promises.py",
+        PROMISES,
         "for unit in units for tables in unit.tables_at(domain.pgd)]",
         "for unit in units[:1] for tables in unit.tables_at(domain.pgd)]",
         "grant_mapped_twice",
@@ -775,23 +701,30 @@ if old & ~3 == new & ~3:
     ),
     Mutant(
         "the first page of a call only",
-        "emu/checks/promises.py",
-        "        for dfn, update in record.updates.items():\n            if record.result == OK or",
-        "        for dfn, update in list(record.updates.items())[:1]:\n            if record.result == OK or",
+        PROMISES,
+        """\
+        for dfn, update in record.updates.items():
+            if record.result == OK or""",
+        """\
+        for dfn, update in list(record.updates.items())[:1]:
+            if record.result == OK or""",
         "flush_misses_last_page",
     ),
     Mutant(
         "the debt of the first page only",
-        "emu/checks/promises.py",
+        PROMISES,
         "            if not self.is_known(owed) and",
         "            if owed.dfn == min(record.updates) and not self.is_known(owed) and",
         "flush_misses_last_page",
     ),
     Mutant(
         "a debt that is paid late is no debt",
-        "emu/checks/promises.py",
+        PROMISES,
         "        self.debts.remove(record)\n",
-        "        self.debts.remove(record)\n        return\n",
+        """\
+        self.debts.remove(record)
+        return
+""",
         "flush_after_continuation",
     ),
     Mutant(
@@ -821,7 +754,9 @@ if old & ~3 == new & ~3:
         "a foreign access of the first device only",
         "emu/checks/usage.py",
         "            if domain != request.programmed_by:\n",
-        '            if domain != request.programmed_by and device == "00:1f.0":\n',
+        """\
+            if domain != request.programmed_by and device == "00:1f.0":
+""",
         "device_returned_with_writes_queued",
         "devices=2 synchronous=true walk_at_once=true",
     ),
