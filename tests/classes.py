@@ -153,6 +153,11 @@ class Prefix:
         """Return what the checks have found so far."""
         return frozenset(signature(finding, self.machine.trace) for finding in self.machine.findings)
 
+    def conclude(self) -> set[Signature]:
+        """Return what is found where nobody can go on."""
+        assert self.execution.pick() is None
+        return {signature(finding, self.machine.trace) for finding in self.machine.conclude(self.execution)}
+
 
 def with_item(items: tuple[Item, ...], number: int, item: Item) -> tuple[Item, ...]:
     return (*items[:number], item, *items[number + 1 :])
@@ -208,6 +213,4 @@ class Classes:
 
     def end(self, prefix: Prefix) -> None:
         self.traces += 1
-        assert prefix.execution.pick() is None
-        findings = prefix.machine.conclude(prefix.execution)
-        self.signatures |= {signature(finding, prefix.machine.trace) for finding in findings}
+        self.signatures |= prefix.conclude()

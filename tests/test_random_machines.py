@@ -1,10 +1,10 @@
 """Random programs of a machine: an exploration finds what enumerations find that do not know its search.
 
 Programs are of assignments, two units, deferred regions, continuations, faults, and posted writes. Each is explored to
-its end, and held against three others, of which the last two do not ask what a step declares either:
+its end, and held against others, of which only the first asks what steps declare:
 
 * every class of interleavings, with every way into each, so that what steps declare is tested, too;
-* all interleavings one by one, where there are few enough;
+* every state that the program can reach, and all interleavings one by one, where there are few enough;
 * random schedules.
 """
 
@@ -22,6 +22,7 @@ from emu.running.exploration import ScenarioExploration
 from emu.running.plan import Plan
 from emu.scenarios.scenario import BoundScenario, Scenario, scenario
 from tests.classes import Classes
+from tests.states import States
 
 G = Dfn(0x1000)
 NIC, DISK, FAR = "00:1f.0", "00:02.0", "01:00.0"
@@ -30,7 +31,7 @@ SETTINGS = (("coherent", "false"), ("caching_mode", "true"), ("drain", "false"),
 REVISIONS = ("v1", "merged", "flush_on_error")
 
 TRACES_MAX, SCHEDULES = 40, 20
-FEW_CLASSES, INTERLEAVINGS_MAX = 200, 2_000
+FEW_TRACES, FEW_CLASSES, INTERLEAVINGS_MAX = 12, 200, 2_000
 
 Step = tuple[str, int]
 Plans = list[list[Step]]
@@ -173,11 +174,26 @@ class Compared:
         return compared
 
 
+def reached(seed: int) -> bool:
+    """Hold the exploration of a program that has few traces against every state that it can reach."""
+    plans, parameters = drawn(seed)
+    bound = program(plans).bind(parameters)
+    found = explored(bound, Plan(executions=FEW_TRACES))
+    if found is None:
+        return False
+    assert set(found.causes) == States.of(bound).signatures, (seed, plans, parameters)
+    return True
+
+
 def test_an_exploration_finds_what_every_interleaving_of_a_random_program_shows() -> None:
     compared = Compared.of(range(20, 32))
     assert compared.explored >= 7, compared
     assert compared.shown >= 4, compared
     assert compared.enumerated >= 2, compared
+
+
+def test_it_finds_what_is_found_in_every_state_that_a_random_program_can_reach() -> None:
+    assert sum(map(reached, range(24, 32))) >= 4
 
 
 @pytest.mark.long
@@ -187,3 +203,9 @@ def test_so_it_does_for_five_hundred_programs(part: int) -> None:
     assert compared.explored >= 50, compared
     assert compared.shown >= 15, compared
     assert compared.enumerated >= 5, compared
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("part", range(10))
+def test_so_it_does_in_every_state_of_five_hundred_programs(part: int) -> None:
+    assert sum(map(reached, range(10_000 + 150 * part, 10_000 + 150 * (part + 1)))) >= 50
