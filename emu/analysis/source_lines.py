@@ -3,20 +3,11 @@
 from pathlib import Path
 
 from emu.engine import Trace
-from emu.engine.sources import PACKAGE, Location, is_users
+from emu.engine.sources import PACKAGE, Location, is_users, show
 from emu.hypervisor.revisions.loader import WRAPPERS_FILE
 from emu.platforms import PLATFORMS
 
 REVISIONS = PACKAGE / "hypervisor" / "revisions"
-
-
-def show(location: Location) -> str:
-    """Return file:line, without what depends on where emu is installed."""
-    path = Path(location.file)
-    for base in (PACKAGE.parent, Path.cwd()):
-        if path.is_relative_to(base):
-            return f"{path.relative_to(base).as_posix()}:{location.line}"
-    return f"{path.name}:{location.line}"
 
 
 def is_in_revision(location: Location) -> bool:

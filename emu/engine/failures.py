@@ -1,7 +1,7 @@
 """Failures: how an agent's own code ends its execution, and the sentence that says so."""
 
 from emu.engine.agents import Agent
-from emu.engine.sources import raised_at, suspended_at
+from emu.engine.sources import raised_in, suspended_at
 from emu.errors import ModelError, ScenarioError
 
 CONTROLLED = (
@@ -20,7 +20,7 @@ def agent_raised(agent: Agent, error: BaseException, at: str | None = None) -> M
     Args:
         at: the line to name, if it is not the one that raised the error.
     """
-    where = f"{agent.name}, at {at or raised_at(error)}"
+    where = f"{agent.name}, at {at or raised_in(error)}"
     if isinstance(error, NoOperationError):
         return ModelError(f"{where}, runs on and on without awaiting an operation: await one in each round of a loop")
     if isinstance(error, ScenarioError):
@@ -28,7 +28,13 @@ def agent_raised(agent: Agent, error: BaseException, at: str | None = None) -> M
     if is_of_trio(error):
         return ModelError(f"{where}, used Trio outside of Trio; {CONTROLLED}")
     said = f": {error}" if str(error) else ""
-    return ModelError(f"{where}, raised {type(error).__name__}{said}")
+    mend = ": a call was not awaited, write `await` before it" if is_of_coroutine(error) else ""
+    return ModelError(f"{where}, raised {type(error).__name__}{said}{mend}")
+
+
+def is_of_coroutine(error: BaseException) -> bool:
+    """Whether Python complains that a call which nobody awaited is no value."""
+    return isinstance(error, TypeError | AttributeError) and "coroutine" in str(error)
 
 
 def is_of_trio(error: BaseException) -> bool:

@@ -51,6 +51,28 @@ def raised_at(error: BaseException) -> str:
     return name_innermost(raised_lines(error))
 
 
+def raised_in(error: BaseException) -> str:
+    """Name the same line with its folders, as `show` does: every revision has an iommu.py."""
+    return show(innermost_of(raised_lines(error)))
+
+
+def show(location: Location) -> str:
+    """Return file:line, without what depends on where emu is installed."""
+    path = Path(location.file)
+    for base in (PACKAGE.parent, working_directory()):
+        if base is not None and path.is_relative_to(base):
+            return f"{path.relative_to(base).as_posix()}:{location.line}"
+    return f"{path.name}:{location.line}"
+
+
+def working_directory() -> Path | None:
+    """Return the working directory; None if it is gone."""
+    try:
+        return Path.cwd()
+    except OSError:
+        return None
+
+
 def raised_lines(error: BaseException) -> list[Location]:
     """Return the lines through which an exception came, the outermost first."""
     frames = traceback.extract_tb(error.__traceback__)
@@ -87,7 +109,12 @@ def condition_at(source: str, line: int) -> str | None:
 
 def name_innermost(lines: Iterable[Location]) -> str:
     """Name the user's innermost line; the innermost of all where none is a user's."""
+    innermost = innermost_of(lines)
+    return f"{Path(innermost.file).name}:{innermost.line}"
+
+
+def innermost_of(lines: Iterable[Location]) -> Location:
+    """Return the user's innermost line; the innermost of all where none is a user's."""
     found = list(lines)
     users = [location for location in found if is_users(location)]
-    innermost = (users or found)[-1]
-    return f"{Path(innermost.file).name}:{innermost.line}"
+    return (users or found)[-1]

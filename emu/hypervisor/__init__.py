@@ -5,6 +5,7 @@ domain.py       a domain; the locks that guard its tables
 calls.py        map, unmap, flush and flush_all as callers call them, each with a record that the checks judge
 records.py      what one call stored, and which hooks failed
 hooks.py        a driver's hooks with faults injected and results recorded
+returned.py     what a function of a revision must return
 driver.py       what common code needs of a driver, whatever the vendor
 entries.py      reading and storing entries of page tables, whatever the vendor
 mappings.py     what a domain's tables map, as the CPUs have stored them

@@ -4,7 +4,7 @@ Each call has a record. When the call returns, a step of its own gives the recor
 of the record, so it cannot silence a check.
 """
 
-from collections.abc import Awaitable, Coroutine, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 import attrs
@@ -15,6 +15,7 @@ from emu.errors import ScenarioError
 from emu.hypervisor.domain import Domain, check_cast
 from emu.hypervisor.ops import READ_WRITE, RESULT_NAMES, MapFlags, iommu_dont_flush_iotlb
 from emu.hypervisor.records import CHANGES, CallRecord, open_call
+from emu.hypervisor.returned import result_of
 from emu.hypervisor.revisions.loader import Revision
 from emu.memory import WORDS, table_words
 from emu.units import Dfn, Mfn, page_count
@@ -144,7 +145,7 @@ class Calls:
         check_order(f"mfn {mfn:#x}", mfn, page_order)
         record = self.open(cpu, "map", domain, dfn, page_count(page_order))
         record.mapped = (mfn, flags)
-        return await self.close(record, self.revision.map(cpu, domain, dfn, mfn, page_order, flags))
+        return await self.close(record, self.revision.map, cpu, domain, dfn, mfn, page_order, flags)
 
     async def unmap(self, cpu: Cpu, domain: Domain, dfn: Dfn, *, page_order: int = 0) -> int:
         """Unmap 2^page_order pages; return 0 or a negative errno.
@@ -155,7 +156,7 @@ class Calls:
         check_cast(cpu, domain)
         check_range(domain, dfn, page_order)
         record = self.open(cpu, "unmap", domain, dfn, page_count(page_order))
-        return await self.close(record, self.revision.unmap(cpu, domain, dfn, page_order))
+        return await self.close(record, self.revision.unmap, cpu, domain, dfn, page_order)
 
     async def flush(self, cpu: Cpu, domain: Domain, dfn: Dfn, *, pages: int) -> int:
         """Flush a range of pages; return 0 or a negative errno.
@@ -170,14 +171,14 @@ class Calls:
         check_range(domain, Dfn(dfn + pages - 1), 0)
         record = self.open(cpu, "flush", domain, dfn, pages)
         await Enter(record)
-        return await self.close(record, self.revision.flush(cpu, domain, dfn, pages))
+        return await self.close(record, self.revision.flush, cpu, domain, dfn, pages)
 
     async def flush_all(self, cpu: Cpu, domain: Domain) -> int:
         """Flush all that is cached for a domain; return 0 or a negative errno."""
         check_cast(cpu, domain)
         record = self.open(cpu, "flush_all", domain, Dfn(0), 0)
         await Enter(record)
-        return await self.close(record, self.revision.flush_all(cpu, domain))
+        return await self.close(record, self.revision.flush_all, cpu, domain)
 
     def open(self, cpu: Cpu, call: str, domain: Domain, dfn: Dfn, pages: int) -> CallRecord:
         """Begin the record of a call. A call in a softirq that interrupts another call has a record of its own."""
@@ -187,18 +188,15 @@ class Calls:
         cpu.poke(open_call, record)
         return record
 
-    async def close(self, record: CallRecord, call: Awaitable[int]) -> int:
-        """Make a call and judge its return; a deferred call is judged again when its hypercall ends.
+    async def close(self, record: CallRecord, function: Callable[..., Awaitable[int]], *args: Any) -> int:
+        """Make a call of a function and judge its return; a deferred call is judged again when its hypercall ends.
 
         Raises:
             ScenarioError: if the revision returns anything but 0 or a negative errno, or if the call is deferred
                 outside of a hypercall, so that no end says when its flush is due.
         """
         cpu = record.cpu
-        result: object = await call
-        if not isinstance(result, int) or result > 0:
-            raise wrong_result(f"{record.call} of revision {self.revision.name}", result)
-        record.result = result
+        record.result = result_of(await function(*args), function)
         cpu.poke(open_call, record.outer)
         await Return(record, self.judge)
         if record.is_deferred:
@@ -215,15 +213,6 @@ class Calls:
     async def settle(self, hypercall: Hypercall) -> None:
         """Judge the deferred calls of a hypercall at its end."""
         await Settle(hypercall, hypercall.deferred, self.judge)
-
-
-def wrong_result(call: str, result: object) -> ScenarioError:
-    """Return the error for what is no result of a call."""
-    if isinstance(result, Coroutine):
-        result.close()
-        return ScenarioError(f"{call} returned a call that it has not awaited: write `await` before it")
-    shown = result if isinstance(result, int) else f"a {type(result).__name__}"
-    return ScenarioError(f"{call} returned {shown}: return 0 or a negative errno")
 
 
 def check_order(name: str, frame: int, page_order: int) -> None:

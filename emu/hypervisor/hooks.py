@@ -11,6 +11,7 @@ from emu.hypervisor.domain import Domain
 from emu.hypervisor.faults import Fault, Faults
 from emu.hypervisor.ops import ENOMEM, OK, DomainIsDyingError, FlushType, IommuOps, MapFlags
 from emu.hypervisor.records import record_refusal, record_result
+from emu.hypervisor.returned import change_of, result_of
 from emu.units import Dfn, Mfn
 
 HOOKS_THAT_CAN_FAIL = ("map_page", "unmap_page")
@@ -52,7 +53,8 @@ class Hooks:
         result, flush_type = await self.injected(cpu, "map_page", dfn), FlushType.NONE
         if result == OK:
             try:
-                result, flush_type = await self.driver.map_page(cpu, domain, dfn, mfn, flags)
+                returned = await self.driver.map_page(cpu, domain, dfn, mfn, flags)
+                result, flush_type = change_of(returned, self.driver.map_page)
             except DomainIsDyingError:
                 record_refusal(cpu, dfn)
         return noted(cpu, "map_page", dfn, 1, result), flush_type
@@ -61,18 +63,19 @@ class Hooks:
         """Clear an entry."""
         result, flush_type = await self.injected(cpu, "unmap_page", dfn), FlushType.NONE
         if result == OK:
-            result, flush_type = await self.driver.unmap_page(cpu, domain, dfn)
+            returned = await self.driver.unmap_page(cpu, domain, dfn)
+            result, flush_type = change_of(returned, self.driver.unmap_page)
         return noted(cpu, "unmap_page", dfn, 1, result), flush_type
 
     async def iotlb_flush(self, cpu: Cpu, domain: Domain, dfn: Dfn, page_count: int, flush_type: FlushType) -> int:
         """Flush a range."""
-        result = await self.driver.iotlb_flush(cpu, domain, dfn, page_count, flush_type)
-        return noted(cpu, "iotlb_flush", dfn, page_count, result)
+        returned = await self.driver.iotlb_flush(cpu, domain, dfn, page_count, flush_type)
+        return noted(cpu, "iotlb_flush", dfn, page_count, result_of(returned, self.driver.iotlb_flush))
 
     async def iotlb_flush_all(self, cpu: Cpu, domain: Domain) -> int:
         """Flush a domain."""
-        result = await self.driver.iotlb_flush_all(cpu, domain)
-        return noted(cpu, "iotlb_flush_all", Dfn(0), 0, result)
+        returned = await self.driver.iotlb_flush_all(cpu, domain)
+        return noted(cpu, "iotlb_flush_all", Dfn(0), 0, result_of(returned, self.driver.iotlb_flush_all))
 
 
 def noted(cpu: Cpu, hook: str, dfn: Dfn, page_count: int, result: int) -> int:

@@ -251,7 +251,7 @@ def test_an_exception_of_an_agent_names_the_agent_the_exception_and_the_line(run
 
     line = fail.__code__.co_firstlineno + 1
     with pytest.raises(
-        ModelError, match=rf"a, at test_execution\.py:{line}, raised KeyError: 'no such page'"
+        ModelError, match=rf"a, at tests/engine/test_execution\.py:{line}, raised KeyError: 'no such page'"
     ) as caught:
         run(execution_of(body, steps(5)))
     assert isinstance(caught.value.__cause__, KeyError)
@@ -263,7 +263,7 @@ def test_an_exception_before_the_first_operation_is_told_the_same_way(run: Run) 
         await step()
 
     line = body.__code__.co_firstlineno + 1
-    with pytest.raises(ModelError, match=rf"b, at test_execution\.py:{line}, raised IndexError"):
+    with pytest.raises(ModelError, match=rf"b, at tests/engine/test_execution\.py:{line}, raised IndexError"):
         run(execution_of(steps(1), body))
 
 
@@ -272,7 +272,7 @@ def test_what_an_agent_asked_for_in_vain_is_told_with_the_agent_and_the_line(run
         await step()
         raise ScenarioError("mend it so")
 
-    with pytest.raises(ModelError, match=r"^mend it so \(a, at test_execution\.py:\d+\)$"):
+    with pytest.raises(ModelError, match=r"^mend it so \(a, at tests/engine/test_execution\.py:\d+\)$"):
         run(execution_of(body))
 
 
@@ -317,7 +317,7 @@ def test_a_body_that_cannot_be_called_is_told_in_a_sentence(run: Run) -> None:
     def body() -> Coroutine[Any, Any, None]:
         raise TypeError("body() takes 0 positional arguments but 1 was given")
 
-    with pytest.raises(ModelError, match=r"^a, at test_execution\.py:\d+, raised TypeError"):
+    with pytest.raises(ModelError, match=r"^a, at tests/engine/test_execution\.py:\d+, raised TypeError"):
         run(execution_of(body))
 
 

@@ -333,7 +333,7 @@ def test_the_first_exception_comes_out_unwrapped() -> None:
         await step()
         raise ValueError("enough")
 
-    with pytest.raises(ModelError, match=r"at test_free\.py:\d+, raised ValueError") as caught:
+    with pytest.raises(ModelError, match=r"at tests/engine/test_free\.py:\d+, raised ValueError") as caught:
         run(execution_of(waiting(latch()), body, body))
     assert type(caught.value) is ModelError
 

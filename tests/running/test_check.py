@@ -275,7 +275,7 @@ CALLED = "        error, this_flush_type = await domain.ops.unmap_page(cpu, doma
     [
         ("while True: await cpu.read(iommu_dont_flush_iotlb)", "an agent loops for ever"),
         ("raise GeneratorExit", "GeneratorExit in unmap_fails_halfway: "),
-        ("return 'done', FlushType.NONE", "returned a str: return 0 or a negative errno"),
+        ("return 'done', FlushType.NONE", "(copy/iommu.py:58) returned a str: return 0 or a negative errno"),
     ],
 )
 def test_whatever_a_revision_does_is_a_line_and_the_other_cells_go_on(line: str, said: str, tmp_path: Path) -> None:

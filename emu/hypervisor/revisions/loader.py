@@ -9,7 +9,7 @@ import importlib.util
 import inspect
 import traceback
 from collections.abc import Awaitable, Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -196,14 +196,9 @@ def entry_points(wrappers: ModuleType) -> tuple[Callable[..., Awaitable[int]], .
     if not is_apart:
         return tuple(found[wanted] for wanted in WRAPPERS)
 
-    async def flush(cpu: Cpu, domain: Domain, dfn: Dfn, page_count: int) -> int:
-        result: int = await found["iommu_iotlb_flush"](cpu, domain, dfn, page_count, FlushType.MODIFIED)
-        return result
-
-    async def flush_all(cpu: Cpu, domain: Domain) -> int:
-        result: int = await found["iommu_iotlb_flush_all"](cpu, domain, FlushType.MODIFIED)
-        return result
-
+    flush, flush_all = (
+        partial(found[name], flush_type=FlushType.MODIFIED) for name in ("iommu_iotlb_flush", "iommu_iotlb_flush_all")
+    )
     return found["iommu_legacy_map"], found["iommu_legacy_unmap"], flush, flush_all
 
 
