@@ -41,8 +41,7 @@ END_OF_UNMAP = "        result = result or error\n    return result\n\n\nasync d
             "iommu.py",
             "error, this_flush_type = await domain.ops.unmap_page(",
             "error, this_flush_type = domain.ops.unmap_page(",
-            "iommu.py:44, raised TypeError: cannot unpack non-iterable coroutine object: a call was not awaited, write "
-            "`await` before it",
+            "cannot unpack non-iterable coroutine object: a call was not awaited, write `await` before it",
         ),
     ],
 )
