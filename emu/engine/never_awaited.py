@@ -76,4 +76,21 @@ class Forgotten:
         with warnings.catch_warnings():
             warnings.filterwarnings("always", NEVER_AWAITED.pattern, RuntimeWarning)
             shown, warnings.showwarning = warnings.showwarning, show
-            yield
+            with older_objects_left_out():
+                try:
+                    yield
+                finally:
+                    gc.collect()
+
+
+@contextmanager
+def older_objects_left_out() -> Iterator[None]:
+    """Have the garbage collector leave out what is there already: it takes long to search, and forgets no call."""
+    if gc.get_freeze_count():
+        yield
+        return
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()

@@ -224,7 +224,7 @@ def test_an_assertion_of_a_library_is_no_claim_but_a_mistake() -> None:
             await cpu.load64(X)
             unittest.TestCase().assertEqual(1, 2)  # noqa: PT009 - the library whose assertion it is
 
-    assert "cpu1, at test_claims.py" in str(run(of_library).failure)
+    assert "cpu1, at tests/checks/test_claims.py" in str(run(of_library).failure)
     assert "raised AssertionError: 1 != 2" in str(run(of_library).failure)
 
 

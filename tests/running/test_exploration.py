@@ -194,7 +194,7 @@ def raises_unless_stored(m: Machine) -> None:
 def test_a_mistake_ends_the_exploration_and_its_schedule_leads_there(host: str) -> None:
     done = explored(of(raises_unless_stored), host)
     assert isinstance(done.failure, ModelError)
-    assert "cpu1, at test_exploration.py:" in str(done.failure)
+    assert "cpu1, at tests/running/test_exploration.py:" in str(done.failure)
     assert "raised KeyError: 'nothing is stored'" in str(done.failure)
     saved = done.save_failed()
     assert saved is not None
