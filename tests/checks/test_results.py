@@ -20,6 +20,7 @@ from emu.machine.description import Description
 from emu.machine.machine import Machine
 from emu.platforms import VTD
 from emu.units import Dfn, Mfn, offset
+from tests.events import steps
 
 Body = Callable[[Machine, Cpu, Domain], Awaitable[int]]
 
@@ -333,15 +334,6 @@ def test_a_map_that_is_refused_for_its_domain_is_dying_is_no_wrong_result(
     assert is_mapped is not (is_dying or is_wrong)
 
 
-def steps(machine: Machine, event: str, **fields: object) -> list[int]:
-    """Return the steps of the events that have certain fields."""
-    return [
-        one.step
-        for one in machine.trace.events()
-        if one.name == event and all(one.fields.get(key) == value for key, value in fields.items())
-    ]
-
-
 @pytest.mark.parametrize("is_other", [True, False])
 def test_what_another_cpu_does_to_the_page_before_a_map_returns_is_not_the_business_of_the_map(is_other: bool) -> None:
     machine = machine_of()
@@ -364,7 +356,8 @@ def test_what_another_cpu_does_to_the_page_before_a_map_returns_is_not_the_busin
     machine.hypervisor = attrs.evolve(machine.hypervisor, revision=attrs.evolve(V1, map=map_and_wait))
     findings, _ = run(machine, replace_one, unmap)
     assert [finding.kind for finding in findings] == ([] if is_other else [FindingKind.WRONG_RESULT])
-    (cleared,), (returned,) = steps(machine, "pte.clear", dfn=G), steps(machine, "call.return", call="map")
+    events = list(machine.trace.events())
+    (cleared,), (returned,) = steps(events, "pte.clear", dfn=G), steps(events, "call.return", call="map")
     assert cleared < returned
 
 
@@ -385,7 +378,10 @@ def test_what_a_softirq_does_to_the_page_while_a_map_runs_is_told_by_its_own_cal
 
     machine.hypervisor = attrs.evolve(machine.hypervisor, revision=attrs.evolve(V1, map=interrupted))
     assert run(machine, replace_one) == ([], [OK])
-    (written,), (cleared,) = steps(machine, "pte.write", dfn=G), steps(machine, "pte.clear", dfn=G)
+    (written,), (cleared,) = (
+        steps(machine.trace.events(), "pte.write", dfn=G),
+        steps(machine.trace.events(), "pte.clear", dfn=G),
+    )
     assert (cleared < written) is is_first
 
 

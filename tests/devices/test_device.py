@@ -19,6 +19,7 @@ from emu.machine.description import Description
 from emu.machine.machine import Machine
 from emu.memory import Memory
 from emu.units import Dfn, Maddr, frame_address, offset
+from tests.events import steps
 from tests.vtd import unit_of
 
 Execute = Callable[..., list[Finding]]
@@ -158,15 +159,11 @@ def posting(by: int | Strategy, *, read: bool = False, drain: bool = True) -> Ma
     return machine
 
 
-def steps(machine: Machine, event: str) -> list[int]:
-    return [one.step for one in machine.trace.events() if one.name == event]
-
-
 def test_a_device_goes_on_while_the_root_complex_holds_its_writes() -> None:
     held = 0
     for seed in range(40):
         machine = posting(seed)
-        posted, written = steps(machine, "dma.post"), steps(machine, "dma.write")
+        posted, written = steps(machine.trace.events(), "dma.post"), steps(machine.trace.events(), "dma.write")
         assert len(posted) == 2
         held += bool(written) and posted[1] < written[0]
     assert held > 5
@@ -181,16 +178,16 @@ def test_posted_writes_are_committed_in_order() -> None:
 def test_a_read_pushes_posted_writes_out() -> None:
     for seed in range(40):
         machine = posting(seed, read=True)
-        done = [*steps(machine, "dma.write"), *steps(machine, "dma.fault")]
+        done = [*steps(machine.trace.events(), "dma.write"), *steps(machine.trace.events(), "dma.fault")]
         assert len(done) == 2
-        assert max(done) < steps(machine, "dma.read")[0]
+        assert max(done) < steps(machine.trace.events(), "dma.read")[0]
 
 
 @pytest.mark.parametrize("drain", [True, False])
 def test_an_invalidation_that_drains_waits_for_the_root_complex(drain: bool) -> None:
     machine = posting(SlowRootComplex(), drain=drain)
-    (completed,) = steps(machine, "invalidate.complete")
-    assert [step < completed for step in steps(machine, "dma.write")] == [drain, drain]
+    (completed,) = steps(machine.trace.events(), "invalidate.complete")
+    assert [step < completed for step in steps(machine.trace.events(), "dma.write")] == [drain, drain]
 
 
 def test_a_write_can_only_be_posted_where_something_commits_it() -> None:

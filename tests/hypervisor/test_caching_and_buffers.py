@@ -1,7 +1,6 @@
 """What the hardware holds back, and whether the hypervisor has it come out: caches, write buffers, cached faults."""
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
@@ -17,6 +16,7 @@ from emu.machine.description import Description
 from emu.machine.machine import Machine
 from emu.memory import LINE_BYTES
 from emu.units import Dfn
+from tests.events import steps
 
 Execute = Callable[..., list[Finding]]
 
@@ -69,10 +69,6 @@ def called(execute: Execute, revision: str, call: str, *, coherent: bool) -> lis
 
     assert execute(machine) == []
     return list(machine.trace.events())
-
-
-def steps(events: list[Event], name: str, **fields: Any) -> list[int]:
-    return [event.step for event in events if event.name == name and fields.items() <= event.fields.items()]
 
 
 @revisions

@@ -26,6 +26,7 @@ from emu.running.exploration import ScenarioExploration
 from emu.scenarios.expectation import CLEAN
 from emu.scenarios.scenario import Build, scenario
 from emu.units import PAGE_SIZE, WORD_BYTES, Dfn, Maddr, Mfn, address_frame, frame_address, offset
+from tests.events import steps
 
 Execute = Callable[..., list[Finding]]
 Body = Callable[[Machine, Cpu], Awaitable[object]]
@@ -77,10 +78,6 @@ def table_of(machine: Machine, dfn: Dfn) -> Mfn:
 
 def tables(machine: Machine, number: int = 1) -> list[Mfn]:
     return list(machine.domains[number].tables)
-
-
-def steps(events: Sequence[Event], *names: str, **fields: object) -> list[int]:
-    return [event.step for event in events if event.name in names and fields.items() <= event.fields.items()]
 
 
 def freed(events: Sequence[Event]) -> list[int]:

@@ -32,6 +32,7 @@ from emu.running.exploration import ScenarioExploration
 from emu.scenarios.expectation import CLEAN, RELEASED
 from emu.scenarios.scenario import Build, scenario
 from emu.units import Dfn, Maddr, Mfn
+from tests.events import steps
 from tests.vtd import bitmap_of, driver_of, unit_of
 
 Execute = Callable[..., list[Finding]]
@@ -92,10 +93,6 @@ def context_of(machine: Machine, bdf: str) -> int:
 def ids_of(machine: Machine, number: int) -> list[int | None]:
     """Return the id that a domain has on each unit."""
     return [iommu.domids.peek(number) for iommu in driver_of(machine).iommus]
-
-
-def steps(events: Sequence[Event], *names: str, **fields: object) -> list[int]:
-    return [event.step for event in events if event.name in names and fields.items() <= event.fields.items()]
 
 
 def fetched(events: Sequence[Event], unit: str = "vtd0") -> list[str]:

@@ -28,6 +28,7 @@ from emu.machine.description import Description
 from emu.machine.machine import Machine
 from emu.scenarios.library import find
 from emu.units import Dfn, Maddr
+from tests.events import steps
 from tests.vtd import driver_of, unit_of
 
 Told = tuple[object, object]
@@ -110,10 +111,6 @@ def fetched(events: Sequence[Event]) -> list[Told]:
     got = [event.fields for event in events if event.name == "queue.fetch"]
     assert [fields["slot"] for fields in got] == list(range(len(got)))
     return [(fields["descriptor"], fields.get("dfn", fields.get("address"))) for fields in got]
-
-
-def steps(events: Sequence[Event], name: str, agent: str | None = None) -> list[int]:
-    return [event.step for event in events if event.name == name and agent in {None, event.agent.name}]
 
 
 # How much it holds
@@ -203,12 +200,12 @@ def test_while_one_cpu_waits_for_room_another_waits_for_its_lock() -> None:
     events, findings = run(machine, UnitLast())
     assert findings == []
     (holder,) = {event.agent.name for event in events if event.name == "queue.room"} - {"cpu0"}
-    room, fetched_at = steps(events, "queue.room", holder)[0], steps(events, "queue.fetch")[0]
+    room, fetched_at = steps(events, "queue.room", agent=holder)[0], steps(events, "queue.fetch")[0]
     contended = [event for event in events if event.name == "lock.contend" and event.fields["holder"] == holder]
     assert [event.agent.name for event in contended] == ["cpu0"]
     assert contended[0].fields["held_since"] < contended[0].step < fetched_at < room
-    released = next(step for step in steps(events, "lock.release", holder) if step > room)
-    assert released < next(step for step in steps(events, "lock.acquire", "cpu0") if step > contended[0].step)
+    released = next(step for step in steps(events, "lock.release", agent=holder) if step > room)
+    assert released < next(step for step in steps(events, "lock.acquire", agent="cpu0") if step > contended[0].step)
 
 
 def test_a_ring_that_is_never_emptied_is_reported_with_whoever_waits_for_it() -> None:
@@ -308,7 +305,7 @@ def test_a_wait_ends_when_all_that_its_cpu_has_posted_before_has_completed(synch
         events, _ = run(machine, RandomStrategy.seeded(seed))
         completed = {event.fields["dfn"]: event.step for event in events if event.name == "invalidate.complete"}
         for number in range(3):
-            (done,) = steps(events, "done", f"cpu{number}")
+            (done,) = steps(events, "done", agent=f"cpu{number}")
             assert max(step for dfn, step in completed.items() if dfn >> 8 == number) < done
 
 
