@@ -43,9 +43,10 @@ class Verbs(click.Group):
 def cli() -> None:
     """Find, prove and explain stale-IOTLB races.
 
-    Exit status: 0 what the scenario declares was seen (for one execution: not
-    contradicted), 1 contradicted, 2 usage, 3 a limit was reached without a
-    verdict, 70 a bug of emu, 130 stopped by a second Ctrl-C.
+    Exit status: 0 what is claimed was seen (for one execution: not
+    contradicted; where nothing is claimed: nothing found), 1 contradicted
+    (something found), 2 usage, 3 no verdict, 70 a bug of emu, 130 stopped by a
+    second Ctrl-C. check and bench have meanings of their own for 0 and 1.
     """
 
 

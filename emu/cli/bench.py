@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 RIGHT, WRONG = 0, 1
 
 
-@click.command("bench")
+@click.command("bench", short_help="Count the traces of benchmarks, and time the search.")
 @click.argument("names", nargs=-1)
 @click.option("--all", "with_long", is_flag=True, help="Take the sizes that take long, too: some minutes.")
 @click.option("--list", "is_list", is_flag=True, help="Show the benchmarks, and run none.")

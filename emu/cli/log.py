@@ -13,7 +13,7 @@ from emu.cli.options import json_option
 from emu.cli.terminal import wants_colors
 
 
-@click.command("log")
+@click.command("log", short_help="Print the events of a log that pass every filter.")
 @click.argument("file")
 @click.option("--agent", "agents", multiple=True, help="Who acted: cpu0, 00:1f.0, vtd0.")
 @click.option("--domain", type=int, help="Number of a domain.")

@@ -14,7 +14,7 @@ def new_group() -> None:
     """Begin something of your own."""
 
 
-@new_group.command("revision")
+@new_group.command("revision", short_help="Copy a revision that comes with emu.")
 @click.argument("name", metavar="FOLDER")
 @click.option("--from", "origin", default="merged", show_default=True, help="The revision that comes with emu.")
 def new_revision_command(*, name: str, origin: str) -> None:

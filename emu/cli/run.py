@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from emu.running.run import Run
 
 
-@click.command("run")
+@click.command("run", short_help="Run a scenario until it shows what it declares.")
 @run_options
 def run_command(
     *,
@@ -34,8 +34,9 @@ def run_command(
 ) -> int:
     """Run executions of SCENARIO, a name or a .py file, until it shows what it declares.
 
-    Prints the log of the execution that shows it, or of the last one.
-    Execution n runs with seed + n.
+    Prints the log of the execution that shows it, else of the first with a
+    finding, or of the last one. Each execution has the seed after that of the
+    one before.
     """
     from emu.reports.run import RunReport
     from emu.running.run import Run
