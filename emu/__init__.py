@@ -1,23 +1,27 @@
 """emu: finds, proves and explains stale-IOTLB races.
 
-units.py errors.py memory.py   addresses; the tree of errors; what every word has held, and what a walker can see of it
-engine/       controlled concurrency for any coroutines: operations, executions, strategies, hosts; knows no hardware
-cpus/         physical CPUs: per-CPU variables, spinlocks, softirqs, hypercalls
-iommus/       hardware: the protocol of a unit, table formats, IOTLB, ledger; a folder for each vendor
-devices/      DMA: look up, walk, fill, access; posted writes
-hypervisor/   software: wrappers' callers, domains, frames, page tables; a folder for each vendor, and revisions/
-platforms.py  a vendor's name, and what makes its units and its driver
-checks/       what must hold, and what was found
-machine/ scenarios/   one machine with its cast; a scenario, its parameters, what it declares, where it is found
-analysis/     what a trace tells: windows, cycles, explanations, source lines
-running/      executions of a scenario: run, explore, replay, confirm, save
-bench/        programs whose number of traces is known, and what steps and checks cost
-reports/      what people see
-cli/          one file a verb
-bundled/      scenarios and benchmarks, as a wheel carries them
+The map, in the order in which to read; each package has one of its own, of its files.
 
-Each knows only those above it, in this order, and nothing here is imported before it is used. A scenario imports what
-it needs from `emu` itself.
+units.py errors.py   What is a dfn, and what an mfn? What can go wrong that is no finding?
+engine/       Who takes the next step, which orders of steps matter, how is a schedule repeated? It knows no hardware.
+memory.py     What has each word held, and which of it may a page-table walker read now?
+cpus/         What can a CPU do in one step: per-CPU variables, spinlocks, signals? When do softirqs run?
+iommus/       Which translations may a unit use (ledger.py), and which does it cache? vtd/: how does it invalidate?
+devices/      How does a device come from a dfn to memory: look up, walk, fill, access? What are posted writes?
+hypervisor/   What does Xen do on map, unmap and flush (revisions/), who calls it (calls.py), what is below it (vtd/)?
+platforms.py  Which vendors are there, and what makes their units and drivers?
+checks/       What has a call promised, what breaks a promise, and when are two findings one?
+machine/      How are memory, units, CPUs, devices, domains and checks wired together?
+scenarios/    What is a scenario: its parameters, its verdicts, where it is found?
+analysis/     What does a trace tell afterwards: windows, cycles, explanations, source lines?
+running/      How is a scenario run, explored, replayed, confirmed, saved, and compared with a base?
+bench/        Does the search count what others have counted, and what does a step cost?
+reports/      In which words is it said, to people and to programs?
+cli/          What does each command take, and with which status does it end? A file for each.
+bundled/      Where are scenarios and benchmarks, in a checkout and in a wheel?
+
+Each imports only from its own line and those above, and nothing here is imported before it is used. A scenario imports
+what it needs from `emu` itself. docs/architecture.md follows a store and a schedule through all of it.
 """
 
 from importlib import import_module

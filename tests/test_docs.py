@@ -1,30 +1,56 @@
-"""What docs/port-your-patch.md shows is what happens. Where one of these turns red, mend the page with it."""
+"""What the documents show is what happens, and what they list is what there is.
 
+Where one of these turns red, mend the page with it.
+"""
+
+import ast
+import contextlib
+import inspect
+import io
+import os
 import re
 import shlex
 import sys
-from collections.abc import Callable, Iterator
+import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 
-from emu.cli import run_cli
+import emu as public
+from emu.checks.kinds import FindingKind
+from emu.cli import cli, run_cli
+from emu.cpus import Cpu, Signal, SpinLock
+from emu.devices.device import Device
+from emu.hypervisor.assignment import Assignment
+from emu.hypervisor.calls import Calls
+from emu.hypervisor.domain import Domain
+from emu.hypervisor.pages import Pages
 from emu.hypervisor.revisions.executed import WATCHED
 from emu.hypervisor.revisions.loader import load_folder
+from emu.hypervisor.tables import PageTables
+from emu.machine.machine import Machine
+from emu.platforms import VTD
+from emu.reports.left_out import LEFT_OUT
+from emu.running.cells import SETTINGS
 from emu.running.check import Change
-from tests.fenced import fenced
+from emu.scenarios.expectation import parse_expectation
+from emu.scenarios.parameters import machine_parameters, written
+from tests.fenced import Emu, fenced, follow, is_shown, others, patch, piped, rows, section
 from tests.revisions import change
+from tests.test_layers import LAYERS, RANKS
 
 ROOT = Path(__file__).parent.parent
-PAGE = (ROOT / "docs/port-your-patch.md").read_text()
+PAGES = {path.name: path.read_text() for path in (*ROOT.glob("*.md"), *sorted((ROOT / "docs").glob("*.md")))}
+EACH_PAGE = pytest.mark.parametrize("name", PAGES)
+PAGE = PAGES["port-your-patch.md"]
 DRIVER = ROOT / "emu/hypervisor/vtd"
-
-Emu = Callable[[str], str]
 
 
 @pytest.fixture
 def emu(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Iterator[Emu]:
-    """Run a line of the page in a folder of its own; return what it prints. It may end with `| tail` or `> FILE`."""
+    """Run a line of a page in a folder of its own; return what it prints. It may end with a pipe or `> FILE`."""
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.chdir(tmp_path)
     status = 0
@@ -34,7 +60,7 @@ def emu(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
         if line == "echo $?":
             return f"{status}\n"
         command, _, file = line.partition(" > ")
-        command, _, tail = command.partition(" | tail -n ")
+        command, _, into = command.partition(" | ")
         words = shlex.split(command)
         monkeypatch.setattr(sys, "argv", [*words, *(["-j", "1"] if words[1] == "check" else [])])
         forget()
@@ -43,51 +69,195 @@ def emu(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
         if file:
             Path(file).write_text(out)
             return ""
-        return "".join(out.splitlines(keepends=True)[-int(tail or 0) :])
+        return piped(out, into) if into else out
 
     yield run
     forget()
 
 
 def forget() -> None:
-    """Forget what the process has loaded: each line of the page is a process of its own."""
+    """Forget what the process has loaded: each line of a page is a process of its own."""
     load_folder.cache_clear()
     WATCHED.clear()
 
 
-def patch(text: str) -> None:
-    """Apply a unified diff of one file, whose hunks must fit the lines that they name."""
-    heading, *hunks = re.split(r"^(?=@@)", text, flags=re.MULTILINE)
-    path = Path(heading.split()[1])
-    lines = path.read_text().splitlines()
-    for hunk in reversed(hunks):
-        where, *changes = hunk.splitlines()
-        start = int(where[4:].split()[0].partition(",")[0]) - 1
-        old = [line[1:] for line in changes if not line.startswith("+")]
-        assert lines[start : start + len(old)] == old
-        lines[start : start + len(old)] = [line[1:] for line in changes if not line.startswith("-")]
-    path.write_text("\n".join(lines) + "\n")
-
-
-def rows(heading: str) -> list[list[str]]:
-    """Return the cells of the table whose first column has this heading."""
-    table = PAGE[PAGE.index(f"\n| {heading} ") :].partition("\n\n")[0].strip().splitlines()[2:]
-    return [[cell.strip() for cell in row.strip("|").split("|")] for row in table]
+def printed_by(program: str) -> str:
+    """Run a program of a page, and return what it prints."""
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        exec(compile(program, "a page", "exec"), {})  # noqa: S102 - it is ours
+    return out.getvalue()
 
 
 def names(cell: str) -> list[str]:
     return re.findall(r"`(\w+)`", cell)
 
 
-def test_the_page_taken_from_top_to_bottom_prints_what_it_shows(emu: Emu) -> None:
-    for language, text in fenced(PAGE):
-        if language == "diff":
-            patch(text)
-            continue
-        assert language == "console"
-        for step in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]:
-            line, _, shown = step.partition("\n")
-            assert emu(line) == shown
+@EACH_PAGE
+def test_a_page_taken_from_top_to_bottom_prints_what_it_shows(name: str, emu: Emu) -> None:
+    follow(PAGES[name], emu, printed_by)
+
+
+@pytest.mark.parametrize(
+    ("shown", "printed"),
+    [
+        ("a\nb\n", "a\nc\n"),
+        ("a\n", "a\nb\n"),
+        ("b\n", "a\nb\n"),
+        ("a\n...\nc\n", "a\nb\n"),
+        ("...\nb\n", "ab\n"),
+        ("a.c\n", "abc\n"),
+    ],
+)
+def test_what_is_not_printed_as_it_is_shown_is_noticed(shown: str, printed: str) -> None:
+    assert not is_shown(shown, printed)
+    with pytest.raises(AssertionError):
+        follow(f"```console\n$ emu list\n{shown}```\n", lambda _: printed, printed_by)
+    with pytest.raises(AssertionError):
+        follow(f"```sh\nemu list\n```\n\n```\n{shown}```\n", lambda _: printed, printed_by)
+
+
+@pytest.mark.parametrize(
+    "shown", ["a\nb\nc\n", "...\nc\n", "a\n...\n", "a\n...\nc\n", "a\nb\n...\nc\n", "...\nb\n...\n"]
+)
+def test_dots_stand_for_lines_that_are_left_out(shown: str) -> None:
+    assert is_shown(shown, "a\nb\nc\n")
+
+
+@EACH_PAGE
+def test_a_link_leads_to_a_file_and_a_heading_that_there_are(name: str) -> None:
+    page, folder = PAGES[name], ROOT if (ROOT / name).exists() else ROOT / "docs"
+    for target in re.findall(r"\]\((?!https?:)([^)]+)\)", page):
+        path, _, anchor = target.partition("#")
+        text = (folder / path).read_text() if path else page
+        headings = re.findall(r"^#+ (.*)", text, re.MULTILINE)
+        anchors = [re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings]
+        assert not anchor or anchor in anchors, target
+
+
+@EACH_PAGE
+def test_a_file_that_is_named_is_there_and_holds_what_is_named_with_it(name: str) -> None:
+    page = PAGES[name]
+    for path in re.findall(r"`((?:emu|tests|scenarios|docs)/[\w/]+(?:\.\w+)?)`", page):
+        assert (ROOT / path).exists() or "NAME" in path, path
+    for named, path in re.findall(r"`([\w.]+)` in\s+`(emu/[\w/]+\.py|scenarios/\w+\.py)`", page):
+        source = (ROOT / path).read_text()
+        for part in named.split("."):
+            assert re.search(rf"\b(class|def) {part}\b|^{part} = ", source, re.MULTILINE), f"{named} in {path}"
+
+
+def test_a_command_that_is_not_of_emu_is_one_that_lands_a_change() -> None:
+    landing = (ROOT / ".ci/run").read_text() + PAGES["README.md"]
+    assert re.search("^python3 -m venv .*pytest", PAGES["README.md"], re.MULTILINE)
+    for page in PAGES.values():
+        for language, text in fenced(page):
+            for command in others(text) if language == "sh" else ():
+                assert command in landing or os.access(ROOT / command, os.X_OK), command
+
+
+def test_the_readme_is_a_page_of_at_most_150_lines() -> None:
+    assert len(PAGES["README.md"].splitlines()) <= 150
+
+
+def test_what_a_proof_leaves_out_is_explained_item_by_item() -> None:
+    explained = section(PAGES["what-proved-means.md"], "What is not modelled")
+    assert re.findall(r"^\* \*(.*?)\*:", explained, re.MULTILINE) == list(LEFT_OUT)
+
+
+def test_the_map_of_the_code_and_the_layers_are_those_that_there_are() -> None:
+    there = {path.stem for path in (ROOT / "emu").iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    layers = [[name for name in layer if name in there] for layer in LAYERS]
+    shown = [re.findall(r"\w+", row[0]) for row in rows(PAGES["architecture.md"], "layer")]
+    assert shown == layers
+    mapped = re.findall(r"^(?:([\w/]+)(?:/|\.py) )(?:(\w+)\.py )?", inspect.getdoc(public) or "", re.MULTILINE)
+    names = [name for pair in mapped for name in pair if name]
+    assert sorted(names) == sorted(there - {"__init__", "__main__"})
+    ranks = [RANKS[name] for name in names if name != "bundled"]
+    assert ranks == sorted(ranks)
+
+
+def command_at(words: list[str]) -> click.Command:
+    """Return a command by its words."""
+    found: click.Command = cli
+    for word in words:
+        assert isinstance(found, click.Group)
+        found = found.commands[word]
+    return found
+
+
+@pytest.mark.parametrize("name", sorted(cli.commands))
+def test_the_options_of_a_command_are_those_that_it_has(name: str) -> None:
+    command = command_at([name, "revision"] if name == "new" else [name])
+    options = {one.opts[-1] for one in command.params if isinstance(one, click.Option)}
+    shown = [re.findall(r"`(-[\w-]+)", row[0]) for row in rows(section(PAGES["commands.md"], f"emu {name}"), "option")]
+    assert sorted(one for (one,) in shown) == sorted(options)
+
+
+def test_each_command_has_a_row_and_a_short_help_that_is_not_cut(emu: Emu) -> None:
+    assert [row[0].strip("`") for row in rows(PAGES["commands.md"], "command")] == [
+        f"emu {name}" for name in ("list", "run", "explore", "check", "new", "replay", "log", "bench")
+    ]
+    assert len(cli.commands) == 8
+    for command in ("emu --help", "emu new --help"):
+        assert "..." not in emu(command).partition("Commands:")[2]
+
+
+def test_the_settings_of_a_check_are_named() -> None:
+    said = section(PAGES["commands.md"], "emu check")
+    assert all(f"`{setting}`" in said for setting in SETTINGS)
+
+
+SUBJECTS = {
+    "m": Machine,
+    "m.hypervisor": Calls,
+    "m.pages": Pages,
+    "m.assignment": Assignment,
+    "m.tables": PageTables,
+    "cpu": Cpu,
+    "domain": Domain,
+    "domain.p2m_lock": SpinLock,
+    "device": Device,
+    "signal": Signal,
+}
+"""What the calls of a scenario belong to."""
+
+
+def test_each_call_that_a_scenario_may_make_takes_what_is_shown() -> None:
+    calls = re.findall(r"^\* `([\w.]+\([^`]*\))`", PAGES["scenarios.md"], re.MULTILINE)
+    assert {call.partition("(")[0].rpartition(".")[0] for call in calls} == set(SUBJECTS)
+    for call in calls:
+        tree = ast.parse(call, mode="eval").body
+        assert isinstance(tree, ast.Call)
+        subject, _, name = ast.unparse(tree.func).rpartition(".")
+        signature = inspect.signature(getattr(SUBJECTS[subject], name))
+        signature.bind(None, *tree.args, **{one.arg or "": one.value for one in tree.keywords})
+
+
+def test_a_call_of_the_page_is_bound_to_what_there_is() -> None:
+    with pytest.raises(TypeError):
+        inspect.signature(Calls.flush).bind(None, "cpu", "domain", "dfn", "pages")
+
+
+def test_the_parameters_of_the_machine_are_those_that_there_are() -> None:
+    shown = [(row[0].strip("`"), row[1].strip("`")) for row in rows(PAGES["scenarios.md"], "parameter")]
+    assert shown == [(one.name, written(one.default)) for one in machine_parameters(VTD)]
+
+
+def test_the_verdicts_are_the_kinds_of_findings_that_somebody_can_declare() -> None:
+    shown = [(row[0].strip("`"), row[1].strip("`")) for row in rows(PAGES["scenarios.md"], "`--expect`")]
+    assert sorted(shown) == sorted((one.value, one.name) for one in FindingKind if one is not FindingKind.ILLEGAL)
+    assert all(parse_expectation(kind) == getattr(public, name) for kind, name in shown)
+
+
+def test_the_page_of_scenarios_names_all_that_they_import_from_emu() -> None:
+    words = set(re.findall(r"\w+", PAGES["scenarios.md"]))
+    assert set(public.__all__) - words == set()
+
+
+def test_the_newest_version_of_the_changes_is_that_of_the_project() -> None:
+    unreleased, newest, *_ = re.findall(r"^## (.*)", PAGES["CHANGELOG.md"], re.MULTILINE)
+    assert unreleased == "Unreleased"
+    assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"] == newest
 
 
 def test_the_patch_of_the_page_is_the_bundled_one(emu: Emu) -> None:
@@ -100,16 +270,11 @@ def test_the_patch_of_the_page_is_the_bundled_one(emu: Emu) -> None:
 
 
 def test_a_finding_is_one_of_the_words_that_are_explained() -> None:
-    assert {row[0].strip("`") for row in rows("word")} == {change.value for change in Change}
-
-
-def test_each_option_is_one_of_check(emu: Emu) -> None:
-    options = {line.split()[0] for line in emu("emu check --help").splitlines() if line.startswith("  -")}
-    assert {row[0].strip("`").split()[0] for row in rows("option")} | {"--against", "-h,"} == options
+    assert {row[0].strip("`") for row in rows(PAGE, "word")} == {change.value for change in Change}
 
 
 def test_each_function_stands_where_it_is_said_to_stand() -> None:
-    table = rows("in Xen")
+    table = rows(PAGE, "in Xen")
     assert len(table) > 10
     for xen, ours, where in table:
         folder = DRIVER.parent / "revisions/merged" if where in {"`iommu.py`", "`vtd.py`"} else DRIVER
@@ -120,7 +285,7 @@ def test_each_function_stands_where_it_is_said_to_stand() -> None:
 
 def test_what_a_hook_is_made_of_stands_in_the_bundled_one() -> None:
     hooks = (DRIVER.parent / "revisions/merged/vtd.py").read_text()
-    for _, ours in rows("in Xen's vtd/iommu.c"):
+    for _, ours in rows(PAGE, "in Xen's vtd/iommu.c"):
         for name in re.findall(r"(\w+)\(", ours):
             assert f"{name}(" in hooks
 

@@ -1,4 +1,7 @@
-"""What the model leaves out: whatever says "proved" says this in the same breath. The README explains each item."""
+"""What the model leaves out: whatever says "proved" says this in the same breath.
+
+docs/what-proved-means.md explains each item.
+"""
 
 LEFT_OUT = (
     "device-TLBs",
