@@ -2,7 +2,8 @@
 
 The map, in the order in which to read; each package has one of its own, of its files.
 
-units.py errors.py   What is a dfn, and what an mfn? What can go wrong that is no finding?
+errors.py units.py   What can go wrong that is no finding? What is a dfn, and what an mfn?
+bundled/      Where are scenarios and benchmarks, in a checkout and in a wheel?
 engine/       Who takes the next step, which orders of steps matter, how is a schedule repeated? It knows no hardware.
 memory.py     What has each word held, and which of it may a page-table walker read now?
 cpus/         What can a CPU do in one step: per-CPU variables, spinlocks, signals? When do softirqs run?
@@ -18,7 +19,6 @@ running/      How is a scenario run, explored, replayed, confirmed, saved, and c
 bench/        Does the search count what others have counted, and what does a step cost?
 reports/      In which words is it said, to people and to programs?
 cli/          What does each command take, and with which status does it end? A file for each.
-bundled/      Where are scenarios and benchmarks, in a checkout and in a wheel?
 
 Each imports only from its own line and those above, and nothing here is imported before it is used. A scenario imports
 what it needs from `emu` itself. docs/architecture.md follows a store and a schedule through all of it.

@@ -28,7 +28,7 @@ from emu.hypervisor.calls import Calls
 from emu.hypervisor.domain import Domain
 from emu.hypervisor.pages import Pages
 from emu.hypervisor.revisions.executed import WATCHED
-from emu.hypervisor.revisions.loader import load_folder
+from emu.hypervisor.revisions.loader import BUNDLED, load_folder
 from emu.hypervisor.tables import PageTables
 from emu.machine.machine import Machine
 from emu.platforms import VTD
@@ -39,13 +39,14 @@ from emu.scenarios.expectation import parse_expectation
 from emu.scenarios.parameters import machine_parameters, written
 from tests.fenced import Emu, fenced, follow, is_shown, others, patch, piped, rows, section
 from tests.revisions import change
-from tests.test_layers import LAYERS, RANKS
+from tests.test_layers import LAYERS, graph
 
 ROOT = Path(__file__).parent.parent
 PAGES = {path.name: path.read_text() for path in (*ROOT.glob("*.md"), *sorted((ROOT / "docs").glob("*.md")))}
 EACH_PAGE = pytest.mark.parametrize("name", PAGES)
 PAGE = PAGES["port-your-patch.md"]
 DRIVER = ROOT / "emu/hypervisor/vtd"
+PACKAGES = sorted(path.parent for path in (ROOT / "emu").glob("*/**/__init__.py"))
 
 
 @pytest.fixture
@@ -172,8 +173,22 @@ def test_the_map_of_the_code_and_the_layers_are_those_that_there_are() -> None:
     mapped = re.findall(r"^(?:([\w/]+)(?:/|\.py) )(?:(\w+)\.py )?", inspect.getdoc(public) or "", re.MULTILINE)
     names = [name for pair in mapped for name in pair if name]
     assert sorted(names) == sorted(there - {"__init__", "__main__"})
-    ranks = [RANKS[name] for name in names if name != "bundled"]
-    assert ranks == sorted(ranks)
+    place = {name: number for number, name in enumerate([*names, "__main__"])}
+    for module, known in graph().items():
+        if module != "emu":
+            assert all(place[one.split(".")[1]] <= place[module.split(".")[1]] for one in known), module
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_map_of_a_package_names_each_of_its_files(package: Path) -> None:
+    doc = ast.get_docstring(ast.parse((package / "__init__.py").read_text())) or ""
+    files = {path.name for path in package.glob("*.py")} - {"__init__.py"}
+    if package.name in BUNDLED:
+        assert files == {"iommu.py", "vtd.py"}  # as the map of the revisions says of each
+        return
+    verbs = {f"{name}.py" for name in cli.commands} if package.name == "cli" else set()
+    assert files - verbs == set(re.findall(r"\b\w+\.py\b", doc)) & files
+    assert all(f"{path.parent.name}/" in doc for path in package.glob("*/__init__.py"))
 
 
 def command_at(words: list[str]) -> click.Command:

@@ -1,4 +1,13 @@
-"""The command line. Data goes to stdout, everything else to stderr; each verb imports what it needs when it runs."""
+"""The command line. Data goes to stdout, everything else to stderr; each verb imports what it needs when it runs.
+
+Each verb has a file of its name. What they share:
+
+options.py   options that several verbs take
+files.py     the files that the user names
+terminal.py  colour, and progress on stderr
+output.py    what is printed to stdout
+ending.py    Ctrl-C, a scenario's mistake, and the exit status for a verdict
+"""
 
 import os
 import sys

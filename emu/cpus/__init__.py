@@ -1,4 +1,10 @@
-"""Physical CPUs: per-CPU variables, spinlocks, signals, softirqs and hypercalls."""
+"""Physical CPUs: per-CPU variables, spinlocks, signals, softirqs and hypercalls.
+
+percpu.py    variables with one value on each CPU
+spinlock.py  ticket locks
+signal.py    what one CPU tells others once
+cpu.py       a CPU: its accesses, its softirqs, the hypercalls that it serves
+"""
 
 from emu.cpus.cpu import Cpu, Hypercall
 from emu.cpus.percpu import PerCpu

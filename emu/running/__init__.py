@@ -11,4 +11,7 @@ verdict.py       what one execution, a run and an exploration tell of what was d
 save.py read.py  a schedule becomes a file or a token, and comes back; digests.py is which code it is about
 replay.py        a saved schedule with its code, once more
 witness.py       an access that is appended to a schedule; add_witness.py appends it to a replay
+cells.py         a cell - a scenario, parameters, a revision - goes in, what it shows comes out as data
+check.py         a revision against a base, cell by cell; earlier.py reads what an earlier check has found
+strict.py        turns what a file holds into values, strictly
 """

@@ -1,5 +1,11 @@
 """Strategies decide which agent goes next and what a choice gives. Each has a file.
 
+round_robin.py  every agent in turn
+random.py       a random walk over the agents that can go on
+replay.py       as a schedule says
+depth_first.py  a search: every interleaving
+optimal.py      a search: every trace once; wakeup.py holds what is left to explore
+
 A fresh one serves each execution; one that is a search (engine/search.py) serves all those of an exploration.
 """
 

@@ -1,4 +1,14 @@
-"""What the hooks of a revision use of the VT-d driver: a revision's vtd.py imports it from here."""
+"""The VT-d driver without its hooks; what hooks use of it, a revision's vtd.py imports from here.
+
+state.py       what the driver holds
+domain_ids.py  the domain ids of a unit
+tables.py      finding and making page tables
+qinval.py      the invalidation queue as the driver uses it
+flush.py       flushes of context cache, IOTLB and write buffer
+assignment.py  context entries of devices
+before_first_step.py  what stands there before the first step
+driver.py      the driver, made of these
+"""
 
 from emu.hypervisor.entries import StoreEntry, leaf_section, read_pte, write_pte
 from emu.hypervisor.vtd.driver import VtdDriver
