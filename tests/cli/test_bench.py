@@ -11,6 +11,12 @@ from emu.bench import details, library, steps, timing
 Emu = Callable[..., tuple[int, str, str]]
 
 
+@pytest.fixture(autouse=True)
+def few_repetitions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take each time as seldom as may be: no test looks at how long anything takes."""
+    monkeypatch.setattr(timing, "REPETITIONS_MAX", timing.REPETITIONS_MIN)
+
+
 @pytest.fixture
 def a_wrong_count(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the benchmark `writers` claim that there is one trace more."""
@@ -33,7 +39,6 @@ def test_the_table_shows_counts_and_speed_within_80_columns(emu: Emu) -> None:
 def test_without_names_all_benchmarks_and_single_steps_are_measured(emu: Emu, monkeypatch: pytest.MonkeyPatch) -> None:
     few = {name: one for name, one in library.benchmarks().items() if name in {"incrw", "philosophers", "writers"}}
     monkeypatch.setattr(library, "benchmarks", lambda: few)
-    monkeypatch.setattr(timing, "REPETITIONS_MAX", timing.REPETITIONS_MIN)
     monkeypatch.setattr(steps, "STEPS", 80)
     monkeypatch.setattr(details, "EXECUTIONS_MAX", 20)
     status, out, _ = emu("bench")

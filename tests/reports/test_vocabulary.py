@@ -14,7 +14,7 @@ def test_only_registered_events_and_keys_occur(name: str) -> None:
     scenario = find(name)
     texts = {"dma": "5"} if any(parameter.name == "dma" for parameter in scenario.parameters) else {}
     bound = scenario.bind(texts)
-    for seed in range(20):
+    for seed in range(5):
         machine = bound.build(sources=True)
         execution = machine.execution(RandomStrategy.seeded(seed))
         direct.run(execution)
