@@ -17,7 +17,7 @@ from emu.scenarios.scenario import BoundScenario
 from emu.units import Dfn
 from tests.classes import Past, Prefix, Way
 
-STATES_MAX = 1_500
+STATES_MAX = 500
 
 State = tuple[tuple[int, ...], frozenset[Signature], int]
 
