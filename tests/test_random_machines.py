@@ -186,6 +186,7 @@ def reached(seed: int) -> bool:
     return True
 
 
+@pytest.mark.ci_long
 def test_an_exploration_finds_what_every_interleaving_of_a_random_program_shows() -> None:
     compared = Compared.of(range(20, 32))
     assert compared.explored >= 7, compared

@@ -248,6 +248,7 @@ RARE = {"device_returned_with_writes_queued"}
 """Scenarios of which no thousand schedules show what they declare: a device must rest for a whole hypercall."""
 
 
+@pytest.mark.ci_long
 def test_every_scenario_has_a_story_and_declares_what_its_first_thousand_schedules_show() -> None:
     for scenario in bundled().values():
         assert scenario.story.endswith(".")

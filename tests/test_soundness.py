@@ -208,11 +208,13 @@ def test_so_it_is_on_machines_that_are_not_small(name: str, revision: str) -> No
     compare_with_every_class(name, {**find(name).small, "revision": revision})
 
 
+@pytest.mark.ci_long
 @pytest.mark.parametrize("name", small_forms_of(SLOW_IF_WEAK))
 def test_so_it_is_where_walks_do_not_snoop_and_a_write_buffer_stands_before_memory(name: str) -> None:
     compare_with_every_class(name, {**VTD.small, **find(name).small, **WEAK, "revision": "merged"})
 
 
+@pytest.mark.ci_long
 @pytest.mark.parametrize("name", small_forms_of(SLOW_IF_LOOSE))
 def test_so_it_is_where_the_waits_of_the_driver_do_not_fence(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("emu.hypervisor.vtd.qinval.WaitDescriptor", partial(WaitDescriptor, fence=False))
@@ -231,6 +233,7 @@ def test_random_schedules_show_nothing_else_where_there_is_no_small_form(
     assert seeded(bound, 300) <= set(explored(bound, sections=True).causes)
 
 
+@pytest.mark.ci_long
 @pytest.mark.parametrize(
     "what", [pytest.param(what, marks=[pytest.mark.long] if what in SLOW_VARIANTS else []) for what in REPAIRED]
 )
@@ -248,6 +251,7 @@ def test_so_are_the_other_variants_on_machines_that_are_not_small(what: str) -> 
     compare_with_every_class(name, {**find(name).small, **values, "revision": "merged"})
 
 
+@pytest.mark.ci_long
 @pytest.mark.parametrize(
     ("name", "parameters"),
     [
