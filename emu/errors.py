@@ -10,6 +10,9 @@ EmuError
 import difflib
 from collections.abc import Iterable
 
+SAID_MAX = 1_000
+"""How many characters of what somebody else's exception says are shown."""
+
 
 class EmuError(Exception):
     """Root of everything that emu raises on purpose."""
@@ -39,6 +42,36 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return the name among those that there are which is most like a mistyped one, as a suggestion; or nothing."""
     close = difflib.get_close_matches(name, list(known), n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def printable(text: str) -> str:
+    """Return a text with escapes in the place of what no terminal should get, and no JSON or XML can hold."""
+    return "".join(one if one.isprintable() or one == "\n" else repr(one)[1:-1] for one in text)
+
+
+def text_of(error: BaseException) -> str:
+    """Return what an exception says, whatever code of its own it has for that."""
+    try:
+        return str(error)
+    except BaseException as another:  # noqa: BLE001 - it is somebody else's code
+        return f"(its text cannot be had: that raises {type(another).__name__})"
+
+
+def said_by(error: BaseException) -> str:
+    """Return the type of an exception and what it says, in one line.
+
+    What an exception says of a mistyped name is followed by the name that it is most like.
+    """
+    said = " ".join(printable(text_of(error)).split())
+    return f"{type(error).__name__}{f': {said[:SAID_MAX]}' if said else ''}{mistyped(error)}"
+
+
+def mistyped(error: BaseException) -> str:
+    """Return a suggestion where an exception says that an object has no attribute of a name; else nothing."""
+    if not isinstance(error, AttributeError) or not error.name or error.obj is None:
+        return ""
+    known = {*dir(type(error.obj)), *getattr(error.obj, "__dict__", ())}
+    return did_you_mean(error.name, sorted(name for name in known if not name.startswith("_")))
 
 
 def reason_of(error: OSError | ValueError) -> str:

@@ -15,6 +15,7 @@ exploration.py  every execution of a program, as a search asks for them
 variables.py, locks.py, sections.py  shared objects for any protocol, and what is done under a lock
 atomic.py       several operations in one step
 watchdog.py     notices an agent that awaits nothing
+foreign.py      code of the user's that takes no step
 never_awaited.py notices a call that was never awaited
 trace.py        what happened, step by step
 schedules.py    the decisions of an execution, from which it can be repeated

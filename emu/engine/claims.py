@@ -21,9 +21,9 @@ import attrs
 
 from emu.engine.accesses import Access
 from emu.engine.failures import NoOperationError
-from emu.engine.sources import raised_at
+from emu.engine.sources import is_interrupt, raised_at
 from emu.engine.trace import Trace
-from emu.errors import ModelError
+from emu.errors import ModelError, said_by
 
 Predicate = Callable[[], object]
 """Takes no step, changes nothing, and returns something true as long as the claim holds."""
@@ -94,10 +94,12 @@ class Claim:
             raise ModelError(
                 f"the claim {self.text!r}, at {raised_at(error)}, runs on and on: let it return"
             ) from error
-        except Exception as error:
-            said = f"raised {type(error).__name__}{f': {error}' if str(error) else ''}"
+        except BaseException as error:
+            if is_interrupt(error):
+                raise
             raise ModelError(
-                f"the claim {self.text!r}, at {raised_at(error)}, {said}; let it return whether it holds"
+                f"the claim {self.text!r}, at {raised_at(error)}, raised {said_by(error)}; let it return whether it "
+                "holds"
             ) from error
         raise is_async(self.text, self.predicate)
 

@@ -14,11 +14,11 @@ import attrs
 from emu.engine.accesses import Access
 from emu.engine.agents import Agent, NotAnOperation
 from emu.engine.claims import Broken, Claims, When
-from emu.engine.failures import NoOperationError, agent_raised, refuse_not_an_operation
+from emu.engine.failures import agent_raised, is_cancellation, refuse_not_an_operation
 from emu.engine.operations import Choose, Operation, Wait
 from emu.engine.schedules import describe_announced
 from emu.engine.sections import Sections
-from emu.engine.sources import is_asserted_by_user, raised_at, suspended_at, text_of
+from emu.engine.sources import claim_of, is_asserted_by_user, is_interrupt, raised_at, suspended_at
 from emu.engine.strategies import Strategy
 from emu.engine.trace import Trace
 from emu.errors import EmuError, InternalError, LimitReached, ScenarioError
@@ -53,6 +53,11 @@ class Deadlock:
 
 class ExecutionEnded(BaseException):
     """Thrown into agents that are still suspended when their execution ends, so that they clean up."""
+
+
+def is_emus(error: BaseException) -> bool:
+    """Whether an error is emu's own: not one by which an agent's own code has made a mistake."""
+    return isinstance(error, ExecutionEnded) or (isinstance(error, EmuError) and not isinstance(error, ScenarioError))
 
 
 class ReadRecorder:
@@ -110,7 +115,9 @@ class Execution:
             self.broken += self.claims.begin()
         try:
             agent.coroutine = agent.body()
-        except Exception as error:
+        except BaseException as error:
+            if is_interrupt(error):
+                raise
             raise agent_raised(agent, error) from error
         self.resume(agent, None)
         if agent.awaited_instead is not None and not may_await_trio:
@@ -279,14 +286,12 @@ class Execution:
         """
         self.finish(agent)
         if isinstance(error, AssertionError) and not self.has_ended and is_asserted_by_user(error):
-            claim, source = text_of(error), raised_at(error)
+            claim, source = claim_of(error), raised_at(error)
             self.broken.append(Broken(claim, When.ASSERTED, agent.name, self.trace.step, source))
             return
-        if isinstance(error, Exception | SystemExit | NoOperationError) and (
-            not isinstance(error, EmuError) or isinstance(error, ScenarioError)
-        ):
-            raise agent_raised(agent, error) from error
-        raise error
+        if is_emus(error) or is_cancellation(error) or is_interrupt(error):
+            raise error
+        raise agent_raised(agent, error) from error
 
     def place(self, agent: Agent) -> None:
         """Enter an agent among the enabled or the blocked ones, in order of creation, or take it out."""
@@ -369,7 +374,9 @@ class Execution:
                 else:
                     agent.is_cleaning = True
                     self.throw(agent, ExecutionEnded())
-            except (Exception, ExecutionEnded):  # noqa: BLE001 - the execution is over; only its first failure counts
+            except BaseException as error:  # the execution is over; only its first failure counts
+                if is_interrupt(error):
+                    raise
                 return
 
 

@@ -1,8 +1,10 @@
 """Failures: how an agent's own code ends its execution, and the sentence that says so."""
 
+import sys
+
 from emu.engine.agents import Agent
 from emu.engine.sources import raised_in, suspended_at
-from emu.errors import ModelError, ScenarioError
+from emu.errors import ModelError, ScenarioError, said_by, text_of
 
 CONTROLLED = (
     "under a controlled strategy agents await operations only: leave Trio's primitives out, or use `emu run --strategy "
@@ -27,21 +29,26 @@ def agent_raised(agent: Agent, error: BaseException, at: str | None = None) -> M
         return ModelError(f"{error} ({where})")
     if is_of_trio(error):
         return ModelError(f"{where}, used Trio outside of Trio; {CONTROLLED}")
-    said = f": {error}" if str(error) else ""
     mend = ": a call was not awaited, write `await` before it" if is_of_coroutine(error) else ""
-    return ModelError(f"{where}, raised {type(error).__name__}{said}{mend}")
+    return ModelError(f"{where}, raised {said_by(error)}{mend}")
 
 
 def is_of_coroutine(error: BaseException) -> bool:
     """Whether Python complains that a call which nobody awaited is no value."""
-    return isinstance(error, TypeError | AttributeError) and "coroutine" in str(error)
+    return isinstance(error, TypeError | AttributeError) and "coroutine" in text_of(error)
 
 
 def is_of_trio(error: BaseException) -> bool:
     """Whether Trio itself complains that it is not running."""
-    if isinstance(error, RuntimeError) and "async context" in str(error):
+    if isinstance(error, RuntimeError) and "async context" in text_of(error):
         return True
-    return isinstance(error, AttributeError) and "RunContext" in str(error)
+    return isinstance(error, AttributeError) and "RunContext" in text_of(error)
+
+
+def is_cancellation(error: BaseException) -> bool:
+    """Whether Trio has cancelled what raised it. Only a host has Trio; the rest of an execution needs none."""
+    trio = sys.modules.get("trio")
+    return trio is not None and isinstance(error, trio.Cancelled)
 
 
 def refuse_not_an_operation(agent: Agent) -> None:

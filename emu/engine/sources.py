@@ -1,6 +1,7 @@
 """The source lines at which an agent is suspended or has raised, for logs and messages."""
 
 import ast
+import dis
 import linecache
 import traceback
 from collections.abc import Coroutine, Iterable, Iterator
@@ -9,9 +10,14 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
 
+from emu.errors import text_of
+
 PACKAGE = Path(__file__).parent.parent
 BUNDLED_SCENARIOS = PACKAGE / "bundled" / "scenarios"
 STANDARD_LIBRARY = Path(traceback.__file__).parent
+
+RAISES = dis.opmap["RAISE_VARARGS"]
+"""The instruction of `raise`."""
 
 
 class Location(NamedTuple):
@@ -38,6 +44,8 @@ def is_users(location: Location) -> bool:
     path = Path(location.file)
     if path.is_relative_to(PACKAGE):
         return path.is_relative_to(BUNDLED_SCENARIOS)
+    if location.file.startswith("<frozen "):
+        return False
     return "site-packages" not in path.parts and not path.is_relative_to(STANDARD_LIBRARY)
 
 
@@ -79,14 +87,26 @@ def raised_lines(error: BaseException) -> list[Location]:
     return [Location(frame.filename, frame.lineno or 0, frame.name) for frame in frames]
 
 
+def is_interrupt(error: BaseException) -> bool:
+    """Whether it is Ctrl-C, and no KeyboardInterrupt that a user's own line raises: no signal comes between the two."""
+    if not isinstance(error, KeyboardInterrupt):
+        return False
+    innermost = error.__traceback__
+    while innermost is not None and innermost.tb_next is not None:
+        innermost = innermost.tb_next
+    if innermost is None or not is_users(raised_lines(error)[-1]):
+        return True
+    return innermost.tb_frame.f_code.co_code[innermost.tb_lasti] != RAISES
+
+
 def is_asserted_by_user(error: AssertionError) -> bool:
     """Whether it was a user's own line that raised the error, and not one of emu or a library that it has called."""
     return is_users(raised_lines(error)[-1])
 
 
-def text_of(error: AssertionError) -> str:
+def claim_of(error: AssertionError) -> str:
     """Return what was asserted: the first line of the message, or the condition's source where there is no message."""
-    message = str(error).strip()
+    message = text_of(error).strip()
     if message:
         return message.splitlines()[0]
     frame = traceback.extract_tb(error.__traceback__)[-1]

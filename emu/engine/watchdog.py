@@ -4,7 +4,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import FrameType
+from types import CodeType, FrameType
 
 from emu.engine.claims import Claim
 from emu.engine.execution import Execution
@@ -12,8 +12,10 @@ from emu.engine.failures import NoOperationError
 
 SECONDS = 5.0
 
-RUNS_AGENTS = {method.__code__ for method in (Execution.start, Execution.resume, Execution.throw, Claim.holds)}
-"""One of these is on the stack while an agent's own code runs, or a claim is asked."""
+RUNS_AGENTS: set[CodeType] = {
+    method.__code__ for method in (Execution.start, Execution.resume, Execution.throw, Claim.holds)
+}
+"""One of these is on the stack while an agent's own code runs, or a claim is asked; foreign.py adds one."""
 
 
 @contextmanager
@@ -21,7 +23,7 @@ def watchdog(progress: Callable[[], object]) -> Iterator[None]:
     """Raise `NoOperationError` in an agent's code that runs while `progress` stays the same.
 
     An agent may run so for `SECONDS` of processor time. Only the main thread can be watched, and only where the system
-    counts a process's time.
+    counts a process's time. A watchdog within another one takes its place until it ends.
     """
     if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
         yield
@@ -41,12 +43,13 @@ def watchdog(progress: Callable[[], object]) -> Iterator[None]:
         last = now
 
     previous = signal.signal(signal.SIGVTALRM, look)
-    signal.setitimer(signal.ITIMER_VIRTUAL, SECONDS, SECONDS)
+    outer = signal.setitimer(signal.ITIMER_VIRTUAL, SECONDS, SECONDS)
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)
         signal.signal(signal.SIGVTALRM, previous)
+        signal.setitimer(signal.ITIMER_VIRTUAL, *outer)
 
 
 def is_in_agent(frame: FrameType | None) -> bool:

@@ -8,11 +8,11 @@ from typing import Any
 import attrs
 import cattrs
 
+from emu.errors import printable
 from emu.hypervisor.revisions.executed import never_entered, never_executed
 from emu.hypervisor.revisions.loader import place_of
 from emu.reports.counts import count
 from emu.reports.left_out import LEFT_OUT
-from emu.running.cells import plain
 from emu.running.check import Change, Check, Compared, Difference
 from emu.running.earlier import FORMAT, side_data
 
@@ -53,11 +53,11 @@ class CheckReport:
             return head + difference.problem
         if difference.shown is None:
             return head + self.neither(difference.compared)
-        said = head + plain(difference.shown.sentence)
+        said = head + printable(difference.shown.sentence)
         if difference.change is Change.UNDECIDED:
             said += f" ({self.missing_side(difference)} does not show it, and was not executed to the end)"
         for before in difference.instead_of:
-            said += f"; instead of: {plain(before.sentence)}"
+            said += f"; instead of: {printable(before.sentence)}"
         return said
 
     def neither(self, compared: Compared) -> str:

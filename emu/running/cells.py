@@ -11,7 +11,8 @@ import attrs
 from emu.checks.findings import Finding
 from emu.checks.signatures import Signature
 from emu.engine import Trace
-from emu.errors import EmuError, InternalError, ScenarioError
+from emu.engine.sources import is_interrupt
+from emu.errors import EmuError, InternalError, ScenarioError, printable, said_by
 from emu.hypervisor.revisions.executed import Executed, executed, watch
 from emu.hypervisor.revisions.loader import place_of
 from emu.machine.machine import Machine
@@ -147,14 +148,14 @@ def evaluate(job: Job) -> CellResult:
     with redirect_stdout(sys.stderr):
         try:
             result = explore(job)
-        except KeyboardInterrupt:
-            raise
         except EmuError as error:
             result = CellResult(problem=str(error), is_bug=isinstance(error, InternalError))
-        except BaseException as error:  # noqa: BLE001 - a revision may raise whatever it likes; the other cells go on
-            what = f"{type(error).__name__} in {job.cell}: {text_of(error)}"
+        except BaseException as error:
+            if is_interrupt(error):
+                raise
+            what = f"in {job.cell}: {said_by(error)}"
             result = CellResult(problem=what, is_bug=isinstance(error, Exception))
-    problem = None if result.problem is None else plain(result.problem)
+    problem = None if result.problem is None else printable(result.problem)
     return attrs.evolve(result, problem=problem, executed=executed(folder))
 
 
@@ -176,19 +177,6 @@ def explore(job: Job) -> CellResult:
     return CellResult(done.is_exhausted, done.done, done.coverage.steps, dict(sorted(shown.items())))
 
 
-def plain(text: str) -> str:
-    """Return a text with escapes in the place of what no terminal should get, and no JSON or XML can hold."""
-    return "".join(one if one.isprintable() or one == "\n" else repr(one)[1:-1] for one in text)
-
-
-def text_of(error: BaseException) -> str:
-    """Return what an exception says; nothing if that fails."""
-    try:
-        return str(error)
-    except Exception:  # noqa: BLE001 - it is somebody else's
-        return ""
-
-
 def shown_by(cause: Cause, say: Say) -> tuple[str, Shown]:
     """Return a cause as plain data, and its signature.
 
@@ -199,8 +187,10 @@ def shown_by(cause: Cause, say: Say) -> tuple[str, Shown]:
     if run is None or run.matters is None or cause.finding is None:
         raise InternalError(f"{one} was found and is not shown")
     machine = run.matters.machine
-    said = plain(say(cause.finding, machine.trace))
-    return plain(with_named_table(one, machine)), Shown(one.kind.value, (one.domain, one.dfn), said, cause.executions)
+    said = printable(say(cause.finding, machine.trace))
+    return printable(with_named_table(one, machine)), Shown(
+        one.kind.value, (one.domain, one.dfn), said, cause.executions
+    )
 
 
 def with_named_table(one: Signature, machine: Machine) -> str:

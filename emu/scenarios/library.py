@@ -5,6 +5,7 @@ from pathlib import Path
 from types import ModuleType
 
 from emu.bundled import folder
+from emu.engine.foreign import run_foreign
 from emu.errors import EmuError, ScenarioError, did_you_mean
 from emu.scenarios.scenario import Scenario
 
@@ -59,9 +60,7 @@ def load_module(path: Path) -> ModuleType:
         raise ScenarioError(f"{path} is no file with a scenario: name a .py file that exists")
     module = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
+        run_foreign("its code", spec.loader.exec_module, module)
     except EmuError as error:
         raise ScenarioError(f"{path} cannot be loaded: {error}") from error
-    except Exception as error:
-        raise ScenarioError(f"{path} cannot be loaded: {type(error).__name__}: {error}") from error
     return module

@@ -7,8 +7,8 @@ from typing import Any
 import attrs
 
 from emu.engine import Limits
-from emu.engine.sources import raised_at
-from emu.errors import EmuError, ScenarioError, did_you_mean
+from emu.engine.foreign import run_foreign
+from emu.errors import ScenarioError, did_you_mean
 from emu.hypervisor.faults import Fault
 from emu.hypervisor.revisions.loader import BUNDLED, bundled_name, is_bundled
 from emu.machine.description import Description
@@ -123,12 +123,12 @@ class BoundScenario:
             ScenarioError: if its `expect` cannot say.
         """
         name = self.scenario.name
+        values = {**self.values, "revision": bundled_name(revision)}
         try:
-            expected = self.scenario.expect(**{**self.values, "revision": bundled_name(revision)})
-        except Exception as error:
-            raise ScenarioError(
-                f"the expect function of {name} raised {type(error).__name__}: {error}; let it take **_ for the rest"
-            ) from error
+            expected = run_foreign(f"the expect function of {name}", self.scenario.expect, **values)
+        except ScenarioError as error:
+            mend = "; let it take **_ for the rest" if isinstance(error.__cause__, TypeError) else ""
+            raise ScenarioError(f"{error}{mend}") from error
         if not isinstance(expected, Expectation):
             raise ScenarioError(f"the expect function of {name} returned {expected!r}: return STALE, CLEAN or the like")
         return expected
@@ -141,7 +141,7 @@ class BoundScenario:
             like: the revision that comes with emu whose verdict is claimed.
 
         Raises:
-            ScenarioError: if both are given, or one says nothing.
+            ScenarioError: if both are given, or one says nothing; without either, if `expect` cannot say.
         """
         if expect is not None and like is not None:
             raise ScenarioError("--expect and --like both state a claim: leave one out")
@@ -150,6 +150,7 @@ class BoundScenario:
                 raise ScenarioError(f"--like takes a revision that comes with emu, not {like!r}: {', '.join(BUNDLED)}")
             return attrs.evolve(self, stated=Stated(self.declared(like), "--like", like))
         if expect is None:
+            _ = self.expectation  # what cannot say is refused before anything runs
             return self
         stated = self.declared(self.values["revision"]) if expect == DECLARED else parse_expectation(expect)
         return attrs.evolve(self, stated=Stated(stated, "--expect", expect))
@@ -175,14 +176,8 @@ class BoundScenario:
                 is_checking=is_checking,
             )
         )
-        try:
-            self.scenario.build(machine, **{p.name: values[p.name] for p in self.scenario.parameters})
-        except EmuError:
-            raise
-        except Exception as error:
-            raise ScenarioError(
-                f"{self.scenario.name}, at {raised_at(error)}, raised {type(error).__name__}: {error}"
-            ) from error
+        scenario = self.scenario
+        run_foreign(scenario.name, scenario.build, machine, **{p.name: values[p.name] for p in scenario.parameters})
         return machine
 
     def changed(self) -> list[str]:

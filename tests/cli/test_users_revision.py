@@ -44,7 +44,7 @@ def test_a_page_that_a_folders_unmap_does_not_flush_is_reported(emu: Emu, folder
     ("iommu", "complaint"),
     [
         ("def (:\n", "/iommu.py:1: invalid syntax"),
-        ("1 // 0\n", "/iommu.py:1: ZeroDivisionError: integer division or modulo by zero"),
+        ("1 // 0\n", "/iommu.py, at iommu.py:1, raised ZeroDivisionError: integer division or modulo by zero"),
         (
             WRAPPERS.replace("async ", "").replace("await ", ""),
             "/iommu.py:4: iommu_unmap is not async: write `async def iommu_unmap`",

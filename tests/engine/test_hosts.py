@@ -1,5 +1,6 @@
 """The Trio host against the direct one, and what only Trio can show."""
 
+import signal
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -222,7 +223,7 @@ def test_the_first_exception_comes_out_of_trio_unwrapped() -> None:
 def test_an_interrupt_comes_out_of_trio_unwrapped() -> None:
     async def body() -> None:
         await step()
-        raise KeyboardInterrupt
+        signal.default_int_handler(signal.SIGINT, None)
 
     with pytest.raises(KeyboardInterrupt):
         run_on_trio(execution_of(steps(5), body))

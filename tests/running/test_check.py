@@ -8,12 +8,12 @@ import pytest
 
 from emu.checks.findings import Finding
 from emu.engine import Trace
-from emu.errors import ScenarioError
+from emu.errors import ScenarioError, printable
 from emu.hypervisor.revisions.loader import BUNDLED
 from emu.memory import FIRST_TABLE_FRAME
 from emu.reports.check import CheckReport
 from emu.reports.findings import sentence
-from emu.running.cells import SETTINGS, Cell, CellResult, Job, Shown, evaluate, grid, plain
+from emu.running.cells import SETTINGS, Cell, CellResult, Job, Shown, evaluate, grid
 from emu.running.check import DIED, Change, Check, Compared, run_all
 from emu.running.earlier import FORMAT, read_earlier
 from emu.scenarios.library import bundled_names
@@ -274,7 +274,7 @@ CALLED = "        error, this_flush_type = await domain.ops.unmap_page(cpu, doma
     ("line", "said"),
     [
         ("while True: await cpu.read(iommu_dont_flush_iotlb)", "an agent loops for ever"),
-        ("raise GeneratorExit", "GeneratorExit in unmap_fails_halfway: "),
+        ("raise GeneratorExit", "cpu0, at iommu.py:44, raised GeneratorExit"),
         ("return 'done', FlushType.NONE", "(copy/iommu.py:58) returned a str: return 0 or a negative errno"),
     ],
 )
@@ -303,7 +303,7 @@ def test_a_process_that_dies_once_is_told_and_nothing_is_lost(tmp_path: Path) ->
 
 
 def test_what_a_terminal_or_a_json_cannot_take_is_escaped() -> None:
-    assert plain("a\x1b[31m\x00\ud800\nb é") == "a\\x1b[31m\\x00\\ud800\nb é"
+    assert printable("a\x1b[31m\x00\ud800\nb é") == "a\\x1b[31m\\x00\\ud800\nb é"
 
 
 def test_cells_are_told_together_only_if_the_same_is_said_of_them() -> None:

@@ -11,8 +11,8 @@ from emu.scenarios.library import find, load
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("def broken(:\n", "cannot be loaded: SyntaxError"),
-        ("raise KeyError('x')\n", "cannot be loaded: KeyError"),
+        ("def broken(:\n", "cannot be loaded: its code raised SyntaxError"),
+        ("raise KeyError('x')\n", "cannot be loaded: its code, at mine.py:1, raised KeyError"),
         ("x = 1\n", "holds 0 scenarios: put exactly one into each file"),
     ],
 )

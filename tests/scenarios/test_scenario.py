@@ -123,7 +123,9 @@ def test_an_exception_of_a_scenarios_function_is_named() -> None:
         """Divide by nothing."""
         _ = 1 // 0
 
-    with pytest.raises(ScenarioError, match=r"broken, at test_scenario\.py:\d+, raised ZeroDivisionError"):
+    with pytest.raises(
+        ScenarioError, match=r"broken, at tests/scenarios/test_scenario\.py:\d+, raised ZeroDivisionError"
+    ):
         scenario(expect=CLEAN)(broken).bind({}).build()
 
 

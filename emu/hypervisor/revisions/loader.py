@@ -7,7 +7,6 @@ merged, iommu.py has `iommu_legacy_map` and `iommu_legacy_unmap`, and those are 
 
 import importlib.util
 import inspect
-import traceback
 from collections.abc import Awaitable, Callable
 from functools import lru_cache, partial
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 import attrs
 
 from emu.cpus import Cpu
+from emu.engine.foreign import run_foreign
 from emu.errors import ScenarioError, did_you_mean
 from emu.hypervisor.domain import Domain
 from emu.hypervisor.driver import Driver
@@ -69,10 +69,7 @@ class Revision:
         Raises:
             ScenarioError: if they cannot be made of a driver alone.
         """
-        try:
-            return self.hooks(driver)
-        except TypeError as error:
-            raise ScenarioError(f"{self.files[-1]}: {self.hooks.__name__}(driver) fails: {error}") from None
+        return run_foreign(f"{self.files[-1]}: {self.hooks.__name__}(driver)", self.hooks, driver)
 
 
 def bundled_name(name: str) -> str:
@@ -159,12 +156,10 @@ def load_file(path: Path) -> ModuleType:
     try:
         tree, names = compiled(path)
         vars(module).update(names)
-        exec(compile(tree, str(path.resolve()), "exec"), vars(module))  # noqa: S102 - the command line names the folder
+        code = compile(tree, str(path.resolve()), "exec")
     except SyntaxError as error:
         raise ScenarioError(f"{error.filename or path}:{error.lineno or 1}: {error.msg}") from error
-    except (Exception, SystemExit) as error:
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        raise ScenarioError(f"{frame.filename}:{frame.lineno}: {type(error).__name__}: {error}") from error
+    run_foreign(str(path), exec, code, vars(module))
     return module
 
 
