@@ -3,6 +3,7 @@
 The map, in the order in which to read; each package has one of its own, of its files.
 
 errors.py units.py   What can go wrong that is no finding? What is a dfn, and what an mfn?
+files/        How is a file read that a user names, bounded; how is one written, whole or not at all?
 bundled/      Where are scenarios and benchmarks, in a checkout and in a wheel?
 engine/       Who takes the next step, which orders of steps matter, how is a schedule repeated? It knows no hardware.
 memory.py     What has each word held, and which of it may a page-table walker read now?

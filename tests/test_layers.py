@@ -12,7 +12,7 @@ import pytest
 import emu
 
 LAYERS = (
-    ("units", "errors", "bundled"),
+    ("units", "errors", "bundled", "files"),
     ("engine",),
     ("memory",),
     ("cpus",),

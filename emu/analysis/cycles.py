@@ -6,7 +6,6 @@ for; and an invalidation does not begin before the stores to tables that it come
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import attrs
@@ -14,6 +13,7 @@ import orjson
 
 from emu.engine import Trace
 from emu.errors import ScenarioError
+from emu.files.bounded import read_bounded
 
 OTHER = "other"
 
@@ -52,7 +52,7 @@ CYCLES: Mapping[str, int] = {
 }
 """Cycles by event; not measured unless a source is named."""
 
-FILE_BYTES_MAX = 1 << 16
+BYTES_MAX = 1 << 16
 CYCLES_MAX = 1 << 32
 
 
@@ -63,9 +63,8 @@ def read_cycles(path: str) -> dict[str, int]:
         ScenarioError: if the file cannot be read, or is no object of event names and whole numbers.
     """
     try:
-        content = Path(path).read_bytes()
-        replaced: Any = orjson.loads(content) if len(content) <= FILE_BYTES_MAX else None
-    except (OSError, orjson.JSONDecodeError) as error:
+        replaced: Any = orjson.loads(read_bounded(path, BYTES_MAX, "the table of cycles"))
+    except orjson.JSONDecodeError as error:
         raise ScenarioError(f"the cycles in {path!r} cannot be read: {error}") from None
     if not isinstance(replaced, dict) or not all(
         isinstance(cycles, int) and not isinstance(cycles, bool) and 0 <= cycles < CYCLES_MAX

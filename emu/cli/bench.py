@@ -83,7 +83,7 @@ def show_measures(programs: Sequence["Program"], *, with_steps: bool) -> int:
         "steps": [steps_data(one) for one in steps],
         "details": [details_data(one) for one in details],
     }
-    show_json(report)
+    show_json("bench", report)
     return WRONG if any(one.mistakes() for one in measured) else RIGHT
 
 
@@ -91,7 +91,7 @@ def show_list(benchmarks: Sequence["Benchmark"], *, as_json: bool) -> None:
     """Print the names, the sizes that are worth a look, and the stories."""
     if as_json:
         listed = [{"name": one.name, "story": one.story, "sizes": one.sizes, "long": one.long} for one in benchmarks]
-        show_json({"benchmarks": listed})
+        show_json("benchmarks", {"benchmarks": listed})
         return
     for one in benchmarks:
         sizes = ", ".join(map(str, one.sizes)) or "none"

@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING
 import click
 
 from emu.cli.ending import EMULATOR_BUG
+from emu.cli.files import code_of, refuse_unwritable, written
 from emu.cli.options import json_option, parameters_option, parse_lists
 from emu.cli.output import show_finding, show_json, show_paragraph
 from emu.cli.terminal import show_check
-from emu.errors import reason_of
 
 if TYPE_CHECKING:
     from emu.reports.check import CheckReport
     from emu.running.check import Check, Difference
 
 FINE, WORSE, UNDECIDED = 0, 1, 3
+JUNIT_BYTES_MAX = 1 << 30
 
 
 @click.command("check", short_help="Compare what a revision shows with what another one shows.")
@@ -55,27 +56,31 @@ def check_command(
 
     Exit status: 0 nothing is new, 1 something is, 3 something is undecided.
     """
-    path = None if junit is None else writable(Path(junit))
+    from emu.reports.check import CheckReport
+    from emu.reports.junit import junit as as_junit
+
     check = make_check(revision, scenarios, against, parameters)
+    refuse_unwritable("JUnit file", junit, inputs_of(check, against))
     if is_list:
         show_cells([str(cell) for cell in check.cells], as_json=as_json)
         return FINE
     check.budget, check.seconds, check.ends_at_first = budget, seconds, first
     with show_check(check) as on_progress:
         check.on(processes or os.cpu_count() or 1, on_progress)
-    show(check, path, as_json=as_json)
+    report = CheckReport(check)
+    with written("JUnit file", junit, lambda file: file.write(as_junit(report)), JUNIT_BYTES_MAX):
+        show(report, as_json=as_json)
     return status_of(check)
 
 
-def writable(path: Path) -> Path:
-    """Return where a file is to be written, before anything runs.
+def inputs_of(check: "Check", against: str) -> list[str | Path]:
+    """Return the files that a check reads and that a user may have named."""
+    from emu.scenarios.library import find
 
-    Raises:
-        click.UsageError: if there is no folder for it.
-    """
-    if not os.access(path.parent, os.W_OK):
-        raise click.UsageError(f"the JUnit file {str(path)!r} cannot be written: there is no such folder to write into")
-    return path
+    sides = (check.revision, check.base) if check.known is None else (check.revision,)
+    files = [code for side in sides for code in code_of(check.cells[0].bind(side))]
+    scenarios = dict.fromkeys(cell.scenario for cell in check.cells)
+    return [against, *files, *(find(name).build.__code__.co_filename for name in scenarios)]
 
 
 def make_check(revision: str, scenarios: tuple[str, ...], against: str, parameters: tuple[str, ...]) -> "Check":
@@ -96,19 +101,14 @@ def make_check(revision: str, scenarios: tuple[str, ...], against: str, paramete
     return Check(revision, against, cells, sentence, known)
 
 
-def show(check: "Check", junit: Path | None, *, as_json: bool) -> None:
-    """Print the report of a check, and then write it as JUnit where that is asked for."""
-    from emu.reports.check import CheckReport
-
-    report = CheckReport(check)
+def show(report: "CheckReport", *, as_json: bool) -> None:
+    """Print the report of a check."""
     if as_json:
-        show_json(report.data())
+        show_json("check", report.data())
     else:
         show_text(report)
-    for bug in check.bugs:
+    for bug in report.check.bugs:
         click.echo(f"emu: {bug}", err=True)
-    if junit is not None:
-        write_junit(report, junit)
 
 
 def status_of(check: "Check") -> int:
@@ -123,7 +123,7 @@ def status_of(check: "Check") -> int:
 def show_cells(cells: list[str], *, as_json: bool) -> None:
     """Print the cells that would be executed."""
     if as_json:
-        show_json({"cells": cells})
+        show_json("cells", {"cells": cells})
     else:
         for cell in cells:
             click.echo(cell)
@@ -149,23 +149,3 @@ def show_text(report: "CheckReport") -> None:
 def with_parameters(difference: "Difference") -> str:
     """Return the parameters of a difference's cell."""
     return " ".join(difference.cell.parameters) or "defaults"
-
-
-def write_junit(report: "CheckReport", path: Path) -> None:
-    """Write a JUnit file, whole or not at all.
-
-    Raises:
-        click.UsageError: if it cannot be written.
-    """
-    from emu.reports.junit import junit
-
-    is_special = path.exists() and not path.is_file()
-    written = path if is_special else path.resolve().with_name(f"{path.name}.part")
-    try:
-        written.write_bytes(junit(report))
-        if not is_special:
-            written.replace(path.resolve())
-    except (OSError, ValueError) as error:
-        if not is_special:
-            written.unlink(missing_ok=True)
-        raise click.UsageError(f"the JUnit file {str(path)!r} cannot be written: {reason_of(error)}") from None

@@ -106,7 +106,7 @@ def show(report: "ExplorationReport", replays: dict[Any, str], *, as_json: bool)
         replays: the commands that replay the causes, by signature.
     """
     if as_json:
-        show_json(report.data(replays))
+        show_json("exploration", report.data(replays))
     else:
         show_text(report, replays)
 

@@ -1,44 +1,81 @@
 """The files that the command line names: logs, how many cycles events take, schedules."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Literal
+from typing import TYPE_CHECKING
 
 import click
 
 from emu.errors import reason_of
+from emu.files.whole import Write, why_not, write_whole
 
 if TYPE_CHECKING:
     from emu.running.replay import Replay
     from emu.running.save import SavedSchedule
+    from emu.scenarios.scenario import BoundScenario
+
+LOG_BYTES_MAX = 16 << 30
 
 
-def open_log_file(path: str, mode: Literal["rb", "wb"]) -> BinaryIO:
-    """Open a log.
+def refuse_unwritable(what: str, path: str | None, read: Iterable[str | Path | None]) -> None:
+    """Refuse a file to be written, before anything runs.
+
+    Args:
+        what: names the file in a sentence, "log".
+        read: the files that are read.
 
     Raises:
-        click.UsageError: naming the file and why it cannot be read or written.
+        click.UsageError: if it cannot be written, or if it is one of those that are read.
     """
+    if path is None:
+        return
+    if reason := why_not(Path(path)):
+        raise cannot_write(what, path, reason)
+    for one in read:
+        if one is not None and is_same(path, one):
+            raise click.UsageError(
+                f"the {what} {path!r} would overwrite {str(one)!r}, which is read: name another file"
+            )
+
+
+def is_same(path: str, other: str | Path) -> bool:
+    """Whether two names are of one file."""
     try:
-        return Path(path).open(mode)
-    except (OSError, ValueError) as error:
-        verb = "read" if mode == "rb" else "written"
-        raise click.UsageError(f"the log {path!r} cannot be {verb}: {reason_of(error)}") from None
+        return Path(path).samefile(other)
+    except (OSError, ValueError):
+        return False
+
+
+def cannot_write(what: str, path: str, reason: str) -> click.UsageError:
+    """Return the error for a file that cannot be written."""
+    return click.UsageError(f"the {what} {path!r} cannot be written: {reason}")
+
+
+def code_of(bound: "BoundScenario") -> list[Path]:
+    """Return the files of a scenario and its revision."""
+    revision = bound.platform.load_revision(bound.values["revision"])
+    return [Path(bound.scenario.build.__code__.co_filename), *revision.files]
 
 
 @contextmanager
-def open_log(path: str | None) -> Iterator[BinaryIO | None]:
-    """Open the log file before anything runs, so that nothing is lost where it cannot be written.
+def written(what: str, path: str | None, write: Write, bytes_max: int = LOG_BYTES_MAX) -> Iterator[None]:
+    """Write a file, if one is named; then have the report shown, whether or not the file could be written.
 
     Raises:
-        click.UsageError: naming the file and why.
+        click.UsageError: after that, if it could not.
     """
-    if path is None:
-        yield None
-        return
-    with open_log_file(path, "wb") as file:
-        yield file
+    failure = None
+    if path is not None:
+        try:
+            write_whole(Path(path), write, bytes_max)
+        except BrokenPipeError:
+            raise
+        except (OSError, ValueError) as error:
+            failure = cannot_write(what, path, reason_of(error))
+    yield
+    if failure is not None:
+        raise failure
 
 
 def cycles_of(path: str | None) -> Mapping[str, int]:
@@ -57,6 +94,6 @@ def write_schedule(saved: "SavedSchedule", folder: Path) -> str:
     """Write a schedule to a new file and return its path; where that cannot be, return its token."""
     try:
         return str(saved.write(folder))
-    except OSError as error:
-        click.echo(f"emu: the schedule cannot be saved in {str(folder)!r}: {error.strerror}", err=True)
+    except (OSError, ValueError) as error:
+        click.echo(f"emu: the schedule cannot be saved in {str(folder)!r}: {reason_of(error)}", err=True)
         return saved.token()

@@ -41,7 +41,7 @@ def list_scenarios(*, as_json: bool) -> None:
     common = [parameter_data(parameter) for parameter in machine_parameters(VTD)]
     if as_json:
         listed = [{"name": one.name, "story": one.story, "parameters": parameters_data(one)} for one in scenarios]
-        show_json({"scenarios": listed, "machine_parameters": common})
+        show_json("scenarios", {"scenarios": listed, "machine_parameters": common})
         return
     for scenario in scenarios:
         show(scenario.name, scenario.story, parameters_data(scenario))
@@ -57,7 +57,7 @@ def list_revisions(*, as_json: bool) -> None:
         for one in bundled_revisions()
     ]
     if as_json:
-        show_json({"revisions": listed})
+        show_json("revisions", {"revisions": listed})
         return
     for one in listed:
         show_title(str(one["name"]), str(one["story"]))

@@ -4,13 +4,14 @@ import itertools
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import BinaryIO
 
 import click
 
-from emu.cli.files import open_log_file
 from emu.cli.options import json_option
 from emu.cli.terminal import wants_colors
+from emu.errors import reason_of
 
 
 @click.command("log", short_help="Print the events of a log that pass every filter.")
@@ -51,13 +52,27 @@ def log_command(
 
 @contextmanager
 def open_input(path: str) -> Iterator[BinaryIO]:
-    """Open a file, or standard input for "-".
+    """Open a log, or standard input for "-".
+
+    Raises:
+        click.UsageError: if it cannot be read.
+    """
+    if path == "-":
+        if sys.stdin is None:
+            raise click.UsageError("standard input is closed: name a file")
+        yield sys.stdin.buffer
+        return
+    with open_log(path) as file:
+        yield file
+
+
+def open_log(path: str) -> BinaryIO:
+    """Open a log: a file, or a pipe, for it is read line by line.
 
     Raises:
         click.UsageError: naming the file and why it cannot be read.
     """
-    if path == "-":
-        yield sys.stdin.buffer
-        return
-    with open_log_file(path, "rb") as file:
-        yield file
+    try:
+        return Path(path).open("rb")
+    except (OSError, ValueError) as error:
+        raise click.UsageError(f"the log {path!r} cannot be read: {reason_of(error)}") from None

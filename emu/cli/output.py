@@ -3,6 +3,7 @@
 import shutil
 import sys
 import textwrap
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -32,11 +33,11 @@ def show_finding(sentence: str) -> None:
     show_paragraph(sentence, fg="red", bold=True)
 
 
-def show_json(data: Any) -> None:
-    """Print JSON."""
+def show_json(kind: str, data: Mapping[str, Any]) -> None:
+    """Print JSON of a kind, whose format and version it names first."""
     import orjson
 
-    click.echo(orjson.dumps(data, option=orjson.OPT_INDENT_2).decode())
+    click.echo(orjson.dumps({"format": f"emu-{kind}-1", **data}, option=orjson.OPT_INDENT_2).decode())
 
 
 def show_run(report: "RunReport", replay: str | None = None, *, as_json: bool) -> None:
@@ -46,7 +47,7 @@ def show_run(report: "RunReport", replay: str | None = None, *, as_json: bool) -
         replay: the command that replays it.
     """
     if as_json:
-        show_json({**report.data(), "replay": replay})
+        show_json("run", {**report.data(), "replay": replay})
     else:
         show_run_text(report, replay)
 

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from emu.cli.ending import status_of
-from emu.cli.files import cycles_of, open_log, write_schedule
+from emu.cli.ending import refuse_failure, status_of
+from emu.cli.files import code_of, cycles_of, refuse_unwritable, write_schedule, written
 from emu.cli.options import parse_parameters, replay_options
 from emu.cli.output import show_run
 
@@ -39,18 +39,18 @@ def replay_command(
     from emu.running.replay import Replay
 
     cycles = cycles_of(cycles_path)
-    with open_log(log_path) as log:
-        repeated = Replay.of(schedule, scenario, parse_parameters(parameters)).claiming(expect, like)
-        for remark in repeated.changes():
-            click.echo(f"emu: {remark}", err=True)
-        run = repeated.run(host)
-        if witness:
-            repeated, schedule, run = add_witness(repeated, run, host)
-        report = RunReport(run, repeated.named, repeated.command(schedule), cycles, repeated.saved.about)
-        if log is not None:
-            report.write_log(log)
-    raise_failure(run)
-    show_run(report, as_json=as_json)
+    repeated = Replay.of(schedule, scenario, parse_parameters(parameters)).claiming(expect, like)
+    refuse_unwritable("log", log_path, (*code_of(repeated.bound), cycles_path, schedule))
+    for remark in repeated.changes():
+        click.echo(f"emu: {remark}", err=True)
+    run = repeated.run(host)
+    refuse_another_execution(run)
+    if witness:
+        repeated, schedule, run = add_witness(repeated, run, host)
+    report = RunReport(run, repeated.named, repeated.command(schedule), cycles, repeated.saved.about)
+    with written("log", log_path, report.write_log):
+        refuse_failure(run, lambda: None)
+        show_run(report, as_json=as_json)
     return status_of(run)
 
 
@@ -66,11 +66,13 @@ def add_witness(repeated: "Replay", run: "Run", host: str) -> tuple["Replay", st
     return witnessed, schedule, shown
 
 
-def raise_failure(run: "Run") -> None:
-    """Raise what ended a run.
+def refuse_another_execution(run: "Run") -> None:
+    """Refuse a schedule that does not fit: what was executed is not what was asked for.
 
     Raises:
-        ModelError: if there was a mistake, or the schedule does not fit.
+        ScheduleDoesNotFitError: if it does not.
     """
-    if run.failure is not None:
+    from emu.engine.strategies.replay import ScheduleDoesNotFitError
+
+    if isinstance(run.failure, ScheduleDoesNotFitError):
         raise run.failure

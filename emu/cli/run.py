@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from emu.cli.ending import refuse_failure, status_of, stop_on_interrupt
-from emu.cli.files import cycles_of, open_log, save_replay
+from emu.cli.files import code_of, cycles_of, refuse_unwritable, save_replay, written
 from emu.cli.options import parse_parameters, run_options
 from emu.cli.output import show_run
 from emu.cli.terminal import show_progress
@@ -46,12 +46,13 @@ def run_command(
     bound = find(scenario).bind(parse_parameters(parameters)).claiming(expect, like)
     run = Run(bound, strategy, seed, executions)
     report = RunReport(run, scenario, cycles=cycles)
-    with stop_on_interrupt(run), open_log(log_path) as log, show_progress(run):
+    refuse_unwritable("log", log_path, (*code_of(bound), cycles_path))
+    with stop_on_interrupt(run), show_progress(run):
         run.on(host)
-        if log is not None:
-            report.write_log(log)
-    refuse_failure(run, report.command)
-    show_run(report, save_finding(run, scenario, Path(schedules)), as_json=as_json)
+    replay = None if run.failure else save_finding(run, scenario, Path(schedules))
+    with written("log", log_path, report.write_log):
+        refuse_failure(run, report.command)
+        show_run(report, replay, as_json=as_json)
     return status_of(run)
 
 

@@ -4,7 +4,7 @@ There is no clock but the step, so two logs of one schedule are equal byte for b
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, BinaryIO, TextIO
+from typing import Any, TextIO
 
 import attrs
 import orjson
@@ -16,12 +16,20 @@ from emu.analysis.cycles import CYCLES
 from emu.analysis.source_lines import line_of_change
 from emu.analysis.windows import Statistics, statistics
 from emu.checks.findings import Finding
+from emu.errors import printable
+from emu.files.whole import Writable
 from emu.machine.machine import Machine
 from emu.reports.findings import data
 from emu.reports.vocabulary import HEXADECIMAL, KEYS
 
 ORDER = {key: number for number, key in enumerate(KEYS)}
-HIDDEN_ON_CONSOLE = frozenset({"level", "execution", "cpu", "device", "source"})
+LOG_FORMAT = "emu-log-1"
+"""What the first record of a log names; the logs of earlier versions name nothing, and are the same otherwise."""
+
+HIDDEN_ON_CONSOLE = frozenset({"format", "level", "execution", "cpu", "device", "source"})
+RENDERERS_OWN = frozenset({"exc_info", "exception", "stack"})
+"""Keys that structlog's renderer takes for a traceback; emu writes none, and the log of somebody else may."""
+
 HIDDEN_BESIDE_DFN = frozenset({"address"})
 
 Record = dict[str, Any]
@@ -33,7 +41,7 @@ def records(
     """Yield an execution's log records in order, `event` and `level` in each.
 
     Args:
-        header: what was executed: scenario, parameters, strategy, seed. The seed is the execution's number.
+        header: format, and what was executed: scenario, parameters, strategy, seed, which is the execution's number.
         cycles: how many the steps take.
     """
     trace, found = machine.trace, list(findings)
@@ -67,11 +75,11 @@ def totals(steps: int, summary: Statistics) -> dict[str, int]:
     }
 
 
-def write_json(lines: Iterable[Record], file: BinaryIO) -> None:
+def write_json(lines: Iterable[Record], file: Writable) -> None:
     """Write records as JSON, one a line."""
     logger = structlog.wrap_logger(
         Sink(file.write),
-        processors=[in_order, structlog.processors.JSONRenderer(serializer=json_line)],
+        processors=[unpacked, in_order, structlog.processors.JSONRenderer(serializer=json_line)],
         wrapper_class=structlog.make_filtering_bound_logger(0),
         cache_logger_on_first_use=True,
     )
@@ -82,7 +90,7 @@ def write_console(lines: Iterable[Record], file: TextIO, *, colors: bool) -> Non
     """Write records for people: step, who, what, and the keys that fit a terminal."""
     logger = structlog.wrap_logger(
         Sink(lambda line: file.write(line.rstrip() + "\n")),
-        processors=[in_order, for_people, console_renderer(colors=colors)],
+        processors=[unpacked, in_order, for_people, console_renderer(colors=colors)],
         wrapper_class=structlog.make_filtering_bound_logger(0),
         cache_logger_on_first_use=True,
     )
@@ -90,10 +98,15 @@ def write_console(lines: Iterable[Record], file: TextIO, *, colors: bool) -> Non
 
 
 def emit(logger: Any, lines: Iterable[Record]) -> None:
-    """Log each record at its level."""
+    """Log each record at its level. It is one argument, for it may have a key of any name."""
     for line in lines:
-        keys = {key: value for key, value in line.items() if key not in {"event", "level"}}
-        getattr(logger, line["level"])(line["event"], level=line["level"], **keys)
+        getattr(logger, line["level"])(line)
+
+
+def unpacked(logger: WrappedLogger, method: str, record: EventDict) -> EventDict:
+    """Return the record that was logged as one argument."""
+    found: EventDict = record["event"]
+    return found
 
 
 @attrs.frozen
@@ -128,8 +141,14 @@ def for_people(logger: WrappedLogger, method: str, record: EventDict) -> EventDi
     for key, value in record.items():
         if key not in hidden and key not in shown and not (key == "iommu" and value == shown["agent"]):
             is_address = key in HEXADECIMAL and isinstance(value, int) and not isinstance(value, bool)
-            shown[key] = f"{value:#x}" if is_address else value
+            name = f"{key}:" if key in RENDERERS_OWN else shown_on_terminal(key)
+            shown[name] = f"{value:#x}" if is_address else value
     return shown
+
+
+def shown_on_terminal(value: object) -> str:
+    """Return a value as a text with nothing in it that a terminal obeys."""
+    return printable(" ".join(str(value).split("\n")))
 
 
 def agent_name(record: EventDict) -> str:
@@ -146,7 +165,11 @@ def console_renderer(*, colors: bool) -> ConsoleRenderer:
 
     def column(name: str, style: str, width: int, *, with_key: bool = False) -> Column:
         formatter = KeyValueColumnFormatter(
-            key_style=dim if with_key else None, value_style=style, reset_style=off, value_repr=str, width=width
+            key_style=dim if with_key else None,
+            value_style=style,
+            reset_style=off,
+            value_repr=shown_on_terminal,
+            width=width,
         )
         return Column(name, formatter)
 

@@ -7,21 +7,44 @@ import attrs
 import orjson
 
 from emu.errors import ScenarioError
-from emu.reports.log import Record, agent_name
+from emu.files.bounded import size
+from emu.reports.log import LOG_FORMAT, Record, agent_name
 
 LINE_BYTES_MAX = 1 << 20
 
 
 def read_records(file: BinaryIO, name: str) -> Iterator[Record]:
-    """Yield the records of a log.
+    """Yield the records of a log. Lines that are none are left out, and counted.
 
     Raises:
-        ScenarioError: naming the first line that is no record.
+        ScenarioError: after the last line, naming the first one that is no record, and how many are none; at once for a
+            line without end, and for the log of another version.
     """
-    number = 0
+    number, foreign, first = 0, 0, ""
     while line := file.readline(LINE_BYTES_MAX + 1):
         number += 1
-        yield parse_record(line, f"line {number} of {name!r}")
+        if len(line) > LINE_BYTES_MAX:
+            raise ScenarioError(f"line {number} of {name!r} is longer than {size(LINE_BYTES_MAX)}: it is no log of emu")
+        try:
+            record = parse_record(line, f"line {number} of {name!r}")
+        except ScenarioError as error:
+            foreign, first = foreign + 1, first or str(error)
+            continue
+        refuse_other_version(record, name)
+        yield record
+    if foreign:
+        raise ScenarioError(f"{first}; left out: {foreign} of {number} lines")
+
+
+def refuse_other_version(record: Record, name: str) -> None:
+    """Refuse a log whose first record names a format that is not read here.
+
+    Raises:
+        ScenarioError: naming the format.
+    """
+    named = record.get("format", LOG_FORMAT)
+    if record["event"] == "execution.begin" and named != LOG_FORMAT:
+        raise ScenarioError(f"{name!r} has the format {str(named)[:40]!r}, not {LOG_FORMAT!r}: make it anew")
 
 
 def parse_record(line: bytes, where: str) -> Record:
@@ -30,14 +53,12 @@ def parse_record(line: bytes, where: str) -> Record:
     Raises:
         ScenarioError: if it is none.
     """
-    if len(line) > LINE_BYTES_MAX:
-        raise ScenarioError(f"{where} is longer than {LINE_BYTES_MAX >> 20} MiB: it is no log of emu")
     try:
         record = orjson.loads(line)
     except orjson.JSONDecodeError:
         raise ScenarioError(f"{where} is not JSON: it is no log of emu, or was cut off") from None
     is_record = isinstance(record, dict) and isinstance(record.get("event"), str)
-    if not is_record or record.get("level") not in {"info", "warning"}:
+    if not is_record or record.get("level") not in ("info", "warning"):
         raise ScenarioError(f"{where} has no event and level: it is no log of emu")
     found: Record = record
     return found
@@ -73,7 +94,7 @@ class Filter:
         """Whether a record is asked for."""
         return (
             (not self.agents or agent_name(record) in self.agents)
-            and self.domain in {None, record.get("domain")}
+            and (self.domain is None or record.get("domain") == self.domain)
             and self.covers(record)
             and (not self.events or any(is_named(record["event"], event) for event in self.events))
             and within(record.get("step"), self.first, self.last)

@@ -3,7 +3,7 @@
 import shlex
 from collections.abc import Iterator, Mapping
 from itertools import islice
-from typing import Any, BinaryIO, TextIO
+from typing import Any, TextIO
 
 import attrs
 
@@ -11,10 +11,11 @@ from emu.analysis.cycles import CYCLES
 from emu.analysis.windows import statistics
 from emu.checks.findings import Finding
 from emu.checks.signatures import signature
+from emu.files.whole import Writable
 from emu.reports.claims import claim, claimed, command_on, undeclared
 from emu.reports.counts import count
 from emu.reports.findings import data, sentence
-from emu.reports.log import Record, records, write_console, write_json
+from emu.reports.log import LOG_FORMAT, Record, records, write_console, write_json
 from emu.running.run import Run
 from emu.running.verdict import Verdict
 from emu.scenarios.expectation import Expectation
@@ -54,6 +55,7 @@ class RunReport:
         if shown is None:
             return iter(())
         header = {
+            "format": LOG_FORMAT,
             "scenario": run.bound.scenario.name,
             "parameters": run.bound.changed(),
             "strategy": run.strategy,
@@ -61,7 +63,7 @@ class RunReport:
         }
         return records(shown.machine, shown.findings, header, self.cycles)
 
-    def write_log(self, file: BinaryIO) -> None:
+    def write_log(self, file: Writable) -> None:
         """Write the log as JSON lines."""
         write_json(self.records(), file)
 

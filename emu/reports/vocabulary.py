@@ -92,6 +92,7 @@ EVENTS = {
 KEYS = {
     "event": "what happened",
     "level": "info, or warning for a finding",
+    "format": "of the log: its name and version",
     "execution": "number of the execution: its seed",
     "step": "number of the step in its execution: the only clock",
     "cpu": "the CPU that acted",

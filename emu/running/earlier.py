@@ -8,12 +8,13 @@ import attrs
 import cattrs
 import orjson
 
-from emu.errors import ScenarioError, reason_of
+from emu.errors import ScenarioError
+from emu.files.bounded import read_bounded
 from emu.running.cells import CellResult
 from emu.running.strict import STRICT
 
 FORMAT = "emu-check-1"
-SIZE_MAX = 50_000_000
+BYTES_MAX = 64 << 20
 
 
 def side_data(result: CellResult) -> dict[str, Any]:
@@ -29,16 +30,7 @@ def read_earlier(path: Path) -> Mapping[str, CellResult]:
         ScenarioError: if the file is no such JSON, or cannot be read.
     """
     try:
-        if path.exists() and not path.is_file():
-            raise ScenarioError(f"{path} is no file: name what `emu check --json` has printed")
-        with path.open("rb") as file:
-            text = file.read(SIZE_MAX + 1)
-    except (OSError, ValueError) as error:
-        raise ScenarioError(f"{path} cannot be read: {reason_of(error)}") from None
-    if len(text) > SIZE_MAX:
-        raise ScenarioError(f"{path} is larger than {SIZE_MAX} bytes: it is no result of a check")
-    try:
-        data = orjson.loads(text)
+        data = orjson.loads(read_bounded(path, BYTES_MAX, "the result of a check"))
     except orjson.JSONDecodeError as error:
         raise ScenarioError(f"{path} is no JSON: {error}; it may have been cut") from None
     if not isinstance(data, dict) or data.get("format") != FORMAT:

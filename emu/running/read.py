@@ -2,16 +2,16 @@
 
 import base64
 import zlib
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from typing import Any
 
+import cattrs
 import orjson
 
-from emu.errors import ScenarioError, reason_of
-from emu.running.save import FORMAT, TOKEN_PREFIX, SavedSchedule
+from emu.errors import ScenarioError
+from emu.files.bounded import read_bounded
+from emu.running.save import BYTES_MAX, FORMAT, TOKEN_MAX, TOKEN_PREFIX, SavedSchedule
 from emu.running.strict import STRICT
-
-BYTES_MAX = 64 << 20
-TOKEN_MAX = 1 << 20
 
 
 def read(text: str) -> SavedSchedule:
@@ -22,15 +22,7 @@ def read(text: str) -> SavedSchedule:
     """
     if text.startswith(TOKEN_PREFIX):
         return parse(unpack(text), "the token")
-    path = Path(text)
-    try:
-        with path.open("rb") as file:
-            content = file.read(BYTES_MAX + 1)
-    except (OSError, ValueError) as error:
-        raise ScenarioError(f"the schedule {text!r} cannot be read: {reason_of(error)}") from None
-    if len(content) > BYTES_MAX:
-        raise ScenarioError(f"{text!r} is larger than {BYTES_MAX >> 20} MiB: it is no schedule")
-    return parse(content, repr(text))
+    return parse(read_bounded(text, BYTES_MAX, "the schedule"), repr(text))
 
 
 def unpack(token: str) -> bytes:
@@ -65,5 +57,21 @@ def parse(content: bytes, name: str) -> SavedSchedule:
         raise ScenarioError(f"{name} is no schedule: {type(error).__name__} while reading it") from None
     if saved.format != FORMAT:
         raise ScenarioError(f"{name} is a schedule of another version of emu: its format is not {FORMAT!r}")
+    if not saved.scenario.name.isidentifier():
+        raise ScenarioError(f"{name} is no schedule: {saved.scenario.name[:80]!r} is no name of a scenario")
+    if not all(one.isprintable() for one in texts_of(cattrs.unstructure(saved))):
+        raise ScenarioError(f"{name} is no schedule: it holds characters that cannot be printed")
     saved.schedule()
     return saved
+
+
+def texts_of(data: Any) -> Iterator[str]:
+    """Yield the texts in what JSON can hold."""
+    match data:
+        case str():
+            yield data
+        case Mapping():
+            yield from texts_of([*data, *data.values()])
+        case list() | tuple():
+            for one in data:
+                yield from texts_of(one)

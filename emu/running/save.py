@@ -7,7 +7,7 @@ the user names it.
 import base64
 import zlib
 from collections.abc import Mapping
-from itertools import groupby
+from itertools import count, groupby
 from pathlib import Path
 
 import attrs
@@ -17,6 +17,7 @@ import orjson
 from emu.checks.signatures import Signature
 from emu.engine import Schedule
 from emu.errors import ScenarioError
+from emu.files.whole import write_new
 from emu.platforms import Platform
 from emu.running.digests import Code
 from emu.running.run import Run
@@ -26,6 +27,8 @@ from emu.scenarios.scenario import BoundScenario, Scenario
 FORMAT = "emu-schedule-1"
 TOKEN_PREFIX = "emu1:"  # noqa: S105 - it is no secret
 STEPS_MAX = 1_000_000
+BYTES_MAX = 64 << 20
+TOKEN_MAX = 1 << 20
 
 
 @attrs.frozen
@@ -95,18 +98,12 @@ class SavedSchedule:
         """Write a new file into a folder and return its path.
 
         Raises:
-            OSError: if it cannot be written.
+            OSError: if it cannot be written, or is larger than what is read.
         """
-        stem, number = f"{self.scenario.name}-{self.seed}", 1
-        while True:
-            path = folder / (f"{stem}.schedule.json" if number == 1 else f"{stem}.{number}.schedule.json")
-            try:
-                with path.open("xb") as file:
-                    file.write(orjson.dumps(cattrs.unstructure(self), option=orjson.OPT_INDENT_2))
-            except FileExistsError:
-                number += 1
-            else:
-                return path
+        content = orjson.dumps(cattrs.unstructure(self), option=orjson.OPT_INDENT_2)
+        stem = f"{self.scenario.name}-{self.seed}"
+        names = (f"{stem}.schedule.json" if number == 1 else f"{stem}.{number}.schedule.json" for number in count(1))
+        return write_new((folder / name for name in names), lambda file: file.write(content), BYTES_MAX)
 
     def bind(self, scenario: Scenario, revision: str, platforms: Mapping[str, Platform]) -> BoundScenario:
         """Return the scenario with the saved parameters, on a revision."""

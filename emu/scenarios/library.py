@@ -7,7 +7,10 @@ from types import ModuleType
 from emu.bundled import folder
 from emu.engine.foreign import run_foreign
 from emu.errors import EmuError, ScenarioError, did_you_mean
+from emu.files.bounded import read_bounded
 from emu.scenarios.scenario import Scenario
+
+SOURCE_BYTES_MAX = 1 << 20
 
 
 def bundled() -> dict[str, Scenario]:
@@ -58,6 +61,7 @@ def load_module(path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if not path.is_file() or spec is None or spec.loader is None:
         raise ScenarioError(f"{path} is no file with a scenario: name a .py file that exists")
+    read_bounded(path, SOURCE_BYTES_MAX, "the scenario")
     module = importlib.util.module_from_spec(spec)
     try:
         run_foreign("its code", spec.loader.exec_module, module)

@@ -201,7 +201,7 @@ def test_a_file_that_is_no_earlier_result_is_refused(text: str, problem: str, tm
 
 
 def test_a_folder_or_nothing_is_no_earlier_result(tmp_path: Path) -> None:
-    with pytest.raises(ScenarioError, match="is no file"):
+    with pytest.raises(ScenarioError, match="is no regular file"):
         read_earlier(tmp_path)
     with pytest.raises(ScenarioError, match="cannot be read"):
         read_earlier(tmp_path / "nothing.json")

@@ -6,6 +6,10 @@ import tokenize
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+from emu.files.bounded import read_bounded
+
+SOURCE_BYTES_MAX = 1 << 20
+
 NOTE = "__emu_executed__"
 """What a watched file calls before each statement of its functions, with the number of the statement's line."""
 
@@ -37,9 +41,10 @@ def compiled(path: Path) -> tuple[ast.Module, dict[str, object]]:
     """Return a file's code, which notes what is executed if its folder is watched, and the names that it needs.
 
     Raises:
-        SyntaxError: if it is no Python.
+        SyntaxError, ValueError: if it is no Python.
+        ScenarioError: if it cannot be read.
     """
-    tree = ast.parse(path.read_bytes(), str(path))
+    tree = ast.parse(read_bounded(path, SOURCE_BYTES_MAX, "the revision's file"), str(path))
     names: dict[str, object] = {}
     files = WATCHED.get(path.parent.resolve())
     if files is not None:

@@ -17,7 +17,7 @@ import attrs
 
 from emu.cpus import Cpu
 from emu.engine.foreign import run_foreign
-from emu.errors import ScenarioError, did_you_mean
+from emu.errors import ScenarioError, did_you_mean, said_by
 from emu.hypervisor.domain import Domain
 from emu.hypervisor.driver import Driver
 from emu.hypervisor.ops import FlushType, IommuOps, MapFlags
@@ -159,6 +159,8 @@ def load_file(path: Path) -> ModuleType:
         code = compile(tree, str(path.resolve()), "exec")
     except SyntaxError as error:
         raise ScenarioError(f"{error.filename or path}:{error.lineno or 1}: {error.msg}") from error
+    except (ValueError, RecursionError, MemoryError) as error:
+        raise ScenarioError(f"{path} cannot be compiled: {said_by(error)}") from error
     run_foreign(str(path), exec, code, vars(module))
     return module
 

@@ -1,0 +1,163 @@
+"""Writing a file: whole or not at all, and never more than its sort may hold.
+
+The content goes to a file beside the one that is named, which then takes its place. So an error, a full disk or Ctrl-C
+leaves an older file as it was. A pipe or a device is written to as it stands.
+"""
+
+import errno
+import os
+import shutil
+import stat
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+import attrs
+
+from emu.files.bounded import size
+
+STANDARD_STREAMS = (1, 2)
+
+
+class Writable(Protocol):
+    """What bytes are written to."""
+
+    def write(self, data: bytes, /) -> object:
+        """Write bytes."""
+
+
+Write = Callable[[Writable], object]
+"""Writes the content of a file."""
+
+
+@attrs.define
+class Bounded:
+    """A file that takes so many bytes more, and then refuses."""
+
+    file: BinaryIO
+    bytes_max: int
+    written: int = 0
+
+    def write(self, data: bytes, /) -> None:
+        """Write bytes.
+
+        Raises:
+            OSError: if there would be too many.
+        """
+        self.written += len(data)
+        if self.written > self.bytes_max:
+            raise OSError(errno.EFBIG, f"it would be larger than {size(self.bytes_max)}")
+        self.file.write(data)
+
+
+def write_whole(path: Path, write: Write, bytes_max: int) -> None:
+    """Have a file written, in the place of an older one if there is one.
+
+    Raises:
+        OSError, ValueError: if it cannot be written, or would be too large.
+    """
+    if is_stream(path):
+        with open_stream(path) as file:
+            write(Bounded(file, bytes_max))
+        return
+    target = path.resolve()
+    with part_of(target, write, bytes_max) as part:
+        if target.exists():
+            shutil.copymode(target, part)
+        part.replace(target)
+
+
+def write_new(paths: Iterable[Path], write: Write, bytes_max: int) -> Path:
+    """Have a new file written, by the first of these names that no file has; return the name.
+
+    Raises:
+        OSError, ValueError: if it cannot be written, or would be too large.
+        FileExistsError: if there is a file of each name.
+    """
+    candidates = iter(paths)
+    path = next(candidates)
+    with part_of(path, write, bytes_max) as part:
+        while not give_name(part, path):
+            path = next_of(candidates)
+    return path
+
+
+def next_of(candidates: Iterator[Path]) -> Path:
+    """Return the next name.
+
+    Raises:
+        FileExistsError: if there is none.
+    """
+    for path in candidates:
+        return path
+    raise FileExistsError(errno.EEXIST, "there are files of all names that it may have")
+
+
+def give_name(part: Path, path: Path) -> bool:
+    """Give a file a name that no file has; return whether it was free. No two processes get the same."""
+    try:
+        try:
+            os.link(part, path)
+        except FileExistsError:
+            return False
+        except OSError:  # a file system without hard links
+            path.touch(exist_ok=False)
+            part.replace(path)
+    except FileExistsError:
+        return False
+    return True
+
+
+@contextmanager
+def part_of(path: Path, write: Write, bytes_max: int) -> Iterator[Path]:
+    """Write the content beside a path, and yield where; nothing is left there afterwards."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("wb") as file:
+            write(Bounded(file, bytes_max))
+        yield part
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def is_stream(path: Path) -> bool:
+    """Whether a path is a pipe, a terminal or a device, or where standard output or error goes."""
+    try:
+        found = path.stat()
+    except OSError:
+        return False
+    is_special = not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode))
+    return is_special or stream_at(found) is not None
+
+
+def stream_at(found: os.stat_result) -> int | None:
+    """Return which of the standard streams goes to a file; None if neither does."""
+    for number in STANDARD_STREAMS:
+        try:
+            if os.path.samestat(found, os.fstat(number)):
+                return number
+        except OSError:  # it is closed
+            continue
+    return None
+
+
+def open_stream(path: Path) -> BinaryIO:
+    """Open a pipe or a device; a standard stream goes on where it is."""
+    number = stream_at(path.stat())
+    return path.open("wb") if number is None else os.fdopen(os.dup(number), "wb")
+
+
+def why_not(path: Path) -> str | None:
+    """Return why a file of this name cannot be written, as far as that can be known before; None if it can."""
+    try:
+        if is_stream(path):
+            return None if os.access(path, os.W_OK) else os.strerror(errno.EACCES)
+        if path.is_dir():
+            return os.strerror(errno.EISDIR)
+        folder = path.resolve().parent
+    except (OSError, ValueError) as error:
+        return str(error)
+    if not folder.is_dir():
+        return "there is no such folder to write into"
+    return None if os.access(folder, os.W_OK) else os.strerror(errno.EACCES)
