@@ -1,6 +1,6 @@
 """Addresses and sizes, each with a type of its own: an address is never a bare int in a signature."""
 
-from typing import NewType
+from typing import NewType, TypeVar
 
 from emu.errors import ScenarioError
 
@@ -16,6 +16,23 @@ Maddr = NewType("Maddr", int)
 PAGE_SHIFT = 12
 PAGE_SIZE = 1 << PAGE_SHIFT
 WORD_BYTES = 8
+
+
+Frame = TypeVar("Frame", bound=int)
+
+
+def check_frame(name: str, frame: Frame) -> Frame:
+    """Return a frame number that a user's code has given; a plain whole number is one, too.
+
+    Args:
+        name: "dfn" or "mfn".
+
+    Raises:
+        ScenarioError: if it is no whole number.
+    """
+    if type(frame) is not int:
+        raise ScenarioError(f"the {name} {frame!r} is no frame number: write {name.capitalize()}(0x10)")
+    return frame
 
 
 def frame_address(mfn: Mfn) -> Maddr:

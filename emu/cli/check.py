@@ -66,11 +66,18 @@ def check_command(
         return FINE
     check.budget, check.seconds, check.ends_at_first = budget, seconds, first
     with show_check(check) as on_progress:
-        check.on(processes or os.cpu_count() or 1, on_progress)
+        check.on(number_of(processes), on_progress)
     report = CheckReport(check)
     with written("JUnit file", junit, lambda file: file.write(as_junit(report)), JUNIT_BYTES_MAX):
         show(report, as_json=as_json)
     return status_of(check)
+
+
+def number_of(processes: int | None) -> int:
+    """Return how many processes to start; none where the working directory is gone, for they would start in it."""
+    from emu.engine.sources import working_directory
+
+    return 0 if working_directory() is None else processes or os.cpu_count() or 1
 
 
 def inputs_of(check: "Check", against: str) -> list[str | Path]:

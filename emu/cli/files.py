@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import click
 
 from emu.errors import reason_of
-from emu.files.whole import Write, why_not, write_whole
 
 if TYPE_CHECKING:
+    from emu.files.whole import Write
     from emu.running.replay import Replay
     from emu.running.save import SavedSchedule
     from emu.scenarios.scenario import BoundScenario
@@ -28,6 +28,8 @@ def refuse_unwritable(what: str, path: str | None, read: Iterable[str | Path | N
     Raises:
         click.UsageError: if it cannot be written, or if it is one of those that are read.
     """
+    from emu.files.whole import why_not
+
     if path is None:
         return
     if reason := why_not(Path(path)):
@@ -59,12 +61,14 @@ def code_of(bound: "BoundScenario") -> list[Path]:
 
 
 @contextmanager
-def written(what: str, path: str | None, write: Write, bytes_max: int = LOG_BYTES_MAX) -> Iterator[None]:
+def written(what: str, path: str | None, write: "Write", bytes_max: int = LOG_BYTES_MAX) -> Iterator[None]:
     """Write a file, if one is named; then have the report shown, whether or not the file could be written.
 
     Raises:
         click.UsageError: after that, if it could not.
     """
+    from emu.files.whole import write_whole
+
     failure = None
     if path is not None:
         try:

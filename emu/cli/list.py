@@ -67,8 +67,10 @@ def list_revisions(*, as_json: bool) -> None:
 
 def from_here(path: Path) -> str:
     """Name a path from the working directory if it lies below it."""
-    here = Path.cwd()
-    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+    from emu.engine.sources import working_directory
+
+    here = working_directory()
+    return str(path.relative_to(here) if here is not None and path.is_relative_to(here) else path)
 
 
 def show(name: str, story: str, parameters: list[dict[str, str]]) -> None:

@@ -16,7 +16,7 @@ from emu.iommus.iotlb import DFN_MAX, Fill, FindRoom, IotlbEntry, Key
 from emu.iommus.requests import Request
 from emu.iommus.unit import Unit
 from emu.memory import WORDS, word_number
-from emu.units import Dfn, frame_address, parse_source_id
+from emu.units import Dfn, check_frame, frame_address, parse_source_id
 
 WORD_MAX = (1 << 64) - 1
 
@@ -232,8 +232,14 @@ class Device:
         return self.unit.iotlb.access(request.dfn, request.dfn, Kind.READ, request.user)
 
     def request(self, dfn: Dfn, *, is_write: bool) -> Request:
-        """Return a new request to a page."""
-        return self.unit.requests.open(self.source_id, dfn, is_write=is_write, first=self.first_request)
+        """Return a new request to a page.
+
+        Raises:
+            ScenarioError: if that is none.
+        """
+        return self.unit.requests.open(
+            self.source_id, check_frame("dfn", dfn), is_write=is_write, first=self.first_request
+        )
 
     def posting(self, slot: int) -> Latch:
         """Return the latch that is set when write number `slot` is posted."""

@@ -44,7 +44,7 @@ def is_users(location: Location) -> bool:
     path = Path(location.file)
     if path.is_relative_to(PACKAGE):
         return path.is_relative_to(BUNDLED_SCENARIOS)
-    if location.file.startswith("<frozen "):
+    if location.file.startswith("<"):
         return False
     return "site-packages" not in path.parts and not path.is_relative_to(STANDARD_LIBRARY)
 

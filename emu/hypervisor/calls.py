@@ -18,10 +18,14 @@ from emu.hypervisor.records import CHANGES, CallRecord, open_call
 from emu.hypervisor.returned import result_of
 from emu.hypervisor.revisions.loader import Revision
 from emu.memory import WORDS, table_words
-from emu.units import Dfn, Mfn, page_count
+from emu.units import Dfn, Mfn, check_frame, page_count
 
 DEFERRABLE = CHANGES
 """The calls whose flush a caller may defer. What they promise is then due when the hypercall ends."""
+
+
+PAGE_ORDER_MAX = 64
+"""Of a page of any size that tables of any number of levels could have."""
 
 
 class Judge(Protocol):
@@ -142,7 +146,7 @@ class Calls:
         """
         check_cast(cpu, domain)
         check_range(domain, dfn, page_order)
-        check_order(f"mfn {mfn:#x}", mfn, page_order)
+        check_order("mfn", mfn, page_order)
         record = self.open(cpu, "map", domain, dfn, page_count(page_order))
         record.mapped = (mfn, flags)
         return await self.close(record, self.revision.map, cpu, domain, dfn, mfn, page_order, flags)
@@ -165,8 +169,8 @@ class Calls:
             ScenarioError: if the range is empty or outside what the domain can address.
         """
         check_cast(cpu, domain)
-        if pages < 1:
-            raise ScenarioError(f"a flush of {pages} pages: name at least one, or flush the whole domain")
+        if type(pages) is not int or pages < 1:
+            raise ScenarioError(f"a flush of {pages!r} pages: name at least one, or flush the whole domain")
         check_range(domain, dfn, 0)
         check_range(domain, Dfn(dfn + pages - 1), 0)
         record = self.open(cpu, "flush", domain, dfn, pages)
@@ -216,13 +220,15 @@ class Calls:
 
 
 def check_order(name: str, frame: int, page_order: int) -> None:
-    """Refuse a frame that is not aligned to an order.
+    """Refuse a frame that is not aligned to an order, and what is no frame or no order.
 
     Raises:
         ScenarioError: naming the frame.
     """
-    if frame % page_count(page_order):
-        raise ScenarioError(f"{name} is not aligned to page order {page_order}: use a multiple of its size")
+    if type(page_order) is not int or not 0 <= page_order <= PAGE_ORDER_MAX:
+        raise ScenarioError(f"there is no page order {page_order!r}: name one from 0 to {PAGE_ORDER_MAX}")
+    if check_frame(name, frame) % page_count(page_order):
+        raise ScenarioError(f"{name} {frame:#x} is not aligned to page order {page_order}: use a multiple of its size")
 
 
 def check_range(domain: Domain, dfn: Dfn, page_order: int) -> None:
@@ -231,7 +237,7 @@ def check_range(domain: Domain, dfn: Dfn, page_order: int) -> None:
     Raises:
         ScenarioError: naming the dfn.
     """
-    check_order(f"dfn {dfn:#x}", dfn, page_order)
+    check_order("dfn", dfn, page_order)
     if not 0 <= dfn <= dfn + page_count(page_order) - 1 < domain.format.reach(domain.levels):
         raise ScenarioError(
             f"dfn {dfn:#x} of order {page_order} lies outside what {domain.levels} levels of tables reach"

@@ -21,7 +21,7 @@ from emu.errors import ScenarioError
 from emu.hypervisor.domain import Domain, check_cast
 from emu.hypervisor.ops import READ_WRITE, MapFlags
 from emu.memory import FIRST_DATA_FRAME, FIRST_TABLE_FRAME, WORDS, WORDS_OF_FRAME, Memory, word_number
-from emu.units import Dfn, Mfn, frame_address
+from emu.units import Dfn, Mfn, check_frame, frame_address
 
 PAGES: Space = ("page",)
 """Frames as shared objects: owner and references, numbered by mfn."""
@@ -162,7 +162,7 @@ class Pages:
         Raises:
             ScenarioError: if no domain has ever owned it.
         """
-        page = self.find(mfn)
+        page = self.find(check_frame("mfn", mfn))
         if page.generation == 0:
             raise ScenarioError(f"mfn {mfn:#x} belongs to nobody: allocate it for a domain, m.allocate(domain=...)")
         return page

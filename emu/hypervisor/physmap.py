@@ -16,7 +16,7 @@ from emu.hypervisor.calls import Calls
 from emu.hypervisor.domain import Domain
 from emu.hypervisor.ops import EINVAL, OK, iommu_dont_flush_iotlb
 from emu.hypervisor.pages import Pages
-from emu.units import Dfn, Mfn
+from emu.units import Dfn, Mfn, check_frame
 
 
 class Form(Enum):
@@ -107,13 +107,13 @@ class Physmap:
     async def add_entry(self, cpu: Cpu, domain: Domain, dfn: Dfn, mfn: Mfn) -> int:
         """Enter a page (Xen: arch/x86/mm/p2m.c, guest_physmap_add_entry)."""
         async with domain.p2m_lock.held(cpu):
-            await WriteP2m(domain, dfn, mfn)
+            await WriteP2m(domain, check_frame("dfn", dfn), check_frame("mfn", mfn))
             return await self.hypervisor.map(cpu, domain, dfn, mfn)
 
     async def remove_entry(self, cpu: Cpu, domain: Domain, dfn: Dfn) -> tuple[int, Mfn | None]:
         """Remove a page; return the result and its frame (Xen: arch/x86/mm/p2m.c, guest_physmap_remove_page)."""
         async with domain.p2m_lock.held(cpu):
-            mfn = await ReadP2m(domain, dfn)
+            mfn = await ReadP2m(domain, check_frame("dfn", dfn))
             if mfn is None:
                 return OK, None
             await WriteP2m(domain, dfn, None)
@@ -137,7 +137,7 @@ class Physmap:
 
     async def move_page(self, cpu: Cpu, domain: Domain, old: Dfn, new: Dfn, held: list[Mfn]) -> int:
         """Move one page (Xen: arch/x86/mm.c, xenmem_add_to_physmap_one)."""
-        mfn = await ReadP2m(domain, old)
+        mfn = await ReadP2m(domain, check_frame("dfn", old))
         if mfn is None or not await self.pages.get(mfn, domain):
             return EINVAL
         result = await self.remove_page(cpu, domain, new)

@@ -33,7 +33,7 @@ from emu.machine.claims import Read, add_claim
 from emu.machine.description import Description
 from emu.machine.role import Role
 from emu.memory import Memory
-from emu.units import Dfn, Mfn, offset, page_count, parse_source_id
+from emu.units import Dfn, Mfn, check_frame, offset, page_count, parse_source_id
 
 WITNESS_REQUESTS = 1 << 31
 """The number of a witness's first request: those of the device itself keep theirs."""
@@ -241,7 +241,7 @@ class Machine:
         """
         self.set_up("premap")
         check_range(domain, dfn, page_order)
-        check_order(f"mfn {mfn:#x}", mfn, page_order)
+        check_order("mfn", mfn, page_order)
         users = [device for device in self.devices.values() if cached and device.driven_by == domain.number]
         for i in range(page_count(page_order)):
             domain.p2m[offset(dfn, i)] = Mfn(mfn + i)
@@ -313,7 +313,7 @@ class Machine:
             raise ScenarioError(
                 f"{hook!r} cannot fail with {result}: name one of {', '.join(HOOKS_THAT_CAN_FAIL)} and -ENOMEM"
             )
-        self.hooks.failing.append(HookFault(hook, dfn, result))
+        self.hooks.failing.append(HookFault(hook, check_frame("dfn", dfn), result))
 
     def allow_faults(self, *, allocations: int = 0, hooks: int = 0, waits: int = 0) -> None:
         """Let the strategy choose on each CPU at least so many allocations, hooks or waits to fail.

@@ -85,21 +85,22 @@ class Executions(ABC):
         """Return a fresh machine with the scenario's cast, for the next execution."""
         self.started += 1
         self.machine = self.bound.build(sources=sources, is_checking=True)
+        self.refuse_sequential(self.machine)
         return self.machine
 
     def conclude(self, execution: Execution) -> list[Finding]:
         """Return what the present machine has found in its execution."""
         return [] if self.machine is None else self.machine.conclude(execution)
 
-    def refuse_sequential(self, execution: Execution, findings: list[Finding]) -> None:
-        """Refuse a scenario in which nothing ran concurrently, found nothing, and was not meant to.
+    def refuse_sequential(self, machine: Machine) -> None:
+        """Refuse a scenario in which nothing runs concurrently and that does not say so, whatever it would show.
 
         Raises:
             ScenarioError: naming the scenario.
         """
         scenario = self.bound.scenario
-        actors = [agent for agent in execution.agents if not agent.is_daemon]
-        if len(actors) < 2 and not (findings or scenario.is_sequential):
+        actors = [agent for agent in machine.agents if not agent.is_daemon]
+        if len(actors) == 1 and not scenario.is_sequential:
             raise ScenarioError(
                 f"in {scenario.name} nothing runs concurrently: give a second CPU or a device something to do, or "
                 "declare it with @scenario(sequential=True)"

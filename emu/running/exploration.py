@@ -86,7 +86,6 @@ class ScenarioExploration(Executions):
         first = self.program(RandomStrategy.seeded(self.plan.seed))
         yield first
         self.forgotten.refuse(first)
-        self.refuse_sequential(first, self.conclude(first))
         second = self.program(RepeatStrategy(Schedule.of(first.trace)))
         yield second
         refuse_difference(first.trace, second.trace)

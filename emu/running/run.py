@@ -108,7 +108,6 @@ class Run(Executions):
         """Count and judge an execution that has ended."""
         self.done += 1
         findings = self.conclude(execution)
-        self.refuse_sequential(execution, findings)
         ended = Ended(seed, machine, findings, judge_execution(self.bound.expectation, findings))
         if ended.verdict.is_final or not self.has_findings:
             self.matters = ended

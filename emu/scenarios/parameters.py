@@ -117,22 +117,45 @@ def settings_parameters(platform: Platform) -> tuple[Parameter, ...]:
     )
 
 
+NOT_BY_PLACE = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD)
+
+
+def is_kind(hint: object) -> bool:
+    """Whether it is a type of whose values a user can write each."""
+    if not isinstance(hint, type):
+        return False
+    is_enum = issubclass(hint, Enum) and all(isinstance(member.value, str) for member in hint)
+    return is_enum or hint in (int, bool, str)
+
+
 def parameters_of(build: Callable[..., None]) -> tuple[Parameter, ...]:
     """Return the parameters of a scenario's function: what follows the machine.
 
     Raises:
-        ScenarioError: if one has no default, or a type that a user cannot write.
+        ScenarioError: if it takes no machine; if one has no default, a type that a user cannot write, or a default of
+            another type.
     """
+    taken = [*inspect.signature(build).parameters.values()]
+    if not taken or taken[0].kind in NOT_BY_PLACE:
+        raise ScenarioError(f"{build.__name__} takes no machine: write def {build.__name__}(m: Machine) -> None")
     hints = get_type_hints(build, include_extras=True)
     common = machine_names()
     parameters = []
-    for name, parameter in list(inspect.signature(build).parameters.items())[1:]:
+    for parameter in taken[1:]:
+        name = parameter.name
         hint, bounds = hints.get(name, str), None
         if get_origin(hint) is Annotated:
             hint, *extras = get_args(hint)
             bounds = next((extra for extra in extras if isinstance(extra, Bounds)), None)
-        if parameter.default is parameter.empty or not isinstance(hint, type):
-            raise ScenarioError(f"{build.__name__}: give parameter {name} a plain type and a default")
+        if parameter.default is parameter.empty or not is_kind(hint):
+            raise ScenarioError(
+                f"{build.__name__}: give parameter {name} a default, and a type that a user can write: int, bool, str "
+                "or an Enum of texts"
+            )
+        if type(parameter.default) is not hint:
+            raise ScenarioError(
+                f"{build.__name__}: parameter {name} is {parameter.default!r} by default, which is no {hint.__name__}"
+            )
         if name in common:
             raise ScenarioError(f"{build.__name__}: every machine has a parameter {name}: give yours another name")
         parameters.append(Parameter(name, hint, parameter.default, bounds))

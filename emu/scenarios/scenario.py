@@ -213,6 +213,8 @@ def refuse_unknown(name: str, parameters: Iterable[Parameter], verdicts: Verdict
 
 
 def scenario(
+    function: Build | None = None,
+    /,
     *,
     expect: Expect | Expectation | None = None,
     verdicts: str | None = None,
@@ -222,6 +224,7 @@ def scenario(
     """Make a scenario of a function that takes a `Machine` and keyword parameters with defaults.
 
     Args:
+        function: is given where the parentheses were left out.
         expect: the declared verdict, or a function from the parameters (by keyword, the machine's among them) to it.
         verdicts: instead of `expect`, a table of the verdicts on the revisions that come with emu (see verdicts.py).
         sequential: the scenario means to run nothing concurrently.
@@ -229,8 +232,11 @@ def scenario(
             calls. What makes a vendor's machine small is not among them: see `Platform.small`.
 
     Raises:
-        ScenarioError: if `expect` is neither a verdict nor a function, or `verdicts` is no table; if both are given.
+        ScenarioError: if `expect` is neither a verdict nor a function, or `verdicts` is no table; if both are given; if
+            the parentheses were left out.
     """
+    if function is not None:
+        raise ScenarioError("@scenario stands without parentheses: write @scenario(expect=CLEAN), or what it declares")
     if expect is not None and verdicts is not None:
         raise ScenarioError("a scenario declares its verdict once: leave expect out, or verdicts")
     expected = declared_by(expect) if verdicts is None else Verdicts.of(verdicts)

@@ -27,10 +27,13 @@ def run_each(executions: Iterable[Execution]) -> None:
 
     Raises:
         ModelError: if an agent has used Trio in a way that breaks Trio itself.
+        KeyboardInterrupt: if Ctrl-C has come while Trio did something of its own.
     """
     try:
         trio.run(run_each_by, run, executions)
     except trio.TrioInternalError as error:
+        if isinstance(error.__cause__, KeyboardInterrupt):
+            raise error.__cause__ from None
         raise ModelError(f"an agent has left a Trio nursery or scope open; {CONTROLLED}") from error
 
 
@@ -75,13 +78,19 @@ async def live_together(execution: Execution, live: Callable[[Agent], Awaitable[
         Raises:
             Cancelled: if the execution is cancelled.
         """
+        is_over = True
         try:
-            is_over = await live(agent)
-        except trio.Cancelled:
-            raise
-        except BaseException as error:  # noqa: BLE001 - carried out of the nursery unwrapped, below
-            failures.append(error)
-            is_over = True
+            with trio.CancelScope():  # whose end notices what the agent has left open
+                try:
+                    is_over = await live(agent)
+                except trio.Cancelled:
+                    raise
+                except BaseException as error:  # noqa: BLE001 - carried out of the nursery unwrapped, below
+                    failures.append(error)
+        except RuntimeError:
+            if agent.is_done:
+                failures.append(left_open(agent))
+                is_over = True
         if is_over:
             execution.has_ended = True
             nursery.cancel_scope.cancel()
@@ -90,14 +99,23 @@ async def live_together(execution: Execution, live: Callable[[Agent], Awaitable[
         execution.has_ended = True
         return trio.lowlevel.Abort.SUCCEEDED
 
-    async with trio.open_nursery() as watch:
-        watch.start_soon(trio.lowlevel.wait_task_rescheduled, note_cancellation)
-        async with trio.open_nursery() as nursery:
-            for agent in execution.agents:
-                nursery.start_soon(task, agent, name=agent.name)
-        watch.cancel_scope.cancel()
+    try:
+        async with trio.open_nursery() as watch:
+            watch.start_soon(trio.lowlevel.wait_task_rescheduled, note_cancellation)
+            async with trio.open_nursery() as nursery:
+                for agent in execution.agents:
+                    nursery.start_soon(task, agent, name=agent.name)
+            watch.cancel_scope.cancel()
+    except BaseExceptionGroup:  # Trio's own complaint of a nursery that an agent has left open
+        if not failures:
+            raise
     if failures:
         raise failures[0]
+
+
+def left_open(agent: Agent) -> ModelError:
+    """Return the error for an agent that has ended within a scope or a nursery of its own."""
+    return ModelError(f"{agent.name} has ended with a Trio nursery or scope open: write `with` or `async with`")
 
 
 @attrs.define(eq=False)
