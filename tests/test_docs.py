@@ -329,7 +329,7 @@ def test_a_call_without_its_await_breaks(emu: Emu) -> None:
     cleared = "write_pte(cpu, domain, dfn, address, 0)"
     change(Path("mine/vtd.py"), f"await {cleared}", cleared)
     out = emu("emu check ./mine --against merged map_dma_unmap_dma --first")
-    assert out.startswith("\nbreaks: map_dma_unmap_dma: vtd.py:55: write_pte was called and not awaited")
+    assert out.startswith("\nbreaks: map_dma_unmap_dma: mine/vtd.py:55: write_pte was called and not awaited")
 
 
 def test_what_is_imported_calls_the_functions_of_its_own_file(emu: Emu) -> None:

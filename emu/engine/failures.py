@@ -1,6 +1,9 @@
 """Failures: how an agent's own code ends its execution, and the sentence that says so."""
 
+import inspect
+import re
 import sys
+import traceback
 
 from emu.engine.agents import Agent
 from emu.engine.sources import raised_in, suspended_at
@@ -10,6 +13,8 @@ CONTROLLED = (
     "under a controlled strategy agents await operations only: leave Trio's primitives out, or use `emu run --strategy "
     "free`"
 )
+
+NO_CONTEXT_MANAGER = re.compile(r"does not support the context manager protocol|^__enter__$")
 
 
 class NoOperationError(BaseException):
@@ -23,14 +28,31 @@ def agent_raised(agent: Agent, error: BaseException, at: str | None = None) -> M
         at: the line to name, if it is not the one that raised the error.
     """
     where = f"{agent.name}, at {at or raised_in(error)}"
+    close_calls(error)
     if isinstance(error, NoOperationError):
         return ModelError(f"{where}, runs on and on without awaiting an operation: await one in each round of a loop")
     if isinstance(error, ScenarioError):
         return ModelError(f"{error} ({where})")
     if is_of_trio(error):
         return ModelError(f"{where}, used Trio outside of Trio; {CONTROLLED}")
-    mend = ": a call was not awaited, write `await` before it" if is_of_coroutine(error) else ""
-    return ModelError(f"{where}, raised {said_by(error)}{mend}")
+    return ModelError(f"{where}, raised {said_by(error)}{mend_of(error)}")
+
+
+def close_calls(error: BaseException) -> None:
+    """Close the calls that were never awaited and that an error keeps alive: the error says enough, Python need not."""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        for value in frame.f_locals.values():
+            if inspect.iscoroutine(value) and inspect.getcoroutinestate(value) == inspect.CORO_CREATED:
+                value.close()
+
+
+def mend_of(error: BaseException) -> str:
+    """Return how to mend what Python complains of, as the end of a sentence; nothing where that is not known."""
+    if is_of_coroutine(error):
+        return ": a call was not awaited, write `await` before it"
+    if isinstance(error, TypeError | AttributeError) and NO_CONTEXT_MANAGER.search(text_of(error)):
+        return ": write `async with` instead of `with`"
+    return ""
 
 
 def is_of_coroutine(error: BaseException) -> bool:

@@ -15,7 +15,8 @@ from typing import TextIO
 import attrs
 
 from emu.engine.execution import Execution
-from emu.engine.sources import Location, is_users, name_innermost
+from emu.engine.sources import Location, is_users
+from emu.engine.sources import show as show_line
 from emu.errors import ModelError
 
 NEVER_AWAITED = re.compile(r"coroutine '(.*?)' was never awaited")
@@ -70,7 +71,7 @@ class Forgotten:
                 shown(message, category, filename, lineno, file, line)
             else:
                 line_of_it = Location(filename, lineno, found[1])
-                where = f"{name_innermost([line_of_it])}: " if is_users(line_of_it) else ""
+                where = f"{show_line(line_of_it)}: " if is_users(line_of_it) else ""
                 self.calls.append((found[1], where))
 
         with warnings.catch_warnings():

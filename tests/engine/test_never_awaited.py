@@ -9,6 +9,10 @@ import pytest
 
 from emu.cpus import Cpu
 from emu.devices.device import Device
+from emu.engine import Agent, Execution, Trace
+from emu.engine.hosts import direct
+from emu.engine.strategies.round_robin import RoundRobinStrategy
+from emu.errors import ModelError
 from emu.hypervisor.ops import iommu_dont_flush_iotlb
 from emu.machine.machine import Machine
 from emu.running.exploration import ScenarioExploration
@@ -60,7 +64,7 @@ def test_a_call_that_was_not_awaited_is_a_mistake_named_with_its_line(forgets: s
     if call is None:
         assert done.failure is None
     else:
-        assert str(done.failure).startswith("test_never_awaited.py:")
+        assert str(done.failure).startswith("tests/engine/test_never_awaited.py:")
         assert f"{call} was called and not awaited" in str(done.failure)
 
 
@@ -110,6 +114,24 @@ def test_a_call_that_is_kept_to_the_end_and_not_awaited_is_forgotten_too(how: st
     done = HOW[how](kept.bind({}))
     done.on("direct")
     assert "Calls.flush_all was called and not awaited" in str(done.failure)
+
+
+def test_a_call_that_an_error_keeps_alive_is_told_by_the_error_alone() -> None:
+    async def read() -> int:
+        return 0
+
+    def decode(word: object) -> None:
+        raise TypeError(f"unsupported operand: {type(word).__name__!r}")
+
+    async def body() -> None:
+        decode(read())
+
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter("always")
+        with pytest.raises(ModelError, match="a call was not awaited, write `await` before it"):
+            direct.run(Execution([Agent("agent", body, {})], RoundRobinStrategy(), Trace()))
+        gc.collect()
+    assert shown == []
 
 
 def test_other_warnings_are_shown_as_ever() -> None:

@@ -26,6 +26,7 @@ from emu.engine import (
     Strategy,
     TicketLock,
     Trace,
+    Variable,
     Wait,
 )
 from emu.engine.dependence import Footprints, NormalForm, accesses_of, normal_form
@@ -681,6 +682,27 @@ def test_an_agent_that_no_longer_goes_as_far_as_before_is_refused(make_search: C
 
     with pytest.raises(ModelError, match=r"agent 0 cannot go on at step 1.*kept between executions"):
         explore(program, make_search)
+
+
+def test_agents_that_share_a_python_variable_are_refused_as_a_mistake_of_their_author() -> None:
+    def program(strategy: Strategy) -> Execution:
+        contended, other = Variable("contended", 0), Variable("other", 0)
+        shared: list[str] = []
+
+        async def first() -> None:
+            await contended.write(1)
+            shared.append("said")
+
+        async def second() -> None:
+            await other.write(1)
+            if shared:
+                await contended.write(2)
+
+        return Execution([Agent("first", first, {}), Agent("second", second, {})], strategy, Trace())
+
+    with pytest.raises(ModelError, match=r"second cannot take step 2.*share a plain Python variable") as refused:
+        direct.run_each(Exploration(program, Optimal).each())
+    assert "bug of emu" not in str(refused.value)
 
 
 @pytest.mark.parametrize("make_search", [DepthFirst, Optimal])

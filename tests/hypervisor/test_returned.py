@@ -43,6 +43,12 @@ END_OF_UNMAP = "        result = result or error\n    return result\n\n\nasync d
             "error, this_flush_type = domain.ops.unmap_page(",
             "cannot unpack non-iterable coroutine object: a call was not awaited, write `await` before it",
         ),
+        (
+            "vtd.py",
+            "async with domain.mapping_lock.held(cpu, leaf_section(cpu, domain, dfn)):",
+            "with domain.mapping_lock.held(cpu, leaf_section(cpu, domain, dfn)):",
+            "does not support the context manager protocol: write `async with` instead of `with`",
+        ),
     ],
 )
 def test_it_is_told_with_file_and_function(file: str, old: str, new: str, said: str, tmp_path: Path) -> None:

@@ -18,6 +18,11 @@ from emu.errors import ModelError
 
 KEEPS_STATE = "something is kept between executions; make all of it anew in the scenario's function"
 
+SHARES_STATE = (
+    "agents seem to share a plain Python variable, which no step reads or writes; make it a Variable of emu.engine and "
+    "await its read() and write(), or use a signal; if nothing is shared so, please report it with this command"
+)
+
 
 class Strategy(Protocol):
     """Decides which agent goes next and what a choice gives."""
@@ -43,4 +48,12 @@ def not_repeated(agent: Agent, step: int) -> ModelError:
     return ModelError(
         f"{agent.name} {now} at step {step}, and did something else after the very same steps in an earlier execution: "
         f"{KEEPS_STATE}"
+    )
+
+
+def not_planned(agent: Agent, step: int) -> ModelError:
+    """Return the error for an agent that cannot take a step which independent steps before it, swapped, cannot bar."""
+    return ModelError(
+        f"{agent.name} cannot take step {step}, and could in an earlier execution that had only independent steps in "
+        f"another order: {SHARES_STATE}"
     )

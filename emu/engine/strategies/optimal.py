@@ -22,9 +22,8 @@ from emu.engine.agents import Agent
 from emu.engine.dependence import Footprint, Footprints
 from emu.engine.execution import Execution
 from emu.engine.operations import Choose, Operation
-from emu.engine.strategies import alternative_count, not_repeated
+from emu.engine.strategies import alternative_count, not_planned, not_repeated
 from emu.engine.strategies.wakeup import Edge, can_begin, insert
-from emu.errors import InternalError
 
 NOTHING = Footprint(())
 NOWHERE: dict[int, list[int]] = {}
@@ -180,12 +179,12 @@ class Optimal:
         """Take the first of the edges, with what its agent has now announced.
 
         Raises:
-            InternalError: if the agent cannot go on.
+            ModelError: if the agent cannot go on.
         """
         agent = self.agents[edge.agent]
         pending, execution = agent.pending, self.execution
         if pending is None or not agent.is_enabled or execution is None:
-            raise InternalError(f"{agent.name} was to take step {self.depth} and cannot")
+            raise not_planned(agent, self.depth)
         step = Taken(edge, self.footprints.of(execution.announced_by(agent)), pending, execution.trace.step + 1)
         point.edges[:1] = [step]
         if edge.is_open and isinstance(pending, Choose):
