@@ -148,6 +148,10 @@ class Memory:
         history.append(Version(step, inf, value))
         (self.buffered if self.is_coherent else self.dirty)[word] = len(history) - 1
 
+    def reached(self, address: int, step: int) -> float:
+        """Return the step from which no walker reads what a store at a step replaced; infinite if one still may."""
+        return min((version.visible for version in self.history(address) if version.stored >= step), default=inf)
+
     def write_back(self, line: int, step: int) -> None:
         """Write a line of the CPUs' caches back: to memory, or into the write buffer."""
         for word in range(line, line + LINE_BYTES, WORD_BYTES):

@@ -1,32 +1,17 @@
 """Explains a stale translation from the trace: who changed the entry, which flush covers it, how long it took."""
 
+from math import inf
+
 import attrs
 
-from emu.analysis.source_lines import line_of_call, line_of_caller, line_of_change
-from emu.analysis.windows import covers
+from emu.analysis.flushes import OF_TIME, Flush, Miss, flushes, shortfalls
+from emu.analysis.source_lines import line_of_caller, line_of_change
+from emu.analysis.waits import EarlyEnd, early_end, given_up, is_unawaited
+from emu.checks.details import Arrival
 from emu.checks.findings import OldPath, Owed
 from emu.engine import Event, Trace
 from emu.hypervisor.ops import iommu_dont_flush_iotlb
 from emu.memory import LINE_BYTES
-
-
-@attrs.frozen
-class Flush:
-    """The flush that removed the translation at last.
-
-    Attributes:
-        agent: who submitted it, at step `submitted`; it completed at step `completed`.
-        source: the line of the wrapper that asked for it.
-        given_up: the step after which whoever submitted it waited no longer; None if it did.
-        misled: the step at which its wait had ended before it had completed; None if it had not.
-    """
-
-    agent: str
-    submitted: int
-    completed: int
-    source: str | None
-    given_up: int | None
-    misled: int | None
 
 
 @attrs.frozen
@@ -44,26 +29,49 @@ class Omission:
 
 
 @attrs.frozen
+class WriteBack:
+    """The write-back of the cache line of the entry, before the store that replaced the entry."""
+
+    agent: str
+    step: int
+    source: str | None
+
+
+@attrs.frozen
 class Explanation:
     """What a trace tells of a stale translation.
 
     Attributes:
         changed_by: who overwrote the entry, at step `changed`; None where the page is still mapped.
         promise_source: the line of the scenario whose call returned.
-        flush: None where none followed at all.
-        omission: where it would have been due, if there was none; None where the call did not return.
+        arrival: when the store reached memory.
+        written_back: the write-back that came before the store, in the same call, where none came after it.
+        flush: what removed the translation at last; None if nothing did.
+        given_up: the step after which whoever submitted `flush` waited no longer; None if it did.
+        ended_early: how the wait for `flush` ended before that had completed; None if it did not.
+        is_unawaited: whoever broke the promise had submitted `flush` and had not waited for it.
+        nearest: the flush of whoever changed the entry that came nearest to removing it, and did not.
+        omission: where a flush would have been due, if there was none; None where the call did not return.
+        has_unfinished: a descriptor that was submitted after the change had not completed when the execution ended.
         flag_set: the step and the line that had set iommu_dont_flush_iotlb, where it was left set.
         last_step: of the execution.
     """
 
-    changed_by: str | None
-    changed: int | None
-    change_source: str | None
-    promise_source: str | None
-    flush: Flush | None
-    omission: Omission | None
-    flag_set: tuple[int, str | None] | None
-    last_step: int
+    changed_by: str | None = None
+    changed: int | None = None
+    change_source: str | None = None
+    promise_source: str | None = None
+    arrival: Arrival | None = None
+    written_back: WriteBack | None = None
+    flush: Flush | None = None
+    given_up: int | None = None
+    ended_early: EarlyEnd | None = None
+    is_unawaited: bool = False
+    nearest: Miss | None = None
+    omission: Omission | None = None
+    has_unfinished: bool = False
+    flag_set: tuple[int, str | None] | None = None
+    last_step: int = 0
 
     @property
     def window(self) -> int:
@@ -78,73 +86,148 @@ class Explanation:
 
 def explain(finding: OldPath, trace: Trace) -> Explanation:
     """Explain a finding by the trace of its execution."""
-    events = list(trace.events())
-    promise_source = line_of_caller(trace, finding.step)
-    if finding.replaced is None:
-        return Explanation(None, None, None, promise_source, None, None, None, trace.step)
-    changed = finding.replaced.overwritten or 0
-    line = finding.replaced.address & -LINE_BYTES
-    written_back = (one.step for one in events if one.name == "line.write_back" and one.fields["address"] == line)
-    visible = next((step for step in written_back if step > changed), changed)
-    changed_by = trace.agent_of(changed).name
-    flush = covering_flush(finding, visible, events, trace)
+    promise_source, changed = line_of_caller(trace, finding.step), finding.change
+    if changed is None:
+        return Explanation(promise_source=promise_source, last_step=trace.step)
+    events, agent = list(trace.events()), trace.agent_of(changed).name
+    every = list(flushes(events, trace))
+    flush = closing_flush(finding, every)
+    call = around(changed, agent, "call.enter", "call.return", events)
     is_left_set = isinstance(finding, Owed) and finding.debt.flag_is_left_set
     return Explanation(
-        changed_by=changed_by,
+        changed_by=agent,
         changed=changed,
         change_source=line_of_change(trace, changed),
         promise_source=promise_source,
+        arrival=finding.arrival,
+        written_back=write_back_before(finding, agent, call, events, trace),
         flush=flush,
-        omission=None if flush else omission(finding, changed_by, changed, events, trace),
+        given_up=given_up(flush, events) if flush else None,
+        ended_early=early_end(flush, events, trace) if flush else None,
+        is_unawaited=flush is not None and is_unawaited(flush, finding.agent, finding.step, events, trace),
+        nearest=nearest(finding, agent, every, flush, steps_of_flush(changed, agent, flush, call, events)),
+        omission=None if flush or call is None else omission(finding, agent, changed, call[1], events, trace),
+        has_unfinished=flush is None and has_unfinished(finding.unit, changed, events),
         flag_set=flag_set(finding, events, trace) if is_left_set else None,
         last_step=trace.step,
     )
 
 
-def covering_flush(finding: OldPath, visible: int, events: list[Event], trace: Trace) -> Flush | None:
-    """Return the first flush that began after walkers could see the change, covered the page, and completed."""
+def closing_flush(finding: OldPath, every: list[Flush]) -> Flush | None:
+    """Return the flush that removed the translation at last: none had when the finding was made."""
+    seen = seen_at(finding)
+    return next((one for one in every if one.completed > finding.step and not shortfalls(one, finding, seen)), None)
+
+
+def seen_at(finding: OldPath) -> float:
+    """Return the step from which every walker saw the store that replaced the entry; infinite if one never had to."""
+    if finding.arrival is not None:
+        return inf if finding.arrival.step is None else finding.arrival.step
+    return finding.replaced.outdated if finding.replaced else inf
+
+
+Span = tuple[Event, Event | None]
+"""How a call or a hypercall began, and how it ended, if it did."""
+
+
+def around(step: int, agent: str, enter: str, leave: str, events: list[Event]) -> Span | None:
+    """Return the innermost call or hypercall in which an agent took a step.
+
+    Args:
+        enter, leave: the names of the events with which it begins and ends.
+    """
+    begun: list[Event] = []
+    found: Event | None = None
     for event in events:
-        if event.name != "invalidate.complete" or event.fields["began"] <= visible:
+        if event.agent.name != agent:
             continue
-        if covers(event, finding.unit, finding.tag, finding.dfn, finding.dfn):
-            posted = submission(event, events)
-            given_up = note("fault.inject", posted.agent.name, finding.unit, posted.step, event.step, events)
-            done = next((one.step for one in events if is_done(one, posted)), event.step)
-            misled = done if given_up is None and done < event.step else None
-            return Flush(posted.agent.name, posted.step, event.step, line_of_call(trace, posted.step), given_up, misled)
-    return None
+        if event.step > step and found is None:
+            if not begun:
+                return None
+            found = begun[-1]
+        if event.name == enter:
+            begun.append(event)
+        elif event.name == leave and begun.pop() is found:
+            return found, event
+    return (found or begun[-1], None) if begun else None
 
 
-def submission(completion: Event, events: list[Event]) -> Event:
-    """Return the event that submitted an invalidation; the completion itself where the unit has no queue."""
-    keys = {key: completion.fields.get(key) for key in ("iommu", "slot")}
-    return next((one for one in events if one.name == "queue.post" and keys.items() <= one.fields.items()), completion)
+def steps_of_flush(
+    changed: int, agent: str, flush: Flush | None, call: Span | None, events: list[Event]
+) -> tuple[int, float]:
+    """Return the steps in which the flush that was meant to remove an entry may have been submitted.
+
+    Where nothing has removed the entry they begin with the hypercall of the change. Else only the call of the change
+    counts, and not if it has submitted the flush itself that removed the entry.
+    """
+    first, end = (changed, inf) if call is None else (call[0].step, call[1].step if call[1] else inf)
+    if flush is None:
+        hypercall = around(changed, agent, "hypercall.enter", "hypercall.exit", events)
+        return (hypercall[0].step if hypercall else first), inf
+    is_own = flush.agent == agent and first <= flush.submitted <= end
+    return (0, -1) if is_own or call is None else (first, end)
 
 
-def is_done(event: Event, posted: Event) -> bool:
-    """Whether whoever has posted a descriptor has then waited for a status of that unit to its end."""
-    is_there = (event.agent, event.fields.get("iommu")) == (posted.agent, posted.fields["iommu"])
-    return is_there and event.name == "flush.done" and event.step > posted.step
+def nearest(
+    finding: OldPath, agent: str, every: list[Flush], closing: Flush | None, steps: tuple[int, float]
+) -> Miss | None:
+    """Return the flush of an agent that came nearest to removing an entry, and did not; None if none came near.
+
+    Args:
+        closing: the flush that has removed it.
+        steps: the first and the last at which it may have been submitted.
+    """
+    seen, misses = seen_at(finding), []
+    for flush in every:
+        if flush is closing or flush.agent != agent or not steps[0] <= flush.submitted <= steps[1]:
+            continue
+        found = shortfalls(flush, finding, seen)
+        if found and (len(found) == 1 or OF_TIME.isdisjoint(found)):
+            misses.append(Miss(flush, found))
+    return min(misses, key=lambda miss: miss.distance, default=None)
 
 
-def note(name: str, agent: str, unit: str, first: int, last: int, events: list[Event]) -> int | None:
-    """Return the step of an agent's first remark about a unit between two steps; None if there is none."""
-    found = (
+def write_back_before(
+    finding: OldPath, agent: str, call: Span | None, events: list[Event], trace: Trace
+) -> WriteBack | None:
+    """Return the write-back of the entry's line that a call made before its store, where the store was never seen."""
+    if finding.replaced is None or call is None or seen_at(finding) != inf:
+        return None
+    line = finding.replaced.address & -LINE_BYTES
+    steps = [
         event.step
         for event in events
-        if event.name == name and event.agent.name == agent and first <= event.step <= last
-        if event.fields.get("iommu") == unit
-    )
-    return next(found, None)
+        if event.name == "line.write_back" and event.agent.name == agent and event.fields["address"] == line
+        if call[0].step <= event.step < (finding.change or 0)
+    ]
+    return WriteBack(agent, steps[-1], line_of_change(trace, steps[-1])) if steps else None
 
 
-def omission(finding: OldPath, agent: str, changed: int, events: list[Event], trace: Trace) -> Omission | None:
+def omission(
+    finding: OldPath, agent: str, changed: int, returned: Event | None, events: list[Event], trace: Trace
+) -> Omission | None:
     """Return the end of the call in which an agent changed an entry."""
-    for event in events:
-        if event.name == "call.return" and event.agent.name == agent and event.step > changed:
-            skipped = note("flush.skip", agent, finding.unit, changed, event.step, events)
-            return Omission(event.fields["call"], event.step, line_of_caller(trace, event.step), skipped)
-    return None
+    if returned is None:
+        return None
+    skips = (
+        event.step
+        for event in events
+        if event.name == "flush.skip" and event.agent.name == agent and changed <= event.step <= returned.step
+        if event.fields["iommu"] == finding.unit
+    )
+    return Omission(returned.fields["call"], returned.step, line_of_caller(trace, returned.step), next(skips, None))
+
+
+def has_unfinished(unit: str, changed: int, events: list[Event]) -> bool:
+    """Whether something that was submitted to a unit after a change had not been executed when the execution ended."""
+    of_unit = [event for event in events if event.fields.get("iommu") == unit and "slot" in event.fields]
+    fetched = max((event.fields["slot"] for event in of_unit if event.name == "queue.fetch"), default=-1)
+    done = {event.fields["slot"] for event in of_unit if event.name == "invalidate.complete"}
+    return any(
+        (event.name == "queue.post" and event.step > changed and event.fields["slot"] > fetched)
+        or (event.name == "iotlb.invalidate" and event.fields["slot"] not in done)
+        for event in of_unit
+    )
 
 
 def flag_set(finding: OldPath, events: list[Event], trace: Trace) -> tuple[int, str | None] | None:

@@ -6,7 +6,6 @@ walkers could see the store.
 """
 
 from collections.abc import Iterator, Mapping
-from math import inf
 
 import attrs
 
@@ -73,7 +72,7 @@ class Statistics:
 
 @attrs.define
 class Change:
-    """A store that replaced an entry."""
+    """A store that replaced an entry: a leaf, or one that led to a table."""
 
     event: Event
     format: TableFormat
@@ -81,6 +80,7 @@ class Change:
     dfn: Dfn
     level: int
     visible: float
+    is_leaf: bool
     deferred: bool = False
 
     @property
@@ -150,9 +150,8 @@ def changes(machine: Machine, events: list[Event]) -> list[Change]:
             old, new = format_.decode(event.fields["old"], level), format_.decode(event.fields["value"], level)
             if old is None or (new is not None and not new.is_leaf and new.address == old.address):
                 continue
-            history = machine.memory.history(event.fields["address"])
-            visible = min((version.visible for version in history if version.stored >= event.step), default=inf)
-            change = Change(event, format_, event.fields["domain"], event.fields["dfn"], level, visible)
+            visible = machine.memory.reached(event.fields["address"], event.step)
+            change = Change(event, format_, event.fields["domain"], event.fields["dfn"], level, visible, old.is_leaf)
             found.append(change)
             calls.setdefault(event.agent.name, []).append(change)
     return found
@@ -160,7 +159,7 @@ def changes(machine: Machine, events: list[Event]) -> list[Change]:
 
 def closes(completion: Event, change: Change, iommu: str, tag: int) -> bool:
     """Whether an invalidation that has completed closes a window."""
-    if completion.fields["began"] < change.visible:
+    if completion.fields["began"] < change.visible or not (change.is_leaf or drops_tables(completion)):
         return False
     return covers(completion, iommu, tag, change.first, change.last)
 
@@ -171,6 +170,11 @@ def covers(completion: Event, iommu: str, tag: int, first: int, last: int) -> bo
     if keys["iommu"] != iommu or keys["tag"] not in {"all", tag}:
         return False
     return "dfn" not in keys or (keys["dfn"] <= last and first < keys["dfn"] + (1 << keys["page_order"]))
+
+
+def drops_tables(completion: Event) -> bool:
+    """Whether an `invalidate.complete` event is about cached table entries too."""
+    return not completion.fields.get("leaf_only", False)
 
 
 def uses(access: Event, change: Change, iommu: str, tag: int) -> bool:

@@ -17,6 +17,26 @@ class Payment(Enum):
     CONTINUED = "continued"  # the hypercall ended with a continuation, before its last pass could pay
 
 
+class Held(Enum):
+    """Where the store that replaced an entry waits, so that walkers need not see it yet."""
+
+    CACHE = "cache"  # of the CPUs: its line was not written back
+    BUFFER = "buffer"  # of the chipset: it was not drained
+
+
+@attrs.frozen
+class Arrival:
+    """When the store that replaced an entry reached memory.
+
+    Attributes:
+        step: from which every walker sees the store; None if one still need not.
+        held: where the store waits then.
+    """
+
+    step: int | None
+    held: Held | None = None
+
+
 class Evidence(Enum):
     """How it is known that a device may use what it should not."""
 

@@ -2,7 +2,7 @@
 
 import attrs
 
-from emu.checks.details import Act, Evidence, Payment, Use
+from emu.checks.details import Act, Arrival, Evidence, Payment, Use
 from emu.checks.kinds import Facts, FindingKind
 from emu.checks.told import BeyondRange, Gap, LostError, NotRolledBack, WrongResult
 from emu.checks.used import Foreign, Illegal, Late, LateStatus
@@ -10,6 +10,7 @@ from emu.engine import Deadlock, Trace
 from emu.engine.claims import Broken, When
 from emu.hypervisor.ops import MapFlags
 from emu.hypervisor.records import CallRecord, Update
+from emu.iommus.formats import Mapping
 from emu.iommus.paths import Path, PathEntry
 from emu.units import Dfn, Maddr, Mfn, address_frame, frame_address
 
@@ -49,6 +50,9 @@ class OldPath:
         path: the old way.
         replaced: the entry of the path that was overwritten first; None where a frame was released that is mapped.
         lacks_permissions: the path gives the very leaf that should be there, through an entry that permits less.
+        wanted: the frame and the permissions that the page should have instead; None for a release.
+        arrival: when the store that replaced the entry reached memory; None where the page is still mapped, and before
+            the execution has been concluded.
     """
 
     agent: str
@@ -64,6 +68,8 @@ class OldPath:
     update: Update | None
     use: Use | None = None
     lacks_permissions: bool = False
+    wanted: Mapping | None = None
+    arrival: Arrival | None = None
 
     @property
     def root(self) -> Maddr:
@@ -89,6 +95,11 @@ class OldPath:
     def change(self) -> int | None:
         """The step of the store that made the path an old one; None where the page is still mapped."""
         return self.replaced.overwritten if self.replaced else None
+
+    @property
+    def replaces_table(self) -> bool:
+        """Whether the entry that was replaced led to a table."""
+        return self.replaced is not None and self.replaced != self.path.entries[-1]
 
     @property
     def evidence(self) -> Evidence:

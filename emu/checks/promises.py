@@ -19,18 +19,19 @@ or not it is deferred itself. What became of a debt that is found is a part of t
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from math import inf
 from typing import NamedTuple, TypeVar
 
 import attrs
 
-from emu.checks.details import Payment
+from emu.checks.details import Arrival, Held, Payment
 from emu.checks.findings import Finding, OldPath, Owed, Released, Stale
 from emu.checks.results import gaps, gaps_between, untold
 from emu.engine import Access, Kind, Space
 from emu.hypervisor.domain import Domain
 from emu.hypervisor.ops import OK
 from emu.hypervisor.records import CHANGES, CallRecord, Update
-from emu.iommus.formats import Translation
+from emu.iommus.formats import FAULT, Mapping, Translation
 from emu.iommus.paths import Path, Tables
 from emu.iommus.unit import Unit
 from emu.units import Dfn, Mfn
@@ -213,10 +214,24 @@ class PromiseJudge:
         return Payment.NEVER
 
     def conclude(self) -> None:
-        """Note of the debts that nobody had paid which of them somebody has paid since."""
+        """Note when the stores behind the findings reached memory, and which unpaid debts somebody has paid since."""
         for index, one in enumerate(self.findings):
-            if isinstance(one, Owed) and one.payment is Payment.NEVER and not self.is_legal(one):
-                self.findings[index] = attrs.evolve(one, payment=Payment.LATE)
+            if isinstance(one, OldPath):
+                found = attrs.evolve(one, arrival=self.arrival(one))
+                if isinstance(found, Owed) and found.payment is Payment.NEVER and not self.is_legal(found):
+                    found = attrs.evolve(found, payment=Payment.LATE)
+                self.findings[index] = found
+
+    def arrival(self, finding: OldPath) -> Arrival | None:
+        """Return when the store that replaced an entry reached memory."""
+        entry = finding.replaced
+        if entry is None or entry.overwritten is None:
+            return None
+        memory = self.units[0].ledger.memory
+        step = memory.reached(entry.address, entry.overwritten)
+        if step < inf:
+            return Arrival(int(step))
+        return Arrival(None, Held.CACHE if entry.address in memory.dirty else Held.BUFFER)
 
     def is_legal(self, finding: OldPath) -> bool:
         """Whether the translation that a finding is about may still be used, by an old path."""
@@ -263,7 +278,18 @@ def old_paths(units: Sequence[Unit], record: CallRecord, step: int, make: Callab
                     changed=changed,
                     update=update,
                     lacks_permissions=is_kept,
+                    wanted=wanted(unit, path, dfn, kept, update),
                 )
+
+
+def wanted(unit: Unit, path: Path, dfn: Dfn, kept: int, update: Update | None) -> Mapping:
+    """Return what an old path should have given way to: what the call left; for a flush, what stood when it began."""
+    if update is not None:
+        return update.new.maps(dfn)
+    entry = unit.format.decode(kept, path.entries[-1].level)
+    if entry is None or not entry.is_leaf:
+        return FAULT.maps(dfn)
+    return Translation(kept, entry.order, entry.read, entry.write, entry.address).maps(dfn)
 
 
 def permits_less_than_its_leaf(unit: Unit, path: Path) -> bool:

@@ -31,7 +31,7 @@ from emu.hypervisor.tables import PageTables
 from emu.iommus.unit import Unit
 from emu.machine.claims import Read, add_claim
 from emu.machine.description import Description
-from emu.machine.role import Role
+from emu.machine.role import WITNESS, Role
 from emu.memory import Memory
 from emu.units import Dfn, Mfn, check_frame, offset, page_count, parse_source_id
 
@@ -294,7 +294,7 @@ class Machine:
             await device.read(dfn)
 
         device = attrs.evolve(self.device(bdf).actor, first_request=WITNESS_REQUESTS)
-        name = f"{bdf} (witness)"
+        name = f"{bdf}{WITNESS}"
         self.add_agent(Agent(name, witness, {"device": bdf}))
         return name
 

@@ -14,6 +14,9 @@ from emu.errors import ScenarioError
 Actor = TypeVar("Actor", Cpu, Device)
 Body = Callable[..., Awaitable[None]]
 
+WITNESS = " (witness)"
+"""The end of a witness's name."""
+
 
 @attrs.frozen
 class Role(Generic[Actor]):
@@ -40,3 +43,8 @@ class Role(Generic[Actor]):
                 f"{self.agent_name} was given {body!r}: write `async def`, for whatever runs takes steps"
             )
         self.add_agent(Agent(self.agent_name, lambda: body(self.actor, *arguments), self.labels))
+
+
+def is_witness(agent: Agent) -> bool:
+    """Whether an agent was added to a machine by `add_witness`."""
+    return agent.name.endswith(WITNESS)

@@ -81,12 +81,10 @@ class ExplorationReport:
         return [f"not proved: {text!r} declares nothing that it reads" for text in self.exploration.not_proved]
 
     def occurrence(self, cause: Cause) -> str:
-        """Say how often a cause showed, where first, and what was added to what is shown."""
+        """Say how often a cause showed, where first, and in which execution it is shown."""
         said = f"in {cause.executions} of {count(self.exploration.done, 'execution')}, first in number {cause.first}"
         if cause.shown != cause.first:
             said += f"; shown: number {cause.shown}"
-        if cause.saved is not None and cause.saved.witness is not None:
-            said += f"; the access of {cause.saved.witness.device} was added, to show that it is possible"
         return said
 
     def verdict(self) -> str:

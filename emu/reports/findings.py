@@ -5,9 +5,9 @@ from typing import Any
 import attrs
 import cattrs
 
-from emu.analysis.explanations import Explanation, Flush, Omission, explain
+from emu.analysis.explanations import explain
 from emu.analysis.source_lines import line_of_caller
-from emu.checks.details import Act, Payment
+from emu.checks.details import Act
 from emu.checks.findings import (
     Asserted,
     BeyondRange,
@@ -29,20 +29,19 @@ from emu.checks.findings import (
     Stuck,
     WrongResult,
 )
-from emu.checks.promises import TAKEN_BACK
 from emu.engine import Trace
 from emu.engine.claims import When
 from emu.hypervisor.ops import RESULT_NAMES
 from emu.hypervisor.pages import VERBS
-from emu.hypervisor.records import CallRecord
 from emu.reports.counts import count
+from emu.reports.stale import at, stale_data, stale_sentence
 
 
 def sentence(finding: Finding, trace: Trace) -> str:
     """Return a finding as one sentence."""
     match finding:
         case Stale() | Owed() | Released():
-            return stale_sentence(finding, explain(finding, trace))
+            return stale_sentence(finding, explain(finding, trace), trace)
         case LostError() | NotRolledBack() | WrongResult() | BeyondRange() | Gap():
             return result_sentence(finding) + at(line_of_caller(trace, finding.step))
         case Stuck(deadlock=deadlock):
@@ -55,16 +54,16 @@ def sentence(finding: Finding, trace: Trace) -> str:
         case Asserted():
             return claim_sentence(finding, line_of_claim(finding, trace))
         case StaleAssignment() | NotIsolated() | Overrun() | FreedTable():
-            return act_sentence(finding) + at(line_of_caller(trace, finding.step))
+            return act_sentence(finding, trace) + at(line_of_caller(trace, finding.step))
         case Late() | LateStatus() | Foreign() | Illegal():
-            return access_sentence(finding)
+            return access_sentence(finding, trace)
 
 
-def act_sentence(finding: StaleAssignment | NotIsolated | Overrun | FreedTable) -> str:
+def act_sentence(finding: StaleAssignment | NotIsolated | Overrun | FreedTable, trace: Trace) -> str:
     """Say what somebody did that he should not have done."""
     if isinstance(finding, StaleAssignment):
         return assignment_sentence(finding)
-    return isolation_sentence(finding) if isinstance(finding, NotIsolated) else access_sentence(finding)
+    return isolation_sentence(finding) if isinstance(finding, NotIsolated) else access_sentence(finding, trace)
 
 
 def assignment_sentence(finding: StaleAssignment) -> str:
@@ -80,7 +79,7 @@ def assignment_sentence(finding: StaleAssignment) -> str:
     )
 
 
-def access_sentence(finding: Overrun | FreedTable | Late | LateStatus | Foreign | Illegal) -> str:
+def access_sentence(finding: Overrun | FreedTable | Late | LateStatus | Foreign | Illegal, trace: Trace) -> str:
     """Say what was accessed that should not have been."""
     match finding:
         case Overrun():
@@ -99,8 +98,8 @@ def access_sentence(finding: Overrun | FreedTable | Late | LateStatus | Foreign 
             return (
                 f"late access: at step {finding.step} device {finding.device} {access} mfn {finding.frame:#x}: "
                 f"{finding.unit} had translated domain {finding.domain} dfn {finding.dfn:#x} to it before an "
-                f"invalidation that did not drain the request; that this was gone {finding.agent}'s {finding.call} had "
-                f"promised at step {finding.promised}"
+                f"invalidation that did not drain the request; {finding.agent}'s {finding.call} had promised at step "
+                f"{finding.promised} that this translation was gone"
             )
         case LateStatus():
             return status_sentence(finding)
@@ -108,7 +107,7 @@ def access_sentence(finding: Overrun | FreedTable | Late | LateStatus | Foreign 
             return (
                 f"foreign access: at step {finding.step} device {finding.device} accessed mfn {finding.frame:#x} of "
                 f"domain {finding.domain}, at its dfn {finding.dfn:#x} through {finding.unit}, as domain "
-                f"{finding.programmed_by} had programmed it to do before it lost the device"
+                f"{finding.programmed_by} had programmed it to do{ownership(finding, trace)}"
             )
         case Illegal():
             return (
@@ -116,6 +115,19 @@ def access_sentence(finding: Overrun | FreedTable | Late | LateStatus | Foreign 
                 f"dfn {finding.dfn:#x} at {finding.unit}, which the ledger forbids; this is a bug of emu, please "
                 "report it with the command that showed it"
             )
+
+
+def ownership(finding: Foreign, trace: Trace) -> str:
+    """Say who had the device when it made an access that a domain had programmed, as a clause."""
+    given = [
+        event.fields["domain"]
+        for event in trace.events()
+        if event.name == "device.hand_over" and event.fields["bdf"] == finding.device and event.step < finding.step
+    ]
+    owner = given[-1] if given else finding.programmed_by
+    if owner == finding.programmed_by:
+        return ", which had the device then"
+    return " before it lost the device" + ("" if owner is None else f" to domain {owner}")
 
 
 def status_sentence(finding: LateStatus) -> str:
@@ -215,114 +227,11 @@ def result_name(result: int) -> str:
     return RESULT_NAMES.get(result, str(result))
 
 
-def stale_sentence(finding: Stale | Owed | Released, why: Explanation) -> str:
-    """Say what is stale, since when, who promised otherwise, and which flush was late or missing."""
-    use = f", and did for device {finding.use.device} at step {finding.use.step}" if finding.use else ""
-    harm = "refuse access to it" if finding.is_fault else f"translate it to mfn {finding.frame:#x}"
-    page = f"domain {finding.domain} dfn {finding.dfn:#x}"
-    if isinstance(finding, Released):
-        what, page = "released", f"domain {finding.domain}'s dfn {finding.dfn:#x}"
-        verb = "freed" if finding.call == "put_page" else "gave away"
-        moment = f"{finding.agent} {verb} mfn {finding.frame:#x}"
-        harm = f"walk it, a page table, for {page}" if finding.table else f"translate {page} to it"
-    elif isinstance(finding, Owed):
-        what, moment = (
-            "flush owed",
-            f"the hypercall of {finding.agent} that had deferred its {finding.call} of {page} ended",
-        )
-    else:
-        returned = "returned an error" if finding.promise == TAKEN_BACK else "returned"
-        what, moment = "stale translation", f"{finding.agent}'s {finding.call} of {page} {returned}"
-    what = "stale fault" if finding.is_fault else what
-    said = (
-        f"{what} ({finding.evidence.value}): when {moment} at step {finding.step}{at(why.promise_source)}, "
-        f"{finding.unit} could still {harm}{use}: "
-    )
-    if why.changed is None:
-        return f"{said}it was still mapped there"
-    window = count(why.window, "step") + ("" if why.flush else " and never closed")
-    after = why.closed - finding.step
-    return (
-        f"{said}{why.changed_by} had replaced that entry at step {why.changed}{at(why.change_source)}, and "
-        f"{flush_words(why)}{left_set(why)}{owed_by(finding)}; the window was {window}"
-        f"{f', {after} of them after that' if after else ''}"
-    )
-
-
-PAYMENTS = {
-    Payment.WRONG_RANGE: "; what it flushed was other pages",
-    Payment.WRONG_DOMAIN: "; what it flushed was another domain",
-    Payment.INEFFECTIVE: "; it had flushed the page, to no effect",
-    Payment.FAILED: "; its flush of the page had failed",
-    Payment.CONTINUED: "; a continuation put it off once more",
-}
-
-
-def owed_by(finding: Stale | Owed | Released) -> str:
-    """Say who had put off the flush that was not paid when a frame was released; else what was done about it."""
-    match finding:
-        case Owed():
-            return PAYMENTS.get(finding.payment, "")
-        case Released(debt=CallRecord() as debt):
-            return f"; {debt.cpu.name}'s deferred {debt.call} owed it"
-        case _:
-            return ""
-
-
-def left_set(why: Explanation) -> str:
-    """Say that the flag was still set, and where it had been set."""
-    if why.flag_set is None:
-        return ""
-    step, source = why.flag_set
-    return f"; iommu_dont_flush_iotlb was still set, since step {step}{at(source)}"
-
-
-def flush_words(why: Explanation) -> str:
-    """Say what became of the flush."""
-    flush = why.flush
-    if flush is not None and flush.submitted < (why.changed or 0):
-        return (
-            f"only a flush from before has removed it: {flush.agent} had submitted one at step {flush.submitted}"
-            f"{at(flush.source)}, {gave_up(flush)}and it began afterwards and completed at step {flush.completed}"
-        )
-    if flush is not None:
-        return (
-            f"the flush came late: {flush.agent} submitted it at step {flush.submitted}"
-            f"{at(flush.source)}, {gave_up(flush)}and it completed at step {flush.completed}"
-        )
-    if why.omission is None:
-        return "no flush of it had completed when the execution ended"
-    missing = why.omission
-    return (
-        f"no flush of it followed: {why.changed_by}'s {missing.call} returned without one at step {missing.step}"
-        f"{at(missing.source)}{passed_over(missing)}"
-    )
-
-
-def gave_up(flush: Flush) -> str:
-    """Say that a CPU had waited no longer for its flush."""
-    if flush.given_up is not None:
-        return f"gave up waiting for it after step {flush.given_up}, "
-    if flush.misled is not None:
-        return f"took another status for that of this one at step {flush.misled}, "
-    return ""
-
-
-def passed_over(missing: Omission) -> str:
-    """Say that a unit was not asked."""
-    return "" if missing.skipped is None else f", having found no domain id for it there at step {missing.skipped}"
-
-
-def at(source: str | None) -> str:
-    """Return a source line in brackets, if it is known."""
-    return f" ({source})" if source else ""
-
-
 def data(finding: Finding, trace: Trace) -> dict[str, Any]:
     """Return a finding as what JSON can hold, its sentence included."""
     if isinstance(finding, Stale | Owed | Released):
         why = explain(finding, trace)
-        message, facts = stale_sentence(finding, why), stale_data(finding, why)
+        message, facts = stale_sentence(finding, why, trace), stale_data(finding, why, trace)
     elif isinstance(finding, Asserted):
         source = line_of_claim(finding, trace)
         message, facts = claim_sentence(finding, source), cattrs.unstructure(attrs.evolve(finding, source=source))
@@ -331,24 +240,3 @@ def data(finding: Finding, trace: Trace) -> dict[str, Any]:
     if isinstance(finding, NotIsolated):
         facts["evidence"] = finding.evidence.value
     return {"kind": finding.kind.value, "message": message, **facts}
-
-
-def stale_data(finding: Stale | Owed | Released, why: Explanation) -> dict[str, Any]:
-    """Return what is known of a stale translation."""
-    return {
-        "evidence": finding.evidence.value,
-        "promise": finding.promise,
-        "payment": finding.payment.value if isinstance(finding, Owed) else None,
-        "agent": finding.agent,
-        "call": finding.call,
-        "step": finding.step,
-        "domain": finding.domain,
-        "dfn": finding.dfn,
-        "mfn": finding.frame,
-        "iommu": finding.unit,
-        "tag": finding.tag,
-        "use": cattrs.unstructure(finding.use),
-        **cattrs.unstructure(why),
-        "window": why.window,
-        "window_after_promise": why.closed - finding.step,
-    }

@@ -192,7 +192,7 @@ def test_a_scenario_of_the_users_own_is_replayed_with_its_file(emu: Emu) -> None
 
 def test_where_a_device_can_use_what_is_stale_the_evidence_is_observed(emu: Emu) -> None:
     _, out, _ = emu("explore", "remap_before_flush")
-    assert "stale translation (observed)" in out
+    assert "stale translation (observed; the read was added to show it)" in out
     assert "and did for device 00:1f.0 at step" in words(out)
 
 
@@ -341,7 +341,7 @@ def test_a_second_ctrl_c_ends_at_once(emu: Emu) -> None:
 def test_a_scenario_that_declares_clean_and_shows_a_finding_is_contradicted(emu: Emu) -> None:
     status, out, _ = emu("explore", two_owners("CLEAN"))
     assert status == 1
-    assert "stale translation (observed)" in out
+    assert "stale translation (observed; the read was added to show it)" in out
     assert "two_owners declares clean: contradicted\n" in out
 
 

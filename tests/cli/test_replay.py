@@ -44,9 +44,9 @@ def test_a_replay_with_a_witness_shows_a_device_and_saves_a_schedule_that_does(e
     command = saved(emu, "unmap_twice_before_flush", "-p", "revision=implicit")
     status, out, _ = emu(*command, "--witness")
     assert status == 0
-    assert "stale translation (observed)" in out
+    assert "stale translation (observed; the read was added to show it)" in out
     again = next(line for line in out.splitlines() if line.startswith("again: emu replay "))
-    assert "stale translation (observed)" in emu(*shlex.split(again)[2:])[1]
+    assert "stale translation (observed; the read was added to show it)" in emu(*shlex.split(again)[2:])[1]
 
 
 def test_a_witness_that_comes_too_late_is_said_to_do_so(emu: Emu) -> None:

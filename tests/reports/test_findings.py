@@ -7,11 +7,12 @@ import orjson
 import pytest
 
 from emu.checks.details import Act, Use
-from emu.checks.findings import BeyondRange, Finding, Gap, Illegal, LostError, NotIsolated, Stuck
+from emu.checks.findings import BeyondRange, Finding, Foreign, Gap, Illegal, LostError, NotIsolated, Stuck
 from emu.checks.isolation import NOTHING
 from emu.cpus import Cpu
 from emu.engine.hosts import direct
 from emu.engine.strategies.round_robin import RoundRobinStrategy
+from emu.hypervisor.assignment import HandOver
 from emu.hypervisor.domain import Domain
 from emu.hypervisor.ops import ENOMEM, MapFlags
 from emu.hypervisor.records import HookFailure
@@ -103,6 +104,30 @@ def test_a_deadlock_names_who_waits_for_what_and_who_holds_it() -> None:
     assert "cpu0 waits for the signal 'never' since step 3" in words
     assert "cpu1 waits for the lock d1.mapping_lock since step 2, held by cpu0 since step 1" in words
     assert data(finding, machine.trace)["deadlock"]["waiters"][1]["holder"] == "cpu0"
+
+
+@pytest.mark.parametrize(
+    ("owners", "said"),
+    [
+        ((2,), "as domain 2 had programmed it to do, which had the device then"),
+        ((2, 1), "as domain 2 had programmed it to do before it lost the device to domain 1"),
+        ((2, None), "as domain 2 had programmed it to do before it lost the device"),
+    ],
+)
+def test_a_foreign_access_is_told_by_who_had_the_device(owners: tuple[int | None, ...], said: str) -> None:
+    machine = Machine(Description())
+    machine.domain(1, devices=("00:1f.0",))
+    machine.domain(2)
+
+    @machine.cpu(0)
+    async def toolstack(cpu: Cpu) -> None:
+        for owner in owners:
+            await HandOver(machine.devices["00:1f.0"], owner, is_failed=True)
+        await cpu.load64(0)
+
+    direct.run(machine.execution(RoundRobinStrategy()))
+    finding = Foreign("00:1f.0", machine.trace.step, "vtd0", G, Mfn(0x180002), 2, 1)
+    assert sentence(finding, machine.trace).endswith(said)
 
 
 def not_isolated(

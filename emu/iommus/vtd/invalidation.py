@@ -43,6 +43,8 @@ class Range:
     def keys(self) -> dict[str, Any]:
         """Return how an event names it."""
         keys: dict[str, Any] = {"slot": self.slot, "tag": "all" if self.tag is None else self.tag}
+        if self.leaf_only:
+            keys["leaf_only"] = True
         return keys if self.order is None else {**keys, "dfn": self.dfn, "page_order": self.order}
 
 

@@ -1,0 +1,293 @@
+"""Stale translations in words: what is stale, since when, who promised otherwise, and what became of the flush."""
+
+from typing import Any
+
+import cattrs
+
+from emu.analysis.explanations import Explanation
+from emu.analysis.flushes import Flush, Miss, Shortfall
+from emu.analysis.waits import EarlyEnd, Reason
+from emu.checks.details import Held, Payment, Use
+from emu.checks.findings import Owed, Released, Stale
+from emu.checks.promises import TAKEN_BACK
+from emu.engine import Trace
+from emu.hypervisor.records import CallRecord
+from emu.machine.role import is_witness
+from emu.reports.counts import count
+
+OldTranslation = Stale | Owed | Released
+
+PERMITTED = {(True, True): "read and write", (True, False): "only read", (False, True): "only write"}
+"""What a translation lets devices do, by whether it permits reads and writes."""
+
+
+def stale_sentence(finding: OldTranslation, why: Explanation, trace: Trace) -> str:
+    """Say what is stale, since when, who promised otherwise, and which flush was late or missing."""
+    what, moment = occasion(finding)
+    use = f", and did for device {finding.use.device} at step {finding.use.step}" if finding.use else ""
+    said = (
+        f"{what} ({evidence(finding, trace)}): when {moment} at step {finding.step}{at(why.promise_source)}, "
+        f"{finding.unit} could still {harm(finding)}{use}: "
+    )
+    if why.changed is None:
+        is_table = isinstance(finding, Released) and finding.table
+        return said + ("no entry on the way to it had been replaced" if is_table else "it was still mapped there")
+    window = count(why.window, "step") + ("" if why.flush else " and never closed")
+    after = why.closed - finding.step
+    return (
+        f"{said}{why.changed_by} had replaced that entry at step {why.changed}{at(why.change_source)}, and "
+        f"{flush_words(why, finding)}{left_set(why)}{owed_by(finding, why.nearest)}; the window was {window}"
+        f"{f', {after} of them after that' if after else ''}"
+    )
+
+
+def occasion(finding: OldTranslation) -> tuple[str, str]:
+    """Return the name of a finding, and what happened when the translation should have been gone."""
+    page = f"domain {finding.domain} dfn {finding.dfn:#x}"
+    match finding:
+        case Released():
+            verb = "freed" if finding.call == "put_page" else "gave away"
+            what, moment = "released", f"{finding.agent} {verb} mfn {finding.frame:#x}"
+        case Owed():
+            what = "flush owed"
+            moment = f"the hypercall of {finding.agent} that had deferred its {finding.call} of {page} ended"
+        case Stale():
+            returned = "returned an error" if finding.promise == TAKEN_BACK else "returned"
+            what, moment = "stale translation", f"{finding.agent}'s {finding.call} of {page} {returned}"
+    return "stale fault" if finding.is_fault else what, moment
+
+
+def evidence(finding: OldTranslation, trace: Trace) -> str:
+    """Say how it is known, and that a read was added to show it: it did not happen unaided."""
+    if finding.use and is_added(finding.use, trace):
+        return f"{finding.evidence.value}; the read was added to show it"
+    return finding.evidence.value
+
+
+def is_added(use: Use, trace: Trace) -> bool:
+    """Whether a use is a read by a witness."""
+    return is_witness(trace.agent_of(use.step))
+
+
+def harm(finding: OldTranslation) -> str:
+    """Say what a unit could still do; with the permissions where these alone should be others."""
+    if isinstance(finding, Released):
+        page = f"domain {finding.domain}'s dfn {finding.dfn:#x}"
+        return f"walk it, a page table, for {page}" if finding.table else f"translate {page} to it"
+    old, new = finding.path.translation, finding.wanted
+    if finding.is_fault:
+        may_only = "writes" if old.read else "reads" if old.write else "access"
+        return f"refuse {may_only if finding.lacks_permissions else 'access'} to it"
+    said = f"translate it to mfn {finding.frame:#x}"
+    permitted = (old.read, old.write)
+    if new is None or new.frame != finding.frame or permitted == (new.read, new.write):
+        return said
+    return f"{said} and let devices {PERMITTED[permitted]}, not {PERMITTED[new.read, new.write]}"
+
+
+PAYMENTS = {
+    Payment.WRONG_RANGE: "; what it flushed was other pages",
+    Payment.WRONG_DOMAIN: "; what it flushed was another domain",
+    Payment.INEFFECTIVE: "; it had flushed the page, to no effect",
+    Payment.FAILED: "; its flush of the page had failed",
+    Payment.CONTINUED: "; a continuation put it off once more",
+}
+
+NAMED_BY_NEAREST = {Payment.WRONG_RANGE, Payment.WRONG_DOMAIN}
+"""The payments of which more is said where the nearest flush is named."""
+
+
+def owed_by(finding: OldTranslation, near: Miss | None) -> str:
+    """Say who had put off the flush that was not paid when a frame was released; else what was done about it."""
+    match finding:
+        case Owed():
+            is_said = near is not None and near.shortfalls != (Shortfall.EARLY,) and finding.payment in NAMED_BY_NEAREST
+            return "" if is_said else PAYMENTS.get(finding.payment, "")
+        case Released(debt=CallRecord() as debt):
+            return f"; {debt.cpu.name}'s deferred {debt.call} owed it"
+        case _:
+            return ""
+
+
+def left_set(why: Explanation) -> str:
+    """Say that the flag was still set, and where it had been set."""
+    if why.flag_set is None:
+        return ""
+    step, source = why.flag_set
+    return f"; iommu_dont_flush_iotlb was still set, since step {step}{at(source)}"
+
+
+def flush_words(why: Explanation, finding: OldTranslation) -> str:
+    """Say what became of the store and of the flush."""
+    flush = why.flush
+    if why.arrival is not None and why.arrival.step is None:
+        return f"the store never reached memory: {lost_store(why)}{in_vain(why)}"
+    if flush is not None and flush.submitted < (why.changed or 0):
+        return (
+            f"only a flush from before has removed it: {flush.agent} had submitted one at step {flush.submitted}"
+            f"{at(flush.source)}, {waited(why)}and it began afterwards and completed at step {flush.completed}"
+        )
+    near = f"; {nearest_words(why.nearest, finding)}" if why.nearest else ""
+    if flush is None and why.nearest and why.nearest.shortfalls == (Shortfall.UNSEEN,):
+        return late_store(why.nearest.flush, finding)
+    if flush is not None:
+        return (
+            f"the flush came late: {flush.agent} submitted it at step {flush.submitted}"
+            f"{at(flush.source)}, {waited(why)}and it completed at step {flush.completed}{near}"
+        )
+    missing = why.omission
+    if missing is None or why.has_unfinished:
+        followed = "had completed when the execution ended" if why.has_unfinished else "followed"
+        return f"no flush of it {followed}{near}"
+    skipped = f", having found no domain id for it there at step {missing.skipped}" if missing.skipped else ""
+    return (
+        f"no flush of it followed: {why.changed_by}'s {missing.call} returned without one at step {missing.step}"
+        f"{at(missing.source)}{skipped}{near}"
+    )
+
+
+def lost_store(why: Explanation) -> str:
+    """Say what should have brought a store to memory and did not."""
+    if why.arrival is not None and why.arrival.held is Held.BUFFER:
+        return "nothing drained the chipset's write buffer after it"
+    if why.written_back is None:
+        return "nobody wrote its cache line back"
+    before = why.written_back
+    return (
+        f"{before.agent} wrote its cache line back at step {before.step}{at(before.source)}, before the store, and "
+        "nobody did so after it"
+    )
+
+
+def in_vain(why: Explanation) -> str:
+    """Say that a flush followed a store which never reached memory."""
+    if why.nearest is None or why.nearest.flush.submitted < (why.changed or 0):
+        return ""
+    flush = why.nearest.flush
+    return (
+        f"; walks could read the old entry even after {flush.agent}'s flush, submitted at step {flush.submitted}"
+        f"{at(flush.source)} and completed at step {flush.completed}"
+    )
+
+
+def late_store(flush: Flush, finding: OldTranslation) -> str:
+    """Say that a store reached memory only after the flush of it had begun."""
+    seen = finding.arrival.step if finding.arrival else None
+    return (
+        f"the store reached memory late, at step {seen}: {flush.agent}'s flush, submitted at step {flush.submitted}"
+        f"{at(flush.source)}, had begun at step {flush.began}, and no other followed"
+    )
+
+
+def nearest_words(miss: Miss, finding: OldTranslation) -> str:
+    """Name the flush that came nearest to removing an entry, and say why it did not."""
+    flush = miss.flush
+    reasons = " and ".join(fell_short(one, flush, finding) for one in miss.shortfalls)
+    return (
+        f"the nearest flush, which {flush.agent} submitted at step {flush.submitted}{at(flush.source)} and which "
+        f"completed at step {flush.completed}, {reasons}"
+    )
+
+
+def fell_short(shortfall: Shortfall, flush: Flush, finding: OldTranslation) -> str:
+    """Say one reason why a flush did not remove an entry."""
+    keys = flush.done.fields
+    match shortfall:
+        case Shortfall.EARLY:
+            return "came too early, before the change"
+        case Shortfall.UNSEEN:
+            seen = finding.arrival.step if finding.arrival else None
+            return f"came too early: the store reached memory at step {seen}"
+        case Shortfall.LEAVES:
+            return "was of leaves only (IH=1) and let cached table entries stay"
+        case Shortfall.PAGE:
+            last = keys["dfn"] + (1 << keys["page_order"]) - 1
+            return f"was of dfn {keys['dfn']:#x}" + (f" to {last:#x}" if keys["page_order"] else "")
+        case Shortfall.TAG:
+            return f"was of domain id {keys['tag']}, not {finding.tag}"
+        case Shortfall.UNIT:
+            return f"was at {keys['iommu']}"
+
+
+def waited(why: Explanation) -> str:
+    """Say that a CPU had waited no longer for its flush, or that its wait had ended before the flush had completed."""
+    if why.given_up is not None:
+        return f"gave up waiting for it after step {why.given_up}, "
+    if why.is_unawaited:
+        return "did not wait for it, "
+    return "" if why.ended_early is None else f"{ended_early(why.ended_early)}, "
+
+
+def ended_early(end: EarlyEnd) -> str:
+    """Say how a wait ended before its flush had completed."""
+    if end.reason is Reason.NOT_RESET:
+        since = f"since step {end.written}" if end.written else "from the start"
+        return f"did not wait for it, for its status word held the awaited value {since}"
+    how = f"ended its wait at step {end.step}, by "
+    match end.reason:
+        case Reason.GIVEN_UP:
+            return f"{how}the status of a flush that it had given up, asked for at step {end.asked}"
+        case Reason.ANOTHER:
+            return f"{how}the status that {end.asked_by} had asked for at step {end.asked}"
+        case Reason.TOO_SOON:
+            return f"{how}a status that it had asked for at step {end.asked}, before the flush"
+        case Reason.NO_FENCE:
+            return f"{how}a status asked for at step {end.asked}, which did not wait for the flush"
+    return f"{how}a value that no unit wrote"
+
+
+def at(source: str | None) -> str:
+    """Return a source line in brackets, if it is known."""
+    return f" ({source})" if source else ""
+
+
+def stale_data(finding: OldTranslation, why: Explanation, trace: Trace) -> dict[str, Any]:
+    """Return what is known of a stale translation."""
+    return {
+        "evidence": finding.evidence.value,
+        "promise": finding.promise,
+        "payment": finding.payment.value if isinstance(finding, Owed) else None,
+        "agent": finding.agent,
+        "call": finding.call,
+        "step": finding.step,
+        "domain": finding.domain,
+        "dfn": finding.dfn,
+        "mfn": finding.frame,
+        "iommu": finding.unit,
+        "tag": finding.tag,
+        "use": cattrs.unstructure(finding.use),
+        "use_was_added": finding.use is not None and is_added(finding.use, trace),
+        "changed_by": why.changed_by,
+        "changed": why.changed,
+        "change_source": why.change_source,
+        "promise_source": why.promise_source,
+        "store_reached_memory": why.arrival.step if why.arrival else None,
+        "flush": flush_data(why.flush) | waited_data(why) if why.flush else None,
+        "nearest_flush": nearest_data(why.nearest) if why.nearest else None,
+        "omission": cattrs.unstructure(why.omission),
+        "flag_set": cattrs.unstructure(why.flag_set),
+        "last_step": why.last_step,
+        "window": why.window,
+        "window_after_promise": why.closed - finding.step,
+    }
+
+
+def flush_data(flush: Flush) -> dict[str, Any]:
+    """Return who submitted a flush, and what it covered."""
+    who = {"agent": flush.agent, "submitted": flush.submitted, "completed": flush.completed, "source": flush.source}
+    covered = ("iommu", "tag", "dfn", "page_order", "leaf_only")
+    return who | {key: value for key, value in flush.done.fields.items() if key in covered}
+
+
+def waited_data(why: Explanation) -> dict[str, Any]:
+    """Return how the wait for a flush went."""
+    return {
+        "given_up": why.given_up,
+        "is_awaited": not why.is_unawaited,
+        "ended_early": cattrs.unstructure(why.ended_early),
+    }
+
+
+def nearest_data(miss: Miss) -> dict[str, Any]:
+    """Return which flush came nearest, and why it did not remove the entry."""
+    return {**flush_data(miss.flush), "shortfalls": [one.value for one in miss.shortfalls]}
