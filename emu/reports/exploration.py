@@ -13,6 +13,7 @@ from emu.engine import Trace
 from emu.reports.claims import claim, claimed, command_on, undeclared
 from emu.reports.counts import count
 from emu.reports.findings import data, sentence
+from emu.reports.judged import asked
 from emu.reports.left_out import clause
 from emu.running.causes import Cause
 from emu.running.exploration import ScenarioExploration
@@ -99,7 +100,8 @@ class ExplorationReport:
             return "no verdict: emu's check of itself has failed"
         match done.verdict:
             case Verdict.PROVED:
-                return f"{'clean: ' if expected.unclaimed else ''}proved for these parameters{clause()}"
+                proved = "clean: proved" if expected.unclaimed else "proved"
+                return f"{proved} for these parameters{asked(done.judged)}{clause()}"
             case Verdict.FOUND:
                 return self.shares()
             case Verdict.CONTRADICTED if not all(map(expected.allows, done.showing)):
@@ -107,7 +109,11 @@ class ExplorationReport:
             case Verdict.CONTRADICTED:
                 return "contradicted, for nothing shows it"
             case verdict:
-                return "shown" if verdict is Verdict.SHOWN else "no verdict"
+                return "shown" if verdict is Verdict.SHOWN else f"no verdict{self.nothing_found()}"
+
+    def nothing_found(self) -> str:
+        """Say of what nothing was found, unless something was."""
+        return "" if self.exploration.causes else f", and nothing found{asked(self.exploration.judged)}"
 
     def shares(self) -> str:
         """Say in how many executions each kind of finding shows."""
@@ -147,6 +153,7 @@ class ExplorationReport:
             "share": covered.share,
             "short_sections": covered.short_locks,
             "not_proved": done.not_proved,
+            "judged": attrs.asdict(done.judged),
             "findings": [
                 {
                     "executions": cause.executions,

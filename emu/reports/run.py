@@ -15,6 +15,7 @@ from emu.files.whole import Writable
 from emu.reports.claims import claim, claimed, command_on, undeclared
 from emu.reports.counts import count
 from emu.reports.findings import data, sentence
+from emu.reports.judged import asked
 from emu.reports.log import LOG_FORMAT, Record, records, write_console, write_json
 from emu.running.run import Run
 from emu.running.verdict import Verdict
@@ -110,17 +111,16 @@ class RunReport:
             case Verdict.UNDECIDED:
                 return self.undecided(done)
             case _ if expected.unclaimed:
-                return f"nothing found in {done}"
+                return f"nothing found in {done}{asked(run.judged)}"
             case _:
-                return f"not contradicted by {done}" + (
-                    "; to search for it: --executions 1000" if expected.kind else ""
-                )
+                search = "; to search for it: --executions 1000" if expected.kind else ""
+                return f"not contradicted by {done}{search}{'' if kinds else asked(run.judged)}"
 
     def undecided(self, done: str) -> str:
         """Say that there is no verdict, and how many executions come close to one."""
         run = self.run
         if not (run.with_findings and run.matters):
-            return f"no verdict after {done}"
+            return f"no verdict after {done}{asked(run.judged)}"
         return f"not shown in {done}; {run.with_findings} come close, the first with seed {run.matters.seed}"
 
     def command(self) -> str | None:
@@ -153,6 +153,7 @@ class RunReport:
             "with_findings": run.with_findings,
             "was_stopped": run.is_stopping,
             "limit": run.limit,
+            "judged": attrs.asdict(run.judged),
             "seed": shown.seed if shown else run.seed,
             "steps": shown.machine.trace.step if shown else 0,
             **self.statistics(),

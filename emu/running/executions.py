@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import attrs
 
+from emu.analysis.judged import Judged
 from emu.checks.findings import Finding
 from emu.engine import Execution
 from emu.engine.hosts import direct
@@ -39,6 +40,7 @@ class Executions(ABC):
         is_stopping: the present execution is the last.
         on_progress: called when an execution has ended.
         forgotten: what was called and never awaited.
+        judged: what the checks were asked in the executions that count.
     """
 
     bound: BoundScenario
@@ -51,6 +53,7 @@ class Executions(ABC):
     is_stopping: bool = attrs.field(default=False, init=False)
     on_progress: Callable[[], None] = attrs.field(default=lambda: None, init=False)
     forgotten: Forgotten = attrs.field(factory=Forgotten, init=False)
+    judged: Judged = attrs.field(factory=Judged, init=False)
 
     @abstractmethod
     def each(self) -> Iterator[Execution]:

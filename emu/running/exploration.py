@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import attrs
 
+from emu.analysis.judged import Judged
 from emu.checks.findings import FindingKind
 from emu.checks.signatures import Signature
 from emu.engine import Execution, Exploration, Schedule, Strategy
@@ -122,6 +123,7 @@ class ScenarioExploration(Executions):
     def forget(self) -> None:
         """Begin anew: a section was not as declared."""
         self.done = 0
+        self.judged = Judged()
         self.coverage.forget()
         self.causes.clear()
         self.showing.clear()
@@ -130,6 +132,7 @@ class ScenarioExploration(Executions):
         """Count an execution that has ended, and enter what it has shown under its causes."""
         self.done += 1
         self.coverage.steps += execution.trace.step
+        self.judged.add(execution.trace)
         findings = self.conclude(execution)
         enter(self.causes, self.done, findings, execution.trace)
         for kind in dict.fromkeys(finding.kind for finding in findings):

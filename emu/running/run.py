@@ -108,6 +108,7 @@ class Run(Executions):
         """Count and judge an execution that has ended."""
         self.done += 1
         findings = self.conclude(execution)
+        self.judged.add(execution.trace)
         ended = Ended(seed, machine, findings, judge_execution(self.bound.expectation, findings))
         if ended.verdict.is_final or not self.has_findings:
             self.matters = ended

@@ -119,9 +119,10 @@ def test_an_exhausted_exploration_says_how_many_traces_there_are_and_what_that_p
     assert out.splitlines() == [
         "two_wait_for_mapping_lock: exhausted: all 6 traces executed (306 steps)",
         "",
-        "two_wait_for_mapping_lock declares clean: proved for these parameters; not",
-        "modelled: device-TLBs, peer-to-peer accesses, invalidations wider than asked,",
-        "superpages, first-stage tables, interrupts",
+        "two_wait_for_mapping_lock declares clean: proved for these parameters; judged in",
+        "all: 18 returns, no deferred call, access, release or assignment; not modelled:",
+        "device-TLBs, peer-to-peer accesses, invalidations wider than asked, superpages,",
+        "first-stage tables, interrupts",
         "again: emu explore two_wait_for_mapping_lock",
     ]
 
@@ -387,6 +388,14 @@ def test_json_has_the_coverage_the_verdict_and_each_cause(emu: Emu) -> None:
         "share": 1.0,
         "short_sections": ["d1.mapping_lock"],
         "not_proved": [],
+        "judged": {
+            "returns": 386,
+            "deferred": 0,
+            "accesses": 66,
+            "releases": 0,
+            "assignments": 0,
+            "accesses_after": 0,
+        },
         "reproduce": "emu explore remap_before_flush -p dma=1",
     }
     shown = {key: finding[key] for key in ("executions", "first", "owed_by", "kind", "evidence", "dfn", "mfn")}

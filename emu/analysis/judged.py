@@ -1,0 +1,66 @@
+"""What the checks were asked in an execution: where nothing was found, that says of what."""
+
+from typing import Any
+
+import attrs
+
+from emu.checks.promises import questions, takes_back
+from emu.devices.device import Commit
+from emu.engine import Operation, Trace
+from emu.hypervisor.assignment import HandOver
+from emu.hypervisor.calls import Return, Settle
+from emu.hypervisor.ops import OK
+from emu.hypervisor.pages import AllocatePage, PutPage
+from emu.hypervisor.records import CallRecord
+
+
+@attrs.define
+class Judged:
+    """How often each check was asked.
+
+    Attributes:
+        returns: calls that promised something about a page when they returned.
+        deferred: deferred calls that owed something about a page when their hypercall ended.
+        accesses: what devices read and wrote.
+        releases: frames that were freed, or given to an owner.
+        assignments: changes of a device's domain.
+        accesses_after: accesses of devices whose domain had changed before.
+    """
+
+    returns: int = 0
+    deferred: int = 0
+    accesses: int = 0
+    releases: int = 0
+    assignments: int = 0
+    accesses_after: int = 0
+
+    def add(self, trace: Trace) -> None:
+        """Count what was asked in an execution."""
+        moved: set[str] = set()
+        for _, operation in trace.performed():
+            self.count(operation, moved)
+
+    def count(self, operation: Operation[Any], moved: set[str]) -> None:
+        """Count what one step has asked.
+
+        Args:
+            moved: the devices whose domain has changed.
+        """
+        match operation:
+            case Return(record=record):
+                self.returns += not record.is_deferred and has_promised(record)
+            case Settle(debts=debts):
+                self.deferred += sum(map(has_promised, debts))
+            case Commit(is_made=True, device=device):
+                self.accesses += 1
+                self.accesses_after += device.bdf in moved
+            case PutPage(left=0) | AllocatePage():
+                self.releases += 1
+            case HandOver(is_failed=False, device=device):
+                self.assignments += 1
+                moved.add(device.bdf)
+
+
+def has_promised(record: CallRecord) -> bool:
+    """Whether a call has promised anything about a page."""
+    return (record.result == OK or takes_back(record)) and next(questions(record), None) is not None

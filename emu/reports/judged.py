@@ -1,0 +1,21 @@
+"""What the checks were asked, in words: whatever says that nothing was found says it of this."""
+
+from emu.analysis.judged import Judged
+from emu.reports.counts import count
+
+
+def asked(judged: Judged) -> str:
+    """Return what was judged and how often, and what never, as the end of a sentence."""
+    kinds = (
+        (judged.returns, "return", None),
+        (judged.deferred, "deferred call", None),
+        (judged.accesses, "access", "accesses"),
+        (judged.releases, "release", None),
+        (judged.assignments, "assignment", None),
+    )
+    parts = [count(number, noun, plural) for number, noun, plural in kinds if number]
+    never = [noun for number, noun, _ in kinds if not number]
+    if never:
+        parts.append(f"no {' or '.join(filter(None, (', '.join(never[:-1]), never[-1])))}")
+    after = "; no access came after an assignment" if judged.assignments and not judged.accesses_after else ""
+    return f"; judged in all: {', '.join(parts)}{after}"
