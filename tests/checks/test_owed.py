@@ -314,7 +314,9 @@ def test_a_deferred_call_outside_of_a_hypercall_is_refused_with_the_mend(execute
         else:
             await machine.hypervisor.unmap(cpu, machine.domains[1], G)
 
-    with pytest.raises(ModelError, match=r'write `async with cpu\.hypercall\("name"\):` \(cpu0, at test_owed\.py:\d+'):
+    with pytest.raises(
+        ModelError, match=r'write `async with cpu\.hypercall\("name"\):` \(cpu0, at tests/checks/test_owed\.py:\d+'
+    ):
         execute(machine)
 
 
