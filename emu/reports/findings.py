@@ -106,8 +106,8 @@ def access_sentence(finding: Overrun | FreedTable | Late | LateStatus | Foreign 
         case Foreign():
             return (
                 f"foreign access: at step {finding.step} device {finding.device} accessed mfn {finding.frame:#x} of "
-                f"domain {finding.domain}, at its dfn {finding.dfn:#x} through {finding.unit}, as domain "
-                f"{finding.programmed_by} had programmed it to do{ownership(finding, trace)}"
+                f"domain {finding.domain}, at its dfn {finding.dfn:#x} through {finding.unit}, as "
+                f"{programmed(finding, trace)}"
             )
         case Illegal():
             return (
@@ -117,8 +117,8 @@ def access_sentence(finding: Overrun | FreedTable | Late | LateStatus | Foreign 
             )
 
 
-def ownership(finding: Foreign, trace: Trace) -> str:
-    """Say who had the device when it made an access that a domain had programmed, as a clause."""
+def programmed(finding: Foreign, trace: Trace) -> str:
+    """Say which domain had programmed an access, and who had the device when it was made."""
     given = [
         event.fields["domain"]
         for event in trace.events()
@@ -126,8 +126,9 @@ def ownership(finding: Foreign, trace: Trace) -> str:
     ]
     owner = given[-1] if given else finding.programmed_by
     if owner == finding.programmed_by:
-        return ", which had the device then"
-    return " before it lost the device" + ("" if owner is None else f" to domain {owner}")
+        return f"domain {owner}, which had the device then, had programmed it to do"
+    lost = f"domain {finding.programmed_by} had programmed it to do before it lost the device"
+    return lost if owner is None else f"{lost} to domain {owner}"
 
 
 def status_sentence(finding: LateStatus) -> str:

@@ -35,7 +35,7 @@ def stale_sentence(finding: OldTranslation, why: Explanation, trace: Trace) -> s
     window = count(why.window, "step") + ("" if why.flush else " and never closed")
     after = why.closed - finding.step
     return (
-        f"{said}{why.changed_by} had replaced that entry at step {why.changed}{at(why.change_source)}, and "
+        f"{said}{why.changed_by} had {change_of(finding)} at step {why.changed}{at(why.change_source)}, and "
         f"{flush_words(why, finding)}{left_set(why)}{owed_by(finding, why.nearest)}; the window was {window}"
         f"{f', {after} of them after that' if after else ''}"
     )
@@ -83,6 +83,13 @@ def harm(finding: OldTranslation) -> str:
     if new is None or new.frame != finding.frame or permitted == (new.read, new.write):
         return said
     return f"{said} and let devices {PERMITTED[permitted]}, not {PERMITTED[new.read, new.write]}"
+
+
+def change_of(finding: OldTranslation) -> str:
+    """Say what was done to the entry that made the way to the translation an old one."""
+    if finding.lacks_permissions:
+        return "given a table entry on the way there more permissions"
+    return "replaced a table entry on the way there" if finding.replaces_table else "replaced that entry"
 
 
 PAYMENTS = {
@@ -151,7 +158,7 @@ def lost_store(why: Explanation) -> str:
     if why.arrival is not None and why.arrival.held is Held.BUFFER:
         return "nothing drained the chipset's write buffer after it"
     if why.written_back is None:
-        return "nobody wrote its cache line back"
+        return "nobody wrote its cache line back after it"
     before = why.written_back
     return (
         f"{before.agent} wrote its cache line back at step {before.step}{at(before.source)}, before the store, and "

@@ -66,7 +66,8 @@ class Confirmation:
         """
         run, repeated = (self.repeat(cause, number, host) for host in ("trio", "direct"))
         if happened(run) != happened(repeated):
-            if happened(repeated) != happened(self.repeat(cause, number, "direct")):
+            again = [self.repeat(cause, number, host) for host in ("trio", "direct")]
+            if [happened(run), happened(repeated)] != [happened(one) for one in again]:
                 raise does_not_come_again(number)
             raise InternalError(f"execution {number} is another one on Trio tasks than in a plain loop")
         if run.find(cause.signature) is None:

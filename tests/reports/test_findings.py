@@ -109,7 +109,7 @@ def test_a_deadlock_names_who_waits_for_what_and_who_holds_it() -> None:
 @pytest.mark.parametrize(
     ("owners", "said"),
     [
-        ((2,), "as domain 2 had programmed it to do, which had the device then"),
+        ((2,), "as domain 2, which had the device then, had programmed it to do"),
         ((2, 1), "as domain 2 had programmed it to do before it lost the device to domain 1"),
         ((2, None), "as domain 2 had programmed it to do before it lost the device"),
     ],

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import attrs
 import pytest
 
+from emu.analysis.windows import statistics
 from emu.checks.findings import OldPath
 from emu.cpus import Cpu
 from emu.engine import Agent, Choose, Strategy
@@ -161,8 +162,10 @@ def test_a_flush_of_leaves_only_does_not_close_the_window_of_a_table() -> None:
     m.hypervisor = attrs.evolve(m.hypervisor, revision=attrs.evolve(MERGED, flush=leaves_only))
     said = told(m)
     assert "no flush of it followed; the nearest flush, which cpu0 submitted at step" in said
+    assert "cpu0 had replaced a table entry on the way there" in said
     assert "was of leaves only (IH=1) and let cached table entries stay" in said
     assert "and never closed" in said
+    assert [(one.table_level, one.still_open) for one in statistics(m).windows] == [(1, False), (2, True)]
 
 
 async def store(m: Machine, cpu: Cpu, domain: Domain, *, write_back: str) -> None:
@@ -180,7 +183,7 @@ async def store(m: Machine, cpu: Cpu, domain: Domain, *, write_back: str) -> Non
 @pytest.mark.parametrize(
     ("write_back", "said"),
     [
-        ("never", r"and the store never reached memory: nobody wrote its cache line back; walks could read the old "),
+        ("never", r"and the store never reached memory: nobody wrote its cache line back after it; walks could "),
         ("before", r"and the store never reached memory: cpu0 wrote its cache line back at step \d+ \(tests/reports/"),
         ("after", r"and the store reached memory late, at step \d+: cpu0's flush, submitted at step \d+ \(tests/rep"),
     ],
