@@ -154,37 +154,41 @@ def around(step: int, agent: str, enter: str, leave: str, events: list[Event]) -
 
 def steps_of_flush(
     changed: int, agent: str, flush: Flush | None, call: Span | None, events: list[Event]
-) -> tuple[int, float]:
-    """Return the steps in which the flush that was meant to remove an entry may have been submitted.
+) -> list[tuple[int, float]]:
+    """Return the ranges of steps in which the flush may have been submitted that was meant for an entry, likely first.
 
-    Where nothing has removed the entry they begin with the hypercall of the change. Else only the call of the change
-    counts, and not if it has submitted the flush itself that removed the entry.
+    These are the steps of the call that changed the entry; and, where nothing has removed the entry, all from the start
+    of the hypercall on. Where the call has submitted the flush itself that removed the entry there are none.
     """
     first, end = (changed, inf) if call is None else (call[0].step, call[1].step if call[1] else inf)
     if flush is None:
         hypercall = around(changed, agent, "hypercall.enter", "hypercall.exit", events)
-        return (hypercall[0].step if hypercall else first), inf
+        return [(first, end), (hypercall[0].step if hypercall else first, inf)]
     is_own = flush.agent == agent and first <= flush.submitted <= end
-    return (0, -1) if is_own or call is None else (first, end)
+    return [] if is_own or call is None else [(first, end)]
 
 
 def nearest(
-    finding: OldPath, agent: str, every: list[Flush], closing: Flush | None, steps: tuple[int, float]
+    finding: OldPath, agent: str, every: list[Flush], closing: Flush | None, ranges: list[tuple[int, float]]
 ) -> Miss | None:
     """Return the flush of an agent that came nearest to removing an entry, and did not; None if none came near.
 
     Args:
         closing: the flush that has removed it.
-        steps: the first and the last at which it may have been submitted.
+        ranges: of the steps at which it may have been submitted; what lies in the first comes before all others.
     """
-    seen, misses = seen_at(finding), []
-    for flush in every:
-        if flush is closing or flush.agent != agent or not steps[0] <= flush.submitted <= steps[1]:
-            continue
-        found = shortfalls(flush, finding, seen)
-        if found and (len(found) == 1 or OF_TIME.isdisjoint(found)):
-            misses.append(Miss(flush, found))
-    return min(misses, key=lambda miss: miss.distance, default=None)
+    seen, changed = seen_at(finding), finding.change or 0
+    tried = [
+        Miss(flush, shortfalls(flush, finding, seen))
+        for flush in every
+        if flush is not closing and flush.agent == agent
+    ]
+    near = [one for one in tried if len(one.shortfalls) == 1 or OF_TIME.isdisjoint(one.shortfalls)]
+    for first, last in ranges:
+        inside = [one for one in near if one.shortfalls and first <= one.flush.submitted <= last]
+        if inside:
+            return min(inside, key=lambda one: (*one.distance, abs(one.flush.submitted - changed)))
+    return None
 
 
 def write_back_before(

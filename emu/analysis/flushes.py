@@ -71,10 +71,9 @@ class Miss:
     shortfalls: tuple[Shortfall, ...]
 
     @property
-    def distance(self) -> tuple[int, int, int]:
-        """How far it was from removing the entry: the nearest comes first, and of those that are equal the last."""
-        worst = max(list(Shortfall).index(one) for one in self.shortfalls)
-        return len(self.shortfalls), worst, -self.flush.submitted
+    def distance(self) -> tuple[int, int]:
+        """How far it was from removing the entry; the least is the nearest."""
+        return len(self.shortfalls), max(list(Shortfall).index(one) for one in self.shortfalls)
 
 
 def flushes(events: Iterable[Event], trace: Trace) -> Iterator[Flush]:

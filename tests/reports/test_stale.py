@@ -122,6 +122,22 @@ def test_the_flush_that_came_nearest_is_named_with_why_it_did_not_help(unmap: Un
     assert f"{reason}; the window was " in said
 
 
+def test_of_several_flushes_that_of_the_call_itself_is_named() -> None:
+    async def next_page(m: Machine, cpu: Cpu, domain: Domain, dfn: Dfn) -> None:
+        await clear(m, cpu, domain, dfn)
+        await flush(m, cpu, attrs.evolve(PAGE, dfn=Dfn(dfn + 1)))
+
+    def unmapping_two(m: Machine, domain: Domain) -> None:
+        @m.cpu(0)
+        async def unmapper(cpu: Cpu) -> None:
+            async with cpu.hypercall("remove_from_physmap"):
+                await m.hypervisor.unmap(cpu, domain, G)
+                await m.hypervisor.unmap(cpu, domain, N)
+
+    assert "was of dfn 0x1001; the window" in told(machine_of(next_page, VtdSettings(), unmapping_two), page=G)
+    assert "was of dfn 0x1002; the window" in told(machine_of(next_page, VtdSettings(), unmapping_two), page=N)
+
+
 def protecting(m: Machine, domain: Domain) -> None:
     """Have one CPU take the permission to write away from a page, and flush nothing."""
     frame = m.allocate()
