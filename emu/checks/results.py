@@ -42,7 +42,10 @@ def hidden_by(record: CallRecord, step: int) -> Finding | None:
     if record.result == OK:
         pages = (offset(record.dfn, i) for i in range(record.page_count))
         wrong = next((dfn for dfn in pages if not is_done(record, dfn)), None)
-        return None if wrong is None else WrongResult(*call, wrong)
+        if wrong is None:
+            return None
+        update = record.updates.get(wrong)
+        return WrongResult(*call, wrong, update and update.new.maps(wrong), asked_for(record, wrong))
     left = next((one.dfn for one in record.updates.values() if one.is_changed and one.new.is_present), None)
     return None if record.call == "unmap" or left is None else NotRolledBack(*call, left, record.result)
 

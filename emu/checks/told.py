@@ -5,6 +5,7 @@ import attrs
 from emu.checks.kinds import Facts, FindingKind
 from emu.engine import Trace
 from emu.hypervisor.records import HookFailure
+from emu.iommus.formats import Mapping
 from emu.units import Dfn
 
 
@@ -58,7 +59,15 @@ class NotRolledBack(OfPage):
 
 @attrs.frozen
 class WrongResult(OfPage):
-    """A call that returned success although nothing had failed and the table is not as it says."""
+    """A call that returned success although nothing had failed and the table is not as it says.
+
+    Attributes:
+        left: what the call left the page mapped to; None if it has neither read nor stored the entry.
+        asked: what it was to map the page to.
+    """
+
+    left: Mapping | None
+    asked: Mapping
 
     kind = FindingKind.WRONG_RESULT
 

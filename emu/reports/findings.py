@@ -33,8 +33,9 @@ from emu.engine import Trace
 from emu.engine.claims import When
 from emu.hypervisor.ops import RESULT_NAMES
 from emu.hypervisor.pages import VERBS
+from emu.iommus.formats import Mapping
 from emu.reports.counts import count
-from emu.reports.stale import at, stale_data, stale_sentence
+from emu.reports.stale import PERMITTED, at, stale_data, stale_sentence
 
 
 def sentence(finding: Finding, trace: Trace) -> str:
@@ -201,11 +202,7 @@ def result_sentence(finding: LostError | NotRolledBack | WrongResult | BeyondRan
                 f"{finding.page:#x} mapped"
             )
         case WrongResult():
-            state = "mapped as it was to be" if finding.call == "map" else "unmapped"
-            return (
-                f"wrong result: {call} returned success at step {finding.step}; nothing had failed, and it had not "
-                f"left dfn {finding.page:#x} {state}"
-            )
+            return f"wrong result: {call} returned success at step {finding.step}; nothing had failed, {left(finding)}"
         case BeyondRange():
             return beyond_sentence(finding, call)
         case Gap():
@@ -213,6 +210,21 @@ def result_sentence(finding: LostError | NotRolledBack | WrongResult | BeyondRan
                 f"gap: {call} returned at step {finding.step}, and had mapped dfn {finding.page:#x} again, which was "
                 f"mapped before and unmapped since step {finding.cleared}; a device that used it meanwhile was refused"
             )
+
+
+def left(finding: WrongResult) -> str:
+    """Say what a call left a page mapped to, and what it should have."""
+    wanted = f"; the page should be {mapping(finding.asked)}"
+    if finding.left is None:
+        return f"and it had neither read nor stored the entry of dfn {finding.page:#x}{wanted}"
+    return f"and it had left dfn {finding.page:#x} {mapping(finding.left)}{wanted}"
+
+
+def mapping(mapped: Mapping) -> str:
+    """Say what a page is mapped to, and what devices may do there."""
+    if mapped.frame is None:
+        return "unmapped"
+    return f"mapped to mfn {mapped.frame:#x} to {PERMITTED[mapped.read, mapped.write]}"
 
 
 def beyond_sentence(finding: BeyondRange, call: str) -> str:
@@ -238,6 +250,8 @@ def data(finding: Finding, trace: Trace) -> dict[str, Any]:
         message, facts = claim_sentence(finding, source), cattrs.unstructure(attrs.evolve(finding, source=source))
     else:
         message, facts = sentence(finding, trace), cattrs.unstructure(finding)
+    if isinstance(finding, WrongResult):
+        facts["left"], facts["asked"] = finding.left and finding.left._asdict(), finding.asked._asdict()
     if isinstance(finding, NotIsolated):
         facts["evidence"] = finding.evidence.value
     return {"kind": finding.kind.value, "message": message, **facts}

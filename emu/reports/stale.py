@@ -17,7 +17,12 @@ from emu.reports.counts import count
 
 OldTranslation = Stale | Owed | Released
 
-PERMITTED = {(True, True): "read and write", (True, False): "only read", (False, True): "only write"}
+PERMITTED = {
+    (True, True): "read and write",
+    (True, False): "only read",
+    (False, True): "only write",
+    (False, False): "do nothing",
+}
 """What a translation lets devices do, by whether it permits reads and writes."""
 
 

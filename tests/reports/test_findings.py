@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from emu.checks.details import Act, Use
-from emu.checks.findings import BeyondRange, Finding, Foreign, Gap, Illegal, LostError, NotIsolated, Stuck
+from emu.checks.findings import BeyondRange, Finding, Foreign, Gap, Illegal, LostError, NotIsolated, Stuck, WrongResult
 from emu.checks.isolation import NOTHING
 from emu.cpus import Cpu
 from emu.engine.hosts import direct
@@ -16,6 +16,7 @@ from emu.hypervisor.assignment import HandOver
 from emu.hypervisor.domain import Domain
 from emu.hypervisor.ops import ENOMEM, MapFlags
 from emu.hypervisor.records import HookFailure
+from emu.iommus.formats import FAULT, Mapping
 from emu.machine.description import Description
 from emu.machine.machine import Machine
 from emu.platforms import VTD
@@ -213,6 +214,14 @@ def test_a_frame_that_is_not_isolated_is_told_by_who_did_what_and_why_that_shoul
         (
             Gap("cpu0", "map", 40, 1, G, 2, Dfn(0x11), 20),
             "returned at step 40, and had mapped dfn 0x11 again, which was mapped before and unmapped since step 20",
+        ),
+        (
+            WrongResult("cpu0", "map", 9, 1, G, 1, G, Mapping(Mfn(0x1A), True, True), Mapping(Mfn(0x1A), True, False)),
+            "and it had left dfn 0x10 mapped to mfn 0x1a to read and write; the page should be mapped to mfn 0x1a ",
+        ),
+        (
+            WrongResult("cpu0", "unmap", 9, 1, G, 1, G, None, FAULT.maps(G)),
+            "and it had neither read nor stored the entry of dfn 0x10; the page should be unmapped",
         ),
         (Illegal("00:1f.0", 7, "vtd0", G, 0x1003), "used leaf 0x1003 of dfn 0x10 at vtd0, which the ledger forbids"),
     ],
