@@ -3,16 +3,16 @@
 accesses.py     which shared objects are touched, and how
 latches.py      conditions that become true once; an agent can wait for nothing else
 operations.py   what an agent awaits: one preemptible step, with the objects that it touches
-agents.py       what takes steps
-claims.py       what a user says of a program, and where it does not hold
+agents.py       agents, which take the steps
+claims.py       a user's statements about a program, and where they do not hold
 execution.py    one run: who is enabled, one step, deadlock, limits
 failures.py     how an agent's own code ends an execution
 hosts/          what drives an execution: a plain loop, or one Trio task for each agent
-strategies/     who goes next
+strategies/     which agent goes next
 dependence.py   which steps depend on one another
-search.py       a strategy that serves one execution after the other, until nothing is left
+search.py       the protocol of a strategy that serves one execution after the other, until nothing is left
 exploration.py  every execution of a program, as a search asks for them
-variables.py, locks.py, sections.py  shared objects for any protocol, and what is done under a lock
+variables.py, locks.py, sections.py  shared objects for any protocol, and the steps under a lock
 atomic.py       several operations in one step
 watchdog.py     notices an agent that awaits nothing
 foreign.py      code of the user's that takes no step

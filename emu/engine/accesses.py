@@ -53,7 +53,7 @@ class Section:
 
     Attributes:
         lock: the space of the lock's objects.
-        accesses: what else it may touch, as declared beforehand; None if that is not known.
+        accesses: the accesses besides the lock's that it may make, as declared beforehand; None if that is not known.
     """
 
     lock: Space

@@ -1,4 +1,4 @@
-"""Agents take steps: a CPU, a device, an engine inside an IOMMU."""
+"""Agents: whatever takes steps, such as a CPU, a device, or an engine inside an IOMMU."""
 
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
@@ -12,7 +12,7 @@ Body = Callable[[], Coroutine[Any, Any, None]]
 
 @attrs.frozen
 class NotAnOperation:
-    """Something else that an agent awaited: what it yielded to the host that drives its coroutine."""
+    """Anything else that an agent awaited, as its coroutine yielded it to the host."""
 
     awaited: object
 
@@ -29,9 +29,9 @@ class Agent:
         pending: the operation announced and not yet performed; None before the start and after the end.
         announced_at: the step after which `pending` was announced.
         awaited_instead: what the agent awaited instead of an operation; only a free-running execution can serve it.
-        is_cleaning: the execution has ended and the agent was told so.
+        is_cleaning: the execution has ended, and the agent runs its cleanup.
         number: its place among the agents of its execution.
-        is_enabled: its execution counts it among those that can go on.
+        is_enabled: its execution lists it among the agents that can go on.
     """
 
     name: str

@@ -15,7 +15,7 @@ class InlineCoroutine:
     """A coroutine that takes no steps of its own: its operations are performed inside the steps of agents.
 
     Attributes:
-        pending: the operation that is not yet performed; None once the coroutine has ended, with `result`.
+        pending: the operation announced and not yet performed; None once the coroutine has returned `result`.
     """
 
     def __init__(self, coroutine: Coroutine[Any, Any, Any], trace: Trace) -> None:
@@ -33,7 +33,7 @@ class InlineCoroutine:
             self.pending, self.result = None, end.value
 
     def perform(self, step: int) -> None:
-        """Perform every operation that is enabled; the trace keeps each as a remark."""
+        """Perform operations until one is disabled or the coroutine ends; the trace keeps each as a note."""
         while (operation := self.pending) is not None and (operation.waits_for is None or operation.waits_for.is_set):
             value = operation.perform(step)
             name, fields = operation.describe()
@@ -41,7 +41,7 @@ class InlineCoroutine:
             self.send(value)
 
 
-class AtOnce(Operation[Result]):
+class AtomicBlock(Operation[Result]):
     """A coroutine that waits for nothing, performed in one step.
 
     Args:
@@ -51,6 +51,8 @@ class AtOnce(Operation[Result]):
     """
 
     __slots__ = ("make", "touches", "trace", "what")
+
+    saved_as = "AtOnce"
 
     def __init__(
         self,

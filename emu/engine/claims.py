@@ -1,16 +1,16 @@
-"""Claims: what a user says of a program, and where it does not hold. Both are data of an execution.
+"""Claims: a user's statements about a program, and where they do not hold. Both are data of an execution.
 
 An `assert` in an agent's own code is a claim about what the agent has learnt. One that fails ends the agent, as a
 return does, and the others go on.
 
-A `Claim` is a predicate over shared objects, asked without a step: before the first one, and after each later one, when
-its agent has come to its next. It may cease to hold only after an operation that may change an object which it reads.
-Such an operation then counts as reading all these objects: so an exploration takes the operations that may break a
-claim in every order. This depends on the declaration alone, not on whether the claim still holds. A claim that declares
-no object may be broken by any step; which other interleavings matter to it no reduction can know.
+A `Claim` is a predicate over shared objects. It is evaluated before the first step, and after each step once the step's
+agent has announced its next operation; the evaluation takes no step. Only an operation that may change an object which
+the claim reads can break it. Such an operation counts as a read of all these objects, so an exploration takes the
+operations that may break a claim in every order. This depends on the declaration alone, not on whether the claim still
+holds. A claim that declares no object may be broken by any step, and no reduction can know which interleavings matter.
 
-A claim about the end is asked when no agent can go on. All interleavings of a trace end in one state, so it has nothing
-to declare.
+A claim about the end is evaluated when no agent can go on. All interleavings of a trace end in one state, so such a
+claim declares nothing.
 """
 
 import inspect
@@ -30,9 +30,9 @@ Predicate = Callable[[], object]
 
 
 class When(Enum):
-    """When a claim is to hold."""
+    """When a claim has to hold."""
 
-    ASSERTED = "assert"  # when an agent's own code comes to it
+    ASSERTED = "assert"  # when an agent executes the assertion
     ALWAYS = "always"
     FINALLY = "finally"
 
@@ -43,7 +43,7 @@ class Broken:
 
     Attributes:
         claim: its text.
-        agent: who has asserted it, or has taken the last step before it was asked; None before the first step.
+        agent: the agent that asserted it, or that took the last step before the evaluation; None before the first step.
         step: the step after which it did not hold.
         source: the line of an assertion.
     """
@@ -57,7 +57,7 @@ class Broken:
 
 @attrs.frozen
 class Claim:
-    """A predicate that is to hold always, or finally.
+    """A predicate that has to hold always, or at the end.
 
     Attributes:
         reads: every shared object on which it depends; empty if that is not known.
@@ -70,15 +70,15 @@ class Claim:
 
     @property
     def is_undeclared(self) -> bool:
-        """Whether any step may break it, for it does not say on what it depends."""
+        """Whether any step may break the claim, because it declares no object."""
         return self.when is When.ALWAYS and not self.reads
 
-    def is_met_by(self, accesses: Iterable[Access]) -> bool:
-        """Whether what makes these accesses may change an object that the claim reads."""
+    def may_be_broken_by(self, accesses: Iterable[Access]) -> bool:
+        """Whether an operation with these accesses may change an object that the claim reads."""
         return any(access.conflicts(read) for access in accesses for read in self.reads)
 
     def holds(self) -> bool:
-        """Ask the predicate.
+        """Evaluate the predicate.
 
         Raises:
             ModelError: if it raises, runs on and on, or returns something to be awaited.
@@ -101,15 +101,15 @@ class Claim:
                 f"the claim {self.text!r}, at {raised_at(error)}, raised {said_by(error)}; let it return whether it "
                 "holds"
             ) from error
-        raise is_async(self.text, self.predicate)
+        raise async_claim(self.text, self.predicate)
 
 
-def is_async(text: str, predicate: Predicate) -> ModelError:
+def async_claim(text: str, predicate: Predicate) -> ModelError:
     """Return the error for a claim that would take steps."""
     code = getattr(predicate, "__code__", None)
     where = f", at {code.co_filename.rpartition('/')[2]}:{code.co_firstlineno}," if code else ""
     return ModelError(
-        f"the claim {text!r}{where} is to be awaited, and a claim takes no step: write a plain def that looks without "
+        f"the claim {text!r}{where} has to be awaited, and a claim takes no step: write a plain def that looks without "
         "one, by m.memory.peek(address), cpu.peek(variable) or variable.value"
     )
 
@@ -118,8 +118,8 @@ class Claims:
     """The claims of one execution.
 
     Attributes:
-        all: all of them, for what they read.
-        unbroken: those that have held whenever they were asked.
+        all: every claim.
+        unbroken: the claims that have held at each evaluation so far.
     """
 
     def __init__(self, claims: Sequence[Claim]) -> None:
@@ -127,43 +127,43 @@ class Claims:
         self.unbroken = list(claims)
         self.has_begun = False
 
-    def are_met_by(self, accesses: Sequence[Access]) -> bool:
-        """Whether what makes these accesses may change what a claim reads."""
-        return any(claim.is_met_by(accesses) for claim in self.all)
+    def may_be_broken_by(self, accesses: Sequence[Access]) -> bool:
+        """Whether an operation with these accesses may change an object that some claim reads."""
+        return any(claim.may_be_broken_by(accesses) for claim in self.all)
 
     def extend(self, accesses: Iterable[Access]) -> tuple[Access, ...]:
-        """Return the accesses of an operation, and those of the claims that it may break."""
+        """Return an operation's accesses, and the reads of the claims that it may break."""
         own = tuple(accesses)
-        reads = (read for claim in self.all if claim.is_met_by(own) for read in claim.reads)
+        reads = (read for claim in self.all if claim.may_be_broken_by(own) for read in claim.reads)
         return tuple(dict.fromkeys((*own, *reads)))
 
     def begin(self) -> list[Broken]:
-        """Ask before the first step; a second time nothing is asked."""
+        """Evaluate the claims before the first step; a second call does nothing."""
         if self.has_begun:
             return []
         self.has_begun = True
         return self.ask(When.ALWAYS, None, 0)
 
     def ask(self, when: When, agent: str | None, step: int, declared: Sequence[Access] | None = None) -> list[Broken]:
-        """Ask after an agent's step; return what does not hold, each claim once in an execution.
+        """Return the claims that do not hold after an agent's step, each claim once in an execution.
 
         Args:
-            declared: what the step might touch; None where any claim may have been broken.
+            declared: the accesses that the step might make; None where any claim may have been broken.
 
         Raises:
-            ModelError: if a predicate makes a mistake, or depends on what it does not declare.
+            ModelError: if a predicate fails, or depends on an object that its claim does not declare.
         """
         broken = [claim for claim in self.unbroken if claim.when is when and not claim.holds()]
         if broken:
             self.unbroken = [claim for claim in self.unbroken if claim not in broken]
         for claim in broken:
-            if declared is not None and not (claim.is_undeclared or claim.is_met_by(declared)):
+            if declared is not None and not (claim.is_undeclared or claim.may_be_broken_by(declared)):
                 raise ModelError(
                     f"the claim {claim.text!r} does not hold after step {step} of {agent}, which changes none of the "
-                    "objects that it declares: add to its reads=[...] all on which it depends"
+                    "objects that the claim declares: add every object on which it depends to its reads=[...]"
                 )
         return [Broken(claim.text, when, agent, step) for claim in broken]
 
     def conclude(self, trace: Trace) -> list[Broken]:
-        """Ask at the end what is claimed of it."""
+        """Return the claims about the end that do not hold there."""
         return self.ask(When.FINALLY, trace.agent_of(trace.step).name if trace.step else None, trace.step)

@@ -1,7 +1,7 @@
-"""Two steps depend on one another if one agent takes both, or if they touch a common object and do not commute.
+"""Dependence: two steps are dependent if one agent takes both, or if they touch an object and do not commute.
 
 Two interleavings that differ only in the order of independent steps are the same *trace* (Mazurkiewicz). A trace has
-a normal form (Foata): each step stands one level above the highest of those before it that it depends on.
+a normal form (Foata): each step stands one level above the highest earlier step that it depends on.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,11 +12,10 @@ from emu.engine.operations import Operation
 
 
 class Footprint:
-    """What a step touches. There is one footprint for each distinct set of accesses.
+    """The accesses of a step. There is one footprint for each distinct tuple of accesses.
 
     Attributes:
-        conflicting: the footprints that conflict with it, perhaps itself among them, in the order in which they came
-            up: the order of two such steps can matter.
+        conflicting: the footprints that conflict with this one, perhaps itself among them, in order of creation.
     """
 
     __slots__ = ("accesses", "conflicting")
@@ -37,7 +36,7 @@ class Footprints:
     """The footprints of one exploration.
 
     Args:
-        view: returns the access that stands for another one, where an exploration has coarser objects.
+        view: maps an access to the one that stands for it in an exploration with coarser objects.
     """
 
     def __init__(self, view: Callable[[Access], Access] | None = None) -> None:
@@ -58,7 +57,7 @@ class Footprints:
         return footprint
 
     def enter(self, footprint: Footprint) -> None:
-        """Find the footprints that conflict with a new one among those that share a space with it."""
+        """Find the footprints that conflict with a new footprint, among all that share a space with it."""
         for access in footprint.accesses:
             self.in_space.setdefault(access.space, []).append(footprint)
             if access.first == access.last:
@@ -76,10 +75,10 @@ class Footprints:
 
 
 Step = tuple[int, int, Footprint]
-"""An agent by number, what it chose (0 if nothing), and what it touched."""
+"""An agent's number, its choice (0 if it made none), and its footprint."""
 
 NormalForm = tuple[tuple[tuple[int, int], ...], ...]
-"""For each agent the levels of its steps, with what they chose."""
+"""For each agent, the level and the choice of each of its steps."""
 
 
 def normal_form(agents: int, steps: Sequence[Step]) -> NormalForm:
@@ -95,6 +94,6 @@ def normal_form(agents: int, steps: Sequence[Step]) -> NormalForm:
 
 
 def accesses_of(operation: Operation[Any]) -> Iterator[Access]:
-    """Yield what an operation has touched when it was performed."""
+    """Yield the accesses that a performed operation has made."""
     touched = operation.touched()
     yield from operation.accesses() if touched is None else touched

@@ -1,7 +1,7 @@
 """One execution: agents, the strategy that chooses among them, and the trace that they leave.
 
-Hosts (hosts/) decide on whose stack the agents run; everything that can be seen of an execution is decided here, so
-that the same schedule leaves the same trace on every host.
+A host (hosts/) decides only on which stack the agents run. Everything that can be seen of an execution is decided here,
+so the same schedule leaves the same trace on every host.
 """
 
 from bisect import insort
@@ -34,7 +34,7 @@ class Limits:
 
 @attrs.frozen
 class Waiter:
-    """An agent that waits: for what, since which step, and who could end the wait."""
+    """An agent that waits: for which latch, since which step, and the agent that could set the latch."""
 
     agent: str
     waits_for: str
@@ -61,7 +61,7 @@ def is_emus(error: BaseException) -> bool:
 
 
 class ReadRecorder:
-    """Keeps what checks read during one step; in checking mode each read must have been declared."""
+    """Keeps the reads that checks make during one step; in checking mode each read must have been declared."""
 
     def __init__(self) -> None:
         self.is_on = False
@@ -79,12 +79,12 @@ class Execution:
 
     Attributes:
         enabled: the agents that can go on, in order of creation.
-        blocked: those that wait for a latch that is not set.
+        blocked: the agents that wait for a latch that is not set.
         sections: which sections are taken in one step; None if none is.
-        recorder: keeps the reads of checked state; checking mode compares them with what was declared.
-        deadlock: set when no agent could go on.
-        claims: what is claimed of it; None if nothing is.
-        broken: what did not hold of that, and of what agents have asserted, in the order in which it was found.
+        recorder: keeps the reads of checked state; checking mode compares them with the declared accesses.
+        deadlock: the deadlock in which the execution ended, if it did.
+        claims: the claims about the execution; None if there are none.
+        broken: the claims and assertions that did not hold, in the order in which they were found.
     """
 
     agents: Sequence[Agent]
@@ -109,7 +109,7 @@ class Execution:
         """Bring an agent to its first operation. A host starts every agent, in order; none touches shared state yet.
 
         Raises:
-            ModelError: if the agent's body cannot be called, raises, or awaits something that no host serves.
+            ModelError: if the agent's body cannot be called, raises, or awaits something that the host does not serve.
         """
         if self.claims is not None:
             self.broken += self.claims.begin()
@@ -158,7 +158,7 @@ class Execution:
         """Perform the agent's pending operation and bring it to its next one, or to its end.
 
         Args:
-            may_await_trio: the host serves what the agent then awaits instead of an operation.
+            may_await_trio: the host serves anything that the agent awaits next instead of an operation.
 
         Raises:
             InternalError: if the agent has announced no operation.
@@ -186,7 +186,7 @@ class Execution:
             refuse_not_an_operation(agent)
 
     def look_at(self, agent: Agent, operation: Operation[Any]) -> Sequence[Access]:
-        """Look at an operation before it is performed; return what it declares, if anything needs that."""
+        """Look at an operation before it is performed; return its declared accesses, if anything needs them."""
         if self.sections is not None:
             self.sections.watch(operation)
         if not (self.is_checking or self.trace.sources or self.claims is not None):
@@ -202,10 +202,10 @@ class Execution:
         sections.begin(self.claims)
 
     def perform_checked(self, operation: Operation[Any], step: int, declared: Sequence[Access]) -> Any:
-        """Perform an operation, and compare what it reads of checked state with what it has declared.
+        """Perform an operation, and compare its reads of checked state with its declared accesses.
 
         Raises:
-            UndeclaredReadError: if it reads anything else.
+            UndeclaredReadError: if it reads an object that it did not declare.
         """
         self.recorder.is_on = True
         try:
@@ -220,7 +220,7 @@ class Execution:
                     raise UndeclaredReadError(operation.describe()[0], space, number, declared)
 
     def resume(self, agent: Agent, value: Any) -> None:
-        """Send a value into the agent's coroutine and keep what it announces next.
+        """Send a value into the agent's coroutine, and keep the operation that it announces next.
 
         Raises:
             InternalError: if the agent has not been started.
@@ -246,7 +246,7 @@ class Execution:
             self.announce(agent, awaited)
 
     def throw(self, agent: Agent, thrown: BaseException) -> None:
-        """Throw into the agent's coroutine and keep what it announces next.
+        """Throw into the agent's coroutine, and keep the operation that it announces next.
 
         Raises:
             InternalError: if the agent has not been started.
@@ -278,11 +278,11 @@ class Execution:
         self.remove(agent)
 
     def fail(self, agent: Agent, error: BaseException) -> None:
-        """Note that an agent has ended, and raise what has ended it; keep what its own code has asserted.
+        """Note that an error has ended an agent. A failed assertion of its own code is kept; any other error is raised.
 
         Raises:
-            ModelError: if that is another error of the agent's own code.
-            BaseException: if it is anything else, as it is.
+            ModelError: if the error is one of the agent's own code.
+            BaseException: any other error, unchanged.
         """
         self.finish(agent)
         if isinstance(error, AssertionError) and not self.has_ended and is_asserted_by_user(error):
@@ -294,7 +294,7 @@ class Execution:
         raise agent_raised(agent, error) from error
 
     def place(self, agent: Agent) -> None:
-        """Enter an agent among the enabled or the blocked ones, in order of creation, or take it out."""
+        """List an agent as enabled or as blocked, or take it off both lists."""
         if agent.can_step():
             if not agent.is_enabled:
                 self.enable(agent)
@@ -304,7 +304,7 @@ class Execution:
             self.blocked.append(agent)
 
     def enable(self, agent: Agent) -> None:
-        """Enter an agent among the enabled ones."""
+        """List an agent as enabled, in order of creation."""
         self.remove(agent)
         agent.is_enabled = True
         if self.enabled and self.enabled[-1].number > agent.number:
@@ -313,7 +313,7 @@ class Execution:
             self.enabled.append(agent)
 
     def remove(self, agent: Agent) -> None:
-        """Take an agent out of the enabled or the blocked ones."""
+        """Take an agent off the list of enabled or of blocked agents."""
         if agent.is_enabled:
             agent.is_enabled = False
             self.enabled.remove(agent)
@@ -327,9 +327,9 @@ class Execution:
                 self.place(agent)
 
     def announced_by(self, agent: Agent) -> Iterable[Access]:
-        """Return what an agent may touch in its next step, or in the section that it then takes in one.
+        """Return the accesses that an agent may make in its next step, be it one operation or a whole section.
 
-        A search asks before each step that it takes for the first time, and never without taking the step.
+        A search asks before each step that it takes for the first time, and always takes the step then.
         """
         if agent.pending is None:
             return ()
@@ -337,17 +337,17 @@ class Execution:
         return announced if self.claims is None else self.claims.extend(announced)
 
     def touched_by(self, operation: Operation[Any]) -> Iterable[Access] | None:
-        """Return what the last step has touched, which began with this operation; None if that is all it announced."""
+        """Return the accesses of the last step, which began with this operation; None if it made all it announced."""
         touched = operation.touched() if self.sections is None else self.sections.touched_by(operation)
         return touched if touched is None or self.claims is None else self.claims.extend(touched)
 
     @property
     def has_ended_by_assertion(self) -> bool:
-        """Whether a failed assertion has ended an agent: those that wait for it may do so for ever."""
+        """Whether a failed assertion has ended an agent: agents that wait for it may wait for ever."""
         return any(one.when is When.ASSERTED for one in self.broken)
 
     def find_deadlock(self) -> Deadlock:
-        """Return which agent waits for what, and who could end the wait."""
+        """Return the deadlock: each agent that waits, and the agent that could end its wait."""
         waiters = []
         for agent in self.agents:
             if isinstance(agent.pending, Wait) and not agent.is_daemon:
@@ -364,7 +364,7 @@ class Execution:
                 self.end_agent(agent)
 
     def end_agent(self, agent: Agent) -> None:
-        """Throw `ExecutionEnded` into an agent and perform what its cleanup awaits, as far as it is enabled."""
+        """Throw `ExecutionEnded` into an agent, and perform its cleanup's operations as long as they are enabled."""
         for _ in range(self.limits.cleanup_steps):
             if agent.coroutine is None:
                 return
@@ -381,7 +381,7 @@ class Execution:
 
 
 class UndeclaredReadError(InternalError):
-    """A check read state that it had not declared, so an exploration would not have ordered it."""
+    """A check read state that it had not declared, so an exploration would not have ordered that read."""
 
     def __init__(self, operation: str, space: tuple[str, ...], number: int, declared: Sequence[Access]) -> None:
         spaces = sorted({"/".join(access.space) for access in declared})

@@ -22,8 +22,8 @@ class Exploration:
         sections: which sections are taken in one step; None if none is.
         executions: how many have come to their end.
         blocked: how many were given up on the way; an optimal search gives up none.
-        steps: how many were taken in all of these.
-        deadlocks: how many of the executions ended in one.
+        steps: how many were taken in these and the blocked executions.
+        deadlocks: how many executions ended in a deadlock.
         is_exhausted: nothing is left to execute.
     """
 
@@ -60,6 +60,6 @@ class Exploration:
             self.is_exhausted = not self.search.advance()
 
     def start_again(self) -> None:
-        """Forget all that was explored: other sections make another space."""
+        """Forget all that was explored: with other sections the space is another one."""
         self.search = self.make_search()
         self.executions = self.blocked = self.steps = self.deadlocks = 0

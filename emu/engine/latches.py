@@ -6,15 +6,15 @@ from emu.engine.accesses import Access
 
 
 class Latch:
-    """A condition that is set once and never unset: a slot was posted, a status was written, a lock is ours in turn.
+    """A condition that is set once and never unset: a slot was posted, a status was written, a ticket is served.
 
     Args:
-        name: what an agent waits for, as a deadlock report shows it.
+        name: the condition, as a deadlock report shows it.
         touch: the shared object that setting the latch writes and waiting for it reads.
-        holder: returns who could set the latch and since which step, as far as that is known.
+        holder: returns the agent that could set the latch, and since which step it could; None if that is not known.
 
     Attributes:
-        set_at: the step that has set the latch.
+        set_at: the step that set the latch.
     """
 
     __slots__ = ("holder", "is_set", "name", "set_at", "touch")

@@ -20,9 +20,9 @@ class TicketLock:
     Attributes:
         name: unique in its program.
         tickets: how many were taken.
-        queue: the agent that holds the lock, then those that wait for it.
-        holder: the agent whose ticket is served, since step `held_since`; it goes on when it next takes a step.
-        latches: "ticket n is served", as far as any agent has asked.
+        queue: the agent that holds the lock, then the agents that wait for it.
+        holder: the agent whose ticket is served, since step `held_since`, whether or not it has taken a step since.
+        latches: "ticket n is served", for each ticket that an agent has asked about.
     """
 
     def __init__(self, name: str) -> None:
@@ -44,12 +44,12 @@ class TicketLock:
 
         Args:
             who: the agent, as events name it.
-            around: everything that it may touch meanwhile; an exploration may then take all of it in one step.
+            around: every access that it may make meanwhile; an exploration may then take the section in one step.
         """
         return Held(self, who, Section(self.space, None if around is None else tuple(around)))
 
     def latch(self, ticket: int) -> Latch:
-        """Return the latch that is set when a ticket is served, by the release of the ticket before it."""
+        """Return the latch "ticket n is served"; the release of the ticket before it sets the latch."""
         if ticket not in self.latches:
             touch = Access.to(self.space, ticket + 1, Kind.READ)
             self.latches[ticket] = Latch(f"the lock {self.name}", touch, self.describe_holder)
@@ -70,7 +70,7 @@ class TicketLock:
 
 
 class TakeTicket(Operation[Latch]):
-    """Draw the next ticket, and return the latch that is set when it is served."""
+    """Draw the next ticket, and return the latch that is set when this ticket is served."""
 
     __slots__ = ("contended", "lock", "opens", "step", "ticket", "who")
 
@@ -103,7 +103,7 @@ class TakeTicket(Operation[Latch]):
 
 
 class Acquire(Wait):
-    """Go on once our ticket is served."""
+    """Go on once the agent's ticket is served."""
 
     __slots__ = ("step", "ticket")
 

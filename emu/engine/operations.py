@@ -1,4 +1,4 @@
-"""Operations: what an agent awaits. Between two of them its code is atomic.
+"""Operations: the steps that an agent awaits. Between two operations its code is atomic.
 
 An operation is announced (the agent awaits it, the scheduler sees it) before it is performed. It says which shared
 objects it touches and how, so that an exploration can tell which orders matter.
@@ -16,8 +16,8 @@ Result = TypeVar("Result")
 class Operation(Generic[Result]):
     """One access of one agent to shared state: awaited once, performed in one step.
 
-    Subclasses are small slotted records. `perform` may change shared state and keeps what the trace shows of it in
-    the operation itself: a trace holds operations, and renders them only when it is read.
+    Subclasses are small slotted records. `perform` may change shared state, and keeps in the operation all that the
+    trace shows of the step: a trace holds operations, and renders them only when it is read.
     """
 
     __slots__ = ()
@@ -25,24 +25,24 @@ class Operation(Generic[Result]):
     event: ClassVar[str] = "operation"
 
     saved_as: ClassVar[str] = ""
-    """The name under which schedules know the operation, where that is not the one of its class."""
+    """The operation's name in schedules, where that is not the name of its class."""
 
     stores: ClassVar[bool] = True
-    """Whether what it changes can change what an agent reads in a section of a lock (see sections.py).
+    """Whether performing it can change a value that an agent reads in a section of a lock (see sections.py).
 
-    False for an operation that only shows to others what was stored before, such as a write-back: who holds a lock
-    reads the same before it and after it. So what comes before the store in a section can still be moved past it, to
-    the store; the order of the store itself and of the operation is explored either way, as both say what they touch.
+    False for an operation that only makes earlier stores visible, such as a write-back: the holder of a lock reads the
+    same values before and after it. So the reads of a section can still be moved past it, up to the section's store.
+    The order of that store and this operation is explored either way, because both declare what they touch.
     """
 
     waits_for: Latch | None = None
     """The latch that must be set before the operation can be performed; None if it always can."""
 
     opens: Section | None = None
-    """The section that the agent begins with it."""
+    """The section that begins with this operation."""
 
     closes: Space | None = None
-    """The lock whose section the agent ends with it."""
+    """The lock whose section ends with this operation."""
 
     def accesses(self) -> Iterable[Access]:
         """Return every shared object that performing the operation may read or change.
@@ -52,9 +52,9 @@ class Operation(Generic[Result]):
         return ()
 
     def touched(self) -> Iterable[Access] | None:
-        """Return what the operation has touched, once it was performed; None if that is all it announced.
+        """Return the accesses that the performed operation has made; None if it made all that it announced.
 
-        An operation such as compare-and-swap may touch less than it had announced: it writes only if it succeeds.
+        An operation such as compare-and-swap may make fewer than it announced: it writes only if it succeeds.
         """
         return None
 
@@ -79,7 +79,7 @@ class Operation(Generic[Result]):
 class Choose(Operation[int]):
     """Choose one of `count` possibilities, numbered from 0.
 
-    A choice touches the same objects in each case: an agent chooses in one operation, and acts in the next.
+    A choice touches the same objects whatever it chooses: an agent chooses in one operation, and acts in the next.
     """
 
     __slots__ = ("about", "chosen", "count", "touches")

@@ -1,4 +1,4 @@
-"""Schedules: who took each step and what each choice gave. Replaying a schedule repeats its execution."""
+"""Schedules: the agent of each step and the result of each choice. Replaying a schedule repeats its execution."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,9 +17,9 @@ class Schedule:
     """The decisions of one execution.
 
     Attributes:
-        agents: who took each step.
-        operations: what each step performed, as `describe_announced` names it; empty if names were not kept.
-        choices: what each choice gave, in order.
+        agents: the name of the agent that took each step.
+        operations: the operation of each step, as `describe_announced` names it; empty if names were not kept.
+        choices: the result of each choice, in order.
     """
 
     agents: tuple[str, ...]
@@ -42,7 +42,7 @@ class Schedule:
 
 
 def describe_announced(operation: Operation[Any], accesses: Sequence[Access]) -> str:
-    """Name an operation before it is performed: what it is, and which objects it touches how."""
+    """Name an operation before it is performed: its class, and its first accesses."""
     shown = [describe_access(access) for access in accesses[:ACCESSES_SHOWN]]
     more = [f"and {len(accesses) - ACCESSES_SHOWN} more"] if len(accesses) > ACCESSES_SHOWN else []
     return " ".join([operation.saved_as or type(operation).__name__, *shown, *more])

@@ -15,7 +15,7 @@ class Search(Strategy, Protocol):
 
     @property
     def share(self) -> float:
-        """An estimate of which share of the whole has been explored, from 0 to 1."""
+        """An estimate of the explored share of the space, from 0 to 1."""
 
     def begin(self, execution: Execution) -> None:
         """Serve another execution of the same program, from its start."""

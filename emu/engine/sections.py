@@ -1,25 +1,25 @@
-"""Sections: what an agent does under a lock, which an exploration may take in one step.
+"""Sections: the steps of an agent under a lock, which an exploration may take in one step.
 
-A lock orders its sections even where they have nothing to do with each other, and every order is a trace of its own.
-A section that is known beforehand to touch little may be taken *short*: from the lock to its release in one step,
-which touches the lock in a way that commutes with other short sections. What happens stays the same, step by step in
-the trace; only fewer orders are explored.
+A lock orders its sections even where they are independent, and every order is a trace of its own. A section that
+declares beforehand what it may touch can be taken *short*: all in one step, from taking the lock to its release. The
+step's access to the lock commutes with other short sections. The trace still holds each operation; only fewer orders
+are explored.
 
-A section that leaves what it declared, does anything after its first store, waits or chooses cannot be taken so. Its
-lock is then *long* for the rest of the exploration, which starts again: so whether a section is short never depends on
-the state.
+A section cannot be taken short if it touches more than it declared, does anything after its first store, waits or
+chooses. Its lock is then *long* for the rest of the exploration, which starts again: so whether a section is short
+never depends on the state.
 
-What comes before the store in a section only looks, so it could as well happen right before the store, unless somebody
-else changes meanwhile what was looked at. So a lock is long, too, if anybody stores to what a short section of it has
-declared while not inside a section of it. It does not matter which of the two comes first, nor whether both occur in
-one execution: what was declared and what was stored is kept as long as the exploration lasts, and compared whenever
-there is something new. Where a store and a section could meet, there is an execution that takes the section in one
-step before the store or after it, so both are seen.
+Before its store a section only reads. The reads could as well happen right before the store, unless another agent
+changes meanwhile what they read. So a lock is long, too, if an agent stores, outside the sections of the lock, to an
+object that a short section of the lock has declared. It does not matter which of the two comes first, nor whether both
+occur in one execution: declarations and stores are kept as long as the exploration lasts, and compared whenever one is
+added. Where a store and a section could meet, there is an execution that takes the section in one step before the
+store or after it, so both are seen.
 
-A section that may change what a claim reads is not taken so either: the claim is asked inside it.
+A section that may change an object that a claim reads is not taken short either, because the claim is evaluated inside.
 
-A section declares what it might touch. What depends on it is decided by what it has touched: one that finds nothing to
-change has only read.
+A section declares what it might touch. Which steps depend on it is decided by what it has touched: a section that finds
+nothing to change has only read.
 """
 
 from collections.abc import Iterable
@@ -36,13 +36,13 @@ ALL = 1 << 64
 
 
 @attrs.define
-class Promises:
-    """What short sections have declared, and what was stored, each with a lock: the promise is that no other stores.
+class Declarations:
+    """The accesses that short sections have declared, and all stores, to find stores outside of a section's lock.
 
     Attributes:
-        sections: those that have declared something.
-        declared: by space, what these have declared, and the lock of each.
-        stored: by space, what was stored, and the lock in whose short section that was; None outside of any.
+        sections: the short sections that have declared their accesses.
+        declared: by space, these accesses, each with the lock of its section.
+        stored: by space, the accesses that stored, each with the lock of the short section around it, or None.
     """
 
     sections: set[Section] = attrs.field(factory=set)
@@ -50,7 +50,7 @@ class Promises:
     stored: dict[Space, set[tuple[Access, Space | None]]] = attrs.field(factory=dict)
 
     def declare(self, section: Section) -> set[Space]:
-        """Keep what a section declares; return its lock if anybody has stored there outside of such sections."""
+        """Keep a section's declaration; return its lock if an agent has stored there outside the lock's sections."""
         broken: set[Space] = set()
         if section not in self.sections:
             self.sections.add(section)
@@ -62,7 +62,7 @@ class Promises:
         return broken
 
     def store(self, accesses: Iterable[Access], inside: Space | None) -> set[Space]:
-        """Keep what is stored; return the locks of which a section has declared that nobody else stores there."""
+        """Keep stores made inside a lock's section; return the other locks whose sections declared these objects."""
         broken: set[Space] = set()
         for access in accesses:
             if access.kind is not Kind.READ:
@@ -76,17 +76,17 @@ class Promises:
 
 @attrs.define
 class Sections:
-    """Which sections an exploration takes short, and the one that is being taken.
+    """The locks whose sections an exploration takes short, and the section that is being taken.
 
     Attributes:
         long: the locks whose sections are taken step by step.
         short: the locks of which a section was taken in one step.
         open: the short section that an agent is in.
-        touched: what the agent has touched in that section, or in the last one, besides the lock.
+        touched: the accesses made in that section, or in the last one, besides accesses to the lock.
         has_stored: the agent has changed something in that section.
         has_left: a section was not as declared; the execution is void, and the section's lock is now long.
-        claims: what is claimed of the execution; None if nothing is.
-        promises: what was declared and what was stored, in all executions so far.
+        claims: the claims about the execution; None if there are none.
+        declarations: the declarations and stores of all executions so far.
     """
 
     long: set[Space] = attrs.field(factory=set)
@@ -96,7 +96,7 @@ class Sections:
     has_stored: bool = False
     has_left: bool = False
     claims: Claims | None = None
-    promises: Promises = attrs.field(factory=Promises)
+    declarations: Declarations = attrs.field(factory=Declarations)
 
     def begin(self, claims: Claims | None = None) -> None:
         """Prepare for another execution."""
@@ -105,26 +105,26 @@ class Sections:
         self.claims = claims
 
     def is_long(self, section: Section) -> bool:
-        """Whether a section is to be taken step by step, as far as that is known beforehand."""
+        """Whether a section has to be taken step by step, as far as that is known beforehand."""
         if section.accesses is None or section.lock in self.long:
             return True
-        return self.claims is not None and self.claims.are_met_by((whole(section.lock), *section.accesses))
+        return self.claims is not None and self.claims.may_be_broken_by((whole(section.lock), *section.accesses))
 
     def announced(self, operation: Operation[Any]) -> tuple[Access, ...]:
-        """Return what an agent may touch in a step that is taken for the first time, and which may be a section.
+        """Return the accesses of a step that is taken for the first time: an operation, or the section that it opens.
 
-        What it declares or stores is kept.
+        The step's declaration, or its stores, are kept.
         """
         if self.is_short(operation.opens):
-            self.break_off(self.promises.declare(operation.opens))
+            self.break_off(self.declarations.declare(operation.opens))
             return (Access.to(operation.opens.lock, 0, Kind.COMMUTE), *(operation.opens.accesses or ()))
         accesses = tuple(operation.accesses())
         if operation.stores:
-            self.break_off(self.promises.store(accesses, None))
+            self.break_off(self.declarations.store(accesses, None))
         return accesses
 
     def touched_by(self, operation: Operation[Any]) -> Iterable[Access] | None:
-        """Return what the last step has touched, which began with this operation; None if that is all it announced."""
+        """Return the accesses of the last step, which began with this operation; None if it made all it announced."""
         if not self.is_short(operation.opens):
             return operation.touched()
         return (Access.to(operation.opens.lock, 0, Kind.COMMUTE), *dict.fromkeys(self.touched))
@@ -146,7 +146,7 @@ class Sections:
         elif operation.closes == section.lock:
             self.open = None
         if self.has_stored and operation.stores:
-            self.break_off(self.promises.store(accesses, section.lock))
+            self.break_off(self.declarations.store(accesses, section.lock))
 
     def enter(self, section: Section) -> None:
         """Begin a short section, or make its lock long; that voids the execution if another section of it was short."""
@@ -160,7 +160,7 @@ class Sections:
             self.has_stored = False
 
     def is_as_declared(self, section: Section, accesses: Iterable[Access]) -> bool:
-        """Whether a section may make these accesses. The section keeps a store in mind: nothing may come after it."""
+        """Whether a section may make these accesses: it has declared them, and has not stored before."""
         outside = [access for access in accesses if access.space != section.lock]
         if not outside:
             return True
@@ -171,19 +171,19 @@ class Sections:
         return all(map(section.permits, outside))
 
     def leave(self) -> None:
-        """Give the execution up, and take the sections of this lock step by step from now on."""
+        """Give the execution up, and take the sections of the open section's lock step by step from now on."""
         if self.open is not None:
             self.long.add(self.open.lock)
         self.open = None
         self.has_left = True
 
     def break_off(self, broken: set[Space]) -> None:
-        """Give the execution up if there is a lock to be taken step by step from now on that was not before."""
+        """Make these locks long; give the execution up if one of them was not."""
         if not broken <= self.long:
             self.long |= broken
             self.has_left = True
 
 
 def whole(lock: Space) -> Access:
-    """Return the access to all that a lock is made of."""
+    """Return the access to all objects of a lock."""
     return Access(lock, 0, ALL, Kind.WRITE)

@@ -12,7 +12,7 @@ from emu.engine.sources import Location, locations
 
 @attrs.frozen
 class Event:
-    """Something that happened at a step: the operation performed, or what an agent remarked about it (a note)."""
+    """Something that happened at a step: the operation performed, or a note about it (`is_note`)."""
 
     step: int
     agent: Agent
@@ -47,24 +47,24 @@ class Trace:
         return step
 
     def keep_source(self, agent: Agent, announced: str) -> None:
-        """Keep where an agent is suspended, and the name of what it has announced, for the step that comes next."""
+        """Keep, for the next step, where its agent is suspended, and the name of the operation as announced."""
         self.announced.append(announced)
         if agent.coroutine is not None:
             self.lines[self.step + 1] = tuple(locations(agent.coroutine))
 
     def note(self, name: str, **fields: Any) -> None:
-        """Keep a remark of the agent that runs now; one made while no agent runs is dropped."""
+        """Keep a note about the present step; a note made while no agent runs is dropped."""
         if self.agent is not None:
             self._records.append((self.step, self.agent, Event(self.step, self.agent, name, fields, is_note=True)))
 
     def performed(self) -> Iterator[tuple[Agent, Operation[Any]]]:
-        """Yield who performed which operation, step by step."""
+        """Yield each step's agent and operation, in order."""
         for _, agent, record in self._records:
             if not isinstance(record, Event):
                 yield agent, record
 
     def agent_of(self, step: int) -> Agent:
-        """Return who took a step."""
+        """Return the agent that took a step."""
         return next(agent for number, agent, _ in self._records if number == step)
 
     def events(self) -> Iterator[Event]:

@@ -48,11 +48,11 @@ class Counter(Variable[int]):
     __slots__ = ()
 
     def fetch_and_add(self, amount: int) -> "FetchAndAdd":
-        """Add, and return the value from before."""
+        """Add, and return the old value."""
         return FetchAndAdd(self, amount)
 
     def add(self, amount: int) -> "Add":
-        """Add, and learn nothing: additions commute."""
+        """Add, and return nothing: such additions commute."""
         return Add(self, amount)
 
 
@@ -129,7 +129,7 @@ class CompareAndSwap(Operation[bool], Generic[Value]):
 
 
 class FetchAndAdd(Operation[int]):
-    """Add to a counter and return its value from before."""
+    """Add to a counter and return its old value."""
 
     __slots__ = ("amount", "old", "variable")
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from emu.cpus import Cpu, PerCpu
 from emu.engine import Access, Kind, Variable
-from emu.engine.claims import Claim, Predicate, When, is_async
+from emu.engine.claims import Claim, Predicate, When, async_claim
 from emu.errors import ScenarioError
 from emu.hypervisor.bitmaps import Bitmap
 from emu.memory import WORDS, check_alignment, word_number
@@ -28,7 +28,7 @@ def add_claim(claims: list[Claim], text: str, predicate: Predicate, when: When, 
     if not callable(predicate):
         raise ScenarioError(f"the claim {text!r} has {predicate!r} for a predicate: write lambda: ..., or a function")
     if inspect.iscoroutinefunction(predicate):
-        raise is_async(text, predicate)
+        raise async_claim(text, predicate)
     try:
         inspect.signature(predicate).bind()
     except TypeError as error:

@@ -437,7 +437,7 @@ async def awaits() -> bool:
     [
         (claimed("", bool), "a claim says nothing"),
         (claimed("text", None), "has None for a predicate: write lambda"),
-        (claimed("text", awaits), r"'text', at test_claims.py:\d+, is to be awaited"),
+        (claimed("text", awaits), r"'text', at test_claims.py:\d+, has to be awaited"),
         (claimed("text", lambda one: one), "is called without arguments: missing a required argument: 'one'"),
         (claimed("text", bool, reads=X), "which is no list: write reads="),
         (claimed("text", bool, reads=["x"]), "cannot read 'x': name the address of a word"),
@@ -483,8 +483,8 @@ def raises() -> bool:
     ("predicate", "said"),
     [
         (raises, r"the claim 'text', at test_claims.py:\d+, raised KeyError: 'x'; let it return"),
-        (returns_coroutine, r"the claim 'text', at test_claims.py:\d+, is to be awaited"),
-        (lambda: Variable("v", 0).read(), r"the claim 'text', at test_claims.py:\d+, is to be awaited"),
+        (returns_coroutine, r"the claim 'text', at test_claims.py:\d+, has to be awaited"),
+        (lambda: Variable("v", 0).read(), r"the claim 'text', at test_claims.py:\d+, has to be awaited"),
     ],
 )
 @pytest.mark.parametrize("when", ["always", "finally_"])

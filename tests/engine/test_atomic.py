@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from emu.engine import Access, Agent, Counter, Execution, Kind, Latch, Trace, Wait
-from emu.engine.atomic import AtOnce, InlineCoroutine
+from emu.engine.atomic import AtomicBlock, InlineCoroutine
 from emu.engine.hosts import direct
 from emu.engine.strategies.round_robin import RoundRobinStrategy
 
@@ -36,7 +36,7 @@ def test_what_it_does_is_one_step_with_a_result() -> None:
 
     async def body() -> None:
         touches = counter.writing
-        results.append(await AtOnce("increment", lambda: increment(counter), lambda: touches, trace))
+        results.append(await AtomicBlock("increment", lambda: increment(counter), lambda: touches, trace))
 
     execute(trace, body, body, body)
     assert (trace.step, counter.value) == (3, 3)
@@ -48,7 +48,7 @@ def test_its_operations_are_told_after_its_name_in_order_and_at_its_step() -> No
 
     async def body() -> None:
         await counter.read()
-        await AtOnce("increment", lambda: increment(counter), lambda: counter.writing, trace)
+        await AtomicBlock("increment", lambda: increment(counter), lambda: counter.writing, trace)
 
     execute(trace, body)
     assert told(trace) == [
@@ -61,7 +61,7 @@ def test_its_operations_are_told_after_its_name_in_order_and_at_its_step() -> No
 
 def test_it_announces_what_it_was_told_to_and_asks_again_each_time() -> None:
     counters = [Counter("n", 0), Counter("m", 0)]
-    operation = AtOnce("increment", lambda: increment(counters[0]), lambda: counters[0].writing, Trace())
+    operation = AtomicBlock("increment", lambda: increment(counters[0]), lambda: counters[0].writing, Trace())
     assert operation.accesses() == Counter("n", 0).writing
     counters.reverse()
     assert operation.accesses() == Counter("m", 0).writing
@@ -74,7 +74,7 @@ def test_nothing_is_done_before_the_step() -> None:
         made.append(None)
         return increment(Counter("n", 0))
 
-    operation = AtOnce("increment", make, tuple, Trace())
+    operation = AtomicBlock("increment", make, tuple, Trace())
     assert tuple(operation.accesses()) == ()
     assert made == []
     assert operation.perform(1) == 0
@@ -117,7 +117,7 @@ def test_an_error_inside_ends_the_agent_that_took_the_step() -> None:
         raise KeyError
 
     with pytest.raises(KeyError):
-        AtOnce("wrong", wrong, tuple, Trace()).perform(1)
+        AtomicBlock("wrong", wrong, tuple, Trace()).perform(1)
 
 
 def test_what_has_to_wait_cannot_be_done_at_once() -> None:
@@ -126,4 +126,4 @@ def test_what_has_to_wait_cannot_be_done_at_once() -> None:
         return "done"
 
     with pytest.raises(Exception, match="the latch"):
-        AtOnce("waits", waits, tuple, Trace()).perform(1)
+        AtomicBlock("waits", waits, tuple, Trace()).perform(1)

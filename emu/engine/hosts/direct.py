@@ -21,6 +21,6 @@ def run(execution: Execution) -> None:
 
 
 def run_each(executions: Iterable[Execution]) -> None:
-    """Run executions one after the other; each is asked for when the one before it has ended."""
+    """Run executions one after the other; the iterable is asked for the next once the last has ended."""
     for execution in executions:
         run(execution)

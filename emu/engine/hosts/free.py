@@ -40,7 +40,7 @@ def hand_to_trio(awaited: object) -> Generator[object, Any, Any]:
 
 @attrs.frozen
 class Parked:
-    """An agent that waits for its operation to be enabled; `has_timeout` if a deadline of its own can end that."""
+    """An agent that waits for its operation to be enabled; `has_timeout` if a deadline of its own can end the wait."""
 
     agent: Agent
     task: trio.lowlevel.Task
@@ -54,7 +54,7 @@ class Parked:
 
 @attrs.define(eq=False)
 class FreeTasks:
-    """Agents take their steps whenever these are enabled; the others park until a step enables theirs.
+    """Tasks of agents: each takes its next step once that is enabled, and parks until then.
 
     Attributes:
         deadline: when the whole execution is cancelled from outside.
@@ -91,7 +91,7 @@ class FreeTasks:
             await trio.lowlevel.cancel_shielded_checkpoint()
 
     async def park(self, agent: Agent) -> bool:
-        """Wait until the agent's operation is enabled; return False at once if that can never be.
+        """Wait until the agent's operation is enabled; return False at once if no agent can ever enable it.
 
         A cancellation is thrown into the agent, unless it ends the whole execution.
 

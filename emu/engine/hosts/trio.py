@@ -23,7 +23,7 @@ Run = Callable[[Execution], Awaitable[None]]
 def run_each(executions: Iterable[Execution]) -> None:
     """Run executions one after the other under a single `trio.run`, which costs more than a short execution.
 
-    Each execution is asked for when the one before it has ended.
+    The iterable is asked for the next execution once the last has ended.
 
     Raises:
         ModelError: if an agent has used Trio in a way that breaks Trio itself.
@@ -63,17 +63,17 @@ async def run(execution: Execution) -> None:
 
 
 async def live_together(execution: Execution, live: Callable[[Agent], Awaitable[bool]]) -> None:
-    """Run `live` for each agent, as a task of its own, until one says that the execution is over.
+    """Run `live` for each agent, as a task of its own, until one call returns that the execution is over.
 
     Once anything cancels the tasks, `execution.has_ended` is true.
 
     Raises:
-        BaseException: if a task has raised it first; that ends the execution, and it comes outside of any group.
+        BaseException: the first exception of a task, outside any exception group; it ends the execution.
     """
     failures: list[BaseException] = []
 
     async def task(agent: Agent) -> None:
-        """Run one agent, and end the execution if that says so or raises.
+        """Run `live` for one agent, and end the execution if it returns true or raises.
 
         Raises:
             Cancelled: if the execution is cancelled.
@@ -124,7 +124,7 @@ class Turns:
 
     Attributes:
         turn: the agent that may go on; every other task is parked or about to park.
-        tasks: the tasks that have come to life, by agent.
+        tasks: the tasks that have started, by the agent's name.
         is_complete: the execution has come to its own end.
     """
 
@@ -155,14 +155,14 @@ class Turns:
         return is_over
 
     async def wait_for_turn(self, agent: Agent) -> bool:
-        """Park until it is the agent's turn; return whether it was the turn of another one."""
+        """Park until it is the agent's turn; return whether the agent had to park."""
         if self.turn is agent:
             return False
         await trio.lowlevel.wait_task_rescheduled(self.abort)
         return True
 
     def abort(self, _: Any) -> trio.lowlevel.Abort:
-        """Let a cancellation through: it ends the execution, so no agent is given a turn any more."""
+        """Let a cancellation through: it ends the execution, so no agent gets another turn."""
         self.execution.has_ended = True
         return trio.lowlevel.Abort.SUCCEEDED
 

@@ -1,4 +1,4 @@
-"""Strategies decide which agent goes next and what a choice gives. Each has a file.
+"""Strategies decide which agent goes next and what a choice returns. Each has a file.
 
 round_robin.py  every agent in turn
 random.py       a random walk over the agents that can go on
@@ -6,7 +6,7 @@ replay.py       as a schedule says
 depth_first.py  a search: every interleaving
 optimal.py      a search: every trace once; wakeup.py holds what is left to explore
 
-A fresh one serves each execution; one that is a search (engine/search.py) serves all those of an exploration.
+Each execution has a strategy of its own; a search (engine/search.py) serves all executions of an exploration.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ SHARES_STATE = (
 
 
 class Strategy(Protocol):
-    """Decides which agent goes next and what a choice gives."""
+    """Decides which agent goes next and what a choice returns."""
 
     def pick(self, enabled: Sequence[Agent]) -> Agent | None:
         """Return the agent that takes the next step; None ends the execution.
@@ -38,12 +38,12 @@ class Strategy(Protocol):
 
 
 def alternative_count(agent: Agent) -> int:
-    """Return in how many ways an agent can take its next step: more than one where the step is a choice."""
+    """Return how many alternatives an agent's next step has: more than one only if the step is a choice."""
     return agent.pending.count if isinstance(agent.pending, Choose) else 1
 
 
 def not_repeated(agent: Agent, step: int) -> ModelError:
-    """Return the error for an agent that does not do again what it did after the same steps."""
+    """Return the error for an agent that, after the same steps, does not do what it did in an earlier execution."""
     now = "cannot go on" if not agent.is_enabled else f"announces {type(agent.pending).__name__}"
     return ModelError(
         f"{agent.name} {now} at step {step}, and did something else after the very same steps in an earlier execution: "

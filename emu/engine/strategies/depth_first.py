@@ -15,23 +15,23 @@ class Fork:
     """A point at which an execution can go on in several ways.
 
     Attributes:
-        ways: each an agent by number, and what it chooses.
-        taken: which of them is being explored; those before it were explored.
-        announced: the type of the operation that this way performs; None before that is taken.
+        branches: for each way to go on, the agent's number and its choice.
+        taken: the index of the branch that is being explored; earlier branches were explored.
+        announced: the type of the operation that this branch performs; None before it is taken.
     """
 
-    ways: list[tuple[int, int]]
+    branches: list[tuple[int, int]]
     taken: int = 0
     announced: type | None = None
 
 
 @attrs.define
 class DepthFirst:
-    """Goes back to the last fork at which a way is left.
+    """Goes back to the last fork with a branch left to explore.
 
     Attributes:
         forks: one for each step of the present execution.
-        depth: how many steps it has taken.
+        depth: how many steps the present execution has taken.
     """
 
     forks: list[Fork] = attrs.field(factory=list)
@@ -44,7 +44,7 @@ class DepthFirst:
         self.depth = 0
 
     def pick(self, enabled: Sequence[Agent]) -> Agent:
-        """Return the agent of the way that is being explored.
+        """Return the agent of the branch that is being explored.
 
         Raises:
             ModelError: if the agent does not do again what it did in an earlier execution.
@@ -54,7 +54,7 @@ class DepthFirst:
                 Fork([(agent.number, chosen) for agent in enabled for chosen in range(alternative_count(agent))])
             )
         fork = self.forks[self.depth]
-        agent = self.agents[fork.ways[fork.taken][0]]
+        agent = self.agents[fork.branches[fork.taken][0]]
         self.depth += 1
         if not agent.is_enabled or fork.announced not in {None, type(agent.pending)}:
             raise not_repeated(agent, self.depth)
@@ -63,11 +63,11 @@ class DepthFirst:
 
     def choose(self, choice: Choose) -> int:
         fork = self.forks[self.depth - 1]
-        return fork.ways[fork.taken][1]
+        return fork.branches[fork.taken][1]
 
     def advance(self) -> bool:
         """Turn to the next execution; return whether there is one."""
-        while self.forks and self.forks[-1].taken + 1 == len(self.forks[-1].ways):
+        while self.forks and self.forks[-1].taken + 1 == len(self.forks[-1].branches):
             self.forks.pop()
         if not self.forks:
             return False
@@ -77,14 +77,14 @@ class DepthFirst:
 
     @property
     def is_blocked(self) -> bool:
-        """Whether the present execution was given up; none ever is."""
+        """Whether the present execution was given up: this search gives none up."""
         return False
 
     @property
     def share(self) -> float:
-        """An estimate of which share of the space has been explored."""
+        """An estimate of the explored share of the space."""
         done, rest = 0.0, 1.0
         for fork in self.forks:
-            rest /= len(fork.ways)
+            rest /= len(fork.branches)
             done += rest * fork.taken
         return done

@@ -2,16 +2,16 @@
 
 After Abdulla, Aronis, Jonsson and Sagonas (POPL 2014, JACM 2017). What is particular here:
 
-* A step that chooses has an edge for each of its alternatives. Inside a sequence each step keeps what it chose; the
-  last step, the reversed one, is open. An open edge or an unprescribed step gets its alternatives as edges beside it
-  when it is taken.
+* A choice has an edge for each of its alternatives. Inside a sequence each step keeps its choice; the last step, the
+  reversed one, is open. When an open edge or an unprescribed step is taken, its other alternatives become edges beside
+  it.
 * An agent waits for latches only, and a latch is set once. So the step that sets a latch and the wait that it ends have
-  one order only, and a blocked agent is in no race: the step that it depends on never came.
+  only one order, and a blocked agent is in no race: the step that it depends on never came.
 * What a step has touched decides which steps depend on it. What it might have touched decides which steps it could be
   swapped with in later executions (see `Operation.touched`): no trace is missed, but where kinds depend on state some
   may be executed twice.
 * Clocks and races are computed for the new part of an execution. All races are reversed after each execution, because
-  what comes with the reversed step depends on all that came later, too.
+  the sequence that goes with a reversed step depends on the later steps, too.
 """
 
 from bisect import bisect_right
@@ -29,16 +29,16 @@ NOTHING = Footprint(())
 NOWHERE: dict[int, list[int]] = {}
 
 Sleep = dict[tuple[int, int], Footprint]
-"""Steps that need not be taken, because what begins with them was explored: agent, choice, and what they touch."""
+"""Steps (agent, choice) that need not be taken, because all executions that go on with them were explored."""
 
 
 class Point:
     """The state of an execution before a step.
 
     Attributes:
-        sleep: the steps that need not be taken here.
-        edges: the steps that are left to take here; the first one is being explored.
-        explored: how many were taken here and are explored.
+        sleep: the steps that need not be taken here, each with its footprint.
+        edges: the steps left to take here; the first one is being explored.
+        explored: how many steps were taken here and are explored.
     """
 
     __slots__ = ("edges", "explored", "sleep")
@@ -53,13 +53,13 @@ class Taken(Edge):
     """A step of the present execution.
 
     Attributes:
-        operation: what was performed.
+        operation: the operation performed.
         touched: what the step has touched; `footprint` is what it might have touched.
         step: its number in the trace; a section has the number of its first step.
         place: its number among the steps of its agent, from 1.
-        clock: for each agent, how many of its steps happened before this one, which counts itself.
-        races: the indexes of earlier steps of other agents that could have come after this one; for each, the sequence
-            that was last planned in its place, without this step.
+        clock: for each agent, how many of its steps happened before this step; this step counts itself.
+        races: by index, the earlier steps of other agents that could have come after this step; for each, the sequence
+            last planned in its place, without this step.
     """
 
     __slots__ = ("clock", "operation", "place", "races", "step", "touched")
@@ -81,12 +81,12 @@ class Optimal:
     """Optimal dynamic partial order reduction.
 
     Attributes:
-        taken: the steps of the present execution, or those that it begins with.
-        points: one before each of these, and perhaps one after the last.
-        checked: the number of steps of which the clocks and races are known.
+        taken: the steps of the present execution, or the prefix with which it begins.
+        points: one before each of these steps, and perhaps one after the last.
+        checked: how many of these steps have their clocks and races.
         by_agent: the indexes in `taken` of each agent's steps, as far as `checked`.
-        by_footprint: the same, for each footprint that these steps have touched.
-        is_blocked: the present execution was given up: it can only repeat what was explored.
+        by_footprint: the same indexes, for each footprint that these steps have touched.
+        is_blocked: the present execution was given up: it can only repeat an explored one.
     """
 
     def __init__(self, footprints: Footprints | None = None) -> None:
@@ -121,14 +121,14 @@ class Optimal:
         if depth == len(self.points):
             self.points.append(self.next_point())
         point = self.points[depth]
-        edge = point.edges[0] if point.edges else self.choose_way(point, enabled)
+        edge = point.edges[0] if point.edges else self.unprescribed(point, enabled)
         if edge is None:
             self.is_blocked = True
             return None
         return self.take(point, edge)
 
     def prescribed(self) -> Iterator[Agent]:
-        """Yield the agents that take the steps with which the execution begins.
+        """Yield the agent of each step in the prefix with which the execution begins.
 
         Raises:
             ModelError: if an agent does not do again what it did in an earlier execution.
@@ -147,27 +147,27 @@ class Optimal:
         return self.taken[self.depth - 1].chosen
 
     def next_point(self) -> Point:
-        """Return the point after the last step: what sleeps there, and what is left to take."""
+        """Return the point after the last step: the steps that sleep there, and the steps left to take."""
         if not self.taken:
             return Point({}, [])
         self.note_touched()
         last, sleep = self.taken[-1], self.points[-1].sleep
         if sleep:
             conflicting, agent = last.footprint.conflicting, last.agent
-            sleep = {way: what for way, what in sleep.items() if way[0] != agent and what not in conflicting}
+            sleep = {step: what for step, what in sleep.items() if step[0] != agent and what not in conflicting}
         else:
             sleep = {}
         return Point(sleep, last.edges)
 
     def note_touched(self) -> None:
-        """Learn what the last step has touched, now that it was taken."""
+        """Keep the accesses that the last step has made, now that it was taken."""
         last, execution = self.taken[-1], self.execution
         touched = None if execution is None else execution.touched_by(last.operation)
         if touched is not None:
             last.touched = self.footprints.of(touched)
 
-    def choose_way(self, point: Point, enabled: Sequence[Agent]) -> Edge | None:
-        """Return a step where none is prescribed, if possible of the agent that took the last; None if all sleep."""
+    def unprescribed(self, point: Point, enabled: Sequence[Agent]) -> Edge | None:
+        """Return a step where no edge prescribes one, preferably of the last step's agent; None if all steps sleep."""
         if self.taken:
             last = self.agents[self.taken[-1].agent]
             edge = awake(last, point.sleep) if last.is_enabled else None
@@ -176,7 +176,7 @@ class Optimal:
         return next((edge for agent in enabled if (edge := awake(agent, point.sleep)) is not None), None)
 
     def take(self, point: Point, edge: Edge) -> Agent:
-        """Take the first of the edges, with what its agent has now announced.
+        """Take the first edge of a point, with the operation that its agent has now announced.
 
         Raises:
             ModelError: if the agent cannot go on.
@@ -195,7 +195,7 @@ class Optimal:
     def open(self, point: Point, step: "Taken", count: int) -> None:
         """Add an edge for every alternative of an open edge that does not sleep.
 
-        These edges come before those of other agents, beside which all of the alternatives then sleep.
+        These edges come before the edges of other agents, so all alternatives sleep once an edge of those is taken.
         """
         there = {other.chosen for other in point.edges if other.agent == step.agent and other is not step}
         step.chosen, *others = (
@@ -204,7 +204,7 @@ class Optimal:
         point.edges[1:1] = [Edge(step.agent, chosen, step.footprint, is_open=False) for chosen in others]
 
     def advance(self) -> bool:
-        """Plan what the races of the ended execution call for, and turn to the next; return whether there is one."""
+        """Plan to reverse the races of the ended execution, and turn to the next one; return whether there is one."""
         if not self.is_blocked:
             if self.taken:
                 self.note_touched()
@@ -212,7 +212,7 @@ class Optimal:
         return self.go_back()
 
     def plan(self) -> None:
-        """Find the races of the execution, and plan to explore each the other way round."""
+        """Find the races of the execution, and plan to explore each in the reverse order."""
         for index in range(self.checked, len(self.taken)):
             self.check(index)
         self.checked = len(self.taken)
@@ -227,12 +227,12 @@ class Optimal:
                     self.reverse(points[earlier], [*independent, Edge(step.agent, 0, step.footprint, is_open=True)])
 
     def reverse(self, point: Point, sequence: list[Edge]) -> None:
-        """Plan to explore a sequence from a point, unless something equivalent was explored or will be anyway."""
-        if not any(can_begin(*way, footprint, sequence) for way, footprint in point.sleep.items()):
+        """Plan to explore a sequence from a point, unless an equivalent one was explored or is planned."""
+        if not any(can_begin(*step, footprint, sequence) for step, footprint in point.sleep.items()):
             insert(point.edges, sequence)
 
     def check(self, index: int) -> None:
-        """Set the clock of a step, and its races."""
+        """Compute the clock of a step, and its races."""
         taken = self.taken
         step = taken[index]
         indexes = self.by_agent[step.agent]
@@ -256,11 +256,11 @@ class Optimal:
         step.clock = clock
 
     def index_at(self, step: int) -> int:
-        """Return the index of the step taken that has this number in the trace."""
+        """Return the index in `taken` of the step with this number in the trace."""
         return bisect_right(self.taken, step, key=lambda one: one.step) - 1
 
     def go_back(self) -> bool:
-        """Go back to the last point at which an edge is left; return whether there is one."""
+        """Go back to the last point with an edge left to take; return whether there is one."""
         while self.points:
             if len(self.taken) == len(self.points):
                 step, point = self.taken.pop(), self.points[-1]
@@ -278,7 +278,7 @@ class Optimal:
 
     @property
     def share(self) -> float:
-        """An estimate of which share of the space has been explored, as far as it is known."""
+        """An estimate of the explored share of the space, as far as the space is known."""
         done, rest = 0.0, 1.0
         for point in self.points:
             rest /= point.explored + max(len(point.edges), 1)
@@ -295,6 +295,6 @@ def awake(agent: Agent, sleep: Sleep) -> Edge | None:
 
 
 def merge(clock: list[int], other: Sequence[int]) -> None:
-    """Add to a clock what another one knows."""
+    """Raise each component of a clock to that of another clock."""
     for agent, place in enumerate(other):
         clock[agent] = max(clock[agent], place)

@@ -52,7 +52,7 @@ class ReplayStrategy:
         """Return what the schedule has chosen.
 
         Raises:
-            ScheduleDoesNotFitError: if it has no choice left, or one that is not possible here.
+            ScheduleDoesNotFitError: if the schedule has no choice left, or its choice is not possible here.
         """
         if self.witness is not None and self.step == len(self.schedule.agents):
             return 0
@@ -81,8 +81,8 @@ def pending(agent: Agent) -> str:
 
 
 def is_same(recorded: str, announced: str) -> bool:
-    """Whether two names are of the same operation: its class, and the object that it names first, which is its own.
+    """Whether two names denote the same operation: its class and its first access, which is the operation's own.
 
-    What follows may be what checks read beside it, and checks may read more than when the schedule was saved.
+    Later accesses may be reads of checks, and checks may read more than when the schedule was saved.
     """
     return recorded.split()[:2] == announced.split()[:2]

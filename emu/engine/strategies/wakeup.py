@@ -1,9 +1,9 @@
-"""Wakeup trees: the beginnings of executions that are left to explore from one point.
+"""Wakeup trees: the sequences of steps that are left to explore from one point.
 
 From Abdulla, Aronis, Jonsson and Sagonas, "Optimal dynamic partial order reduction", POPL 2014.
 
-An edge is a step: an agent, and what it chooses. The last step of a sequence, the one that a race was reversed for, is
-*open*: its choice is not known before it is taken, and every alternative is explored then.
+An edge is a step: an agent and its choice. The last step of a sequence, the reversed step of a race, is *open*: its
+choice is not known before it is taken, and every alternative is explored then.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ class Edge:
     """A step in a wakeup tree, and the steps that follow it.
 
     Attributes:
-        footprint: what the step is known to touch.
+        footprint: what the step might touch, as far as that is known.
         edges: the steps that follow, in order; if there are none, any step may follow.
     """
 
@@ -38,8 +38,8 @@ def can_begin(
 ) -> bool:
     """Whether a step could come first in an execution that takes the steps of a sequence ("weak initial").
 
-    It could if it is its agent's first step there, or the agent has none there, and all steps before it are independent
-    of it.
+    It could if no step before it in the sequence conflicts with it. Where its agent takes no step in the sequence, all
+    steps of the sequence count as before it.
     """
     conflicting = footprint.conflicting
     for step in sequence:
@@ -51,7 +51,7 @@ def can_begin(
 
 
 def insert(edges: list[Edge], sequence: list[Edge]) -> None:
-    """Add a sequence to a tree, unless something equivalent to its beginning will be explored anyway."""
+    """Add a sequence to a tree, unless the tree already leads to an execution that begins equivalently."""
     rest = sequence
     while True:
         for edge in edges:

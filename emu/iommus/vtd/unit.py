@@ -4,7 +4,7 @@ from collections.abc import Awaitable
 from math import inf
 
 from emu.engine import Space, Trace
-from emu.engine.atomic import AtOnce
+from emu.engine.atomic import AtomicBlock
 from emu.engine.execution import ReadRecorder
 from emu.iommus.iotlb import IotlbEntry, Lookup
 from emu.iommus.paths import Tables
@@ -37,7 +37,9 @@ class VtdUnit(VtdState):
     async def walk(self, request: Request) -> IotlbEntry | None:
         """Find a request's translation in the tables; None if it faults and the fault is not cached."""
         if self.settings.walk_at_once:
-            return await AtOnce("walk", lambda: walk(self, request), lambda: walk_accesses(self, request), self.trace)
+            return await AtomicBlock(
+                "walk", lambda: walk(self, request), lambda: walk_accesses(self, request), self.trace
+            )
         return await walk(self, request)
 
     async def run(self) -> None:
