@@ -11,7 +11,7 @@ from functools import partial
 
 import attrs
 
-from emu.bench.benchmark import Benchmark, BySize, cast
+from emu.bench.benchmark import Benchmark, BySize, make_agents
 from emu.engine import Access, Agent, Kind, Latch, Operation, TicketLock
 from emu.engine.accesses import Section
 from emu.engine.locks import Acquire, Release, TakeTicket
@@ -171,7 +171,7 @@ def unmap_all(n: int, *, detail: Detail, is_global: bool, is_locked: bool) -> li
             if not await Read(iotlb, page) and await Read(ptes, page):
                 await Write(iotlb, page, value=True)
 
-    return cast(*[partial(unmap, page) for page in range(n)], use)
+    return make_agents(*[partial(unmap, page) for page in range(n)], use)
 
 
 def family(name: str, story: str, *, is_global: bool, is_locked: bool, traces: dict[Detail, BySize]) -> list[Benchmark]:

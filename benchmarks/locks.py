@@ -5,7 +5,7 @@ For an order of the tickets is an order of the sections, and only tickets of one
 
 from functools import partial
 
-from emu.bench.benchmark import benchmark, cast
+from emu.bench.benchmark import benchmark, make_agents
 from emu.engine import Agent, TicketLock, Variable
 
 
@@ -35,7 +35,7 @@ def filesystem(n: int) -> list[Agent]:
             while not await take(who, inode, block):
                 block = (block + 1) % block_count
 
-    return cast(*[partial(create, number) for number in range(n)])
+    return make_agents(*[partial(create, number) for number in range(n)])
 
 
 async def dine(who: str, first: TicketLock, second: TicketLock) -> None:
@@ -48,7 +48,7 @@ async def dine(who: str, first: TicketLock, second: TicketLock) -> None:
 def philosophers(n: int) -> list[Agent]:
     """Every philosopher takes the fork on the left, then that on the right: all may starve."""
     forks = [TicketLock(f"fork{number}") for number in range(n)]
-    return cast(*[partial(dine, f"agent{seat}", forks[seat], forks[(seat + 1) % n]) for seat in range(n)])
+    return make_agents(*[partial(dine, f"agent{seat}", forks[seat], forks[(seat + 1) % n]) for seat in range(n)])
 
 
 @benchmark({n: 2**n - 2 for n in range(2, 16)}, sizes=(7,))
@@ -56,7 +56,7 @@ def philosophers_reversed(n: int) -> list[Agent]:
     """As before, but the last one takes the fork on the right first: nobody starves."""
     forks = [TicketLock(f"fork{number}") for number in range(n)]
     pairs = [(seat, seat + 1) for seat in range(n - 1)] + [(0, n - 1)]
-    return cast(*[partial(dine, f"agent{seat}", forks[a], forks[b]) for seat, (a, b) in enumerate(pairs)])
+    return make_agents(*[partial(dine, f"agent{seat}", forks[a], forks[b]) for seat, (a, b) in enumerate(pairs)])
 
 
 @benchmark({1: 3, 2: 40, 3: 1080}, sizes=(3,))
@@ -78,7 +78,7 @@ def twostage(n: int) -> list[Agent]:
             async with b.held_by(who):
                 await second.read()
 
-    return cast(*[partial(fill, f"agent{number}") for number in range(n)], partial(read, f"agent{n}"))
+    return make_agents(*[partial(fill, f"agent{number}") for number in range(n)], partial(read, f"agent{n}"))
 
 
 BENCHMARKS = [filesystem, philosophers, philosophers_reversed, twostage]

@@ -5,7 +5,7 @@ from functools import partial
 from math import comb, factorial
 from typing import Any
 
-from emu.bench.benchmark import benchmark, cast
+from emu.bench.benchmark import benchmark, make_agents
 from emu.engine import Agent, Operation, Variable
 
 
@@ -25,7 +25,7 @@ def readers(n: int) -> list[Agent]:
     async def read() -> None:
         await x.read()
 
-    return cast(write, *[read] * n)
+    return make_agents(write, *[read] * n)
 
 
 @benchmark(factorial, sizes=(5, 7), long=(8,))
@@ -36,7 +36,7 @@ def writers(n: int) -> list[Agent]:
     async def write(value: int) -> None:
         await x.write(value)
 
-    return cast(*[partial(write, value) for value in range(n)])
+    return make_agents(*[partial(write, value) for value in range(n)])
 
 
 @benchmark(lambda n: factorial(n + 1), sizes=(5,), long=(6,))
@@ -50,7 +50,7 @@ def n_writers_a_reader(n: int) -> list[Agent]:
     async def read() -> None:
         await x.read()
 
-    return cast(*[partial(write, value) for value in range(n)], read)
+    return make_agents(*[partial(write, value) for value in range(n)], read)
 
 
 @benchmark(lambda n: (n + 3) * 2**n // 4, sizes=(5, 10), long=(12,))
@@ -66,7 +66,7 @@ def lastzero(n: int) -> list[Agent]:
     async def rise(place: int) -> None:
         await cells[place].write(await cells[place - 1].read() + 1)
 
-    return cast(look, *[partial(rise, place) for place in range(1, n + 1)])
+    return make_agents(look, *[partial(rise, place) for place in range(1, n + 1)])
 
 
 @benchmark(lambda n: factorial(n) ** 2, sizes=(4,), long=(5,))
@@ -77,7 +77,7 @@ def incrw(n: int) -> list[Agent]:
     async def increment() -> None:
         await x.write(await x.read() + 1)
 
-    return cast(*[increment] * n)
+    return make_agents(*[increment] * n)
 
 
 @benchmark(lambda n: central_trinomial(2 * n), sizes=(4,), long=(5, 6))
@@ -90,7 +90,7 @@ def fib_bench(n: int) -> list[Agent]:
             own = await mine.read()
             await mine.write(own + await other.read())
 
-    return cast(partial(add, i, j), partial(add, j, i))
+    return make_agents(partial(add, i, j), partial(add, j, i))
 
 
 @benchmark(lambda n: central_trinomial(2 * n), sizes=(4, 5), long=(6,))
@@ -103,7 +103,7 @@ def sb(n: int) -> list[Agent]:
             await mine.write(value)
             await other.read()
 
-    return cast(partial(write_and_read, x, y), partial(write_and_read, y, x))
+    return make_agents(partial(write_and_read, x, y), partial(write_and_read, y, x))
 
 
 @benchmark(lambda n: factorial(n + 1) ** 2, sizes=(3,), long=(4,))
@@ -115,7 +115,9 @@ def reorder(n: int) -> list[Agent]:
         for operation in operations:
             await operation
 
-    return cast(*[partial(each, (a.write(1), b.write(-1))) for _ in range(n)], partial(each, (a.read(), b.read())))
+    return make_agents(
+        *[partial(each, (a.write(1), b.write(-1))) for _ in range(n)], partial(each, (a.read(), b.read()))
+    )
 
 
 @benchmark({n: 8 ** max(n - 11, 0) for n in range(1, 16)}, sizes=(12, 13), long=(14, 15))
@@ -131,7 +133,7 @@ def indexer(n: int) -> list[Agent]:
             while not await table[place].compare_and_swap(0, entered):
                 place = (place + 1) % slots
 
-    return cast(*[partial(enter, agent) for agent in range(n)])
+    return make_agents(*[partial(enter, agent) for agent in range(n)])
 
 
 BENCHMARKS = [readers, writers, n_writers_a_reader, lastzero, incrw, fib_bench, sb, reorder, indexer]

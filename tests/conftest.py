@@ -22,7 +22,7 @@ Execute = Callable[..., list[Finding]]
 
 @pytest.fixture
 def execute() -> Execute:
-    """Run a machine's cast on the direct host, by turns or by a seed, and return the findings."""
+    """Run a machine's agents on the direct host, by turns or by a seed, and return the findings."""
 
     def run(machine: Machine, seed: int | None = None) -> list[Finding]:
         strategy = RoundRobinStrategy() if seed is None else RandomStrategy.seeded(seed)

@@ -1,7 +1,7 @@
 """Benchmarks: programs whose number of traces is known, by which a search is judged and measured.
 
-A benchmark is a function from a size to agents. What it knows about itself comes from a closed form, or from a table
-where there is none; both were found by counting, not by this engine.
+A benchmark is a function from a size to agents. Its numbers of traces and deadlocks come from a closed form or a table;
+neither was computed by this engine.
 """
 
 import inspect
@@ -28,10 +28,10 @@ class Program:
 
     Attributes:
         name: as `emu bench` takes it.
-        make: makes fresh agents, the same ones each time.
-        traces: how many there are, deadlocked ones included.
+        make: makes fresh agents, equal each time.
+        traces: how many traces there are, including those that end in a deadlock.
         deadlocks: how many of the traces end in a deadlock.
-        is_exact: each trace takes one execution; otherwise kinds depend on state, and it may take two.
+        is_exact: each trace takes one execution; otherwise kinds depend on state, and a trace may take two.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Program:
 
     @property
     def executions_max(self) -> int:
-        """In how many executions an optimal search finds all of its traces."""
+        """The most executions that an optimal search needs for all traces."""
         return self.traces if self.is_exact else 2 * self.traces
 
 
@@ -56,8 +56,8 @@ class Benchmark:
     """A family of programs.
 
     Attributes:
-        sizes: those that are worth a look.
-        long: those that take a second or more.
+        sizes: the sizes that `emu bench` takes by default.
+        long: the sizes that take a second or more.
     """
 
     name: str
@@ -73,7 +73,7 @@ class Benchmark:
         """Return the program of a size.
 
         Raises:
-            ScenarioError: if the size is below 1, the number of traces is not known, or it is above `TRACES_MAX`.
+            ScenarioError: if the size is below 1, or its number of traces is unknown or above `TRACES_MAX`.
         """
         if size < 1:
             raise ScenarioError(f"{self.name}-{size} is too small: sizes start at 1")
@@ -89,14 +89,14 @@ class Benchmark:
         return Program(f"{self.name}-{size}", lambda: self.build(size), traces, deadlocks, self.is_exact)
 
     def programs(self, *, with_long: bool) -> list[Program]:
-        """Return the programs that are worth a look, perhaps with those that take long."""
+        """Return the programs of the default sizes, perhaps with the long ones."""
         return [self.at(size) for size in sorted((*self.sizes, *(self.long if with_long else ())))]
 
 
 def benchmark(
     traces: BySize, *, sizes: tuple[int, ...], long: tuple[int, ...] = (), deadlocks: BySize = no_deadlocks
 ) -> Callable[[Callable[[int], list[Agent]]], Benchmark]:
-    """Make a benchmark of a function, which gives it its name and its story."""
+    """Make a benchmark of a function; the function's name and docstring are the benchmark's name and story."""
 
     def decorate(build: Callable[[int], list[Agent]]) -> Benchmark:
         return Benchmark(build.__name__, inspect.getdoc(build) or "", build, traces, sizes, long, deadlocks)
@@ -104,6 +104,6 @@ def benchmark(
     return decorate
 
 
-def cast(*bodies: Body) -> list[Agent]:
-    """Return an agent for each of these bodies."""
+def make_agents(*bodies: Body) -> list[Agent]:
+    """Return an agent for each body."""
     return [Agent(f"agent{number}", body, {"agent": number}) for number, body in enumerate(bodies)]

@@ -1,4 +1,4 @@
-"""What checks cost: the time spent in them, against that of the whole exploration of the largest scenario."""
+"""The cost of checks: the time spent in checks, against the time of a whole exploration of the largest scenario."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -16,7 +16,7 @@ from emu.running.exploration import ScenarioExploration
 from emu.scenarios.library import find
 
 SCENARIO, PARAMETERS = "remove_moved_page", {"revision": "merged"}
-"""The bundled scenario that has most traces."""
+"""The bundled scenario with the most traces."""
 
 CHECKS: tuple[tuple[type, tuple[str, ...]], ...] = (
     (PromiseJudge, ("reads", "judge", "settle")),
@@ -25,17 +25,17 @@ CHECKS: tuple[tuple[type, tuple[str, ...]], ...] = (
     (UsageWatch, ("reads", "committed")),
     (IsolationWatch, ("reads", "committed")),
 )
-"""What the model asks of checks: what they depend on, and what they find."""
+"""The methods of checks that the model calls: for their reads, and for their findings."""
 
 
 @attrs.define
 class Stopwatch:
-    """Adds up the time that functions take, what they yield included."""
+    """Adds up the time that functions take, including the time of what they yield."""
 
     seconds: float = 0.0
 
     def timed(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Return a function that does the same on the clock."""
+        """Return a function that does the same and adds its time."""
 
         def measured(*arguments: Any) -> Any:
             start = time.perf_counter()
@@ -49,7 +49,7 @@ class Stopwatch:
 
     @contextmanager
     def on_checks(self) -> Iterator[None]:
-        """Time every check meanwhile."""
+        """Return a context in which every check is timed."""
         originals = [(owner, name, getattr(owner, name)) for owner, names in CHECKS for name in names]
         for owner, name, function in originals:
             setattr(owner, name, self.timed(function))
@@ -61,7 +61,7 @@ class Stopwatch:
 
 
 def measure_checks() -> StepMeasure:
-    """Measure an exploration with the checks on the clock."""
+    """Measure an exploration, and the time of the checks in it."""
     stopwatch = Stopwatch()
     exploration = ScenarioExploration(find(SCENARIO).bind(PARAMETERS), SCENARIO)
     with stopwatch.on_checks():

@@ -1,4 +1,4 @@
-"""How many traces the reference race R1 has, detail by detail."""
+"""How many traces the reference race R1 (remap_before_flush) has, detail by detail."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -20,11 +20,11 @@ View = Callable[[Access], Access]
 
 @attrs.frozen
 class ModelDetail:
-    """Something that the model may have or leave out.
+    """A detail that the model may have or leave out.
 
     Attributes:
-        parameters: of the scenario, besides those that make the machine small.
-        view: how accesses are seen, where objects are coarser.
+        parameters: the scenario's parameters, besides those that make the machine small.
+        view: maps accesses to those of coarser objects.
         is_stepwise: sections under a lock are taken step by step.
     """
 
@@ -36,10 +36,10 @@ class ModelDetail:
 
 @attrs.frozen
 class DetailMeasure:
-    """What a detail makes of the number of traces.
+    """The number of traces with a detail.
 
     Attributes:
-        traces: how many there are, or were executed before it was given up.
+        traces: how many there are, or how many were executed before the exploration was given up.
     """
 
     name: str
@@ -49,12 +49,12 @@ class DetailMeasure:
 
 
 def one_object_a_space(access: Access) -> Access:
-    """See all objects of a space as one: all of memory, all of an IOTLB, all of a ledger."""
+    """Treat all objects of a space as one: all of memory, all of an IOTLB, all of a ledger."""
     return access._replace(first=0, last=0)
 
 
 def one_object(access: Access) -> Access:
-    """See everything as one object: every interleaving is a trace, but for what touches nothing."""
+    """Treat everything as one object: every interleaving is a trace, except for steps that touch nothing."""
     return Access.to(("everything",), 0, access.kind)
 
 
@@ -93,7 +93,7 @@ def measure_details(details: Sequence[ModelDetail] = DETAILS) -> Iterator[Detail
 
 
 def exploration_of(detail: ModelDetail) -> Exploration:
-    """Return an exploration of R1 with a detail, to be begun."""
+    """Return an exploration of R1 with a detail, not yet begun."""
     bound = find(SCENARIO).bind({**VTD.small, **detail.parameters})
     sections = None if detail.is_stepwise else Sections()
     return Exploration(

@@ -1,4 +1,4 @@
-"""Where benchmarks are found, and their programs by name."""
+"""Finds benchmarks, and their programs by name."""
 
 import re
 from collections.abc import Sequence
@@ -16,10 +16,10 @@ def benchmarks() -> dict[str, Benchmark]:
 
 
 def find_programs(names: Sequence[str], *, with_long: bool) -> list[Program]:
-    """Return the programs of benchmarks by name: of one size, or of those worth a look; without names, of all of them.
+    """Return the programs of these names: `sb-6` is one size, `sb` its default sizes. No name stands for all benchmarks.
 
     Raises:
-        ScenarioError: if there is none of a name.
+        ScenarioError: if there is no benchmark of a name.
     """
     known = benchmarks()
     found = []

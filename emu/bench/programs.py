@@ -1,7 +1,7 @@
-"""A search over a benchmark: its counts, and its time against that of the plain loop.
+"""A search over a benchmark: its counts, and its time against that of a plain loop.
 
-The plain loop sends the same coroutines through the same schedules and keeps no books: what the executions cost by
-themselves. Which traces they are is found out in another pass, which no time includes.
+The plain loop sends the same coroutines through the same schedules and records nothing: its time is that of the
+executions alone. Another pass, which is not timed, identifies their traces.
 """
 
 from collections.abc import Iterable, Sequence
@@ -23,12 +23,12 @@ class Counts:
     """The numbers that an exploration counts.
 
     Attributes:
-        executions: those that came to their end.
-        blocked: those that were given up on the way.
-        deadlocks: how many of the executions ended in one.
-        traces: how many of the executions are distinct.
-        steps: of all of these.
-        schedules: the agents by number that took them, in each.
+        executions: how many executions came to their end.
+        blocked: how many were given up on the way.
+        deadlocks: how many of the executions ended in a deadlock.
+        traces: how many distinct traces the executions have.
+        steps: the steps of all executions and blocked ones.
+        schedules: for each, the number of the agent that took each step.
     """
 
     executions: int
@@ -41,11 +41,11 @@ class Counts:
 
 @attrs.frozen
 class ProgramMeasure:
-    """What an exploration of a program has counted, and what it took.
+    """The counts and the time of a program's exploration.
 
     Attributes:
-        seconds: what the exploration took.
-        plain_seconds: what the plain loop took.
+        seconds: the time of the exploration.
+        plain_seconds: the time of the plain loop.
     """
 
     program: Program
@@ -59,12 +59,12 @@ class ProgramMeasure:
         return self.seconds / self.plain_seconds
 
     def mistakes(self) -> list[str]:
-        """Return each number that is not as known, in words."""
+        """Return a sentence for each count that differs from the known one."""
         return [f"{self.program.name}: {mistake}" for mistake in mistakes(self.program, self.counts)]
 
 
 def mistakes(known: Program, counts: Counts) -> list[str]:
-    """Return in words which counts are not as they are known to be."""
+    """Return a clause for each count that differs from the known one."""
     found = []
     if counts.traces != known.traces:
         found.append(f"{counts.traces} distinct traces, and there are {known.traces}")
@@ -87,7 +87,7 @@ def measure(program: Program) -> ProgramMeasure:
 
 
 def exploration_of(program: Program) -> Exploration:
-    """Return an exploration of a program, to be begun."""
+    """Return an exploration of a program, not yet begun."""
     return Exploration(lambda strategy: Execution(program.make(), strategy, Trace()), Optimal)
 
 
@@ -95,7 +95,7 @@ def count(program: Program) -> Counts:
     """Explore a program and look at every execution."""
     exploration, footprints = exploration_of(program), Footprints()
     forms: set[NormalForm] = set()
-    shared: dict[Any, Any] = {}  # what agents do alone recurs in many traces, and is kept once
+    shared: dict[Any, Any] = {}  # the levels of one agent recur in many traces, and are kept once
     schedules = []
     for execution in exploration.each():
         direct.run(execution)
@@ -132,7 +132,7 @@ def repeat(program: Program, schedules: Iterable[Sequence[int]]) -> None:
 
 
 def finish(coroutine: Any) -> None:
-    """End a coroutine that waits for ever; what it does to clean up is not performed."""
+    """End a coroutine that waits for ever; the operations of its cleanup are not performed."""
     try:
         coroutine.throw(ExecutionEnded())
         while True:

@@ -1,4 +1,4 @@
-"""One step on each host, against a bare loop that does the same."""
+"""The cost of a step on each host, against a bare loop that does the same."""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 import trio
 
-from emu.bench.benchmark import cast
+from emu.bench.benchmark import make_agents
 from emu.bench.timing import best_times
 from emu.engine import Agent, Choose, Execution, Operation, Trace, Variable
 from emu.engine.hosts import direct
@@ -20,12 +20,12 @@ STEPS = 8_000
 
 @attrs.frozen
 class StepMeasure:
-    """What steps take on a host, and in a bare loop.
+    """The time of steps on a host, and of a bare loop.
 
     Attributes:
         name: how the steps are taken.
-        bare: what that is compared with.
-        ratio_aim: the limit below which the ratio of the two should stay.
+        bare: the work of the bare loop.
+        ratio_aim: the ratio of the two times should stay below this.
     """
 
     name: str
@@ -37,7 +37,7 @@ class StepMeasure:
 
     @property
     def ratio(self) -> float:
-        """How many times longer a step takes."""
+        """How many times longer a step takes than in the bare loop."""
         return self.seconds / self.bare_seconds
 
 
@@ -64,11 +64,11 @@ def busy(agents: int) -> list[Agent]:
             await x.write(value)
             await y.read()
 
-    return cast(*[body] * agents)
+    return make_agents(*[body] * agents)
 
 
 def pick_at_random(agents: Sequence[Agent]) -> None:
-    """Perform what agents await, picked at random, and do nothing else: not even look whether they can go on."""
+    """Perform the operations of agents picked at random, and nothing else: not even a look whether they are enabled."""
     draw = random.Random(SEED).random
     coroutines = [agent.body() for agent in agents]
     pending: list[Operation[Any]] = [coroutine.send(None) for coroutine in coroutines]

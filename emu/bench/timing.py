@@ -1,17 +1,17 @@
-"""Times that can be compared: taken in turns, in one process, the best of each."""
+"""Times that can be compared: the calls take turns in one process, and the best time of each counts."""
 
 import gc
 import time
 from collections.abc import Callable
 
 SECONDS_ENOUGH = 0.3
-"""A timing is repeated until it has taken so long altogether, within these limits:"""
+"""The calls are repeated until they have taken this long altogether, within these limits:"""
 
 REPETITIONS_MIN, REPETITIONS_MAX = 2, 15
 
 
 def best_times(*timed: Callable[[], None]) -> list[float]:
-    """Call each of these in turns, more than once; return what each took at best, in seconds."""
+    """Make the calls in turns, more than once; return the best time of each, in seconds."""
     best = [float("inf")] * len(timed)
     spent, repetitions = 0.0, 0
     while repetitions < REPETITIONS_MIN or (spent < SECONDS_ENOUGH and repetitions < REPETITIONS_MAX):
@@ -24,7 +24,7 @@ def best_times(*timed: Callable[[], None]) -> list[float]:
 
 
 def time_of(call: Callable[[], None]) -> float:
-    """Return what a call takes of the processor, in seconds; it does not pay for the garbage of others."""
+    """Return a call's processor time, in seconds, without the collection of earlier calls' garbage."""
     gc.collect()
     start = time.process_time()
     call()

@@ -44,10 +44,10 @@ class AssignmentChecks:
     def stale(self, device: Device, step: int) -> Iterator[StaleAssignment]:
         """Yield the domains that the device has left, whose tables may still translate for it; and a stale refusal."""
         unit, bdf, source_id = device.unit, device.bdf, device.source_id
-        left = {number for number in device.driven_before if number != device.driven_by}
+        left = {number for number in device.assigned_before if number != device.assigned_to}
         roots = {domain.pgd: domain.number for domain in self.domains() if domain.number in left}
         usable = (tables for tables in unit.tables_ever(source_id) if tables.until == inf and tables.root in roots)
         for number in dict.fromkeys(roots[tables.root] for tables in usable):
-            yield StaleAssignment(step, bdf, device.driven_by, number, unit.name)
-        if device.driven_by is not None and unit.may_refuse(source_id):
-            yield StaleAssignment(step, bdf, device.driven_by, None, unit.name)
+            yield StaleAssignment(step, bdf, device.assigned_to, number, unit.name)
+        if device.assigned_to is not None and unit.may_refuse(source_id):
+            yield StaleAssignment(step, bdf, device.assigned_to, None, unit.name)

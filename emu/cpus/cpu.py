@@ -1,4 +1,4 @@
-"""A physical CPU: the accesses it can make, its softirqs, and the hypercalls that it serves."""
+"""A physical CPU: the accesses that it can make, its softirqs, and the hypercalls that it serves."""
 
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -18,10 +18,10 @@ Softirq = Callable[["Cpu"], Awaitable[None]]
 
 
 def check_variable(variable: object) -> None:
-    """Refuse what is no per-CPU variable.
+    """Refuse anything but a per-CPU variable.
 
     Raises:
-        ScenarioError: showing what it is.
+        ScenarioError: naming the object passed instead.
     """
     if not isinstance(variable, PerCpu):
         raise ScenarioError(f"{variable!r} is no per-CPU variable: pass the PerCpu itself, not its name")
@@ -32,9 +32,9 @@ class Cpu:
     """One physical CPU.
 
     Attributes:
-        values: its per-CPU variables, as far as they were written.
-        softirqs: raised and not yet processed, oldest first.
-        hypercalls: those being served, innermost last.
+        values: its per-CPU variables that were written, by name.
+        softirqs: the softirqs raised and not yet processed, oldest first.
+        hypercalls: the hypercalls being served, innermost last.
     """
 
     number: int
@@ -46,7 +46,7 @@ class Cpu:
 
     @property
     def name(self) -> str:
-        """Name of the CPU and of the agent that is it."""
+        """The name of the CPU and of its agent."""
         return f"cpu{self.number}"
 
     def load64(self, address: int, event: str = "memory.load", **details: Any) -> Load:
@@ -76,7 +76,7 @@ class Cpu:
         await WritePerCpu(variable, self.number, self.values, value)
 
     def peek(self, variable: PerCpu[T]) -> T:
-        """Return this CPU's value of a variable without a step: a check's, or the emulator's own bookkeeping."""
+        """Return this CPU's value of a variable without a step. For checks and the emulator's own bookkeeping."""
         value: T = self.values.get(variable.name, variable.initial)
         return value
 
@@ -85,7 +85,7 @@ class Cpu:
         self.values[variable.name] = value
 
     def note(self, event: str, **fields: Any) -> None:
-        """Remark something in the trace."""
+        """Add a note to the trace."""
         self.trace.note(event, **fields)
 
     def raise_softirq(self, handler: Softirq) -> None:
@@ -94,7 +94,7 @@ class Cpu:
         self.note("softirq.raise", handler=getattr(handler, "__name__", "handler"))
 
     async def process_pending_softirqs(self) -> None:
-        """Run what was raised on this CPU, oldest first, including what that raises (Xen: process_pending_softirqs)."""
+        """Run this CPU's softirqs, oldest first, with those that they raise (Xen: process_pending_softirqs)."""
         while self.softirqs:
             handler = self.softirqs.popleft()
             self.note("softirq.run", handler=getattr(handler, "__name__", "handler"))
@@ -104,7 +104,7 @@ class Cpu:
         """Have the present hypercall end before its work is done (Xen: hypercall_create_continuation).
 
         Raises:
-            ScenarioError: if there is none.
+            ScenarioError: if the CPU serves no hypercall.
         """
         if not self.hypercalls:
             raise ScenarioError(f"{self.name} serves no hypercall: write `async with cpu.hypercall(...)` around it")
@@ -121,8 +121,8 @@ class Hypercall:
 
     Attributes:
         is_continued: it ends before its work is done, and the guest will make it again (-ERESTART).
-        deferred: what was put off to its end, as whoever put it off keeps it.
-        before_return: settles that, last of all, when softirqs have run.
+        deferred: work put off until its end, in the caller's own form.
+        before_return: does that work, last of all, after the softirqs.
     """
 
     cpu: Cpu

@@ -12,14 +12,14 @@ T = TypeVar("T")
 
 @attrs.frozen
 class PerCpu(Generic[T]):
-    """A variable that every CPU has its own value of."""
+    """A variable of which every CPU has a value of its own."""
 
     name: str
     initial: T
 
     @property
     def space(self) -> Space:
-        """The space of its values as shared objects, numbered by CPU."""
+        """The space of its values, numbered by CPU."""
         return ("percpu", self.name)
 
 

@@ -1,4 +1,4 @@
-"""Signals: what one CPU tells others once, such as that a call has returned."""
+"""Signals: one CPU tells others something once, such as that a call has returned."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -7,18 +7,18 @@ from emu.engine import Access, Kind, Latch, Operation, Wait
 
 
 class Signal:
-    """Sent once, and awaited by whoever must not go on before."""
+    """A signal that is sent once; the bodies that wait for it go on after that."""
 
     def __init__(self, name: str) -> None:
         self.latch = Latch(f"the signal {name!r}", Access.to(("signal", name), 0, Kind.WRITE))
         self.name = name
 
     async def send(self) -> None:
-        """Tell whoever waits."""
+        """Let all that wait for the signal go on."""
         await Send(self)
 
     async def wait(self) -> None:
-        """Wait until it is sent."""
+        """Wait until the signal is sent."""
         await Wait(self.latch)
 
 

@@ -1,4 +1,4 @@
-"""Devices: what a PCI function does when it accesses memory.
+"""Devices: PCI functions that access memory.
 
 device.py  DMA: look a page up, walk, fill, access; posted writes
 """

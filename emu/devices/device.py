@@ -1,8 +1,8 @@
-"""Devices: what a PCI function does when it accesses memory by DMA.
+"""Devices: PCI functions that access memory by DMA.
 
 One access is a lookup in the IOTLB, on a miss a walk of one step a level and a fill, then the access itself. A device
-waits for its accesses to be made, but for a write that it posts: that is held in the root complex, which commits what
-it holds in order, and the device goes on.
+waits until its access is made. A posted write is an exception: the root complex holds it, commits its posted writes in
+order, and the device goes on.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,31 +24,33 @@ Result = TypeVar("Result")
 
 
 class Watcher(Protocol):
-    """Who is told about the accesses that devices make: the checks."""
+    """A check of the accesses that devices make."""
 
     def reads(self, unit: Unit, request: Request, entry: IotlbEntry | None) -> Iterable[Access]:
-        """Return the objects that `committed` depends on; there is no entry where nothing was found to translate by."""
+        """Return the reads of `committed`; the entry is None where the walk found no translation."""
 
     def committed(self, unit: Unit, request: Request, entry: IotlbEntry, step: int) -> None:
-        """Learn that an access was made, or refused, through an entry."""
+        """Judge an access that was made, or refused, through an entry."""
 
 
 class AssignmentJudge(Protocol):
-    """Who judges what must hold when a device has changed its domain: the checks."""
+    """A check of the units when a device has changed its domain."""
 
     def reads(self, device: "Device") -> Iterable[Access]:
-        """Return the objects that `handed_over` depends on."""
+        """Return the reads of `handed_over`."""
 
     def handed_over(self, device: "Device", step: int) -> None:
-        """Judge a device at the step at which it was given to `device.driven_by`, or taken away."""
+        """Judge a device at the step at which it was given to `device.assigned_to`, or taken away."""
 
 
-class Program(Operation[int | None]):
-    """A driver writes an access into the device's queue; return whose driver that is."""
+class ProgramWrite(Operation[int | None]):
+    """The device's driver writes an access into the device's queue; return the domain of that driver."""
 
     __slots__ = ("device", "dfn", "domain")
 
     event = "dma.program"
+
+    saved_as = "Program"
 
     def __init__(self, device: "Device", dfn: Dfn) -> None:
         self.device = device
@@ -59,7 +61,7 @@ class Program(Operation[int | None]):
         return (self.device.driver_access(Kind.READ),)
 
     def perform(self, step: int) -> int | None:
-        self.domain = self.device.driven_by
+        self.domain = self.device.assigned_to
         return self.domain
 
     def describe(self) -> tuple[str, Mapping[str, Any]]:
@@ -67,7 +69,7 @@ class Program(Operation[int | None]):
 
 
 class End(Operation[Result]):
-    """Make an access or refuse it, unless its request was recalled: then it begins again."""
+    """Make an access or refuse it, unless its request was recalled: a recalled access begins again."""
 
     __slots__ = ("device", "entry", "is_made", "request")
 
@@ -84,7 +86,7 @@ class End(Operation[Result]):
             yield from watcher.reads(self.device.unit, self.request, self.entry)
 
     def close(self, step: int) -> None:
-        """End the request, and tell who watches by which entry it was made or refused."""
+        """End the request, and tell the watchers by which entry it was made or refused."""
         unit = self.device.unit
         if self.entry is not None:
             for watcher in self.device.watchers:
@@ -137,9 +139,9 @@ class Commit(End[int]):
 
 
 class Refuse(End[None]):
-    """Refuse an access: there is no translation, or none that permits it.
+    """Refuse an access: there is no translation, or none that permits the access.
 
-    A walk that found none and was voided meanwhile begins again.
+    A walk that found no translation and was voided meanwhile begins again.
     """
 
     __slots__ = ()
@@ -190,22 +192,23 @@ class Device:
 
     Attributes:
         bdf: its name, bus:device.function.
-        watchers: the checks that are told of its accesses; `judges` of those that judge a change of its domain.
-        driven_by: the domain whose driver programs it; None before it was given to one.
-        driven_before: the domains that have had it and lost it.
-        posted: the writes that it has left to the root complex, translated; None in place of a translation that faults.
-        postings: latches "so many writes were posted", as far as anyone has asked.
-        pushed: how many of them a read has pushed out.
-        may_post: there is an agent that commits them.
-        first_request: the number from which its requests are counted.
+        watchers: the checks of its accesses.
+        judges: the checks of its changes of domain.
+        assigned_to: the domain whose driver programs it; None before it is assigned to one.
+        assigned_before: the domains that it was assigned to earlier.
+        posted: the writes left to the root complex, each with its translation; None if the translation faults.
+        postings: latches "posted write n", for each number that an agent has asked about.
+        pushed: how many posted writes a read has pushed out.
+        may_post: an agent commits the posted writes.
+        first_request: the number of its first request.
     """
 
     bdf: str
     unit: Unit
     watchers: Sequence[Watcher] = ()
-    driven_by: int | None = None
+    assigned_to: int | None = None
     judges: Sequence[AssignmentJudge] = ()
-    driven_before: list[int] = attrs.field(factory=list)
+    assigned_before: list[int] = attrs.field(factory=list)
     posted: list[tuple[Request, IotlbEntry | None, int]] = attrs.field(factory=list)
     postings: dict[int, Latch] = attrs.field(factory=dict)
     pushed: int = 0
@@ -214,21 +217,21 @@ class Device:
 
     @property
     def source_id(self) -> int:
-        """The requester id that its requests carry."""
+        """The source-id of its requests."""
         return parse_source_id(self.bdf)
 
     def hand_over(self, domain: int | None) -> None:
-        """Let a domain's driver program the device; or none."""
-        if self.driven_by is not None and self.driven_by != domain:
-            self.driven_before.append(self.driven_by)
-        self.driven_by = domain
+        """Let the driver of this domain program the device; with None, no driver."""
+        if self.assigned_to is not None and self.assigned_to != domain:
+            self.assigned_before.append(self.assigned_to)
+        self.assigned_to = domain
 
     def driver_access(self, kind: Kind) -> Access:
-        """Return the access to whose driver programs it."""
+        """Return an access to `assigned_to`."""
         return Access.to(("device",), self.source_id, kind)
 
     def in_flight(self, request: Request) -> Access:
-        """Return the access by which the end of a request is ordered with invalidations that would wait for it."""
+        """Return the access that orders the end of a request with the invalidations that would wait for it."""
         return self.unit.iotlb.access(request.dfn, request.dfn, Kind.READ, request.user)
 
     def request(self, dfn: Dfn, *, is_write: bool) -> Request:
@@ -249,7 +252,7 @@ class Device:
         return self.postings[slot]
 
     async def read(self, dfn: Dfn) -> int | None:
-        """Read the first word of a page; None if the IOMMU faults the access. Posted writes are pushed out before."""
+        """Read the first word of a page, after pushing posted writes out; None if the IOMMU faults the access."""
         while self.pushed < len(self.posted):
             request, _, _ = self.posted[self.pushed]
             self.pushed += 1
@@ -264,7 +267,7 @@ class Device:
         """Post a write of the first word of a page: once it is translated the device goes on.
 
         Raises:
-            ScenarioError: if there is no agent that is the root complex.
+            ScenarioError: if no agent runs the root complex.
         """
         if not self.may_post:
             raise ScenarioError(f'{self.bdf} posts writes: say so, @m.device("{self.bdf}", posts=True)')
@@ -272,7 +275,7 @@ class Device:
         await Post(self, request, await self.translate(request), value & WORD_MAX)
 
     async def commit_posted(self) -> None:
-        """Be the root complex: commit what the device posts, in order."""
+        """Run the root complex: commit the writes that the device posts, in order."""
         slot = 0
         while True:
             await Wait(self.posting(slot))
@@ -280,22 +283,22 @@ class Device:
             slot += 1
 
     async def write_programmed(self, dfn: Dfn, value: int) -> bool:
-        """Have its driver program a write, and make that some time later; return whether the IOMMU let it through."""
-        domain = await Program(self, dfn)
+        """Have the driver program a write, and make the write later; return whether the IOMMU let it through."""
+        domain = await ProgramWrite(self, dfn)
         return await self.access(dfn, is_write=True, value=value & WORD_MAX, programmed_by=domain) is not None
 
     async def access(self, dfn: Dfn, *, is_write: bool, value: int, programmed_by: int | None = None) -> int | None:
         """Make one access; return the word read or written, None on a fault.
 
         Args:
-            programmed_by: the domain on whose behalf it is, where that matters.
+            programmed_by: the domain whose driver programmed it, if a driver did.
         """
         request = self.request(dfn, is_write=is_write)
         request.programmed_by = programmed_by
         return await self.finish(request, await self.translate(request), value)
 
     async def finish(self, request: Request, entry: IotlbEntry | None, value: int) -> int | None:
-        """Make an access that is translated, or fault it; translate it anew as often as it is recalled."""
+        """Make a translated access, or fault it; translate it anew as often as its request is recalled."""
         while True:
             result: int | None = None
             if entry is not None and entry.permits(is_write=request.is_write):
@@ -318,7 +321,7 @@ class Device:
                 return entry
 
     async def fill(self, request: Request, entry: IotlbEntry) -> bool:
-        """Cache what a walk has found; return whether the request is translated by it."""
+        """Cache the entry that a walk has found; return whether the entry translates the request."""
         return await Fill(self.unit.iotlb, request, entry, await self.choose_victim(), self.unit.is_void)
 
     async def choose_victim(self) -> Key | None:

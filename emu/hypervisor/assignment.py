@@ -65,7 +65,7 @@ class FindDevice(Operation[bool]):
         return (device.driver_access(Kind.READ) for device in self.devices)
 
     def perform(self, step: int) -> bool:
-        self.found = any(device.driven_by == self.domain.number for device in self.devices)
+        self.found = any(device.assigned_to == self.domain.number for device in self.devices)
         return self.found
 
     def describe(self) -> tuple[str, Mapping[str, Any]]:

@@ -1,7 +1,7 @@
 """One machine: memory, units, CPUs, devices, domains and checks, wired together for one execution.
 
-claims.py       what a scenario claims, and of which objects
-description.py  what a machine is made of
+claims.py       a scenario's claims, and the objects that they read
+description.py  a machine's parts and settings
 machine.py      the machine, with the methods by which a scenario sets it up
 role.py         gives a CPU or a device the function that it runs
 """

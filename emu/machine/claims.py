@@ -1,4 +1,4 @@
-"""What a scenario claims: a predicate of its own, and the shared objects that it reads, as a user has them at hand."""
+"""A scenario's claims: a predicate, and the shared objects that it reads, as a user names them."""
 
 import inspect
 from collections.abc import Iterable
@@ -19,7 +19,7 @@ def add_claim(claims: list[Claim], text: str, predicate: Predicate, when: When, 
     """Add a claim to others.
 
     Raises:
-        ScenarioError: if the text is none or another one's, or the predicate cannot be called so, or would take steps.
+        ScenarioError: if the text is empty or another claim's, or the predicate takes arguments or would take steps.
     """
     if any(other.text == text for other in claims):
         raise ScenarioError(f"there is a claim {text!r} already: give each a text of its own")
@@ -42,7 +42,7 @@ def accesses_of(text: str, reads: Iterable[Read]) -> tuple[Access, ...]:
     """Return the accesses that a claim makes.
 
     Raises:
-        ScenarioError: if what it reads is no list of objects.
+        ScenarioError: if `reads` is no list of objects.
     """
     if isinstance(reads, Access | Bitmap | Variable | PerCpu | str) or not isinstance(reads, Iterable):
         raise ScenarioError(f"the claim {text!r} has reads={reads!r}, which is no list: write reads=[...]")

@@ -1,4 +1,4 @@
-"""What a machine is made of, before anything of it exists."""
+"""The description of a machine, from which its parts are made."""
 
 from collections.abc import Mapping
 
@@ -12,14 +12,14 @@ from emu.platforms import VTD, Platform
 
 @attrs.frozen
 class Description:
-    """What a machine is made of.
+    """The parts and settings of a machine.
 
     Attributes:
-        revision: of the hypervisor's wrappers, by name or by folder.
+        revision: the revision of the hypervisor's wrappers, by name or by folder.
         platform: the vendor.
-        settings: of each of its units; what the vendor's are unless a user sets them.
-        widening_faults: what was cached of a table entry before it was given more permissions may refuse an access.
-        faults: how many of each sort the strategy may inject on a CPU.
+        settings: the settings of each unit; by default the vendor's.
+        widening_faults: a unit may refuse an access by a table entry that it cached before the entry permitted more.
+        faults: how many faults of each sort the strategy may inject on a CPU.
         refuse_gaps: a page that is mapped before and after a change must not be unmapped between.
         sources: keep the source lines of every step.
         is_checking: every read of a check must have been declared.

@@ -1,6 +1,6 @@
 """One machine, wired from a frozen description: memory, units, CPUs, devices, domains, checks. It has no behaviour.
 
-A scenario receives a fresh machine for each execution and fills in the cast.
+A scenario receives a fresh machine for each execution, and adds domains, devices and agents to it.
 """
 
 from collections.abc import Iterable, Sequence
@@ -36,7 +36,7 @@ from emu.memory import Memory
 from emu.units import Dfn, Mfn, check_frame, offset, page_count, parse_source_id
 
 WITNESS_REQUESTS = 1 << 31
-"""The number of a witness's first request: those of the device itself keep theirs."""
+"""The number of a witness's first request, so that the device's own requests keep their numbers."""
 
 CPUS_MAX = 64
 UNITS_MAX = 8
@@ -46,15 +46,15 @@ class Machine:
     """A machine before and during one execution.
 
     Attributes:
-        hypervisor: the door to map, unmap and flush.
-        driver: of the units.
-        hooks: as the wrappers call them; a scenario may put others in the place of `hooks.driver`.
-        assignment: attaches devices to domains and takes them away.
-        pages: who owns a frame.
+        hypervisor: the entry points map, unmap and flush.
+        driver: the driver of the units.
+        hooks: the driver's hooks, as the wrappers call them; a scenario may replace `hooks.driver`.
+        assignment: attaches devices to domains, and detaches them.
+        pages: the frames with their owners.
         tables: frees page tables.
-        findings: what the checks have found; complete when the execution has ended and `conclude` was called.
-        claims: the scenario's own.
-        broken: those that do not hold, and failed assertions.
+        findings: the findings of the checks; complete when the execution has ended and `conclude` was called.
+        claims: the scenario's claims.
+        broken: the claims that do not hold, and failed assertions.
     """
 
     def __init__(self, description: Description) -> None:
@@ -93,10 +93,10 @@ class Machine:
         self.is_running = False
 
     def set_up(self, what: str, instead: str = "") -> None:
-        """Refuse to set anything up while agents run: no step would stand for it.
+        """Refuse to set anything up while agents run: a change needs a step then.
 
         Raises:
-            ScenarioError: naming what was asked for.
+            ScenarioError: naming the method called.
         """
         if self.is_running:
             raise ScenarioError(f"m.{what} is for before the first step: call it outside of the agents{instead}")
@@ -107,15 +107,15 @@ class Machine:
         return self.units[0]
 
     def make_unit(self) -> Unit:
-        """Return a new unit, with the name that comes next."""
+        """Return a new unit, with the next name."""
         platform, name = self.description.platform, f"{self.description.platform.name}{len(self.units)}"
         return platform.make_unit(name, self.description.settings, self.memory, self.trace, self.recorder)
 
     def add_unit(self, unit: Unit) -> None:
-        """Let the driver know a unit, and have its engine run.
+        """Add a unit to the driver, and add the agent of the unit's engine.
 
         Raises:
-            ScenarioError: if the unit sees memory in another way than the machine's first one.
+            ScenarioError: if the unit and the machine's first unit see memory differently.
         """
         for does, ours, theirs in (
             ("snoop the CPUs' caches", self.memory.is_coherent, unit.settings.coherent),
@@ -134,10 +134,10 @@ class Machine:
             self.add_agent(Agent(unit.name, unit.run, {"iommu": unit.name}, is_daemon=True))
 
     def scope(self, number: int, *bdfs: str) -> None:
-        """Have devices stand behind unit `number` (a DRHD's device scope); any other stands behind unit 0.
+        """Put devices behind unit `number` (a DRHD's device scope); all others are behind unit 0.
 
         Raises:
-            ScenarioError: if there can be no such unit, or a device is there already.
+            ScenarioError: if there can be no such unit, or a device has been added already.
         """
         self.set_up("scope")
         if not 0 <= number < UNITS_MAX:
@@ -154,7 +154,7 @@ class Machine:
         """Return a new device, assigned to no domain.
 
         Raises:
-            ScenarioError: if it is there already.
+            ScenarioError: if it has been added already.
         """
         self.set_up("plug")
         source_id = parse_source_id(bdf)
@@ -168,10 +168,10 @@ class Machine:
         return device
 
     def domain(self, number: int, *, devices: Sequence[str] = (), maps_all: bool = False) -> Domain:
-        """Return a new domain with empty page tables, to which devices are assigned.
+        """Return a new domain with empty page tables, and assign devices to it.
 
         Args:
-            maps_all: it may map whatever there is, like the hardware domain without dom0-iommu=strict.
+            maps_all: it may map every frame, like the hardware domain without dom0-iommu=strict.
 
         Raises:
             ScenarioError: if the domain or a device is in use already.
@@ -193,14 +193,14 @@ class Machine:
         for bdf in devices:
             device = self.plug(bdf)
             self.driver.assign(domain, device)
-            device.driven_by = domain.number
+            device.assigned_to = domain.number
         return domain
 
     def allocate(self, *, page_order: int = 0, domain: Domain | None = None) -> Mfn:
         """Return the first of 2^page_order frames.
 
         Args:
-            domain: owns each of them, with one reference; without it nobody keeps account of them.
+            domain: owns each of them, with one reference; without it the frames have no owner and no references.
 
         Raises:
             ScenarioError: if agents run already.
@@ -234,7 +234,7 @@ class Machine:
         """Map pages before the first step, in 4 KiB leaves.
 
         Args:
-            cached: every device of the domain has used the pages: its IOTLB holds them.
+            cached: every device of the domain has used the pages: the IOTLB holds their translations.
 
         Raises:
             ScenarioError: if dfn or mfn does not fit the order or the domain, or agents run already.
@@ -242,13 +242,13 @@ class Machine:
         self.set_up("premap")
         check_range(domain, dfn, page_order)
         check_order("mfn", mfn, page_order)
-        users = [device for device in self.devices.values() if cached and device.driven_by == domain.number]
+        users = [device for device in self.devices.values() if cached and device.assigned_to == domain.number]
         for i in range(page_count(page_order)):
             domain.p2m[offset(dfn, i)] = Mfn(mfn + i)
             self.driver.premap(domain, offset(dfn, i), Mfn(mfn + i), flags, users)
 
     def cpu(self, number: int) -> Role[Cpu]:
-        """Return CPU `number`, for the function that it is to run.
+        """Return CPU `number`; decorate with it the function that it runs.
 
         Raises:
             ScenarioError: if there can be no such CPU.
@@ -260,10 +260,10 @@ class Machine:
         return Role(self.add_agent, cpu, cpu.name, {"cpu": number})
 
     def device(self, bdf: str, *, posts: bool = False) -> Role[Device]:
-        """Return a device, for the function that it is to run.
+        """Return a device; decorate with it the function that it runs.
 
         Args:
-            posts: it may post writes; the root complex that commits them is one more agent.
+            posts: it may post writes; the root complex that commits them is another agent.
 
         Raises:
             ScenarioError: if it is not assigned to a domain.
@@ -278,7 +278,7 @@ class Machine:
         return Role(self.add_agent, device, bdf, {"device": bdf})
 
     def user_of(self, finding: OldPath) -> Device:
-        """Return a device that could use what a finding is about: one that the unit may translate for so."""
+        """Return a device that could use a finding's old path: the unit may translate its requests by that path."""
         used = (finding.tag, finding.root)
         return next(
             device
@@ -288,7 +288,7 @@ class Machine:
         )
 
     def add_witness(self, bdf: str, dfn: Dfn) -> str:
-        """Have a device read one page once more, besides what it does; return the name of the agent that does it."""
+        """Add an agent, the witness, by which a device reads one more page; return the agent's name."""
 
         async def witness() -> None:
             await device.read(dfn)
@@ -299,7 +299,7 @@ class Machine:
         return name
 
     def signal(self, name: str) -> Signal:
-        """Return something that one CPU can tell others once."""
+        """Return a signal that one CPU sends once, and that others wait for."""
         return Signal(name)
 
     def fail_hook(self, hook: str, dfn: Dfn, result: int) -> None:
@@ -316,7 +316,7 @@ class Machine:
         self.hooks.failing.append(HookFault(hook, check_frame("dfn", dfn), result))
 
     def allow_faults(self, *, allocations: int = 0, hooks: int = 0, waits: int = 0) -> None:
-        """Let the strategy choose on each CPU at least so many allocations, hooks or waits to fail.
+        """Let the strategy fail at least so many allocations, hooks or waits on each CPU.
 
         Raises:
             ScenarioError: if a number is negative.
@@ -332,10 +332,10 @@ class Machine:
         """Claim that a predicate, which takes no step, is true before the first step and after each later one.
 
         Args:
-            reads: every shared object on which it depends. An exploration that is told none cannot prove it.
+            reads: every shared object on which it depends. Without them an exploration cannot prove the claim.
 
         Raises:
-            ScenarioError: if a claim cannot be made so, or agents run already.
+            ScenarioError: if the text, the predicate or `reads` is not usable, or agents run already.
         """
         self.set_up("always")
         add_claim(self.claims, text, predicate, When.ALWAYS, reads)
@@ -344,16 +344,16 @@ class Machine:
         """Claim that a predicate, which takes no step, is true when no agent can go on.
 
         Raises:
-            ScenarioError: if a claim cannot be made so, or agents run already.
+            ScenarioError: if the text or the predicate is not usable, or agents run already.
         """
         self.set_up("finally_")
         add_claim(self.claims, text, predicate, When.FINALLY)
 
     def add_agent(self, agent: Agent) -> None:
-        """Add whatever takes steps.
+        """Add an agent.
 
         Raises:
-            ScenarioError: if it is there already.
+            ScenarioError: if there is an agent of this name already.
         """
         if any(other.name == agent.name for other in self.agents):
             raise ScenarioError(f"{agent.name} has something to do already: give it one function")
@@ -363,7 +363,7 @@ class Machine:
         """Return the execution of what the scenario has set up.
 
         Raises:
-            ScenarioError: if there is nobody to take a step, or the driver was given a repair that it cannot have.
+            ScenarioError: if no CPU or device takes a step, or the driver was given a repair that it does not have.
         """
         for fix in sorted(self.driver.fixes - self.driver.known_fixes, key=lambda fix: fix.name):
             name = self.description.platform.name
@@ -396,5 +396,5 @@ class Machine:
         return self.found()
 
     def found(self) -> list[Finding]:
-        """Return what was found so far: by the checks, and of the scenario's own claims."""
+        """Return the findings so far: of the checks, and of the scenario's own claims."""
         return [*self.findings, *map(Asserted.of, self.broken)]

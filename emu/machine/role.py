@@ -1,4 +1,4 @@
-"""What a CPU or a device is given to do."""
+"""Roles: the function that a CPU or a device runs."""
 
 import inspect
 from collections.abc import Awaitable, Callable
@@ -20,7 +20,7 @@ WITNESS = " (witness)"
 
 @attrs.frozen
 class Role(Generic[Actor]):
-    """A CPU or a device that waits for what it is to do; decorates an async function, or is given one."""
+    """A CPU or a device that has no function to run yet; decorates an async function, or is given one."""
 
     add_agent: Callable[[Agent], None]
     actor: Actor
@@ -28,7 +28,7 @@ class Role(Generic[Actor]):
     labels: dict[str, object]
 
     def __call__(self, body: Body) -> Body:
-        """Have the decorated function be what the actor does."""
+        """Have the actor run the decorated function."""
         self.runs(body)
         return body
 

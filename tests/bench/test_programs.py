@@ -4,7 +4,7 @@ import attrs
 import pytest
 
 from emu.bench import details
-from emu.bench.benchmark import Program, cast
+from emu.bench.benchmark import Program, make_agents
 from emu.bench.checks import CHECKS, measure_checks
 from emu.bench.details import DETAILS, measure_details
 from emu.bench.library import benchmarks, find_programs
@@ -90,7 +90,7 @@ def racing_writers() -> list[Agent]:
     async def write() -> None:
         await x.write(1)
 
-    return cast(write, write, write)
+    return make_agents(write, write, write)
 
 
 RIGHT = Counts(executions=6, blocked=0, deadlocks=0, traces=6, steps=18, schedules=())
@@ -131,7 +131,7 @@ def test_the_plain_loop_repeats_the_schedules_that_the_search_took() -> None:
             await x.write(await x.read() + 1)
             log.append(number * 10 + x.value)
 
-        return cast(lambda: increment(1), lambda: increment(2))
+        return make_agents(lambda: increment(1), lambda: increment(2))
 
     known = Program("racing", racing, traces=4)
     counts = count(known)
@@ -154,7 +154,7 @@ def test_the_plain_loop_ends_those_who_wait_for_ever() -> None:
             finally:
                 tidied.append(who)
 
-        return cast(lambda: take("agent0", a, b), lambda: take("agent1", b, a))
+        return make_agents(lambda: take("agent0", a, b), lambda: take("agent1", b, a))
 
     known = Program("stuck", stuck, traces=3, deadlocks=1)
     counts = count(known)

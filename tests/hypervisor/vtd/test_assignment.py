@@ -414,7 +414,7 @@ def test_reassign_takes_the_device_from_its_driver_before_it_gives_it_to_another
     done, written = steps(events, "flush.done"), steps(events, "context.write")
     assert max(*written[:2], *done[:2]) < taken < min(*written[2:], *done[2:])
     assert taken < given
-    assert machine.devices[NIC].driven_by == 2
+    assert machine.devices[NIC].assigned_to == 2
 
 
 def test_a_device_uses_the_memory_of_whoever_has_it(execute: Execute) -> None:
@@ -484,7 +484,7 @@ def test_a_detach_whose_flush_timed_out_frees_the_id_all_the_same_until_f3401d65
     assert machine.conclude(execution) == []
     assert results == [ETIMEDOUT]
     assert (ids_of(machine, 1), bitmap_of(machine, 1).value) == ids
-    assert machine.devices[NIC].driven_by != 2
+    assert machine.devices[NIC].assigned_to != 2
     assert context_of(machine, NIC) == 0
     assert fetched(list(machine.trace.events())) == CONTEXT_THEN_IOTLB
 
@@ -502,7 +502,7 @@ def test_after_a_detach_whose_flush_timed_out_another_one_cleans_up(execute: Exe
     direct.run(machine.execution(Faulty()))
     assert results == [ETIMEDOUT, OK]
     assert (ids_of(machine, 1), bitmap_of(machine, 1).value) == ([None], 0)
-    assert machine.devices[NIC].driven_by is None
+    assert machine.devices[NIC].assigned_to is None
 
 
 # Several units
