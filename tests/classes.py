@@ -106,7 +106,7 @@ class Prefix:
                     (source_id, entry) for source_id, (entry, _) in unit_of(machine, number).contexts.entries.items()
                 ),
                 sorted(
-                    (one.number, one.tag, one.is_translated, one.is_recalled, one.is_left, unit.is_void(one))
+                    (one.number, one.tag, one.is_translated, one.is_recalled, one.is_undrained, unit.is_void(one))
                     for one in unit.requests.in_flight.values()
                 ),
             )

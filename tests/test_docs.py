@@ -20,7 +20,8 @@ import pytest
 
 import emu as public
 from emu.checks.kinds import FindingKind
-from emu.cli import cli, run_cli
+from emu.cli import run_cli
+from emu.cli.verbs import cli
 from emu.cpus import Cpu, Signal, SpinLock
 from emu.devices.device import Device
 from emu.hypervisor.assignment import Assignment

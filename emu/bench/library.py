@@ -16,7 +16,7 @@ def benchmarks() -> dict[str, Benchmark]:
 
 
 def find_programs(names: Sequence[str], *, with_long: bool) -> list[Program]:
-    """Return the programs of these names: `sb-6` is one size, `sb` its default sizes. No name stands for all benchmarks.
+    """Return the programs of these names: `sb-6` is one size, `sb` its default sizes, no name all benchmarks.
 
     Raises:
         ScenarioError: if there is no benchmark of a name.

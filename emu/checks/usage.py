@@ -46,7 +46,7 @@ class UsageWatch:
         for index, finding in enumerate(self.findings):
             if isinstance(finding, OldPath) and finding.use is None and takes(unit, request, entry, finding):
                 self.findings[index] = attrs.evolve(finding, use=Use(device, step))
-        if request.is_left:
+        if request.is_undrained:
             self.findings.extend(self.late(unit, request, entry, step))
         elif not self.is_legal(unit, request, entry):
             self.findings.append(Illegal(device, step, unit.name, request.dfn, entry.translation.leaf))

@@ -11,12 +11,12 @@ from emu.units import Dfn
 DFN_BITS = 52
 
 EVERYTHING = (Dfn(0), Dfn(1 << DFN_BITS))
-"""What an invalidation of a whole tag drops: from the first dfn to one beyond the last, which no range reaches."""
+"""The first and last dfn that an invalidation of a whole tag drops; the last is one that no narrower range reaches."""
 
 
 @attrs.define(eq=False)
 class CompletedInvalidations:
-    """What the ledger needs to know of the completed invalidations of a unit.
+    """The completed invalidations of a unit, as far as the ledger needs them.
 
     Attributes:
         all_since: the latest start of an invalidation of all tags.
@@ -59,7 +59,7 @@ class CompletedInvalidations:
         return latest
 
     def next_drop(self, tag: int, dfn: Dfn, level: int, step: float) -> float:
-        """Return the first start, at or after `step`, of one that drops the cached table entry of a level."""
+        """Return the first start, at or after `step`, of an invalidation that drops a cached table entry of a level."""
         first = self.format.base(dfn, level)
         last = first + self.format.span(level) - 1
         earliest = inf
@@ -72,6 +72,6 @@ class CompletedInvalidations:
         return earliest
 
     def all_dropped(self, tag: int, step: float) -> float:
-        """Return the first start, at or after `step`, of one that drops everything of a tag."""
+        """Return the first start, at or after `step`, of an invalidation that drops everything of a tag."""
         drops = (*self.drops.get(tag, ()), *self.drops.get(None, ()))
         return min((start for start, *covered in drops if start >= step and (*covered,) == EVERYTHING), default=inf)

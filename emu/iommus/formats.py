@@ -1,4 +1,4 @@
-"""What a page-table walk reads and what it yields. The table format of a vendor is one value."""
+"""Page-table entries, and the translations that walks yield. The table format of a vendor is one value."""
 
 from collections.abc import Callable
 from itertools import accumulate
@@ -16,7 +16,7 @@ class Entry(NamedTuple):
         address: the next table, or the first frame that the leaf maps.
         next_level: the level of the next table, lower than the entry's own; 0 where the entry is a leaf.
         order: a leaf maps 2^order pages; 0 where the entry leads to a table.
-        read, write: what the entry permits; a walk permits what all its entries do.
+        read, write: the entry's permissions; a walk has the permissions that all its entries grant.
     """
 
     address: Maddr
@@ -32,7 +32,7 @@ class Entry(NamedTuple):
 
 
 class Translation(NamedTuple):
-    """What a device may use: a leaf word, what it maps, and the permissions of the whole walk.
+    """A translation: a leaf word, the frames that it maps, and the permissions of the whole walk.
 
     Attributes:
         order: it maps 2^order pages.
@@ -57,12 +57,12 @@ class Translation(NamedTuple):
         return Mfn(address_frame(self.address) + (dfn & ((1 << self.order) - 1)))
 
     def maps(self, dfn: Dfn) -> "Mapping":
-        """Return what it maps a dfn to, whatever the size of the leaf."""
+        """Return the frame and the permissions of a dfn, whatever the size of the leaf."""
         return Mapping(self.frame(dfn), self.read, self.write)
 
 
 class Mapping(NamedTuple):
-    """A frame, None if there is none, and what is permitted there."""
+    """The frame of a dfn, None if it has none, and its permissions."""
 
     frame: Mfn | None
     read: bool
@@ -133,7 +133,7 @@ class TableFormat:
         return 1 << self.orders[level]
 
     def reach(self, levels: int) -> int:
-        """Return how many dfns, from 0 on, tables with a number of levels reach."""
+        """Return how many dfns, from 0 on, tables of this many levels can translate."""
         return 1 << self.orders[levels + 1]
 
     def entry_address(self, table: Maddr, dfn: Dfn, level: int) -> Maddr:

@@ -1,4 +1,4 @@
-"""The concrete IOTLB: one of the many that the ledger allows.
+"""The concrete IOTLB: its state is one of the many that the ledger allows.
 
 An entry is looked up by its user and address, and invalidated by domain tag and address. The user is the source-id of
 a device (VT-d 6.2.1, table 17): two devices of one domain may hold different entries for one page, and one
@@ -30,7 +30,7 @@ class IotlbEntry(NamedTuple):
     Attributes:
         user: the number by which it is looked up.
         dfn: the page that the walk was for.
-        reads: what the walk read.
+        reads: the words that the walk read.
     """
 
     user: int
@@ -50,7 +50,7 @@ class IotlbEntry(NamedTuple):
         return self.translation.write if is_write else self.translation.read
 
     def frame(self, dfn: Dfn) -> Mfn:
-        """Return the frame that the entry gives for any dfn that it covers; 0 if it is that of a fault."""
+        """Return the frame to which the entry translates a dfn that it covers; 0 if it is a fault's entry."""
         return self.translation.frame(dfn) or Mfn(0)
 
 
@@ -60,10 +60,10 @@ class Iotlb:
 
     Attributes:
         capacity: how many entries there is room for; None for no limit.
-        format: of the tables whose entries are walked.
+        format: the format of the tables that are walked.
         user_bits: the width of the numbers by which entries are looked up.
         entries: sorted by `Key`, so that dropping a range does not touch the rest.
-        by_user: the same, by (user, page order, first dfn).
+        by_user: the keys of the entries, by (user, page order, first dfn).
     """
 
     unit: str
@@ -79,7 +79,7 @@ class Iotlb:
         return ("iotlb", self.unit)
 
     def access(self, first: int, last: int, kind: Kind, user: int | None = None) -> Access:
-        """Return the access to what is cached for a range of dfns, of one user or of all."""
+        """Return the access to the entries of a range of dfns, for one user or all."""
         bits = self.user_bits
         low, high = (0, (1 << bits) - 1) if user is None else (user, user)
         return Access(self.space, first << bits | low, last << bits | high, kind)
@@ -120,7 +120,7 @@ class Iotlb:
         return len(self.entries)
 
     def find(self, user: int, dfn: Dfn) -> IotlbEntry | None:
-        """Return what is cached for a user's page, the smallest page size first."""
+        """Return the entry cached for a user's page, the smallest page size first; None if there is none."""
         for order in self.format.leaf_orders:
             key = self.by_user.get((user, order, base_of_order(dfn, order)))
             if key is not None:
@@ -129,7 +129,7 @@ class Iotlb:
         return None
 
     def insert(self, entry: IotlbEntry) -> bool:
-        """Cache an entry, and replace the one that its user had for the same page; return whether there was room."""
+        """Cache an entry, in place of its user's old entry for the same page; return whether there was room."""
         tag, order, first, user = entry.key
         old = self.by_user.get((user, order, first))
         if old is not None:
@@ -212,7 +212,7 @@ class FindRoom(Operation[list[Key]]):
 
 
 class Fill(Operation[bool]):
-    """Cache what a walk found, unless an invalidation voided the walk; return whether the request is translated."""
+    """Cache the entry that a walk found, unless the walk is void; return whether the request is translated."""
 
     __slots__ = ("entry", "iotlb", "is_void", "request", "victim", "was_cached", "was_filled")
 

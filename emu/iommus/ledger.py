@@ -9,9 +9,9 @@ walker at its step, so that
 
 The ledger keeps no set of legal translations. It answers each question by descending the histories of the words
 (memory.py), so a wide invalidation costs no more than a narrow one. Once an invalidation has completed it counts from
-its start: what was read before the start is dropped, and what was read while it executed may stay cached.
+its start: an entry read before the start is dropped, and an entry read while it executed may stay cached.
 
-Sources: VT-d 6.2.4, 6.2.5, 6.5.3; RISC-V IOMMU, note on IOTINVAL, states the rule most clearly.
+Sources: VT-d 6.2.4, 6.2.5, 6.5.3. The RISC-V IOMMU's note on IOTINVAL states the rule most clearly.
 """
 
 from collections.abc import Iterator, Sequence
@@ -36,9 +36,9 @@ class Ledger:
     Attributes:
         unit: name of the unit.
         caches_non_present: the unit may cache that a page has no translation (VT-d: caching mode).
-        counts_widening: a table entry that was only given more permissions counts as replaced: what was cached of it
-            before may refuse an access.
-        recorder: told which shared objects an answer depended on.
+        counts_widening: a table entry that was only given more permissions counts as replaced: a copy cached before
+            may refuse an access.
+        recorder: records the shared objects on which an answer depends.
     """
 
     unit: str
@@ -83,16 +83,16 @@ class Ledger:
         """Yield every legal path of a dfn, newest values first.
 
         A path to a fault is legal if the walker can read the non-present word now, or if the unit caches non-present
-        entries and no invalidation has dropped that one.
+        entries and no invalidation has dropped the cached word.
 
         Args:
-            changed: the reads that are recorded are those which depend on an entry that was replaced at or before this
-                step: whether it was dropped, and the words that it leads to. If it is infinite, all are recorded.
+            changed: only reads that depend on an entry replaced at or before this step are recorded: whether the entry
+                was dropped, and the words to which it leads. If `changed` is infinite, all reads are recorded.
         """
         return self.descend(tables, dfn, NotedReads(self.recorder, self.unit, changed) if self.recorder.is_on else None)
 
     def descend(self, tables: Tables, dfn: Dfn, notes: NotedReads | None) -> Iterator[Path]:
-        """Yield every legal path of a dfn, and note what the paths depend on."""
+        """Yield every legal path of a dfn, and note the objects on which the paths depend."""
         since = self.completed.since(tables.tag, dfn)
         descent = Descent(
             self.memory,
@@ -108,7 +108,7 @@ class Ledger:
         return descent.below(tables.levels, tables.root, tables.since, tables.until, ())
 
     def newer(self, address: int, level: int, step: int) -> Sequence[Version]:
-        """Return the values that replaced what a walker read of a word at a step, the oldest first.
+        """Return the values that replaced the one which a walker read of a word at a step, the oldest first.
 
         A value that only gives a table entry more permissions does not count as a replacement.
         """
@@ -128,7 +128,7 @@ class Ledger:
         """Yield the legal paths through a word that the CPUs had replaced at or before step `changed`.
 
         Records as read the ledger's object of the tag and dfn, and for each replaced table entry the object that says
-        whether it was dropped, and the words that it leads to. The rest of the history up to `changed` is fixed.
+        whether it was dropped, and the words to which it leads. The rest of the history up to `changed` is fixed.
         """
         self.recorder.read(self.space, object_number(tables.tag, dfn))
         for path in self.paths(tables, dfn, changed):
@@ -136,7 +136,7 @@ class Ledger:
                 yield path
 
     def all_paths(self, tables: Tables, dfn: Dfn) -> Iterator[Path]:
-        """Yield the legal paths. Records as read all that they depend on: words, invalidations, table entries."""
+        """Yield the legal paths. Records as read all objects on which they depend: words, leaves, table entries."""
         self.recorder.read(self.space, object_number(tables.tag, dfn))
         return self.paths(tables, dfn, inf)
 

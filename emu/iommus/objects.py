@@ -1,4 +1,4 @@
-"""The ledger's shared objects, by which an exploration knows that questions and invalidations do not commute.
+"""The ledger's shared objects: they tell an exploration which questions and invalidations do not commute.
 
 There is one object for each tag and dfn, and for each tag, level and cached table entry.
 """

@@ -1,4 +1,4 @@
-"""Paths: the ways by which a walk may have come to a translation, found by descending the histories of words.
+"""Paths: the reads by which a walk may have found a translation, computed by descending the histories of words.
 
 `lifetimes` says how long a word had each of its values, `Descent` finds the values that one walk could read one after
 another, and `NotedReads` notes the shared objects on which the answer depends.
@@ -38,7 +38,7 @@ class PathEntry(NamedTuple):
 
     Attributes:
         overwritten: the step of the store that replaced the value; None if none did.
-        outdated: the step from which every walker reads a newer value; infinite as long as one need not.
+        outdated: the step from which every walker reads a newer value; infinite while a walker may still read this one.
     """
 
     level: int
@@ -49,7 +49,7 @@ class PathEntry(NamedTuple):
 
 
 class Path(NamedTuple):
-    """A legal way from the root table to a leaf, or to a word that is not present, which is a fault."""
+    """A legal sequence of reads from the root table down to a leaf, or to a word that is not present: a fault."""
 
     translation: Translation
     entries: tuple[PathEntry, ...]
@@ -59,7 +59,7 @@ class Path(NamedTuple):
         return first_replaced(entry for entry in self.entries if entry.overwritten and entry.overwritten <= step)
 
     def outdated_by(self, step: int) -> PathEntry | None:
-        """Return the first replaced entry of which a walker could read a newer value at a step; None if there is none.
+        """Return the first replaced entry of which walkers read only newer values at a step; None if there is none.
 
         A store that waits in a cache or a buffer counts for `overwritten_by` only.
         """
@@ -72,8 +72,8 @@ def first_replaced(entries: Iterable[PathEntry]) -> PathEntry | None:
 
 
 Lifetime = tuple[Version, float, int | None, float]
-"""A value of a word; the step from which no walker reads it any more; `overwritten` and `outdated` of a path's entry:
-by the first value after it that says more."""
+"""A value of a word; the step from which no walker reads it any more; its `overwritten` and `outdated` (`PathEntry`)
+by the first later value that counts as a replacement."""
 
 
 def lifetimes(
@@ -91,7 +91,7 @@ def lifetimes(
 def is_widened(format_: TableFormat, old: Version, new: Version, level: int) -> bool:
     """Whether a table entry was only given more permissions, so that a cached copy of it still leads to the same table.
 
-    A driver that enters a new table in several stores changes its entry like this.
+    A driver that enters a new table in several stores changes the entry like this.
     """
     if level not in format_.table_levels:
         return False
@@ -109,7 +109,7 @@ class NotedReads:
     dropped, and on the words of the tables to which it leads. The rest of the history up to `changed` is fixed.
 
     Args:
-        changed: infinite if all paths are asked for; then everything that a path depends on is noted.
+        changed: infinite if all paths are asked for; then every object on which a path depends is noted.
     """
 
     __slots__ = ("changed", "recorder", "unit")
@@ -136,13 +136,13 @@ class NotedReads:
 
 @attrs.frozen
 class Descent:
-    """Follows all legal ways to one dfn.
+    """Finds all legal paths of one dfn.
 
     Attributes:
         since: the start of the last completed invalidation that covers the leaf.
         caches_non_present: the unit may cache a path to a fault, which is then legal until an invalidation drops it.
         counts_widening: a table entry that was given more permissions counts as replaced.
-        notes: notes what the answer depends on; None if that is not asked for.
+        notes: notes the objects on which the answer depends; None if nobody asks for them.
     """
 
     memory: Memory
@@ -160,7 +160,7 @@ class Descent:
 
         Args:
             low, high: the word is read at or after `low` and before `high`.
-            above: what was read on the way to the table.
+            above: the entries read on the way to the table.
         """
         if level == 1:
             low = max(low, self.since)
@@ -186,7 +186,7 @@ class Descent:
         elif entry.next_level:
             if self.notes is not None:
                 self.notes.drop(self.tag, self.dfn >> self.format.orders[level], level, overwritten)
-            # What a unit caches of an entry that skips levels may stand for the dfns of the next table alone.
+            # A unit's cached copy of an entry that skips levels may stand for the dfns of the next table alone.
             reached = entry.next_level + 1
             dropped = inf if latest == inf else self.completed.next_drop(self.tag, self.dfn, reached, latest)
             yield from self.below(entry.next_level, entry.address, earliest, dropped, entries)

@@ -1,4 +1,4 @@
-"""Requests of devices in flight, from the moment they ask for a translation until their access is committed.
+"""Requests of devices in flight: from asking for a translation until the access is committed.
 
 An invalidation affects two sorts of requests (VT-d 6.5.4, 6.5.3.3). A walk that has read an entry which was replaced
 before the invalidation began must not fill a cache with it, and begins again. If the unit drains, a request that was
@@ -26,9 +26,9 @@ class TableRead(NamedTuple):
     """One word that a walk has read, of a device's own entry or of a page table.
 
     Attributes:
-        level: of the table; the format's `device_level` if the word belongs to a device's own entry.
-        order: it stands for 2^order dfns.
-        step: the step at which it was read.
+        level: the level of the table; the format's `device_level` if the word belongs to a device's own entry.
+        order: the word stands for 2^order dfns.
+        step: the step of the read.
     """
 
     level: int
@@ -43,7 +43,7 @@ class TableRead(NamedTuple):
         return base <= last and first < base + (1 << self.order)
 
     def was_replaced(self, memory: Memory, step: int) -> bool:
-        """Whether a newer value of the word became visible to walkers after it was read and up to a step."""
+        """Whether a newer value of the word became visible to walkers after the read and up to a step."""
         return any(self.step < version.visible <= step for version in memory.history(self.address))
 
 
@@ -60,9 +60,10 @@ class Request:
         began: the step after which the present walk began.
         is_translated: the translation is known and the access is not yet committed.
         is_recalled: it lost its translation, and must be translated again.
-        is_left: an invalidation that covers its translation did not drain it, because it was not asked to or cannot.
-        committed: set when the access has been made.
-        programmed_by: the number of the domain that programmed the device to make it; None if that does not matter.
+        is_undrained: an invalidation dropped its translation and did not drain the request: it was not asked to, or the
+            unit cannot drain.
+        committed: set when the access was made or has faulted.
+        programmed_by: the number of the domain whose driver programmed the access; None if no driver did.
     """
 
     number: int
@@ -76,11 +77,11 @@ class Request:
     began: int = 0
     is_translated: bool = False
     is_recalled: bool = False
-    is_left: bool = False
+    is_undrained: bool = False
     programmed_by: int | None = None
 
     def begin_walk(self, step: int) -> None:
-        """Forget an earlier walk and begin one after a step."""
+        """Forget an earlier walk, and begin a walk after a step."""
         self.began = step
         self.tag = None
         self.reads = []
@@ -89,7 +90,7 @@ class Request:
         """Note that the request now has its translation."""
         self.tag = tag
         self.is_translated = True
-        self.is_left = False
+        self.is_undrained = False
 
     def recall(self) -> None:
         """Take the translation back: the request begins again."""
@@ -98,9 +99,10 @@ class Request:
 
 
 class Removal(NamedTuple):
-    """What an invalidation that began at a step dropped: dfns first..last of a tag, or of all tags if it is None.
+    """The entries that an invalidation dropped: dfns first..last of a tag, or of all tags if it is None.
 
     Attributes:
+        start: the step at which the invalidation began.
         leaf_only: cached table entries were allowed to stay.
     """
 
@@ -120,7 +122,7 @@ class Requests:
     """The requests of one unit that are in flight, in the order in which they were made.
 
     Attributes:
-        removals: what invalidations have dropped, sorted by start.
+        removals: the removals by all invalidations, sorted by start.
     """
 
     unit: str
@@ -132,7 +134,7 @@ class Requests:
         """Return a new request.
 
         Args:
-            first: the number of the first request that its maker makes.
+            first: the number of its maker's first request.
         """
         serial = (source_id, first)
         count = self.counts[serial] = self.counts.get(serial, first - 1) + 1
@@ -174,6 +176,6 @@ class Requests:
         )
 
     def removed_since(self, request: Request) -> Iterator[Removal]:
-        """Yield what invalidations of a request's tag have dropped since its walk began."""
+        """Yield the removals, under a request's tag, by invalidations that began after the request's walk."""
         first = bisect_right(self.removals, request.began, key=lambda one: one.start)
         return (one for one in self.removals[first:] if one.tag in {None, request.tag})

@@ -16,7 +16,7 @@ class Bounds(NamedTuple):
 
 
 class UnitSettings(Protocol):
-    """What a machine asks of the settings of any vendor's units."""
+    """The settings that units of every vendor have."""
 
     @property
     def coherent(self) -> bool:
@@ -35,7 +35,7 @@ def setting(default: Any, meaning: str, *, bounds: Bounds | None = None) -> Any:
     """Return a field of a unit's settings that users set with `-p NAME=VALUE`.
 
     Args:
-        bounds: of a whole number.
+        bounds: the least and greatest value, if it is a whole number.
     """
     validators = [attrs.validators.ge(bounds.least), attrs.validators.le(bounds.greatest)] if bounds else []
     return attrs.field(default=default, validator=validators, metadata={MEANING: meaning, BOUNDS: bounds})

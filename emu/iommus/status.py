@@ -1,4 +1,4 @@
-"""Status words: a unit writes one to memory when a wait is over, at the address that software has named."""
+"""Status words: a unit writes one to memory when a wait completes, at the address that software has named."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
@@ -9,13 +9,13 @@ from emu.units import Maddr
 
 
 class StatusWatcher(Protocol):
-    """Is told of every status word that a unit writes. Implemented by the checks."""
+    """A check of the status words that a unit writes."""
 
     def reads(self, address: Maddr) -> Iterable[Access]:
-        """Return the shared objects on which `written` depends, when software asks for the word and when it comes."""
+        """Return the reads of `written`. Both software's request for the word and the unit's write declare them."""
 
     def written(self, unit: str, address: Maddr, asked: int, step: int) -> None:
-        """Judge a status word at the step at which a unit has written it; software had asked for it at step `asked`."""
+        """Judge a status word at the step at which a unit has written it; software asked for it at step `asked`."""
 
 
 class Unwatched:
@@ -30,17 +30,17 @@ class Unwatched:
 
 
 class WriteStatus(Store):
-    """Write a status word, as a unit.
+    """A unit writes a status word.
 
     Args:
-        bits: of the word, 32 or 64.
-        asked: the step at which software has asked for it.
+        bits: the width of the word, 32 or 64.
+        asked: the step at which software asked for it.
     """
 
     __slots__ = ("asked", "unit", "watcher")
 
     event = "queue.status"
-    saved_as = Store.__name__  # schedules from before it had a class of its own
+    saved_as = Store.__name__  # the name that saved schedules have for it
 
     def __init__(
         self, unit: str, memory: Memory, address: Maddr, value: int, bits: int, asked: int, watcher: StatusWatcher

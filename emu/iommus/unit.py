@@ -1,4 +1,4 @@
-"""What devices and checks need of a remapping unit, whatever its vendor."""
+"""The protocol of a remapping unit, as devices and checks use it, whatever its vendor."""
 
 from collections.abc import Awaitable
 from typing import Protocol
@@ -19,11 +19,11 @@ class Unit(Protocol):
     """A remapping unit.
 
     Attributes:
-        name: unique in its machine, and the name of the agent that is its engine.
-        sources: the devices that stand behind it, by the ids that their requests carry.
-        format: of the tables that it walks.
-        ledger: which translations it may legally use.
-        iotlb: which translations it really caches.
+        name: unique in its machine, and the name of its engine's agent.
+        sources: the devices behind it, by the ids that their requests carry.
+        format: the format of the tables that it walks.
+        ledger: the translations that it may legally use.
+        iotlb: the translations that it really caches.
         requests: the requests in flight.
     """
 
@@ -40,28 +40,28 @@ class Unit(Protocol):
         """Its settings."""
 
     def watch_status(self, watcher: StatusWatcher) -> None:
-        """Have a watcher told of the status words that it writes."""
+        """Let a watcher judge the status words that the unit writes."""
 
     def look_up(self, request: Request) -> Awaitable[IotlbEntry | None]:
         """Look a request's page up in the IOTLB; None if it is not cached."""
 
     async def walk(self, request: Request) -> IotlbEntry | None:
-        """Find a request's translation in the tables; None if it faults and the fault is not cached."""
+        """Find a request's translation in the tables; None if the request faults and the fault is not cached."""
 
     def is_void(self, request: Request) -> bool:
         """Whether an invalidation has voided a walk, so that it may not fill the cache."""
 
     async def run(self) -> None:
-        """Execute what software asks for, as an agent. A synchronous unit has no such agent."""
+        """Execute the invalidations that software submits, as an agent. A synchronous unit has no such agent."""
 
     def tables_ever(self, source_id: int) -> list[Tables]:
         """Return the tables that have ever translated for a device, with their lifetimes, newest first."""
 
     def tables_at(self, root: Maddr) -> list[Tables]:
-        """Return the tables with a root that have ever translated here, and record as read what decides that."""
+        """Return the tables with this root that have ever translated here, and record the deciding objects as read."""
 
     def may_refuse(self, source_id: int) -> bool:
-        """Whether it may refuse a device's requests because it once had no tables: that is cached, and not dropped."""
+        """Whether the unit may refuse a device's requests by a cached non-present device entry, since replaced."""
 
     def device_reads(self, source_id: int) -> list[tuple[Space, int]]:
         """Return the objects that decide which tables translate for a device."""

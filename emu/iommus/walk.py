@@ -1,4 +1,4 @@
-"""The walk of page tables, one word a level, whatever the vendor. How a walk finds the root table is the vendor's."""
+"""The walk of page tables, one word a level, whatever the vendor. The vendor's own code finds the root table."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -44,9 +44,9 @@ class ReadTable(Operation[int]):
 async def walk_tables(
     memory: Memory, format_: TableFormat, request: Request, tables: Tables, *, caches_non_present: bool
 ) -> IotlbEntry | None:
-    """Walk tables for a request; return the entry that may be cached, None if it faults and the fault is not cached.
+    """Walk tables for a request; return the entry that may be cached, None for a fault that may not.
 
-    The walk permits what every word on its way permits.
+    The entry has the permissions that every word of the walk grants.
     """
     table, level, read, write = tables.root, tables.levels, True, True
     while True:

@@ -1,9 +1,9 @@
-"""The context cache of a unit, and which context entries it may legally use (section 6.2.2).
+"""The context cache of a unit, and the context entries that the unit may legally use (section 6.2.2).
 
 A context entry is legal if it was visible at or after the start of the last completed context invalidation that
 covers it. IOTLB entries that were filled through an old context entry keep its domain id. A request that has read the
-old entry may still walk its tables after it was dropped, until an IOTLB invalidation that begins later (section
-6.2.2.1).
+old context entry may still walk the tables of that entry after it was dropped, until an IOTLB invalidation that begins
+later (section 6.2.2.1).
 """
 
 from collections.abc import Iterator, Sequence
@@ -42,7 +42,7 @@ def context_entry_address(context_table: Maddr, source_id: int) -> Maddr:
 
 
 CachedContext = tuple[ContextEntry | None, tuple[TableRead, ...]]
-"""A cached context entry, None for one that is not present; and the words that a walk read to find it."""
+"""A cached context entry, None if it is not present; and the words that a walk read to find it."""
 
 NON_PRESENT_DID = 0
 """The domain id that tags a cached context entry which is not present (section 6.2.2)."""
@@ -59,7 +59,7 @@ class ContextCache:
 
     Attributes:
         caches_non_present: an entry that is not present may be cached (caching mode, section 6.2.2).
-        entries: by source-id.
+        entries: the cached entries, by source-id.
         completed: the invalidations, each with the steps of its start and its completion.
     """
 
@@ -76,7 +76,7 @@ class ContextCache:
         return ("contexts", self.unit)
 
     def access(self, kind: Kind, first: int, last: int) -> Access:
-        """Return the access to what is cached for a range of source-ids."""
+        """Return the access to the cached entries of a range of source-ids."""
         return Access(("context_cache", self.unit), first, last, kind)
 
     def since(self, source_id: int, did: int) -> int:
@@ -84,7 +84,7 @@ class ContextCache:
         return max((start for start, _, done in self.completed if covers(done, source_id, did)), default=0)
 
     def invalidate(self, invalidation: ContextInvalidation, start: int, step: int) -> int:
-        """Drop what an invalidation covers and count it as completed; return how many entries went."""
+        """Drop the entries that an invalidation covers, and count it as completed; return how many were dropped."""
         covered = [source for source, (entry, _) in self.entries.items() if covers(invalidation, source, did_of(entry))]
         for source_id in covered:
             del self.entries[source_id]
@@ -92,7 +92,7 @@ class ContextCache:
         return len(covered)
 
     def lifetimes(self, source_id: int) -> list[tuple[ContextEntry, int, float]]:
-        """Return every context entry that a device has ever had, with the steps from and until which it was used.
+        """Return every context entry that a device has ever had, with the steps from and until which it may be used.
 
         The newest is first. An entry that was stored twice is listed twice.
         """
@@ -103,9 +103,9 @@ class ContextCache:
         ]
 
     def versions(self, source_id: int) -> Iterator[tuple[ContextEntry | None, int, float]]:
-        """Yield every value of a device's context entry, newest first: when a walker could first and last read it.
+        """Yield every value of a device's context entry, newest first, with the steps from and until which it is read.
 
-        None stands for a value that is not present, be it for the root entry.
+        None stands for a context or root entry that is not present.
         """
         for root, root_until in wide_history(self.memory, root_entry_address(self.root_table, source_id)):
             table = decode_root_entry(root.value)
@@ -125,14 +125,14 @@ class ContextCache:
         )
 
     def dropped(self, source_id: int, did: int, replaced: float) -> float:
-        """Return when the first invalidation completed that covers an entry and began after it was replaced."""
+        """Return the step at which the first invalidation of a replaced entry completed that began after `replaced`."""
         return min(
             (step for start, step, done in self.completed if start >= replaced and covers(done, source_id, did)),
             default=inf,
         )
 
     def had_dropped(self, source_id: int, did: int | None, read: TableRead, step: int) -> bool:
-        """Whether an entry that a walk read had been replaced, and then dropped, before a step."""
+        """Whether an entry that a walk has read was replaced, and then dropped, before a step."""
         return any(
             done < step and did is not None and covers(what, source_id, did) and read.was_replaced(self.memory, start)
             for start, done, what in self.completed

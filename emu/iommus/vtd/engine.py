@@ -1,34 +1,36 @@
 """The invalidation engine (section 6.5.2): it takes descriptors from the queue and executes them, as one agent.
 
-A *segment* is what stands between two wait descriptors. The manual asks (sections 6.5.2.8, 6.5.2.12 and 6.5.4):
+A *segment* is a wait descriptor with the invalidations since the wait before it. The manual requires (sections 6.5.2.8,
+6.5.2.12 and 6.5.4):
 
-* A wait completes after everything in its segment, and after the requests that are to be drained there. Requests to
-  drain hold up nothing else.
-* Behind a wait that fences (FN) nothing begins before it has completed. Behind one that does not, everything may run
-  and complete before it, another wait included.
-* An IOTLB invalidation executes after all earlier context invalidations. There is no other order.
+* A wait completes after all invalidations in its segment, and after the requests that these drain. Draining delays
+  nothing else.
+* Behind a wait that fences (FN) no descriptor begins before the wait has completed. Behind a wait that does not fence,
+  every descriptor, even another wait, may complete before it.
+* An IOTLB invalidation executes after all earlier context invalidations. No other order is required.
 
-So the engine may leave a wait that does not fence, with what is not complete in its segment, and go on. Before each
-fetch the strategy chooses which of the waits that were left completes, or none. If no descriptor is posted, one of them
-does: a unit does not keep for ever what it has fetched.
+So the engine may leave a wait that does not fence, with the incomplete invalidations of its segment, and go on. Before
+each fetch the strategy chooses one of the left waits to complete, or none. If no descriptor is posted, one of them
+completes: a unit does not hold a fetched descriptor for ever.
 
-Why no other order shows more. The agent may stop before any step for as long as the others like, so it matters only
-that the unit goes on with one thing before another. For the ledger an invalidation has not completed, or has completed
-as of its start, and then the earlier the start, the less it has dropped.
+Why no other order shows more. The other agents may take any number of steps before a step of the engine, so only the
+order of the engine's own steps matters. To the ledger an invalidation has not completed, or it counts from its start;
+the earlier the start, the less it has dropped.
 
-* The engine begins in order, which is as early as can be: what is ahead of an invalidation was posted before it.
-* Completing late is what harms. If the wait behind an invalidation is posted when that is fetched, and does not fence,
-  the invalidation counts as complete with its wait and not before; whether its entries are dropped then or at once, the
-  strategy chooses. If that wait is not posted, or fences, the invalidation completes at once, unless it drains. This
-  order is needed for early starts alone: where an invalidation has not completed at some check, it is as if it had not
-  begun, and the engine may as well fetch it when the wait is posted. Fetching reads the object of the slot, and posting
-  a wait that does not fence writes the objects of its whole segment.
-* A status that is written late is seen late, as it is by a CPU that does not go on.
+* The engine begins descriptors in order. An invalidation cannot begin earlier: all descriptors ahead of it were posted
+  before it.
+* A late completion does harm. If the wait behind an invalidation is posted when the invalidation is fetched, and does
+  not fence, the invalidation completes with its wait and not before; the strategy chooses whether its entries are
+  dropped then or at once. If that wait is not posted, or fences, the invalidation completes at once, unless it drains.
+  Only early starts need this case: at a check before its completion an invalidation is as good as not begun, and the
+  engine may as well fetch it when the wait is posted. Both orders are explored: a fetch reads the object of the slot,
+  and posting a wait that does not fence writes the objects of its whole segment.
+* A status that is written late is seen late, just as by a CPU that takes its next step late.
 
 Not modelled: the order in which two invalidations of one kind drop entries, and context entries that are dropped and do
-not count as dropped yet; both change what devices happen to find cached, and not what they may use.
+not count as dropped yet; both change the entries that devices happen to find cached, not those that they may use.
 
-Not architectural: an engine that executes descriptors in the step that posts them takes every wait as one that fences.
+Not architectural: an engine that executes descriptors in the step that posts them treats every wait as a fencing one.
 """
 
 from collections.abc import Iterable, Iterator
@@ -65,7 +67,7 @@ class Begun:
     to_drain: list[Request] = attrs.field(factory=list)
 
     async def drop(self) -> None:
-        """Drop what it covers, and see which requests are to be drained."""
+        """Drop the entries in its range, and find the requests that it must drain."""
         # 2. Cached entries in its range are dropped, and walks that could still fill with one are void (section
         #    6.5.3.3).
         self.has_dropped = True
@@ -73,14 +75,14 @@ class Begun:
             # 3. Requests that were translated by such an entry are drained if DR or DW asks for it (section 6.5.4).
             is_drained = self.descriptor.drain_writes if request.is_write else self.descriptor.drain_reads
             if not (self.unit.settings.drain and is_drained):
-                request.is_left = True
+                request.is_undrained = True
             elif self.unit.settings.synchronous:
                 request.recall()
             else:
                 self.to_drain.append(request)
 
     async def complete(self) -> None:
-        """Complete it, which is its wait's turn if it has requests to drain."""
+        """Complete the invalidation, after the requests that it must drain."""
         if not self.has_dropped:
             await self.drop()
         for request in self.to_drain:
@@ -91,12 +93,12 @@ class Begun:
 
 @attrs.define
 class Segment:
-    """What stands behind one wait descriptor and is not complete.
+    """The incomplete descriptors of one segment.
 
     Attributes:
         contexts: the context invalidations that have begun.
         iotlb: the IOTLB invalidations that have begun.
-        wait: the wait descriptor behind them, once it is fetched, and the step that had posted it.
+        wait: the wait descriptor behind them, once it is fetched, and the step that posted it.
     """
 
     unit: VtdState
@@ -105,7 +107,7 @@ class Segment:
     wait: tuple[WaitDescriptor, int] | None = None
 
     async def invalidate_contexts(self, slot: int, descriptor: ContextInvalidation, *, is_unfenced: bool) -> None:
-        """Execute one context invalidation (section 6.5.2.1), or begin it if its wait can be left for later."""
+        """Execute one context invalidation (section 6.5.2.1); only begin it if its wait does not fence."""
         keys = {"iommu": self.unit.name, "slot": slot, "descriptor": "context"}
         self.contexts.append(RemoveContexts(self.unit, descriptor, await Begin(self.unit.memory, keys)))
         if not is_unfenced:
@@ -117,10 +119,10 @@ class Segment:
             await self.contexts.pop(0)
 
     async def invalidate_iotlb(self, slot: int, descriptor: IotlbInvalidation, *, is_unfenced: bool) -> None:
-        """Execute one IOTLB invalidation (sections 6.5.2.3, 6.5.3.3 and 6.5.4), as far as it is not its wait's turn."""
+        """Execute one IOTLB invalidation (sections 6.5.2.3, 6.5.3.3, 6.5.4), or leave its completion to its wait."""
         unit = self.unit
         covered = covered_range(unit, slot, descriptor)
-        # 1. It begins: it removes what was replaced by stores that walkers could see before this (section 6.5.3.6).
+        # 1. It begins: it drops values replaced by stores that walkers could see before this step (section 6.5.3.6).
         start = await Begin(unit.memory, {"iommu": unit.name, **covered.keys()})
         begun = Begun(unit, descriptor, covered, start)
         if not is_unfenced or await Choose("drop with the wait", 2) == 0:
@@ -131,7 +133,7 @@ class Segment:
             await begun.complete()
 
     async def complete(self) -> None:
-        """Complete everything, and the wait at last: write its status (section 6.5.2.8)."""
+        """Complete the invalidations, and then the wait: write its status (section 6.5.2.8)."""
         await self.complete_contexts()
         for begun in self.iotlb:
             await begun.complete()
@@ -170,7 +172,7 @@ async def engine(unit: VtdState) -> None:
 
 
 async def complete_left(unit: VtdState, slot: int, left: list[Segment]) -> None:
-    """Complete some of the waits that were left, in any order: one at least while the next slot is not posted."""
+    """Complete some of the segments that were left, in any order: at least one while the next slot is not posted."""
     while left:
         has_next = await Look(unit.queue, slot)
         count = len(left) + has_next
@@ -188,21 +190,21 @@ class SynchronousEngine:
         self.inline: InlineCoroutine | None = None
 
     def accesses(self, slots: range) -> Iterable[Access]:
-        """Return all that executing these slots may touch."""
+        """Return every access that executing these slots may make."""
         unit = self.unit
         for slot in slots:
             for operation in operations(unit, slot, unit.queue.descriptor(slot)):
                 yield from operation.accesses()
 
     def execute(self, step: int) -> None:
-        """Execute whatever is posted."""
+        """Execute all posted descriptors."""
         if self.inline is None:
             self.inline = InlineCoroutine(engine(self.unit), self.unit.trace)
         self.inline.perform(step)
 
 
 def operations(unit: VtdState, slot: int, descriptor: Descriptor | None) -> Iterator[Operation[Any]]:
-    """Yield the operations that execute a descriptor, as if they were begun at once."""
+    """Yield the operations that execute a descriptor, as if it were executed now."""
     match descriptor:
         case IotlbInvalidation():
             covered = covered_range(unit, slot, descriptor)
@@ -218,13 +220,13 @@ def operations(unit: VtdState, slot: int, descriptor: Descriptor | None) -> Iter
 
 
 def write_status(unit: VtdState, wait: WaitDescriptor, posted: int) -> WriteStatus:
-    """Return the store of a wait's status; a step has posted the wait."""
+    """Return the store of a wait's status; `posted` is the step that posted the wait."""
     queue = unit.queue
     return WriteStatus(unit.name, unit.memory, wait.status_address, wait.status_data, 32, posted, queue.status_watcher)
 
 
 def covered_range(unit: VtdState, slot: int, descriptor: IotlbInvalidation) -> Range:
-    """Return what an invalidation covers. If its address mask is too wide for the unit, that is the whole domain."""
+    """Return the range of an invalidation: the whole domain if its address mask is too wide for the unit."""
     if descriptor.granularity is Granularity.GLOBAL:
         return Range(slot, None, Dfn(0), None, descriptor.leaf_only)
     if descriptor.granularity is Granularity.DOMAIN or descriptor.address_mask > unit.settings.mamv:

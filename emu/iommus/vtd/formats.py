@@ -86,7 +86,7 @@ class ContextEntry:
     """A present context entry (section 9.3) with second-level translation (TT 0).
 
     Attributes:
-        did: the domain id that tags what is cached through it, 16 bits.
+        did: the domain id that tags entries cached through it, 16 bits.
         root: the table of the highest level.
         levels: 3 (AW 1, 39-bit) or 4 (AW 2, 48-bit).
     """
@@ -167,9 +167,9 @@ class WaitDescriptor:
     """Invalidation wait descriptor (section 6.5.2.8).
 
     Attributes:
-        status_address: where the status data goes if `status_write` (SW) is set; a multiple of 4.
+        status_address: the address that the status data is written to if `status_write` (SW) is set; a multiple of 4.
         fence: FN: descriptors behind it do not start before it has completed.
-        interrupt: IF: raise the completion event instead.
+        interrupt: IF: raise the completion event.
     """
 
     status_address: Maddr = Maddr(0)
@@ -202,10 +202,10 @@ def encode_descriptor(descriptor: Descriptor) -> int:
 
 
 def field(name: str, value: int, shift: int, width: int) -> int:
-    """Return a value in its place.
+    """Return a value shifted to its field of a descriptor.
 
     Raises:
-        ScenarioError: if it is wider than its place.
+        ScenarioError: if the value is wider than the field.
     """
     if not 0 <= value < 1 << width:
         raise ScenarioError(f"{name} {value:#x} does not fit into the {width} bits that a descriptor has for it")
@@ -213,7 +213,7 @@ def field(name: str, value: int, shift: int, width: int) -> int:
 
 
 def decode_descriptor(entry: int) -> Descriptor | None:
-    """Decode 128 bits; None where the type or the granularity is not one that this model executes."""
+    """Decode 128 bits; None if this model does not execute the type or the granularity."""
     low, high = entry & ((1 << 64) - 1), entry >> 64
     kind, granularity = low & 0xF, (low >> 4) & 3
     if kind == DescriptorType.WAIT:

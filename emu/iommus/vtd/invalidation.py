@@ -1,7 +1,7 @@
-"""The steps of an invalidation: it begins, drops what it covers, and completes.
+"""The steps of an invalidation: it begins, drops the entries in its range, and completes.
 
-They are steps of their own, and submitting is one too, so a CPU that has submitted an invalidation cannot assume
-anything yet. Which of them the engine takes when is in engine.py.
+Each is a step of its own, and submitting is another, so a CPU that has submitted an invalidation cannot assume anything
+yet. engine.py decides their order.
 """
 
 from bisect import insort
@@ -22,7 +22,7 @@ from emu.units import Dfn
 
 @attrs.frozen
 class Range:
-    """What an invalidation covers: 2^order dfns of a tag, all dfns of a tag, or all dfns of all tags.
+    """The range of an invalidation: 2^order dfns of a tag, all dfns of a tag, or all dfns of all tags.
 
     Attributes:
         slot: the number of its descriptor.
@@ -41,7 +41,7 @@ class Range:
         return Dfn(DFN_MAX) if self.order is None else Dfn(self.dfn + (1 << self.order) - 1)
 
     def keys(self) -> dict[str, Any]:
-        """Return how an event names it."""
+        """Return the range as keys of an event."""
         keys: dict[str, Any] = {"slot": self.slot, "tag": "all" if self.tag is None else self.tag}
         if self.leaf_only:
             keys["leaf_only"] = True
@@ -49,9 +49,9 @@ class Range:
 
 
 class Begin(Operation[int]):
-    """Begin an invalidation. It removes what was replaced by stores that walkers could see before this step.
+    """Begin an invalidation, which drops values replaced by stores that walkers could see before this step.
 
-    It drains the write buffer, as every invalidation does (section 6.8).
+    The step drains the write buffer, as every invalidation does (section 6.8).
     """
 
     __slots__ = ("keys", "memory")

@@ -1,4 +1,4 @@
-"""The invalidation queue (section 6.5.2): a ring in memory, and the registers that software and hardware see of it."""
+"""The invalidation queue (section 6.5.2): a ring in memory, and its registers."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol
@@ -29,10 +29,10 @@ class Engine(Protocol):
     """Executes descriptors in the step that posts them."""
 
     def accesses(self, slots: range) -> Iterable[Access]:
-        """Return all that executing these slots may touch."""
+        """Return every access that executing these slots may make."""
 
     def execute(self, step: int) -> None:
-        """Execute whatever is posted."""
+        """Execute all posted descriptors."""
 
 
 @attrs.define(eq=False)
@@ -40,9 +40,9 @@ class InvalidationQueue:
     """The ring in memory and its registers IQA and IQT.
 
     Attributes:
-        memory: where its descriptors are read.
-        base: where the ring lies.
-        entries: slots of the ring. Not architectural: fewer than `ENTRIES`, so that it is soon full.
+        memory: the memory that holds the ring.
+        base: the address of the ring.
+        entries: how many slots the ring has. Not architectural: fewer than `ENTRIES`, so that it is soon full.
         at_once: executes descriptors in the step that posts them; None if the unit has an agent for it.
         tail: IQT as an index: the slot that software fills next.
         count: how many slots were ever posted.
@@ -51,8 +51,8 @@ class InvalidationQueue:
         taken: latches "slot n is fetched", made when one is first asked for.
         error: FSTS.IQE: hardware has met a descriptor that it cannot execute, and has stopped.
         segment: the first slot behind the last wait descriptor that was posted.
-        status_watcher: is told of the status words of waits.
-        unfenced: the slots of waits that do not fence, and of the descriptors that these waits stand behind.
+        status_watcher: judges the status words of waits.
+        unfenced: the slots of all segments whose wait does not fence.
     """
 
     unit: str
@@ -79,12 +79,12 @@ class InvalidationQueue:
     def space(self) -> Space:
         """The space of the shared objects: the tail register, then every slot ever posted.
 
-        To a slot belongs whether it is posted, and whether the wait behind it is posted and does not fence.
+        A slot's object stands for whether it is posted, and whether the wait behind it is posted and does not fence.
         """
         return ("queue", self.unit)
 
     def fetch_access(self, slot: int, kind: Kind) -> Access:
-        """Return the access to whether slot number `slot` was fetched."""
+        """Return the access to the state of slot number `slot`: fetched or not."""
         return Access.to((*self.space, "fetched"), slot, kind)
 
     def room(self) -> Latch | None:
@@ -107,18 +107,18 @@ class InvalidationQueue:
         return Access.to(self.space, FIRST_SLOT + slot, kind)
 
     def slot_address(self, slot: int) -> Maddr:
-        """Return where the descriptor of a slot lies; slots wrap round."""
+        """Return the address of a slot's descriptor; slots wrap round."""
         return Maddr(self.base + DESCRIPTOR_BYTES * (slot % self.entries))
 
     def descriptor(self, slot: int) -> Descriptor | None:
-        """Return what lies in a slot; None if it is no descriptor."""
+        """Return the descriptor in a slot; None if its words are no valid descriptor."""
         address = self.slot_address(slot)
         return decode_descriptor(self.memory.peek(address) | self.memory.peek(address + WORD_BYTES) << 64)
 
     def segments(self, slots: range) -> Iterator[tuple[range, bool]]:
-        """Yield the slots that each wait in slots that are being posted stands behind, with its own, and if it fences.
+        """Yield, for each wait among slots that are being posted, the slots of its segment, and whether it fences.
 
-        Where descriptors are executed at once every wait fences.
+        In a synchronous unit every wait fences.
         """
         first = self.segment
         for slot in slots:
@@ -171,7 +171,7 @@ class ReadTail(Operation[int]):
 class WriteTail(Operation[None]):
     """Write IQT: hand every slot up to the new tail to the hardware.
 
-    Nobody else changes a slot from the moment that it is filled until it is fetched, so its words are not declared.
+    No other agent changes a slot between its filling and its fetch, so the words of slots are not declared.
     """
 
     __slots__ = ("queue", "slot", "value")
@@ -239,7 +239,7 @@ class Fetch(Wait):
     """Fetch the next descriptor once it is posted.
 
     Attributes:
-        is_unfenced: it does not fence, or it is an invalidation whose wait is posted by now and does not.
+        is_unfenced: the descriptor is a wait that does not fence, or an invalidation whose posted wait does not.
     """
 
     __slots__ = ("descriptor", "is_unfenced", "queue", "slot")

@@ -9,7 +9,7 @@ from emu.iommus.vtd.queue import ENTRIES
 
 @attrs.frozen
 class VtdSettings:
-    """The settings of a unit. Those below `walk_at_once` are not parameters of a machine.
+    """The settings of a unit. The fields below `walk_at_once` are not parameters of a machine.
 
     Attributes:
         mamv: CAP.MAMV: the largest address mask of a page-selective invalidation.

@@ -1,4 +1,4 @@
-"""What a VT-d unit holds: its tables, caches, requests and queue."""
+"""The state of a VT-d unit: its tables, caches, requests and queue."""
 
 from emu.engine import Trace
 from emu.engine.execution import ReadRecorder
@@ -18,7 +18,7 @@ class VtdState:
     """The state of a unit, with one root table and one invalidation queue of its own.
 
     Attributes:
-        sources: the devices that stand behind it, by their source-ids.
+        sources: the devices behind it, by their source-ids.
     """
 
     def __init__(self, name: str, settings: VtdSettings, memory: Memory, trace: Trace, recorder: ReadRecorder) -> None:
@@ -37,13 +37,13 @@ class VtdState:
     def is_void(self, request: Request) -> bool:
         """Whether a walk may not fill the IOTLB any more (section 6.5.3.3).
 
-        A walk that used a replaced context entry is voided by an IOTLB invalidation that comes after that of the
-        context entry (section 6.2.2.1).
+        A walk that used a replaced context entry is voided by an IOTLB invalidation that comes after the invalidation
+        of that context entry (section 6.2.2.1).
         """
         return self.requests.is_void(request, self.was_replaced)
 
     def was_replaced(self, request: Request, read: TableRead, step: int) -> bool:
-        """Whether walkers could see a newer value of a word up to a step; a context entry was also dropped by then."""
+        """Whether walkers could see a newer value of a word up to a step, and had dropped it if a context entry's."""
         if read.level == self.format.device_level:
             return self.contexts.had_dropped(request.source_id, request.tag, read, step)
         return read.was_replaced(self.memory, step)

@@ -27,7 +27,7 @@ class VtdUnit(VtdState):
             self.queue.at_once = SynchronousEngine(self)
 
     def watch_status(self, watcher: StatusWatcher) -> None:
-        """Have a watcher told of the status words of waits."""
+        """Let a watcher judge the status words of waits."""
         self.queue.status_watcher = watcher
 
     def look_up(self, request: Request) -> Awaitable[IotlbEntry | None]:
@@ -35,7 +35,7 @@ class VtdUnit(VtdState):
         return Lookup(self.iotlb, request)
 
     async def walk(self, request: Request) -> IotlbEntry | None:
-        """Find a request's translation in the tables; None if it faults and the fault is not cached."""
+        """Find a request's translation in the tables; None if the request faults and the fault is not cached."""
         if self.settings.walk_at_once:
             return await AtomicBlock(
                 "walk", lambda: walk(self, request), lambda: walk_accesses(self, request), self.trace
@@ -60,9 +60,9 @@ class VtdUnit(VtdState):
         ]
 
     def tables_at(self, root: Maddr) -> list[Tables]:
-        """Return the tables with a root that have ever translated here for any device, with their tags and lifetimes.
+        """Return the tables with this root that have ever translated here for any device, with tags and lifetimes.
 
-        Records as read the context entries that decide that.
+        Records as read the context entries that decide it.
         """
         found: dict[Tables, None] = {}
         for source_id in self.sources:
@@ -75,5 +75,5 @@ class VtdUnit(VtdState):
         return self.contexts.reads(source_id)
 
     def may_refuse(self, source_id: int) -> bool:
-        """Whether it may refuse a device's requests by a cached context entry that is not present."""
+        """Whether the unit may refuse a device's requests by a cached context entry that is not present."""
         return self.contexts.may_refuse(source_id)

@@ -1,6 +1,6 @@
 """The walk of a VT-d unit: context cache or root and context entry, then page tables (sections 3.4.2 and 3.7).
 
-The comments number its steps in the order in which the sections tell them.
+The comments number the steps of a walk in the order of these sections.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -66,7 +66,7 @@ class ContextLookup(Operation[CachedContext | None]):
 
 
 class ContextFill(Operation[bool]):
-    """Cache a context entry, unless it had been replaced when an invalidation began that has completed since."""
+    """Cache a context entry, unless an invalidation has completed that began after the entry was replaced."""
 
     __slots__ = ("entry", "reads", "source_id", "unit", "was_filled")
 
@@ -124,7 +124,7 @@ async def walk_context(unit: VtdState, request: Request) -> ContextEntry | None:
 
 
 async def walk(unit: VtdState, request: Request) -> IotlbEntry | None:
-    """Walk the tables for a request; return the entry that may be cached, None if it faults and the fault is not."""
+    """Walk the tables for a request; return the entry that may be cached, None for a fault that may not."""
     request.begin_walk(unit.trace.step)
     # Steps 1 to 4 find the context entry.
     context = await walk_context(unit, request)

@@ -479,10 +479,10 @@ def test_an_access_that_is_refused_late_by_a_cached_fault_was_not_made() -> None
 def test_a_request_that_was_left_and_is_then_translated_anew_is_not_left() -> None:
     request = machine_with(UNDRAINED).unit.requests.open(1, G, is_write=True)
     request.translate(1)
-    request.is_left = True
+    request.is_undrained = True
     request.recall()
     request.translate(1)
-    assert not request.is_left
+    assert not request.is_undrained
 
 
 # Every trace
