@@ -129,7 +129,7 @@ def test_nothing_is_set_up_while_agents_run(what: Callable[[Machine], object]) -
     async def late(cpu: Cpu) -> None:
         what(machine)
 
-    with pytest.raises(ModelError, match=r"is for before the first step: .* \(cpu0, at test_machine.py:"):
+    with pytest.raises(ModelError, match=r"is for before the first step: .* \(cpu0, at tests/machine/test_machine.py:"):
         direct.run(machine.execution(RoundRobinStrategy()))
 
 
