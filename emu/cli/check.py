@@ -33,7 +33,7 @@ JUNIT_BYTES_MAX = 1 << 30
 @click.option("--first", is_flag=True, help="End at the first cell with a new finding.")
 @click.option("--list", "is_list", is_flag=True, help="Show the cells, and execute none.")
 @json_option("Print JSON, which a later --against takes.")
-@click.option("--junit", type=click.Path(), help="Write a JUnit file: a suite a scenario, a case a cell.")
+@click.option("--junit", metavar="PATH", help="Write a JUnit file: a suite a scenario, a case a cell.")
 def check_command(
     *,
     revision: str,

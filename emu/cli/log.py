@@ -34,20 +34,23 @@ def log_command(
 ) -> None:
     """Print the events of a log FILE that pass every filter; - reads standard input."""
     from emu.reports.log import write_console, write_json
-    from emu.reports.reading import Filter, read_records
+    from emu.reports.reading import Filter, Names, read_records
 
     wanted = Filter.parse(agents=agents, domain=domain, dfn=dfn, events=events, steps=steps)
     with open_input(file) as lines:
-        records = (record for record in read_records(lines, file) if wanted.passes(record))
+        names = Names()
+        records = (record for record in names.noting(read_records(lines, file)) if wanted.passes(record))
         first = next(records, None)
-        if first is None:
-            click.echo("emu: no event passes the filters", err=True)
-            return
-        passed = itertools.chain([first], records)
+        passed = itertools.chain([] if first is None else [first], records)
         if as_json:
             write_json(passed, sys.stdout.buffer)
         else:
             write_console(passed, sys.stdout, colors=wants_colors(sys.stdout))
+    sentences = list(names.missing(wanted))
+    if first is None:
+        sentences.insert(0, "no event passes the filters")
+    if sentences:
+        click.echo(f"emu: {'; '.join(sentences)}", err=True)
 
 
 @contextmanager

@@ -37,7 +37,7 @@ def seed_option(text: str) -> Option:
 
 def schedules_option(text: str) -> Option:
     """Return `--schedules`."""
-    return click.option("--schedules", type=click.Path(), default=".", show_default="here", help=text)
+    return click.option("--schedules", metavar="PATH", default=".", show_default="here", help=text)
 
 
 def json_option(text: str) -> Option:
@@ -52,9 +52,9 @@ EXPECT = click.option(
 )
 LIKE = click.option("--like", metavar="REVISION", help="Claim what is declared of a revision of emu's.")
 HOST = choice_option("--host", ("trio", "direct"), "What drives.")
-LOG = click.option("--log", "log_path", type=click.Path(), help="Write the log as JSON lines to a file.")
+LOG = click.option("--log", "log_path", metavar="PATH", help="Write the log as JSON lines to a file.")
 REPORT = json_option("Print the report as JSON instead of the log.")
-CYCLES = click.option("--cycles", "cycles_path", type=click.Path(), help="JSON file: how many cycles events take.")
+CYCLES = click.option("--cycles", "cycles_path", metavar="PATH", help="JSON file: how many cycles events take.")
 
 run_options = stack(
     SCENARIO,

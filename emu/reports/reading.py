@@ -1,16 +1,17 @@
 """Reading logs back: records from lines, line by line and bounded, and filters over them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO
 
 import attrs
 import orjson
 
-from emu.errors import ScenarioError
+from emu.errors import ScenarioError, did_you_mean
 from emu.files.bounded import size
 from emu.reports.log import LOG_FORMAT, Record, agent_name
 
 LINE_BYTES_MAX = 1 << 20
+NAMES_MAX = 10_000
 
 
 def read_records(file: BinaryIO, name: str) -> Iterator[Record]:
@@ -109,6 +110,31 @@ class Filter:
         if not all(isinstance(one, int) and one >= 0 for one in (first, count, order)) or order > 64:
             return False
         return first is not None and first <= self.dfn < first + max(count, 1 << order)
+
+
+@attrs.frozen
+class Names:
+    """Which agents and events a log has, as far as it has been read: to say what a filter has mistyped."""
+
+    agents: set[str] = attrs.field(factory=set)
+    events: set[str] = attrs.field(factory=set)
+
+    def noting(self, records: Iterable[Record]) -> Iterator[Record]:
+        """Yield records, and note the names in them."""
+        for record in records:
+            for names, name in ((self.agents, agent_name(record)), (self.events, record["event"])):
+                if len(names) < NAMES_MAX:
+                    names.add(name)
+            yield record
+
+    def missing(self, wanted: Filter) -> Iterator[str]:
+        """Yield a sentence for each name that a filter asks for and no record has."""
+        for agent in wanted.agents:
+            if agent not in self.agents:
+                yield f"no agent of the log is {agent!r}{did_you_mean(agent, sorted(self.agents))}"
+        for event in wanted.events:
+            if not any(is_named(one, event) for one in self.events):
+                yield f"no event of the log is {event!r}{did_you_mean(event, sorted(self.events))}"
 
 
 def is_named(event: str, asked: str) -> bool:

@@ -1,7 +1,9 @@
 """Checking a revision against another one: which findings are new, which are gone, and what is undecided."""
 
 import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -209,12 +211,25 @@ def run_all(jobs: Sequence[Job], processes: int, on_death: Callable[[], None]) -
             left.pop(0)
 
 
+def end_with_parent() -> None:
+    """Have this process end when the one that started it is gone, however that ended."""
+    parent = multiprocessing.parent_process()
+
+    def wait() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
 def run_in_pool(jobs: Sequence[Job], processes: int) -> Iterator[CellResult | None]:
     """Yield the result of each job, in order; None for the first that has none as a process has died.
 
     Ctrl-C is the business of this process: the others do not hear it, and end with it.
     """
-    pool = ProcessPoolExecutor(min(processes, len(jobs)), multiprocessing.get_context("spawn"))
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(min(processes, len(jobs)), context, end_with_parent)
     previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         waiting = [pool.submit(evaluate, job) for job in jobs]

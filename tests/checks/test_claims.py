@@ -463,6 +463,8 @@ def test_a_second_claim_of_one_text_is_refused() -> None:
 @pytest.mark.parametrize("name", ["always", "finally_"])
 def test_a_claim_is_made_before_the_first_step(name: str) -> None:
     def late(m: Machine) -> None:
+        stores(m, 1, X)
+
         @m.cpu(0)
         async def claims(cpu: Cpu) -> None:
             await cpu.load64(X)

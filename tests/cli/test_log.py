@@ -97,7 +97,47 @@ def test_a_line_without_end_is_refused_before_it_fills_the_memory() -> None:
 
 
 def test_where_no_event_passes_that_is_said(emu: Emu, log: str) -> None:
-    assert emu("log", log, "--agent", "cpu9") == (0, "", "emu: no event passes the filters\n")
+    assert emu("log", log, "--domain", "9") == (0, "", "emu: no event passes the filters\n")
+
+
+@pytest.mark.parametrize(
+    ("filters", "said"),
+    [
+        (["--agent", "cup1"], "no event passes the filters; no agent of the log is 'cup1' (did you mean 'cpu1'?)"),
+        (["--event", "pte.wrte"], "no event passes the filters; no event of the log is 'pte.wrte' (did you mean"),
+        (["--event", "pte", "--event", "lok"], "no event of the log is 'lok'"),
+    ],
+)
+def test_a_filter_that_names_what_the_log_has_not_is_answered_with_what_is_meant(
+    emu: Emu, log: str, filters: list[str], said: str
+) -> None:
+    status, _, err = emu("log", log, *filters)
+    assert (status, err.count("\n")) == (0, 1)
+    assert err.startswith(f"emu: {said}")
+
+
+def test_foreign_lines_are_left_out_counted_and_the_first_is_named(emu: Emu, log: str) -> None:
+    lines = Path(log).read_text().splitlines()
+    foreign = ['{"event":"pte.write","level":{},"step":1}', "nonsense", "[1]"]
+    Path("mixed.log").write_text("\n".join([lines[0], foreign[0], *lines[1:], *foreign[1:]]))
+    status, out, err = emu("log", "mixed.log", "--json")
+    assert (status, out.splitlines()) == (2, lines)
+    count = len(lines) + len(foreign)
+    assert err == (
+        f"emu: line 2 of 'mixed.log' has no event and level: it is no log of emu; left out: 3 of {count} lines\n"
+    )
+
+
+def test_a_record_of_any_content_is_shown_and_sends_a_terminal_no_commands(emu: Emu) -> None:
+    keys = ("self", "logger", "method", "exc_info", "exception", "stack", "timestamp", "step", "cpu", "dfn", "a\x1bb")
+    values: list[object] = [None, {}, "\x1b\r", 1]
+    records = [{"event": "\x1b[31m", "level": "info", key: value} for key in keys for value in values]
+    Path("evil.log").write_text("\n".join(map(json.dumps, records)))
+    for filters in ([], ["--domain", "1"], ["--dfn", "1"], ["--steps", "1:"], ["--agent", "cpu0"]):
+        status, out, err = emu("log", "evil.log", *filters)
+        assert status == 0
+        assert all(one.isprintable() or one == "\n" for one in out + err)
+    assert len(emu("log", "evil.log")[1].splitlines()) == len(records)
 
 
 @pytest.mark.parametrize("arguments", [["nowhere.log"], ["/"], ["--steps", "a:b", "x.log"], ["--dfn", "zz", "x.log"]])

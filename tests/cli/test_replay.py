@@ -81,7 +81,7 @@ def test_a_scenario_of_the_users_own_is_loaded_only_where_it_is_named(emu: Emu) 
     path = Path("mine.py")
     path.write_text(
         "from emu import DEADLOCK, scenario\n"
-        "@scenario(expect=DEADLOCK)\n"
+        "@scenario(expect=DEADLOCK, sequential=True)\n"
         "def mine(m):\n"
         "    '''Wait for what never comes.'''\n"
         "    never = m.signal('never')\n"

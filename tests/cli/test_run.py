@@ -3,10 +3,8 @@
 import json
 import re
 import shlex
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -108,7 +106,7 @@ def test_a_finding_that_is_not_declared_contradicts_the_scenario(emu: Emu, tmp_p
     path = tmp_path / "mistaken.py"
     path.write_text(
         "from emu import CLEAN, Machine, scenario\n"
-        "@scenario(expect=CLEAN)\n"
+        "@scenario(expect=CLEAN, sequential=True)\n"
         "def mistaken(m: Machine) -> None:\n"
         "    '''Wait for what never comes.'''\n"
         "    never = m.signal('never')\n"
@@ -254,18 +252,18 @@ def test_no_colour_is_printed_where_nobody_asked_for_it(emu: Emu) -> None:
     assert "\x1b" not in out
 
 
-def test_ctrl_c_ends_after_the_present_execution_with_the_report(tmp_path: Path) -> None:
-    log = tmp_path / "log"
-    arguments = ["run", "map_dma_unmap_dma", "--executions", "1000000", "--host", "direct", "--log", str(log)]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "emu", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+def test_ctrl_c_ends_after_the_present_execution_with_the_report_and_the_whole_log(tmp_path: Path) -> None:
+    path, log = tmp_path / "mine.py", tmp_path / "log"
+    path.write_text(
+        "import signal\nfrom emu import CLEAN, scenario\nbuilt = []\n"
+        "@scenario(expect=CLEAN, sequential=True)\ndef mine(m):\n    built.append(m)\n"
+        "    if len(built) == 3: signal.raise_signal(signal.SIGINT)\n"
+        "    m.cpu(0).runs(load)\n"
+        "async def load(cpu): await cpu.load64(0)\n"
     )
-    while not log.exists():
-        assert process.poll() is None
-        time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate()
-    assert "stopping after this execution" in err
-    assert "map_dma_unmap_dma declares clean: no verdict after" in " ".join(out.split())
-    assert process.returncode == 3
+    command = [sys.executable, "-m", "emu", "run", str(path), "--executions", "1000", "--log", str(log)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stderr == "emu: stopping after this execution; Ctrl-C again stops at once\n"
+    assert "mine declares clean: no verdict after 3 executions (stopped)" in " ".join(done.stdout.split())
+    assert done.returncode == 3
     assert log.read_text().splitlines()[-1].startswith('{"event":"execution.end"')

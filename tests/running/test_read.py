@@ -25,7 +25,14 @@ def hostile(**changes: Any) -> bytes:
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"scenario": {"name": "../evil.py", "digest": "", "is_bundled": True}}, "does not come with emu"),
+        (
+            {"scenario": {"name": "../evil.py", "digest": "", "is_bundled": True}},
+            "'../evil.py' is no name of a scenario",
+        ),
+        ({"scenario": {"name": "a\0b", "digest": "", "is_bundled": False}}, "is no name of a scenario"),
+        ({"scenario": {"name": "evil", "digest": "", "is_bundled": True}}, "does not come with emu"),
+        ({"strategy": "\x1b[31m"}, "holds characters that cannot be printed"),
+        ({"parameters": {"\0": "1"}}, "holds characters that cannot be printed"),
         ({"scenario": {"name": "mine", "digest": "", "is_bundled": False}}, "add the path of its file"),
         ({"revision": {"name": "../../evil", "digest": "", "is_bundled": True}}, "-p revision=PATH"),
         ({"revision": {"name": "mine", "digest": "", "is_bundled": False}}, "-p revision=PATH"),

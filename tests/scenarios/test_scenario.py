@@ -95,7 +95,7 @@ def test_a_parameter_without_a_default_is_refused() -> None:
     def unfinished(m: Machine, *, count: int) -> None:
         """Lack a default."""
 
-    with pytest.raises(ScenarioError, match="give parameter count a plain type and a default"):
+    with pytest.raises(ScenarioError, match="give parameter count a default, and a type"):
         scenario(expect=CLEAN)(unfinished)
 
 
