@@ -20,6 +20,8 @@ from emu.cli.run import run_command
 from emu.errors import EmuError, InternalError, printable, reason_of, said_by
 
 USAGE, BROKEN_PIPE = 2, 141
+PATH_SHOWN = 200
+"""How many characters of a path that the system refuses are shown."""
 
 
 class Verbs(click.Group):
@@ -66,8 +68,8 @@ def abandon_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def refuse_interpreter() -> None:
-    """Refuse to run where nothing can be shown, or where Python leaves out what scenarios say.
+def refuse_unusable() -> None:
+    """Refuse to run where nothing can be shown, Python leaves out what scenarios say, or an argument is no text.
 
     Raises:
         click.UsageError: saying what to mend.
@@ -79,12 +81,15 @@ def refuse_interpreter() -> None:
             "Python runs optimized (-O, PYTHONOPTIMIZE) and so without the assertions and the texts of scenarios: run "
             "emu without that"
         )
+    for argument in sys.argv[1:]:
+        if not argument.isascii() and printable(argument) != argument:
+            raise click.UsageError(f"the argument {argument!a} holds bytes that are no text in UTF-8")
 
 
 def run_verb() -> int:
     """Run the verb that the command line names, and return the exit status."""
     try:
-        refuse_interpreter()
+        refuse_unusable()
         return int(cli.main(standalone_mode=False) or 0)
     except click.ClickException as error:
         status, message = error.exit_code, error.format_message()
@@ -95,8 +100,9 @@ def run_verb() -> int:
     except click.exceptions.Abort:
         status, message = STOPPED, "stopped"
     except OSError as error:
-        abandon_output()
-        what = "cannot write" if error.filename is None else repr(str(error.filename))
+        what = "cannot write" if error.filename is None else repr(str(error.filename)[:PATH_SHOWN])
+        if error.filename is None:
+            abandon_output()
         status, message = USAGE, f"{what}: {reason_of(error)}"
     except KeyboardInterrupt:
         raise

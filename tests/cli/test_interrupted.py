@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -56,4 +57,4 @@ def test_an_interrupted_command_ends_without_a_crash_and_leaves_no_half_file(
             if file.suffix == ".log":
                 assert b'"event":"execution.end"' in file.read_bytes().splitlines()[-1]
             if file.suffix == ".xml":
-                assert file.read_bytes().endswith(b"</testsuites>\n")
+                assert ET.parse(file).getroot().tag == "testsuites"  # noqa: S314 - emu has just written it
