@@ -22,7 +22,7 @@ from emu.checks.usage import domain_of, table_reads
 from emu.cpus import Cpu
 from emu.engine import Access, Kind
 from emu.engine.execution import ReadRecorder
-from emu.hypervisor.domain import DOMID_IO, INSTALLED, Domain
+from emu.hypervisor.domain import DOMID_IO, EVER_MAPPED, Domain
 from emu.hypervisor.ops import MapFlags
 from emu.hypervisor.pages import OWNERS, Page, Pages
 from emu.iommus.iotlb import IotlbEntry
@@ -62,10 +62,10 @@ class IsolationJudge:
 
     def withdrawal_reads(self, page: Page, domain: Domain) -> Iterable[Access]:
         """Return where the frame was ever entered for the domain, and what decides whether a path leads there."""
-        yield Access.to(INSTALLED, page.mfn, Kind.READ)
+        yield Access.to(EVER_MAPPED, page.mfn, Kind.READ)
         yield from context_reads(self.units)
         for unit, tables in translators(self.units, domain):
-            for dfn in domain.installed.get(page.mfn, ()):
+            for dfn in domain.ever_mapped.get(page.mfn, ()):
                 yield from reads_of(unit.ledger.objects_read(tables, dfn, inf))
 
     def withdrawn(self, page: Page, cpu: Cpu, domain: Domain, step: int) -> None:
@@ -77,7 +77,7 @@ class IsolationJudge:
     def reached(self, mfn: Mfn, domain: Domain) -> Iterator[tuple[str, Dfn]]:
         """Yield the unit and the page for each legal path of a domain to a frame."""
         for unit, tables in translators(self.units, domain):
-            for dfn in domain.installed.get(mfn, ()):
+            for dfn in domain.ever_mapped.get(mfn, ()):
                 for path in unit.ledger.all_paths(tables, dfn):
                     if path.translation.frame(dfn) == mfn:
                         yield unit.name, dfn

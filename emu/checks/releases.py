@@ -16,7 +16,7 @@ from emu.checks.findings import BeyondRange, Finding, FreedTable, NotIsolated, O
 from emu.checks.promises import Promise, context_reads, promise_space, reads_of, translators
 from emu.cpus import Cpu
 from emu.engine import Access, Kind
-from emu.hypervisor.domain import INSTALLED, Domain
+from emu.hypervisor.domain import EVER_MAPPED, Domain
 from emu.hypervisor.pages import Page
 from emu.hypervisor.records import CallRecord
 from emu.iommus.paths import Path
@@ -47,7 +47,7 @@ class ReleaseJudge:
 
     def reads_of_page(self, page: Page) -> Iterable[Access]:
         """Return where the frame was ever entered, and what decides whether a path leads there."""
-        yield Access.to(INSTALLED, page.mfn, Kind.READ)
+        yield Access.to(EVER_MAPPED, page.mfn, Kind.READ)
         yield from context_reads(self.units)
         for domain, dfn in self.entered(page):
             for unit, tables in translators(self.units, domain):
@@ -57,7 +57,7 @@ class ReleaseJudge:
     def entered(self, page: Page) -> list[tuple[Domain, Dfn]]:
         """Return the pages at which a frame was ever entered, and that of the table that it was."""
         domains = (domain for domain in self.domains() if not domain.maps_all)
-        pages = [(domain, dfn) for domain in domains for dfn in domain.installed.get(page.mfn, ())]
+        pages = [(domain, dfn) for domain in domains for dfn in domain.ever_mapped.get(page.mfn, ())]
         return pages if page.table is None else [*pages, page.table]
 
     def owner_changes(self, page: Page, cpu: Cpu, call: str, step: int) -> None:

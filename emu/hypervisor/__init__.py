@@ -3,13 +3,13 @@
 ops.py          result codes, flush types, permissions, and the hooks of a driver
 domain.py       a domain; the locks that guard its tables
 calls.py        map, unmap, flush and flush_all as callers call them, each with a record that the checks judge
-records.py      what one call stored, and which hooks failed
+records.py      the stores of one call, and its failed hooks
 hooks.py        a driver's hooks with faults injected and results recorded
-returned.py     what a function of a revision must return
-driver.py       what common code needs of a driver, whatever the vendor
+returned.py     the values that a revision's functions may return
+driver.py       the protocol of a driver, whatever the vendor
 entries.py      reading and storing entries of page tables, whatever the vendor
-mappings.py     what a domain's tables map, as the CPUs have stored them
-charging.py     what a store of an entry changes, noted in the record of the call that made it
+mappings.py     the mappings in a domain's tables, as the CPUs have stored them
+charging.py     notes each change of a mapping in the record of the call that made it
 tables.py       freeing page tables
 pages.py        owners and references of frames
 physmap.py      moving pages within a domain
@@ -20,6 +20,6 @@ fixes.py        repairs that a driver has or lacks
 revisions/      the wrappers and hooks at different commits of Xen
 vtd/            the VT-d driver without its hooks
 
-`(Xen: FILE, FUNCTION)` in a docstring names what of Xen the code stands for, and `in FUNCTION` a part of it. A file is
-named relative to xen/drivers/passthrough/ if it is there, else to xen/.
+`(Xen: FILE, FUNCTION)` in a docstring names the function of Xen that the code models, and `in FUNCTION` a part of it. A
+file is named relative to xen/drivers/passthrough/ if it is there, else to xen/.
 """

@@ -1,4 +1,4 @@
-"""Attaching devices to domains: what scenarios call, and the steps that the drivers of all vendors share.
+"""Attaching devices to domains: the calls for scenarios, and the steps that the drivers of all vendors share.
 
 Not modelled: pcidevs_lock. Xen's callers hold it around all of this except the freeing of a domain id. Let one CPU do
 the work, or order the CPUs with signals.
@@ -13,12 +13,12 @@ from emu.cpus import Cpu
 from emu.devices.device import Device
 from emu.engine import Access, Kind, Operation
 from emu.errors import ScenarioError
-from emu.hypervisor.domain import Domain, check_cast
+from emu.hypervisor.domain import Domain, check_types
 from emu.hypervisor.driver import Driver
 
 
 class HandOver(Operation[None]):
-    """Note the domain whose driver may program a device from now on; None for no domain.
+    """Assign a device to the domain whose driver may program it from now on, or to none.
 
     (Xen: vtd/iommu.c, in reassign_device_ownership)
 
@@ -94,23 +94,23 @@ class Assignment:
         Returns:
             0; or -EINVAL if the tables of another domain translate for it.
         """
-        check_cast(cpu, domain)
+        check_types(cpu, domain)
         check_device(device)
         return await self.driver.attach(cpu, domain, device)
 
     async def detach(self, cpu: Cpu, domain: Domain, device: Device) -> int:
-        """Take a device away from a domain: then no tables translate for it.
+        """Detach a device from its domain: then no tables translate for it.
 
         Returns:
             0, or a negative errno: -ENODEV if the domain does not have the device.
         """
-        check_cast(cpu, domain)
+        check_types(cpu, domain)
         check_device(device)
         return await self.driver.detach(cpu, domain, device)
 
     async def reassign(self, cpu: Cpu, source: Domain, target: Domain, device: Device) -> int:
         """Move a device from one domain to another; return 0 or a negative errno (Xen: pci.c, assign_device)."""
-        check_cast(cpu, source)
-        check_cast(domain=target)
+        check_types(cpu, source)
+        check_types(domain=target)
         check_device(device)
         return await self.driver.reassign(cpu, source, target, device)

@@ -21,7 +21,7 @@ class Bitmap:
 
     @property
     def space(self) -> Space:
-        """The space of the word as a shared object, number 0."""
+        """The space of one object, the word, number 0."""
         return ("bitmap", self.name)
 
     def has(self, bit: int) -> bool:

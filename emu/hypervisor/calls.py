@@ -12,7 +12,7 @@ import attrs
 from emu.cpus import Cpu, Hypercall
 from emu.engine import Access, Kind, Operation
 from emu.errors import ScenarioError
-from emu.hypervisor.domain import Domain, check_cast
+from emu.hypervisor.domain import Domain, check_types
 from emu.hypervisor.ops import READ_WRITE, RESULT_NAMES, MapFlags, iommu_dont_flush_iotlb
 from emu.hypervisor.records import CHANGES, CallRecord, open_call
 from emu.hypervisor.returned import result_of
@@ -21,7 +21,7 @@ from emu.memory import WORDS, table_words
 from emu.units import Dfn, Mfn, check_frame, page_count
 
 DEFERRABLE = CHANGES
-"""The calls whose flush a caller may defer. What they promise is then due when the hypercall ends."""
+"""The calls whose flush a caller may defer. Their promises are then due when the hypercall ends."""
 
 
 PAGE_ORDER_MAX = 64
@@ -29,10 +29,10 @@ PAGE_ORDER_MAX = 64
 
 
 class Judge(Protocol):
-    """Judges what a call promised by returning. Implemented by the checks, wired by the machine."""
+    """Judges the promise that a call makes by returning. Implemented by the checks, wired by the machine."""
 
     def reads(self, record: CallRecord) -> Iterable[Access]:
-        """Return the shared objects that `judge` depends on."""
+        """Return the reads of `judge` and `settle`."""
 
     def judge(self, record: CallRecord, step: int) -> None:
         """Judge a call at the step of its return."""
@@ -42,7 +42,7 @@ class Judge(Protocol):
 
 
 class Enter(Operation[None]):
-    """Call a flush. It promises about the entries whose replacement walkers could see at this step."""
+    """Call a flush. Its promise is about entries whose replacement walkers could see at this step."""
 
     __slots__ = ("record",)
 
@@ -65,7 +65,7 @@ class Enter(Operation[None]):
 
 
 class Return(Operation[None]):
-    """Return from a call, and judge what it promised."""
+    """Return from a call, and judge its promise."""
 
     __slots__ = ("judge", "record")
 
@@ -92,7 +92,7 @@ class Return(Operation[None]):
 
 
 def entered(record: CallRecord) -> dict[str, Any]:
-    """Return how an event names a call."""
+    """Return a call as keys of an event."""
     keys: dict[str, Any] = {"call": record.call, "domain": record.domain.number}
     return {**keys, "dfn": record.dfn, "page_count": record.page_count} if record.page_count else keys
 
@@ -139,12 +139,12 @@ class Calls:
     async def map(
         self, cpu: Cpu, domain: Domain, dfn: Dfn, mfn: Mfn, *, page_order: int = 0, flags: MapFlags = READ_WRITE
     ) -> int:
-        """Map 2^page_order pages from `dfn` to those from `mfn`; return 0 or a negative errno.
+        """Map 2^page_order pages from `dfn` on to frames from `mfn` on; return 0 or a negative errno.
 
         Raises:
-            ScenarioError: if dfn or mfn is not aligned to the order, or outside what the domain can address.
+            ScenarioError: if dfn or mfn is not aligned to the order, or a dfn is beyond the reach of the tables.
         """
-        check_cast(cpu, domain)
+        check_types(cpu, domain)
         check_range(domain, dfn, page_order)
         check_order("mfn", mfn, page_order)
         record = self.open(cpu, "map", domain, dfn, page_count(page_order))
@@ -157,7 +157,7 @@ class Calls:
         Raises:
             ScenarioError: as `map`.
         """
-        check_cast(cpu, domain)
+        check_types(cpu, domain)
         check_range(domain, dfn, page_order)
         record = self.open(cpu, "unmap", domain, dfn, page_count(page_order))
         return await self.close(record, self.revision.unmap, cpu, domain, dfn, page_order)
@@ -166,9 +166,9 @@ class Calls:
         """Flush a range of pages; return 0 or a negative errno.
 
         Raises:
-            ScenarioError: if the range is empty or outside what the domain can address.
+            ScenarioError: if the range is empty or beyond the reach of the domain's tables.
         """
-        check_cast(cpu, domain)
+        check_types(cpu, domain)
         if type(pages) is not int or pages < 1:
             raise ScenarioError(f"a flush of {pages!r} pages: name at least one, or flush the whole domain")
         check_range(domain, dfn, 0)
@@ -178,8 +178,8 @@ class Calls:
         return await self.close(record, self.revision.flush, cpu, domain, dfn, pages)
 
     async def flush_all(self, cpu: Cpu, domain: Domain) -> int:
-        """Flush all that is cached for a domain; return 0 or a negative errno."""
-        check_cast(cpu, domain)
+        """Flush all cached entries of a domain; return 0 or a negative errno."""
+        check_types(cpu, domain)
         record = self.open(cpu, "flush_all", domain, Dfn(0), 0)
         await Enter(record)
         return await self.close(record, self.revision.flush_all, cpu, domain)
@@ -197,7 +197,7 @@ class Calls:
 
         Raises:
             ScenarioError: if the revision returns anything but 0 or a negative errno, or if the call is deferred
-                outside of a hypercall, so that no end says when its flush is due.
+                outside of a hypercall, so that its flush is never due.
         """
         cpu = record.cpu
         record.result = result_of(await function(*args), function)

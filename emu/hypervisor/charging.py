@@ -1,9 +1,9 @@
-"""Charging a store of an entry: what it changes is noted in the record of the call that is open on the CPU.
+"""Charging a store of an entry: each page that it changes is noted in the record of the call open on the CPU.
 
-A page in the call's range gets an update if the entry is a leaf or clear, so that it says all of the page, or if the
-page is translated by another leaf now. Any other page gets one if it is mapped otherwise now; that nobody has asked
-for, and where no call is open the checks are told at once. They are not told of a store into a frame that is no table
-of the domain: that is a finding of its own.
+A page in the call's range gets an update if the new entry is a leaf or clear, which decides the page's translation, or
+if another leaf translates the page now. A page outside the range gets an update if its mapping has changed: no caller
+asked for that. Where no call is open, the checks judge such a change at once. A store into a frame that is no table of
+the domain is not judged here: it is a finding of its own.
 """
 
 from collections.abc import Iterable
@@ -41,8 +41,8 @@ def charge(cpu: Cpu, domain: Domain, place: Place, old: int, new: int, step: int
             record.beyond[domain.number, dfn] = update.stored(after, step)
 
 
-def charge_find(cpu: Cpu, domain: Domain, dfn: Dfn, level: int, word: int) -> None:
-    """Note that the current step read a word of a dfn, under the lock: it tells of each page that it stands for."""
+def charge_read(cpu: Cpu, domain: Domain, dfn: Dfn, level: int, word: int) -> None:
+    """Note that the current step read a leaf or clear word of a dfn under the lock: an update of each of its pages."""
     record, step = cpu.peek(open_call), cpu.trace.step
     entry = domain.format.decode(word, level)
     if record is None or (entry is not None and not entry.is_leaf):
@@ -54,12 +54,12 @@ def charge_find(cpu: Cpu, domain: Domain, dfn: Dfn, level: int, word: int) -> No
 
 
 def pages_mapped(domain: Domain, place: Place) -> Iterable[Dfn]:
-    """Return the pages that an entry stands for and that were ever mapped; of a leaf of 4 KiB its page."""
+    """Return the pages of an entry that were ever mapped; for an entry of level 1 its page."""
     return (place.first,) if place.level == 1 else known_below(domain, place)
 
 
 def pages_of(record: CallRecord | None, domain: Domain, place: Place) -> Iterable[Dfn]:
-    """Return the pages that an entry stands for and that a call was to change."""
+    """Return the pages of an entry that are in the range of a map or an unmap."""
     if record is None or record.call not in CHANGES or record.domain is not domain:
         return ()
     first = max(place.first, record.dfn)

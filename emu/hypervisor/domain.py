@@ -1,4 +1,4 @@
-"""Domains, and what belongs to them: page tables, locks, mappings."""
+"""Domains, with their page tables, locks and mappings."""
 
 from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager, nullcontext
@@ -18,17 +18,17 @@ from emu.units import Dfn, Maddr, Mfn, offset
 HARDWARE_DOMAIN = 0
 DOMID_FIRST_RESERVED = 0x7FF0
 DOMID_IO = 0x7FF1
-"""The domain that owns what no guest owns, such as devices in quarantine (Xen: include/public/xen.h, DOMID_IO)."""
+"""The domain that owns things that no guest owns, such as quarantined devices (Xen: include/public/xen.h, DOMID_IO)."""
 
-INSTALLED: Space = ("installed",)
-"""At which dfns each frame was ever mapped, as shared objects numbered by mfn."""
+EVER_MAPPED: Space = ("installed",)
+"""The space of `Domain.ever_mapped`: one object for each frame, numbered by mfn."""
 
 
-def check_cast(cpu: object = ..., domain: object = ...) -> None:
+def check_types(cpu: object = ..., domain: object = ...) -> None:
     """Refuse an argument that is not a CPU, or not a domain. An argument that was left out is not checked.
 
     Raises:
-        ScenarioError: if one is of another type; the message shows it.
+        ScenarioError: naming an argument of another type.
     """
     if cpu is not ... and not isinstance(cpu, Cpu):
         raise ScenarioError(f"{cpu!r} is no CPU: pass on the one that the function was given")
@@ -45,7 +45,7 @@ class OuterLock(Enum):
 
 
 class TableFrames(Protocol):
-    """Gives out the frames of page tables, and is told which entries are stored into them. Implemented by `Pages`."""
+    """Gives out the frames of page tables, and notes the entries stored into them. Implemented by `Pages`."""
 
     def add_table(self, domain: "Domain", dfn: Dfn) -> Mfn:
         """Return a zeroed frame for a page table of a domain that translates a dfn. Takes no step."""
@@ -57,13 +57,13 @@ class TableFrames(Protocol):
         """Note that a CPU stores an entry for a dfn of a domain into a frame."""
 
     def leaf_reads(self, mfn: Mfn, domain: "Domain", flags: MapFlags) -> Iterable[Access]:
-        """Return the shared objects that `leaf_stored` depends on; with more flags it may only be more of them."""
+        """Return the reads of `leaf_stored`. More flags may add reads, and never take any away."""
 
     def leaf_stored(self, mfn: Mfn, cpu: Cpu, domain: "Domain", dfn: Dfn, flags: MapFlags, step: int) -> None:
         """Note that a CPU stores a leaf that maps a frame at a dfn of a domain."""
 
     def page_changed(self, cpu: Cpu, domain: "Domain", dfn: Dfn, step: int) -> None:
-        """Note that a CPU changes by a store what a page maps, while no call is open there."""
+        """Note that a CPU's store changes the mapping of a page, while no call is open on the CPU."""
 
 
 @attrs.define(eq=False)
@@ -72,18 +72,18 @@ class Domain:
 
     Attributes:
         index: its position among the domains of the machine, from 1. It selects the frames of its page tables.
-        format: of its page tables.
+        format: the format of its page tables.
         frames: gives out the frames of its page tables.
         levels: how many levels its page tables have; set by the driver.
         pgd: its highest page table; made by the driver.
         tables: the frames of all its page tables (Xen: x86/iommu.c, hd->arch.pgtables.list).
-        maps_all: it may map whatever there is, as the hardware domain may unless dom0-iommu=strict was asked for.
+        maps_all: it may map every frame, as the hardware domain may unless dom0-iommu=strict is set.
         is_dying: it is being destroyed.
         mapping_lock: guards its page tables (Xen: vtd/iommu.c, hd->arch.mapping_lock).
         p2m_lock: the lock that callers may hold around the wrappers.
         known_dfns: every dfn at which a frame was ever mapped.
         p2m: the frame at each dfn, for code that moves pages.
-        installed: the dfns at which each frame was ever mapped.
+        ever_mapped: the dfns at which each frame was ever mapped.
     """
 
     number: int
@@ -101,7 +101,7 @@ class Domain:
     p2m_lock: SpinLock = attrs.field(init=False)
     known_dfns: "SortedSet[Dfn]" = attrs.field(factory=SortedSet)
     p2m: dict[Dfn, Mfn] = attrs.field(factory=dict)
-    installed: "dict[Mfn, SortedSet[Dfn]]" = attrs.field(factory=dict)
+    ever_mapped: "dict[Mfn, SortedSet[Dfn]]" = attrs.field(factory=dict)
 
     def __attrs_post_init__(self) -> None:
         self.mapping_lock = SpinLock(f"d{self.number}.mapping_lock")
@@ -112,7 +112,7 @@ class Domain:
         """Note that 2^order frames were mapped from a dfn on."""
         for i in range(1 << order):
             self.known_dfns.add(offset(dfn, i))
-            self.installed.setdefault(Mfn(mfn + i), SortedSet()).add(offset(dfn, i))
+            self.ever_mapped.setdefault(Mfn(mfn + i), SortedSet()).add(offset(dfn, i))
 
     @property
     def is_hardware_domain(self) -> bool:
@@ -126,5 +126,5 @@ class Domain:
             cpu.note("domain.crash", domain=self.number)
 
     def outer_lock(self, cpu: Cpu, reach: OuterLock) -> AbstractAsyncContextManager[None]:
-        """Return a context that holds the caller's lock; it holds nothing if the caller has none."""
+        """Return a context that holds the caller's lock, or no lock if `reach` is NONE."""
         return nullcontext() if reach is OuterLock.NONE else self.p2m_lock.held(cpu)

@@ -1,4 +1,4 @@
-"""What the hypervisor's common code needs of an IOMMU driver, whatever the vendor."""
+"""The protocol of an IOMMU driver, as the hypervisor's common code uses it, whatever the vendor."""
 
 from collections.abc import Iterable
 from typing import Protocol
@@ -44,7 +44,7 @@ class Driver(Protocol):
         """Let a domain's tables translate for a device; return 0 or a negative errno."""
 
     async def detach(self, cpu: Cpu, domain: Domain, device: Device) -> int:
-        """Take a device away from a domain: then no tables translate for it. Return 0 or a negative errno."""
+        """Detach a device from its domain: then no tables translate for it. Return 0 or a negative errno."""
 
     async def reassign(self, cpu: Cpu, source: Domain, target: Domain, device: Device) -> int:
         """Move a device from one domain to another; return 0 or a negative errno."""

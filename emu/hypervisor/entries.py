@@ -7,8 +7,8 @@ from collections.abc import Iterable
 
 from emu.cpus import Cpu
 from emu.engine import Access, Kind
-from emu.hypervisor.charging import charge, charge_find
-from emu.hypervisor.domain import INSTALLED, Domain
+from emu.hypervisor.charging import charge, charge_read
+from emu.hypervisor.domain import EVER_MAPPED, Domain
 from emu.hypervisor.mappings import Place, place_of, tables_below
 from emu.hypervisor.ops import READ_WRITE, MapFlags
 from emu.hypervisor.pages import PAGES
@@ -21,12 +21,12 @@ from emu.units import WORD_BYTES, Dfn, Maddr, Mfn, address_frame, frame_address
 class StoreEntry(Store):
     """Store an entry of a page table for a dfn. A leaf maps its frames at more dfns.
 
-    The checks judge whether the table's frame still belongs to the domain, and whether it may map what a leaf maps.
-    What the store changes is charged to the call that is open on the CPU. That depends on where the word really stands,
-    whatever dfn and level it is stored for, and for a word that is not a leaf of 4 KiB on the tables below.
+    The checks judge whether the table's frame still belongs to the domain, and whether the domain may map a leaf's
+    frames. The store's changes are charged to the call that is open on the CPU. They depend on the real place of the
+    word, whatever dfn and level it is stored for, and above level 1 also on the tables below.
 
     A store reads whether the tables above belong to the domain. As long as they do, and their entries lead to the word,
-    it need not read the entries: who cuts a table off reads all of it.
+    it need not read those entries: a store that cuts a table off reads the whole table.
     """
 
     __slots__ = ("cpu", "dfn", "domain", "level")
@@ -50,13 +50,13 @@ class StoreEntry(Store):
         leaf = self.leaf_at(place)
         if leaf is not None:
             first = address_frame(leaf.address)
-            yield Access(INSTALLED, first, first + (1 << leaf.order) - 1, Kind.COMMUTE)
+            yield Access(EVER_MAPPED, first, first + (1 << leaf.order) - 1, Kind.COMMUTE)
             yield from self.domain.frames.leaf_reads(first, self.domain, permissions(leaf))
         if place.level > 1:
             yield from tables_below(self.memory, self.domain, place, self.memory.peek(self.address), self.value)
 
     def places(self) -> list[Place]:
-        """Return where the word stands, last of all; and first, if it is elsewhere, the way to the dfn."""
+        """Return the real place of the word, last; before it, if the dfn's walk ends elsewhere, that walk's place."""
         address = Maddr(self.address)
         named = place_of(self.memory, self.domain, self.dfn, address)
         near = self.domain.frames.dfn_of_table(address_frame(address), self.domain)
@@ -65,7 +65,7 @@ class StoreEntry(Store):
         return [named, place_of(self.memory, self.domain, near, address)]
 
     def leaf_at(self, place: Place) -> Entry | None:
-        """Return the leaf that it stores there; None if it stores none."""
+        """Return the leaf that the store puts at a place; None if the word is no leaf."""
         entry = self.domain.format.decode(self.value, place.level or self.level)
         return entry if entry is not None and entry.is_leaf else None
 
@@ -88,7 +88,7 @@ class StoreEntry(Store):
 
 
 def permissions(entry: Entry) -> MapFlags:
-    """Return what an entry permits."""
+    """Return the permissions of an entry."""
     allowed = MapFlags.READABLE if entry.read else MapFlags(0)
     return allowed | MapFlags.WRITABLE if entry.write else allowed
 
@@ -103,7 +103,7 @@ def leaf_section(cpu: Cpu, domain: Domain, dfn: Dfn, mfn: Mfn | None = None) -> 
     """
     touched: list[Access] = []
     if mfn is not None:
-        touched = [Access.to(INSTALLED, mfn, Kind.COMMUTE), *domain.frames.leaf_reads(mfn, domain, READ_WRITE)]
+        touched = [Access.to(EVER_MAPPED, mfn, Kind.COMMUTE), *domain.frames.leaf_reads(mfn, domain, READ_WRITE)]
     table, level = domain.pgd, domain.levels
     while level > 1:
         address = domain.format.entry_address(table, dfn, level)
@@ -120,14 +120,14 @@ def leaf_section(cpu: Cpu, domain: Domain, dfn: Dfn, mfn: Mfn | None = None) -> 
 
 
 def load_pte(cpu: Cpu, domain: Domain, dfn: Dfn, address: Maddr, level: int = 1) -> Load:
-    """Return the load of an entry of a dfn on the way to what a call is for."""
+    """Return the load of an entry of a dfn that is not charged to a call, such as an entry above the leaf."""
     return cpu.load64(address, "pte.read", domain=domain.number, dfn=dfn, table_level=level)
 
 
 async def read_pte(cpu: Cpu, domain: Domain, dfn: Dfn, address: Maddr, level: int = 1) -> int:
     """Return an entry of a dfn, its leaf unless a level is named. The caller holds the mapping_lock."""
     word = await load_pte(cpu, domain, dfn, address, level)
-    charge_find(cpu, domain, dfn, level, word)
+    charge_read(cpu, domain, dfn, level, word)
     return word
 
 

@@ -12,7 +12,7 @@ from emu.engine import Choose
 
 
 class Fault(Enum):
-    """What can go wrong."""
+    """A sort of fault."""
 
     ALLOCATION = "allocation"  # there is no memory for a page table
     HOOK = "hook"  # a driver hook fails before it has touched anything
@@ -21,7 +21,7 @@ class Fault(Enum):
 
 @attrs.frozen
 class Faults:
-    """Which faults may happen.
+    """The faults that may happen.
 
     Attributes:
         limits: how many faults of each sort a CPU may meet; a sort without a limit never happens.

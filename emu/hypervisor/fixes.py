@@ -8,7 +8,7 @@ from enum import Enum
 
 
 class Fix(Enum):
-    """A repair: its commit, and what repaired code does."""
+    """A repair: its commit, and the behaviour of the repaired code."""
 
     XSA_78 = "85c72f9fe7"  # an unmap tells the flush that the entry was present (2013)
     XSA_399 = "d9eca7bb6c"  # a domain id leaves the map before it leaves the bitmap (2022)

@@ -1,6 +1,6 @@
-"""What a domain's page tables map, as the CPUs have stored them: where an entry stands, and what lies below it.
+"""The mappings in a domain's page tables, as the CPUs have stored them: an entry's place, and the entries below it.
 
-These are the CPUs' own view of memory. What walkers may still read of it the ledger says (iommus/ledger.py).
+This is the CPUs' own view of memory. The ledger (iommus/ledger.py) knows the values that walkers may still read.
 """
 
 from collections.abc import Iterator
@@ -14,13 +14,14 @@ from emu.units import WORD_BYTES, Dfn, Maddr
 
 
 class Place(NamedTuple):
-    """Where a word stands in a domain's tables.
+    """The place of a word in a domain's tables.
 
     Attributes:
-        above: the entries that lead to it, the highest first; where none does, as far as they were followed.
-        level: its own; 0 where no entry leads to it, so that it maps nothing.
-        first: the first dfn that it stands for.
-        read, write: what all the entries above permit.
+        above: the addresses of the entries that lead to the word, the highest first; if none leads to it, of those
+            followed.
+        level: the word's level; 0 if no entry leads to it, so that it maps nothing.
+        first: the first dfn of the word.
+        read, write: the permissions that all the entries above grant.
     """
 
     above: tuple[Maddr, ...]
@@ -31,7 +32,7 @@ class Place(NamedTuple):
 
 
 def place_of(memory: Memory, domain: Domain, dfn: Dfn, address: Maddr) -> Place:
-    """Return where a word stands, if in a table on the way to a dfn; the word itself need not be that of the dfn."""
+    """Return the place of a word in one of the tables that a walk for a dfn reads; the word may be another dfn's."""
     format_, table, level = domain.format, domain.pgd, domain.levels
     above: tuple[Maddr, ...] = ()
     read = write = True
@@ -51,7 +52,7 @@ def place_of(memory: Memory, domain: Domain, dfn: Dfn, address: Maddr) -> Place:
 
 
 def translation_below(memory: Memory, domain: Domain, dfn: Dfn, place: Place, word: int) -> Translation:
-    """Return what a dfn's translation is if a word stands at a place."""
+    """Return the translation of a dfn if a word stands at a place."""
     read, write = place.read, place.write
     for reached, entry in entries_below(memory, domain, dfn, place, word):
         read, write = read and entry.read, write and entry.write
@@ -61,7 +62,7 @@ def translation_below(memory: Memory, domain: Domain, dfn: Dfn, place: Place, wo
 
 
 def entries_below(memory: Memory, domain: Domain, dfn: Dfn, place: Place, word: int) -> Iterator[tuple[int, Entry]]:
-    """Yield the entries on a dfn's way down, each with its word, if a word stands at a place."""
+    """Yield the entries that a walk for a dfn reads from a place down, each with its word, if a word stands there."""
     level = place.level
     while (entry := domain.format.read(word, level, dfn)) is not None:
         yield word, entry
@@ -72,11 +73,11 @@ def entries_below(memory: Memory, domain: Domain, dfn: Dfn, place: Place, word: 
 
 
 def tables_below(memory: Memory, domain: Domain, place: Place, old: int, new: int) -> Iterator[Access]:
-    """Yield the reads of the tables on which it depends what it changes that one word replaces another at a place.
+    """Yield the reads of the tables that decide which mappings change when one word replaces another at a place.
 
-    These are the tables through which either leads to a dfn that was ever mapped. A table that is cut off counts even
-    if nothing was ever mapped there: what another CPU stores into it would be cut off, or would be lost. A table is
-    read as a whole.
+    These are the tables through which either word leads to a dfn that was ever mapped. A table that is cut off counts
+    even if nothing was ever mapped in it: another CPU's store into it would be cut off, too. A table is read as a
+    whole.
     """
     dfns = known_below(domain, place)
     before, after = domain.format.decode(old, place.level), domain.format.decode(new, place.level)
@@ -93,7 +94,7 @@ def tables_below(memory: Memory, domain: Domain, place: Place, old: int, new: in
 
 
 def dfns_of_tables(domain: Domain) -> Iterator[Dfn]:
-    """Yield for each of a domain's tables a dfn that it translates."""
+    """Yield, for each of a domain's tables, a dfn that the table translates."""
     for frame in domain.tables:
         dfn = domain.frames.dfn_of_table(frame, domain)
         if dfn is not None:
@@ -101,5 +102,5 @@ def dfns_of_tables(domain: Domain) -> Iterator[Dfn]:
 
 
 def known_below(domain: Domain, place: Place) -> list[Dfn]:
-    """Return the dfns that an entry stands for and that were ever mapped."""
+    """Return the dfns of an entry that were ever mapped."""
     return list(domain.known_dfns.irange(place.first, place.first + domain.format.span(place.level) - 1))

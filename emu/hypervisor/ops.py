@@ -1,4 +1,4 @@
-"""What every revision shares: flush types, result codes and the driver's hooks."""
+"""Names that every revision shares: flush types, result codes and the driver's hooks."""
 
 from enum import IntEnum, IntFlag
 from typing import Protocol, TypeVar
@@ -26,7 +26,7 @@ RESULT_NAMES = {
 INVALID_DFN = Dfn((1 << 64) - 1)
 
 iommu_dont_flush_iotlb = PerCpu("iommu_dont_flush_iotlb", initial=False)
-"""While it is set on a CPU, the wrappers that read it do not flush; the code that has set it flushes later."""
+"""While it is set on a CPU, wrappers that read it do not flush; the code that set it flushes later."""
 
 
 class DomainIsDyingError(Exception):
@@ -34,10 +34,10 @@ class DomainIsDyingError(Exception):
 
 
 class FlushType(IntEnum):
-    """What a change of an entry requires; the larger covers the smaller (seed patch: enum iommu_flush_type).
+    """The flush that a change of an entry requires; the larger covers the smaller (seed patch: enum iommu_flush_type).
 
-    Later revisions of Xen combine flags, `added` and `modified`, with a bitwise or. A flush for `modified` includes
-    what `added` asks for, so the maximum says the same.
+    Later revisions of Xen combine flags, `added` and `modified`, with a bitwise or. A flush for `modified` includes one
+    for `added`, so the maximum says the same.
     """
 
     NONE = 0
@@ -46,7 +46,7 @@ class FlushType(IntEnum):
 
 
 class MapFlags(IntFlag):
-    """What a mapping permits (Xen: include/xen/iommu.h, IOMMUF_readable and IOMMUF_writable)."""
+    """The permissions of a mapping (Xen: include/xen/iommu.h, IOMMUF_readable and IOMMUF_writable)."""
 
     READABLE = 1
     WRITABLE = 2
@@ -64,10 +64,10 @@ class IommuOps(Protocol[DomainT_contra]):
     async def map_page(
         self, cpu: Cpu, domain: DomainT_contra, dfn: Dfn, mfn: Mfn, flags: MapFlags
     ) -> tuple[int, FlushType]:
-        """Make an entry; return the result and what it requires."""
+        """Make an entry; return the result and the flush required."""
 
     async def unmap_page(self, cpu: Cpu, domain: DomainT_contra, dfn: Dfn) -> tuple[int, FlushType]:
-        """Clear an entry; return the result and what it requires, which is NONE in revisions that do not report it."""
+        """Clear an entry; return the result and the flush required: NONE in revisions that do not report it."""
 
     async def iotlb_flush(
         self, cpu: Cpu, domain: DomainT_contra, dfn: Dfn, page_count: int, flush_type: FlushType
@@ -75,4 +75,4 @@ class IommuOps(Protocol[DomainT_contra]):
         """Flush a range as far as the type requires; return the result."""
 
     async def iotlb_flush_all(self, cpu: Cpu, domain: DomainT_contra) -> int:
-        """Flush all that is cached for a domain; return the result."""
+        """Flush all cached entries of a domain; return the result."""

@@ -1,13 +1,13 @@
-"""Owners and references of frames, and what happens when the last reference is dropped.
+"""Owners and references of frames: a frame is freed when its last reference is dropped.
 
-Frames of page tables are included: a unit may have cached a table entry that leads to a free one.
+Frames of page tables are included: a unit may have cached a table entry that leads to a freed table.
 
 As in Xen, a frame that a domain owns has one reference for its allocation, and one for each use during which it must
 not be freed. When the last reference is dropped the frame is free, and any domain's next allocation may return it. The
 frame that was freed last is allocated first: in this order a premature free does most harm.
 
-The owner may let other domains map a frame, by a grant or as a foreign page. That is no reference: a caller that needs
-one takes it. It ends when it is withdrawn, or with the ownership.
+The owner may let other domains map a frame, by a grant or as a foreign page. A grant is no reference: a caller that
+needs a reference takes one. A grant ends when it is withdrawn, or with the ownership.
 """
 
 from collections.abc import Iterable, Mapping
@@ -18,22 +18,22 @@ import attrs
 from emu.cpus import Cpu
 from emu.engine import Access, Kind, Operation, Space
 from emu.errors import ScenarioError
-from emu.hypervisor.domain import Domain, check_cast
+from emu.hypervisor.domain import Domain, check_types
 from emu.hypervisor.ops import READ_WRITE, MapFlags
 from emu.memory import FIRST_DATA_FRAME, FIRST_TABLE_FRAME, WORDS, WORDS_OF_FRAME, Memory, word_number
 from emu.units import Dfn, Mfn, check_frame, frame_address
 
 PAGES: Space = ("page",)
-"""Frames as shared objects: owner and references, numbered by mfn."""
+"""The space of owners and references: one object for each frame, numbered by mfn."""
 
 OWNERS: Space = ("owner",)
-"""Who owns each frame and whom the owner lets map it, numbered by mfn: what references do not change."""
+"""The space of owners and grants: one object for each frame, numbered by mfn. References do not change it."""
 
 HEAP = (("heap",), 0)
 """The free frames, as one shared object."""
 
 VERBS = {"read": MapFlags.READABLE, "write": MapFlags.WRITABLE}
-"""What people call that which a flag permits."""
+"""The verb for the access that each flag permits."""
 
 
 @attrs.define(eq=False)
@@ -41,11 +41,11 @@ class Page:
     """One frame (Xen: arch/x86/include/asm/mm.h, struct page_info).
 
     Attributes:
-        owner: the domain that it belongs to; None while it is free.
-        references: their number; the frame is free at 0.
+        owner: the domain that owns it; None while it is free.
+        references: how many references it has; at 0 it is free.
         generation: how often it was given to an owner.
         table: the domain whose page table it is, or was until it was freed, and a dfn that the table translates.
-        grants: what the owner lets other domains do with it, by their numbers.
+        grants: the permissions that the owner has given other domains, by their numbers.
     """
 
     mfn: Mfn
@@ -63,15 +63,15 @@ class Page:
         return self.table is not None and self.owner is not None
 
     def let_map(self, domain: Domain, flags: MapFlags) -> None:
-        """Let a domain map it with these flags too. Takes no step."""
+        """Let a domain map the frame with these flags, too. Takes no step."""
         self.grants[domain.number] = self.grants.get(domain.number, MapFlags(0)) | flags
 
 
 class OwnerJudge(Protocol):
-    """Judges what must hold when a frame is freed or gets a new owner. Implemented by the checks."""
+    """Judges whether a frame is out of reach when it is freed or gets a new owner. Implemented by the checks."""
 
     def reads_of_page(self, page: Page) -> Iterable[Access]:
-        """Return the shared objects that `owner_changes` depends on."""
+        """Return the reads of `owner_changes`."""
 
     def owner_changes(self, page: Page, cpu: Cpu, call: str, step: int) -> None:
         """Judge a frame at the step that freed it, or gave it to `page.owner`."""
@@ -80,23 +80,23 @@ class OwnerJudge(Protocol):
         """Note that a CPU has stored an entry for a dfn into a frame that is no longer a table of the domain."""
 
     def page_changed(self, cpu: Cpu, domain: Domain, dfn: Dfn, step: int) -> None:
-        """Note that a CPU has changed by a store what a page maps, while no call was open there."""
+        """Note that a CPU's store has changed the mapping of a page, while no call was open on the CPU."""
 
     def overrun(self, cpu: Cpu, array: str, count: int) -> None:
         """Note that a CPU has stored `count` references into an array with less room."""
 
 
 class AccessJudge(Protocol):
-    """Judges by whose tables a frame may be reached. Implemented by the checks."""
+    """Judges whether a domain may map a frame. Implemented by the checks."""
 
     def leaf_reads(self, page: Page, domain: Domain, flags: MapFlags) -> Iterable[Access]:
-        """Return the shared objects that `leaf_stored` depends on; with more flags it may only be more of them."""
+        """Return the reads of `leaf_stored`. More flags may add reads, and never take any away."""
 
     def leaf_stored(self, page: Page, cpu: Cpu, domain: Domain, dfn: Dfn, flags: MapFlags, step: int) -> None:
         """Judge a leaf that maps a frame at a dfn of a domain, at the step of its store."""
 
     def withdrawal_reads(self, page: Page, domain: Domain) -> Iterable[Access]:
-        """Return the shared objects that `withdrawn` depends on."""
+        """Return the reads of `withdrawn`."""
 
     def withdrawn(self, page: Page, cpu: Cpu, domain: Domain, step: int) -> None:
         """Judge a frame at the step from which a domain may not map it any more."""
@@ -133,26 +133,26 @@ class Pages:
         return page.table[1] if page.owner is domain and page.table is not None else None
 
     def entry_stored(self, frame: Mfn, cpu: Cpu, domain: Domain, dfn: Dfn, step: int) -> None:
-        """Tell the judge if a CPU stores an entry for a domain's dfn into a frame that is not one of its tables."""
+        """Tell the judge if a CPU stores an entry for a domain's dfn into a frame that is no table of the domain."""
         if self.dfn_of_table(frame, domain) is None:
             self.judge.entry_stored(self.find(frame), cpu, domain, dfn, step)
 
     def page_changed(self, cpu: Cpu, domain: Domain, dfn: Dfn, step: int) -> None:
-        """Tell the judge that a CPU changes what a page maps, while no call is open there."""
+        """Tell the judge that a CPU's store changes the mapping of a page, while no call is open on the CPU."""
         self.judge.page_changed(cpu, domain, dfn, step)
 
     def may_have_owner(self, mfn: Mfn) -> bool:
-        """Whether a domain owns a frame or may come to: not if the scenario took it for nobody, or made it up."""
+        """Whether a frame has an owner or may get one: not if the scenario took it for no domain, or made it up."""
         if FIRST_TABLE_FRAME <= mfn < FIRST_DATA_FRAME:
             return True
         return mfn in self.frames or mfn >= self.memory.next_data
 
     def leaf_reads(self, mfn: Mfn, domain: Domain, flags: MapFlags) -> Iterable[Access]:
-        """Return the shared objects that `leaf_stored` depends on."""
+        """Return the reads of `leaf_stored`."""
         return self.access_judge.leaf_reads(self.find(mfn), domain, flags) if self.may_have_owner(mfn) else ()
 
     def leaf_stored(self, mfn: Mfn, cpu: Cpu, domain: Domain, dfn: Dfn, flags: MapFlags, step: int) -> None:
-        """Have a leaf judged that a CPU stores for a domain's dfn."""
+        """Let the judge see a leaf that a CPU stores for a domain's dfn."""
         if self.may_have_owner(mfn):
             self.access_judge.leaf_stored(self.find(mfn), cpu, domain, dfn, flags, step)
 
@@ -172,34 +172,34 @@ class Pages:
         return self.frames.get(mfn) or Page(mfn, None, references=0, generation=0)
 
     async def get(self, mfn: Mfn, domain: Domain) -> bool:
-        """Take a reference if the domain owns the frame; return whether it does (Xen: arch/x86/mm.c, get_page)."""
-        check_cast(domain=domain)
+        """Take a reference if the domain owns the frame; return whether it took one (Xen: arch/x86/mm.c, get_page)."""
+        check_types(domain=domain)
         return await GetPage(self.page(mfn), domain)
 
     async def put(self, cpu: Cpu, mfn: Mfn) -> bool:
         """Drop a reference; return whether it was the last and the frame is free (Xen: arch/x86/mm.c, put_page)."""
-        check_cast(cpu)
+        check_types(cpu)
         return await PutPage(self, self.page(mfn), cpu)
 
     async def allocate(self, cpu: Cpu, domain: Domain) -> Mfn:
         """Give a domain a free frame, zeroed, and return it (Xen: common/page_alloc.c, alloc_domheap_pages)."""
-        check_cast(cpu, domain)
+        check_types(cpu, domain)
         return await AllocatePage(self, cpu, domain)
 
     async def let_map(self, cpu: Cpu, mfn: Mfn, domain: Domain, flags: MapFlags = READ_WRITE) -> bool:
-        """Let a domain map another's frame; return whether anybody owns it (Xen: common/grant_table.c, map_grant_ref).
+        """Let a domain map another's frame; return if that has an owner (Xen: common/grant_table.c, map_grant_ref).
 
-        It may do so with these flags, and with those that it had been let before.
+        The flags add to earlier grants of the domain.
         """
-        check_cast(cpu, domain)
+        check_types(cpu, domain)
         return await LetMap(self.page(mfn), domain, flags)
 
     async def withdraw(self, cpu: Cpu, mfn: Mfn, domain: Domain) -> bool:
-        """Let a domain map a frame no more; return whether it might (Xen: common/grant_table.c, unmap_common_complete).
+        """End a domain's grant; return whether it had one (Xen: common/grant_table.c, unmap_common_complete).
 
-        Xen does that after the flush.
+        Xen withdraws a grant after the flush.
         """
-        check_cast(cpu, domain)
+        check_types(cpu, domain)
         return await Withdraw(self.page(mfn), cpu, domain, self.access_judge)
 
     @property
@@ -208,7 +208,7 @@ class Pages:
         return self.free[-1] if self.free else self.find(self.memory.next_data)
 
     def take_free(self) -> Page:
-        """Remove the frame that is allocated next from the free ones, and return it."""
+        """Remove the frame that is allocated next from the free frames, and return it."""
         if self.free:
             return self.free.pop()
         page = self.find(self.memory.allocate_data())
@@ -217,7 +217,7 @@ class Pages:
 
 
 class GetPage(Operation[bool]):
-    """Take a reference if a domain owns a frame; return whether it does (Xen: arch/x86/mm.c, get_page)."""
+    """Take a reference if a domain owns a frame; return whether it took one (Xen: arch/x86/mm.c, get_page)."""
 
     __slots__ = ("domain", "has_got", "page")
 
@@ -268,7 +268,7 @@ class PutPage(Operation[bool]):
         page = self.page
         if page.references == 0:
             raise ScenarioError(
-                f"at step {step} a reference to mfn {page.mfn:#x} is put that nobody has: the frame is free already; "
+                f"at step {step} a reference to mfn {page.mfn:#x} is put, but the frame has none: it is free already; "
                 "take one with pages.get first"
             )
         page.references -= 1
@@ -324,7 +324,7 @@ class AllocatePage(Operation[Mfn]):
 
 
 class LetMap(Operation[bool]):
-    """Let a domain map a frame for its owner; return whether it has one (Xen: common/grant_table.c, map_grant_ref)."""
+    """Let a domain map another's frame; return whether that has an owner (Xen: common/grant_table.c, map_grant_ref)."""
 
     __slots__ = ("domain", "flags", "has_owner", "page")
 
@@ -352,7 +352,7 @@ class LetMap(Operation[bool]):
 
 
 class Withdraw(Operation[bool]):
-    """Let a domain map a frame no more; return whether it might (Xen: common/grant_table.c, unmap_common_complete)."""
+    """End a domain's grant; return whether it had one (Xen: common/grant_table.c, unmap_common_complete)."""
 
     __slots__ = ("cpu", "domain", "found", "judge", "page")
 

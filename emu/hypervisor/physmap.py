@@ -1,7 +1,7 @@
-"""Moving pages within a domain's physmap, in the forms that Xen's code has had over the years (Xen: common/memory.c).
+"""Moving pages within a domain's physmap, in versions that Xen's code has had over the years (Xen: common/memory.c).
 
-xenmem_add_to_physmap moves a range of pages. It sets iommu_dont_flush_iotlb meanwhile, and flushes for all of them at
-the end. Each form is named by the year of the commit that made it.
+xenmem_add_to_physmap moves a range of pages. It sets iommu_dont_flush_iotlb meanwhile, and flushes for all pages at the
+end. Each version, a `Form`, is named by the year of its commit.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,7 +20,7 @@ from emu.units import Dfn, Mfn, check_frame
 
 
 class Form(Enum):
-    """A state of the code, with the changes of all forms before it."""
+    """A version of the code, with the changes of all versions before it."""
 
     INTRODUCED = "2011"  # cf95b2a9fd: the flag is set; an error leaves it set
     XSA_80 = "2013"  # 552b7fcb9a: every exit clears it
@@ -30,7 +30,7 @@ class Form(Enum):
     XSA_355 = "2020-3"  # 9b156bcc3f: a pass ends when the array of these references is full, not one page later
 
     def has(self, form: "Form") -> bool:
-        """Whether the code has the change of a form."""
+        """Whether the code has the change of another version."""
         order = list(Form)
         return order.index(self) >= order.index(form)
 
@@ -84,7 +84,7 @@ class WriteP2m(Operation[None]):
 
 
 def entry_keys(domain: Domain, dfn: Dfn, mfn: Mfn | None) -> dict[str, Any]:
-    """Return how an event names an entry of a p2m."""
+    """Return an entry of a p2m as keys of an event."""
     keys = {"domain": domain.number, "dfn": dfn}
     return keys if mfn is None else {**keys, "mfn": mfn}
 
@@ -96,7 +96,7 @@ class Physmap:
     They update the p2m and the IOMMU's tables under the p2m_lock. A deferred flush comes after the lock was released.
 
     Attributes:
-        slots: how many references to moved pages a pass has room for.
+        slots: the size of a pass's array of references to moved pages.
     """
 
     hypervisor: Calls
@@ -152,7 +152,7 @@ class Physmap:
         return result
 
     async def move_pages(self, cpu: Cpu, domain: Domain, moves: Sequence[tuple[Dfn, Dfn]]) -> int:
-        """Move pages in as many hypercalls as it takes (Xen: common/memory.c, xenmem_add_to_physmap)."""
+        """Move pages in as many hypercalls as needed (Xen: common/memory.c, xenmem_add_to_physmap)."""
         result = OK
         while moves and result == OK:
             async with cpu.hypercall("add_to_physmap"):

@@ -1,4 +1,4 @@
-"""What each call of a wrapper did. Code outside of the revisions writes the records, and the checks read them."""
+"""Records of calls of a wrapper. Code outside of the revisions writes the records, and the checks read them."""
 
 from typing import NamedTuple
 
@@ -11,19 +11,19 @@ from emu.iommus.formats import Translation
 from emu.units import Dfn, Mfn
 
 CHANGES = ("map", "unmap")
-"""The calls that change what pages map."""
+"""The calls that change mappings."""
 
 
 class Update(NamedTuple):
-    """How a call changed a page by stores of entries, or that it read the leaf under the lock and left it unchanged.
+    """The change of a page by a call: by stores of entries, or none if the call only read the leaf under the lock.
 
     Attributes:
-        old: what translated the page before the call's first store or read.
-        new: what did so after its last.
+        old: the page's translation before the call's first store or read.
+        new: its translation after the call's last store or read.
         step: the step of the last store or read.
         is_stored: there was a store.
-        gap: the first step after which nothing was mapped where something had been; 0 if there is none.
-        strayed: the last step after which the page was mapped, and otherwise than before the call; 0 if there is none.
+        gap: the first step after which a mapped page was not mapped any more; 0 if there is none.
+        strayed: the last step after which the page was mapped differently than before the call; 0 if there is none.
     """
 
     dfn: Dfn
@@ -46,7 +46,7 @@ class Update(NamedTuple):
 
     @property
     def is_changed(self) -> bool:
-        """Whether the page is not mapped as it was before."""
+        """Whether the page's mapping has changed."""
         return self.old.maps(self.dfn) != self.new.maps(self.dfn)
 
     @property
@@ -65,7 +65,7 @@ class HookFailure:
     result: int
     step: int
 
-    def is_made_good_by(self, hook: str, dfn: Dfn, page_count: int) -> bool:
+    def is_covered_by(self, hook: str, dfn: Dfn, page_count: int) -> bool:
         """Whether a later success of a hook, for a number of pages or 0 for all, covers the pages of this failure."""
         if self.hook not in {hook, hook.removesuffix("_all")}:
             return False
@@ -79,16 +79,16 @@ class CallRecord:
     """One call of map, unmap, flush or flush_all.
 
     Attributes:
-        page_count: how many pages the call was for; 0 stands for the whole domain.
+        page_count: how many pages are in the call's range; 0 stands for the whole domain.
         called: the step at which a flush was called; not set for a map or an unmap.
-        known: the dfns of a flush at which a frame had ever been mapped when it was called.
+        known: the dfns in the range of a flush at which a frame had ever been mapped when the flush was called.
         outer: the call on the same CPU that this one has interrupted.
-        updates: the last update of each dfn that the call is for, in the order of the first ones.
+        updates: the last update of each dfn in the call's range, in the order of the first updates.
         beyond: the updates of other pages, by number of the domain and dfn.
-        failures: of hooks, without those that a later success for the same pages covers.
+        failures: the failures of hooks, without those that a later success for the same pages covers.
         mapped: the first frame and the permissions of a map.
         returned: the step of the return; 0 before that.
-        result: what the caller was told; meaningful once the call has returned.
+        result: the result that the caller got; meaningful once the call has returned.
         refused: dfns at which nothing was done because the domain is dying.
         flag_is_left_set: iommu_dont_flush_iotlb was still set when the hypercall ended.
         is_continued: the hypercall ended with a continuation.
@@ -115,11 +115,11 @@ class CallRecord:
     is_continued: bool = False
 
     def covers(self, dfn: Dfn) -> bool:
-        """Whether the call was for a page."""
+        """Whether a page is in the call's range."""
         return not self.page_count or self.dfn <= dfn < self.dfn + self.page_count
 
     def may_change(self, domain: Domain, dfn: Dfn) -> bool:
-        """Whether the call was to change what a page of a domain maps."""
+        """Whether the call may change the mapping of a page of a domain."""
         return self.call in CHANGES and self.domain is domain and self.covers(dfn)
 
 
@@ -133,7 +133,7 @@ def record_result(cpu: Cpu, hook: str, dfn: Dfn, page_count: int, result: int) -
     if record is not None and result != OK:
         record.failures.append(HookFailure(hook, dfn, page_count, result, cpu.trace.step))
     elif record is not None:
-        record.failures = [one for one in record.failures if not one.is_made_good_by(hook, dfn, page_count)]
+        record.failures = [one for one in record.failures if not one.is_covered_by(hook, dfn, page_count)]
 
 
 def record_refusal(cpu: Cpu, dfn: Dfn) -> None:

@@ -1,4 +1,4 @@
-"""What a function of a revision has returned: a result, or a result with what to flush, and nothing else."""
+"""The values that a revision's functions may return: a result, or a result with the flush required."""
 
 from collections.abc import Callable, Coroutine
 from functools import partial
@@ -12,7 +12,7 @@ RESULT = "0 or a negative errno"
 
 
 def result_of(returned: object, function: Callable[..., Any]) -> int:
-    """Return what a function has returned: 0 or a negative errno.
+    """Return the result that a function has returned: 0 or a negative errno.
 
     Raises:
         ScenarioError: if it is anything else, naming the function and what it should return.
@@ -23,7 +23,7 @@ def result_of(returned: object, function: Callable[..., Any]) -> int:
 
 
 def change_of(returned: object, function: Callable[..., Any]) -> tuple[int, FlushType]:
-    """Return what a hook has returned that changes an entry: a result, and what the change requires.
+    """Return what a hook that changes an entry has returned: a result, and the flush that the change requires.
 
     Raises:
         ScenarioError: if it is anything else, naming the function and what it should return.
@@ -35,7 +35,7 @@ def change_of(returned: object, function: Callable[..., Any]) -> tuple[int, Flus
 
 
 def wrong(returned: object, function: Callable[..., Any], wanted: str) -> ScenarioError:
-    """Return the error for a function that has returned something else than was wanted."""
+    """Return the error for a function that has returned anything but `wanted`."""
     if isinstance(returned, Coroutine):
         returned.close()
         return ScenarioError(f"{name_of(function)} returned a call that it has not awaited: write `await` before it")
@@ -43,7 +43,7 @@ def wrong(returned: object, function: Callable[..., Any], wanted: str) -> Scenar
 
 
 def shown(returned: object) -> str:
-    """Return a value as a message names it: what is no number or flush type, by its type only."""
+    """Return a value as a message names it: a number or flush type in full, anything else by its type."""
     if isinstance(returned, tuple):
         return f"({', '.join(map(shown, returned))})"
     if isinstance(returned, FlushType):

@@ -1,8 +1,8 @@
 """A domain's page tables: their list, and how they are freed (Xen: x86/iommu.c).
 
-A table is on its domain's list until a CPU takes it off to free it. A table that an unmap has emptied goes to a list of
-the CPU, and a softirq frees it later: by then the CPU that unmapped the page has flushed. When a domain is destroyed,
-all its tables are freed at once.
+A table is on its domain's list until a CPU takes it off to free it. A table that an unmap has emptied goes to the list
+of its CPU, and a softirq frees it later: by then the CPU that unmapped the page has flushed. When a domain is
+destroyed, all its tables are freed at once.
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,7 +13,7 @@ import attrs
 from emu.cpus import Cpu, PerCpu
 from emu.engine import Access, Kind, Operation
 from emu.hypervisor.calls import check_range
-from emu.hypervisor.domain import Domain, check_cast
+from emu.hypervisor.domain import Domain, check_types
 from emu.hypervisor.driver import Driver
 from emu.hypervisor.entries import load_pte
 from emu.hypervisor.fixes import Fix
@@ -116,16 +116,15 @@ class PageTables:
     async def take_out(self, cpu: Cpu, domain: Domain, dfn: Dfn) -> bool:
         """Take an empty table of leaves out of the tree and free it later (Xen: vtd/iommu.c, in dma_pte_clear_one).
 
-        Xen finds out whether it is empty from bits of the entries that hardware ignores. The emulator reads every entry
-        of the table that was ever made.
+        Xen counts the table's entries in bits that hardware ignores. The emulator reads each entry that was ever made.
 
         Returns:
             Whether the table of the dfn's leaf was empty and was taken out.
 
         Raises:
-            ScenarioError: if the dfn lies outside what the domain's tables reach.
+            ScenarioError: if the dfn is beyond the reach of the domain's tables.
         """
-        check_cast(cpu, domain)
+        check_types(cpu, domain)
         check_range(domain, dfn, 0)
         async with domain.mapping_lock.held(cpu):
             if Fix.DYING in self.driver.fixes and await domain.is_dying.read():
@@ -171,7 +170,7 @@ class PageTables:
         Since 1ef48c82e7 it first waits until the mapping_lock is free: a CPU that acquires the lock later sees that the
         domain is dying.
         """
-        check_cast(cpu, domain)
+        check_types(cpu, domain)
         await domain.is_dying.write(True)
         if Fix.DYING in self.driver.fixes:
             async with domain.mapping_lock.held(cpu):

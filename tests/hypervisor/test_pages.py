@@ -142,7 +142,9 @@ def test_a_reference_that_nobody_has_cannot_be_put() -> None:
         await machine.pages.put(cpu, frame)
         await machine.pages.put(cpu, frame)
 
-    with pytest.raises(ModelError, match=r"at step 2 a reference to mfn 0x\w+ is put that nobody has.*\(cpu0, at "):
+    with pytest.raises(
+        ModelError, match=r"at step 2 a reference to mfn 0x\w+ is put, but the frame has none.*\(cpu0, at "
+    ):
         run(body)
 
 

@@ -730,16 +730,16 @@ if decode_pte(old, 1) is not None and old & ~3 == new & ~3:
     Mutant(
         "the first page at which a frame was entered only",
         "emu/checks/releases.py",
-        "for domain in domains for dfn in domain.installed.get(page.mfn, ())]",
-        "for domain in domains for dfn in list(domain.installed.get(page.mfn, ()))[:1]]",
+        "for domain in domains for dfn in domain.ever_mapped.get(page.mfn, ())]",
+        "for domain in domains for dfn in list(domain.ever_mapped.get(page.mfn, ()))[:1]]",
         "grant_mapped_twice",
         "release=true",
     ),
     Mutant(
         "a frame in reach at its first page only",
         "emu/checks/isolation.py",
-        "            for dfn in domain.installed.get(mfn, ()):\n",
-        "            for dfn in list(domain.installed.get(mfn, ()))[:1]:\n",
+        "            for dfn in domain.ever_mapped.get(mfn, ()):\n",
+        "            for dfn in list(domain.ever_mapped.get(mfn, ()))[:1]:\n",
         "grant_mapped_twice",
     ),
     Mutant(

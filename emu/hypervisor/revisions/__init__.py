@@ -1,8 +1,8 @@
 """Xen's wrappers and VT-d hooks at different commits: a folder each, with the same files and the same functions.
 
-loader.py        loads a revision: one of these, or a folder of the user's
+loader.py        loads a revision: one of those below, or a folder of the user's
 executed.py      which lines of a revision are executed
-catalogue.py     what there is: for each of these what it tells, and its commit
+catalogue.py     the revisions below, each with its story and its commit
 implicit/        before the seed patch
 v1/              the seed patch, as it was posted
 merged/          the seed patch, as it was merged

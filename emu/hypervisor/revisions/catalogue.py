@@ -1,4 +1,4 @@
-"""The revisions that come with emu, as data: what each tells, and which commit of Xen it stands for."""
+"""The revisions that come with emu, as data: each with its story and its commit of Xen."""
 
 from importlib import import_module
 from pathlib import Path
@@ -14,7 +14,7 @@ class BundledRevision:
 
     Attributes:
         story: the first line of its docstring.
-        commit: of Xen; None if the code was never committed.
+        commit: its commit in Xen; None if the code was never committed.
     """
 
     name: str
@@ -29,7 +29,7 @@ def bundled_revisions() -> tuple[BundledRevision, ...]:
 
 
 def describe(name: str) -> BundledRevision:
-    """Return what the package of a revision says of itself."""
+    """Return a revision as its package describes it."""
     package = import_module(f"{__package__}.{name}")
     story, _, _ = (package.__doc__ or "").partition("\n")
     return BundledRevision(name, story, package.COMMIT, FOLDER / name)

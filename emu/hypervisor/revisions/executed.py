@@ -1,4 +1,4 @@
-"""Which lines of a revision are executed: its files note that themselves, once they are watched."""
+"""The lines of a revision that are executed: a watched revision's files note each of them."""
 
 import ast
 import difflib
@@ -11,37 +11,37 @@ from emu.files.bounded import read_bounded
 SOURCE_BYTES_MAX = 1 << 20
 
 NOTE = "__emu_executed__"
-"""What a watched file calls before each statement of its functions, with the number of the statement's line."""
+"""The name that a watched file calls before each statement of its functions, with the number of its line."""
 
 Executed = Mapping[str, frozenset[int]]
-"""By the name of a file the lines of the statements that were executed."""
+"""The lines of the statements that were executed, by the name of the file."""
 
 WATCHED: dict[Path, dict[str, set[int]]] = {}
-"""By folder, what was executed so far; kept as long as the process runs, as what it has loaded is."""
+"""The lines executed so far, by folder and file; kept as long as the process runs, like the loaded modules."""
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def watch(folder: Path) -> None:
-    """Have the files of a folder note what is executed, if they are loaded after this."""
+    """Let the files of a folder note the lines that they execute, if they are loaded after this."""
     WATCHED.setdefault(folder.resolve(), {})
 
 
 def is_watched(folder: Path) -> bool:
-    """Whether the files of a folder note what is executed, if they are loaded now."""
+    """Whether the files of a folder note the lines that they execute, if they are loaded now."""
     return folder.resolve() in WATCHED
 
 
 def executed(folder: Path) -> Executed:
-    """Return what was executed of a watched folder since it was loaded."""
+    """Return the executed lines of a watched folder since it was loaded."""
     return {file: frozenset(lines) for file, lines in sorted(WATCHED.get(folder.resolve(), {}).items())}
 
 
 def compiled(path: Path) -> tuple[ast.Module, dict[str, object]]:
-    """Return a file's code, which notes what is executed if its folder is watched, and the names that it needs.
+    """Return a file's code and the names that it needs; the code notes its executed lines if its folder is watched.
 
     Raises:
-        SyntaxError, ValueError: if it is no Python.
+        SyntaxError, ValueError: if the file is not valid Python.
         ScenarioError: if it cannot be read.
     """
     tree = ast.parse(read_bounded(path, SOURCE_BYTES_MAX, "the revision's file"), str(path))
@@ -61,7 +61,7 @@ def functions(tree: ast.AST) -> list[Function]:
 
 
 def note_each(node: ast.AST) -> None:
-    """Insert a note before each statement below a node, functions in it apart."""
+    """Insert a note before each statement below a node, except in functions and classes."""
     for name in ("body", "orelse", "finalbody"):
         statements = getattr(node, name, None)
         if isinstance(statements, list):
@@ -82,7 +82,7 @@ def noted(statements: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
 
 
 def is_text(statement: ast.stmt) -> bool:
-    """Whether a statement is a text only."""
+    """Whether a statement is only a constant, such as a docstring."""
     return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
 
 
@@ -120,7 +120,7 @@ def lines_of(path: Path) -> list[str]:
 
 
 def statements_in(function: Function) -> list[ast.stmt]:
-    """Return the statements of a function, texts apart."""
+    """Return the statements of a function, without docstrings and other constants."""
     found = [one for one in ast.walk(function) if isinstance(one, ast.stmt) and one is not function]
     return sorted((one for one in found if not is_text(one)), key=lambda one: one.lineno)
 

@@ -1,8 +1,8 @@
-"""Revisions of the wrappers: those that come with emu, and folders of the user's.
+"""Loads revisions of the wrappers: those that come with emu, and folders of the user's.
 
 A revision is a folder with iommu.py (the wrappers) and for each vendor a file of the driver's hooks, such as vtd.py.
-It says nothing about checks. Where the loop and the callers' entry points are apart, as in Xen since the patch was
-merged, iommu.py has `iommu_legacy_map` and `iommu_legacy_unmap`, and those are what callers call.
+It says nothing about checks. In Xen since the patch was merged, the callers' entry points are separate from the loops:
+then iommu.py has `iommu_legacy_map` and `iommu_legacy_unmap`, and callers call these.
 """
 
 import importlib.util
@@ -29,7 +29,7 @@ BUNDLED = ("implicit", "v1", "merged", "flush_on_error")
 WRAPPERS_FILE = "iommu.py"
 
 OURS = "emu:"
-"""What the name of a revision that comes with emu may begin with, where a folder of the user's has the same name."""
+"""The prefix that names emu's own revision where a folder of the user's has the same name."""
 
 WRAPPERS = {
     "iommu_map": ("cpu", "domain", "dfn", "mfn", "page_order", "flags"),
@@ -51,7 +51,7 @@ class Revision:
     """The callers' entry points of one revision, and the hooks of one vendor's driver.
 
     Attributes:
-        files: those that it was loaded from.
+        files: the files that it was loaded from.
     """
 
     name: str
@@ -73,7 +73,7 @@ class Revision:
 
 
 def bundled_name(name: str) -> str:
-    """Return the name of a revision without what says that it comes with emu."""
+    """Return the name of a revision without the prefix `OURS`."""
     return name.removeprefix(OURS)
 
 
@@ -83,15 +83,15 @@ def is_bundled(name: str) -> bool:
 
 
 def place_of(name: str) -> Path:
-    """Return where a revision lies, or would lie if it were there."""
+    """Return the folder of a revision, whether or not it exists."""
     return FOLDER / bundled_name(name) if is_bundled(name) else Path(name)
 
 
 def refuse_ambiguous(name: str) -> None:
-    """Refuse a name that a revision which comes with emu and a folder of the user's have.
+    """Refuse a name that both a revision of emu's and a folder of the user's have.
 
     Raises:
-        ScenarioError: with what to write instead.
+        ScenarioError: naming the two.
     """
     if name in BUNDLED and (Path(name) / WRAPPERS_FILE).is_file():
         raise ScenarioError(f"both emu's {name} and ./{name} exist: write {OURS}{name} or ./{name}")
@@ -109,7 +109,7 @@ def folder_of(name: str, hooks_file: str) -> Path:
 
 
 def unknown_revision(name: str, others: str = "") -> ScenarioError:
-    """Return the error for a revision that there is not, with those that there are."""
+    """Return the error for a revision that does not exist; it names the existing ones."""
     hint = did_you_mean(bundled_name(name), BUNDLED)
     return ScenarioError(f"there is no revision {name!r}{hint}: use one of {', '.join(BUNDLED)}{others}")
 
@@ -118,10 +118,10 @@ def load_revision(name: str, hooks_file: str, hooks_class: str) -> Revision:
     """Return a revision by its name, or from a folder.
 
     Args:
-        hooks_file, hooks_class: where the hooks of a vendor's driver are.
+        hooks_file, hooks_class: the file and the class with the hooks of a vendor's driver.
 
     Raises:
-        ScenarioError: naming file and line of what is wrong with it.
+        ScenarioError: naming the file and line of a mistake in it.
     """
     folder = folder_of(name, hooks_file).resolve()
     return load_folder(name, folder, hooks_file, hooks_class, is_watched(folder))
@@ -132,10 +132,10 @@ def load_folder(name: str, folder: Path, hooks_file: str, hooks_class: str, is_w
     """Return the revision in a folder.
 
     Args:
-        is_watched: its files note what is executed: they are loaded anew where they did not.
+        is_watched: its files note their executed lines: files loaded without notes are loaded again.
 
     Raises:
-        ScenarioError: naming file and line of what is wrong with it.
+        ScenarioError: naming the file and line of a mistake in it.
     """
     files = (folder / WRAPPERS_FILE, folder / hooks_file)
     wrappers, hooks = map(load_file, files)
@@ -166,10 +166,10 @@ def load_file(path: Path) -> ModuleType:
 
 
 def hooks_of(module: ModuleType, name: str) -> Callable[[Driver], "IommuOps[Domain]"]:
-    """Return the class of a driver's hooks, and see that it has all of them.
+    """Return the class of a driver's hooks, if it has all hooks.
 
     Raises:
-        ScenarioError: for a hook that is missing, not async, or takes something else.
+        ScenarioError: for a hook that is missing, not async, or takes other parameters.
     """
     found: Any = getattr(module, name, None)
     if not isinstance(found, type):
@@ -182,15 +182,15 @@ def hooks_of(module: ModuleType, name: str) -> Callable[[Driver], "IommuOps[Doma
 
 
 def entry_points(wrappers: ModuleType) -> tuple[Callable[..., Awaitable[int]], ...]:
-    """Return what callers call to map, to unmap, to flush and to flush all.
+    """Return the functions that callers call to map, to unmap, to flush and to flush all.
 
     Raises:
-        ScenarioError: for a function that is missing, not async, or takes something else.
+        ScenarioError: for a function that is missing, not async, or takes other parameters.
     """
-    is_apart = hasattr(wrappers, "iommu_legacy_map") or hasattr(wrappers, "iommu_legacy_unmap")
-    needed = LEGACY_WRAPPERS if is_apart else WRAPPERS
+    has_legacy_wrappers = hasattr(wrappers, "iommu_legacy_map") or hasattr(wrappers, "iommu_legacy_unmap")
+    needed = LEGACY_WRAPPERS if has_legacy_wrappers else WRAPPERS
     found = {wanted: function(wrappers, wanted, takes) for wanted, takes in needed.items()}
-    if not is_apart:
+    if not has_legacy_wrappers:
         return tuple(found[wanted] for wanted in WRAPPERS)
 
     flush, flush_all = (

@@ -1,4 +1,4 @@
-"""The VT-d driver without its hooks; what hooks use of it, a revision's vtd.py imports from here.
+"""The VT-d driver without its hooks: a revision's vtd.py imports from here the parts that hooks use.
 
 state.py       what the driver holds
 domain_ids.py  the domain ids of a unit

@@ -1,4 +1,4 @@
-"""Context entries of devices, and the domain ids that go with them (Xen: vtd/iommu.c)."""
+"""Context entries of devices, and their domain ids (Xen: vtd/iommu.c)."""
 
 from collections.abc import Iterable
 
@@ -25,7 +25,7 @@ PRESENT = 1
 
 
 def context_entry(driver: DriverState, device: Device) -> Maddr:
-    """Return where a device's context entry lies (Xen: vtd/iommu.c, bus_to_context_maddr)."""
+    """Return the address of a device's context entry (Xen: vtd/iommu.c, bus_to_context_maddr)."""
     unit = driver.iommu_of(device).unit
     root_entry = root_entry_address(unit.contexts.root_table, device.source_id)
     table = decode_root_entry(unit.memory.peek(root_entry))
@@ -63,10 +63,10 @@ async def domain_context_mapping_one(cpu: Cpu, driver: DriverState, domain: Doma
 
 
 async def deassign_device(cpu: Cpu, driver: DriverState, domain: Domain, device: Device) -> int:
-    """Take a device away from a domain (Xen: vtd/iommu.c, domain_context_unmap).
+    """Detach a device from its domain (Xen: vtd/iommu.c, domain_context_unmap).
 
-    If it was the domain's last device behind the unit, the domain's id there is freed. Until f3401d65d9 the id was
-    freed even if the context entry could not be unmapped.
+    If it was the domain's last device behind the unit, the domain's id on that unit is freed. Until f3401d65d9 the id
+    was freed even if the context entry could not be unmapped.
 
     Returns:
         0, or a negative errno: -ENODEV if the domain does not have the device.

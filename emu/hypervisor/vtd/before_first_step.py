@@ -42,7 +42,7 @@ def enter_context(driver: DriverState, domain: Domain, device: Device) -> None:
     driver.iommu_bitmap(domain).put(iommu.index)
 
 
-def context_reads(driver: DriverState, device: Device) -> tuple[TableRead, ...]:
+def context_words(driver: DriverState, device: Device) -> tuple[TableRead, ...]:
     """Return the words of the root and context tables that a walk for a device reads."""
     root_table = driver.iommu_of(device).unit.contexts.root_table
     root_entry, entry = root_entry_address(root_table, device.source_id), context_entry(driver, device)
@@ -54,11 +54,11 @@ def context_reads(driver: DriverState, device: Device) -> tuple[TableRead, ...]:
 def cache_leaf(
     driver: DriverState, domain: Domain, device: Device, dfn: Dfn, leaf: int, reads: tuple[TableRead, ...]
 ) -> None:
-    """Put a leaf into the IOTLB of a device's unit, as if the device had used the page; `reads` led a walk to it."""
+    """Cache a leaf in the IOTLB of a device's unit, as if the device had used the page by a walk with these reads."""
     iommu, entry = driver.iommu_of(device), decode_pte(leaf, 1)
     if entry is None:
         return
     translation = Translation(leaf, entry.order, entry.read, entry.write, entry.address)
-    found = (*context_reads(driver, device), *reads)
+    found = (*context_words(driver, device), *reads)
     did = iommu.domids.put(domain.number)
     iommu.unit.iotlb.insert(IotlbEntry(device.source_id, did, dfn, translation, found))

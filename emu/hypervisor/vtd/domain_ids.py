@@ -1,7 +1,7 @@
 """The domain ids of one unit: which are taken, and by which domain (Xen: vtd/iommu.h, domid_bitmap and domid_map).
 
-An id tags what the unit caches for a domain. The bitmap and the map are two objects, and each read and each change of
-them is a step: a CPU that looks an id up may see one changed and the other not.
+An id tags the entries that the unit caches for a domain. The bitmap and the map are two objects, and each read and each
+change of either is a step: a CPU that looks an id up may see one changed and the other not.
 """
 
 from emu.engine import Variable
@@ -12,11 +12,11 @@ NDOMS = 64
 """How many ids a unit has (CAP.ND = 1)."""
 
 FIRST_DID = 1
-"""Domain id 0 is never given out. The hardware domain has it, and that domain's tables are not modelled. In caching
-mode it tags non-present context entries (section 6.2.2.1)."""
+"""The lowest id given to a domain. Id 0 belongs to the hardware domain, whose tables are not modelled; in caching mode
+it tags non-present context entries (section 6.2.2.1)."""
 
 DOMID_INVALID = 0x7FF4
-"""The map's entry for a free id since XSA-399: the number of no domain. Before, it was 0, the hardware domain's."""
+"""The map's entry for a free id since XSA-399: no domain's number. Before, it was 0, the hardware domain's number."""
 
 
 class DomainIds:

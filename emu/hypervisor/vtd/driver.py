@@ -24,7 +24,7 @@ from emu.units import Dfn, Maddr, Mfn, frame_address
 
 @attrs.define(eq=False)
 class VtdDriver(DriverState):
-    """The driver. `Driver` says what each method is for."""
+    """The driver. `Driver` documents its methods."""
 
     known_fixes: frozenset[Fix] = frozenset(Fix)
 

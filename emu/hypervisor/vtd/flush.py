@@ -30,7 +30,7 @@ async def iommu_flush_context_device(
 
 
 async def iommu_flush_iotlb_dsi(cpu: Cpu, driver: DriverState, iommu: VtdIommu, did: int, *, non_present: bool) -> int:
-    """Flush all that a unit's IOTLB caches for a domain id (Xen: vtd/iommu.c, iommu_flush_iotlb_dsi)."""
+    """Flush all entries of a domain id from a unit's IOTLB (Xen: vtd/iommu.c, iommu_flush_iotlb_dsi)."""
     asked = IotlbInvalidation(Granularity.DOMAIN, did)
     return await flush_qi(cpu, driver, iommu, asked, non_present=non_present)
 

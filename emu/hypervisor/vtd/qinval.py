@@ -31,7 +31,7 @@ NOT_ISSUED = 1
 
 
 class AwaitUnit(Wait):
-    """Wait until a unit has written this CPU's status word, or has room in its queue: the event says which.
+    """Wait until a unit has written this CPU's status word, or has room in its queue; `label` is the event's name.
 
     (Xen: vtd/qinval.c, in queue_invalidate_wait and qinval_next_index)
     """
@@ -67,7 +67,7 @@ async def invalidate_sync(cpu: Cpu, driver: DriverState, iommu: VtdIommu) -> int
     """Post a wait descriptor and wait for its status (Xen: vtd/qinval.c, invalidate_sync and queue_invalidate_wait).
 
     After a timeout the descriptors stay in the queue. The unit still writes the status when they have completed, and
-    that may end a later wait of the same CPU too early.
+    that write may end a later wait of the same CPU too early.
     """
     address = driver.poll_slot(cpu)
     await cpu.store32(address, QINVAL_STAT_INIT)

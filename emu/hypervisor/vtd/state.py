@@ -40,11 +40,11 @@ class VtdIommu:
 
 @attrs.define(eq=False)
 class DriverState:
-    """The units of the machine, and what the driver keeps for all of them together.
+    """The units of the machine, and the driver's state for all of them together.
 
     Attributes:
         poll_slots: the address of the status words, one for each CPU (Xen: vtd/qinval.c, poll_slot).
-        devices: of the machine, by name.
+        devices: the devices of the machine, by name.
         bitmaps: each domain's iommu_bitmap, by the number of the domain.
         fixes: the repairs that the driver's code has.
         faults: the faults that the strategy may inject.

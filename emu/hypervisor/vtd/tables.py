@@ -1,7 +1,7 @@
 """Finding and making page tables (Xen: vtd/iommu.c)."""
 
 from emu.cpus import Cpu
-from emu.hypervisor.charging import charge_find
+from emu.hypervisor.charging import charge_read
 from emu.hypervisor.domain import Domain
 from emu.hypervisor.entries import StoreEntry, load_pte
 from emu.hypervisor.faults import Fault
@@ -29,7 +29,7 @@ async def addr_to_dma_page_maddr(
     if Fix.DYING in driver.fixes and await domain.is_dying.read():
         if alloc:
             raise DomainIsDyingError
-        charge_find(cpu, domain, dfn, 1, 0)
+        charge_read(cpu, domain, dfn, 1, 0)
         return None
     table = domain.pgd
     for level in range(domain.levels, 1, -1):
@@ -38,7 +38,7 @@ async def addr_to_dma_page_maddr(
         entry = decode_pte(word, level)
         if entry is None:
             if not alloc:
-                charge_find(cpu, domain, dfn, 1, 0)
+                charge_read(cpu, domain, dfn, 1, 0)
                 return None
             if await driver.faults.strike(cpu, Fault.ALLOCATION):
                 cpu.note("fault.inject", dfn=dfn, result=ENOMEM)
