@@ -1,16 +1,16 @@
-"""Checks: what software promised, held against what hardware may do. They read, and never change what they judge.
+"""Checks: the promises of software, held against what hardware may do. A check reads, and never changes what it judges.
 
 kinds.py       the kinds of findings
-findings.py    what a check has to report: one class for each kind
-details.py     what a finding says besides its kind
-told.py        those of them that are about what a call did to the tables and said of it
-used.py        those that are about an access that should not have been made
-promises.py    what a call promises by its return, and what a deferred call owes at the end of its hypercall
-results.py     whether a call's result says what has happened, and whether it did that and nothing else
-assignments.py what must hold when a device has changed its domain
-releases.py    what must hold when a frame is freed or gets a new owner
-isolation.py   by whose tables a frame may be reached: its owner's, and those of whom the owner lets map it
-usage.py       what devices really use: observed evidence, late and foreign accesses, the emulator's check of itself
-status.py      status words: none is written into a frame that was freed after software had asked for it
-signatures.py  what makes two findings, of whatever executions, one and the same
+findings.py    findings: one class for each kind
+details.py     parts of findings: evidence, payment, act
+told.py        the findings about a call's changes of the tables, and its result
+used.py        the findings about an access
+promises.py    the promise that a call makes by its return; a deferred call owes it until its hypercall ends
+results.py     whether a call has done what its result says, and nothing else
+assignments.py whether a unit may still use the old tables of a device that has changed its domain
+releases.py    whether a frame is out of reach when it is freed or gets a new owner
+isolation.py   whether a frame is reached only by tables of its owner, or of domains that the owner lets map it
+usage.py       the accesses of devices: observed evidence, late and foreign accesses, the emulator's check of itself
+status.py      the status words that units write
+signatures.py  signatures: equal for findings of any executions that are the same
 """

@@ -1,9 +1,9 @@
-"""*assigned*: what must hold when a device has been given to a domain, or taken away.
+"""*assigned*: no unit still uses the old tables of a device that was given to a domain, or taken away.
 
 After an attach, a detach or a re-assignment that succeeds, no unit may translate for the device by the tables of a
-domain that it has left and not joined again: neither through a cached context entry nor through what an IOTLB holds of
-it. Quarantine is a domain like any other. A unit that caches non-present context entries may refuse nothing because
-of one that was there before.
+domain that it has left and not joined again: neither through a cached context entry nor through an IOTLB entry.
+Quarantine is a domain like any other. A unit that caches non-present context entries may not refuse a request because
+of a replaced one.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -31,7 +31,7 @@ class AssignmentChecks:
     domains: Callable[[], Iterable[Domain]]
 
     def reads(self, device: Device) -> Iterable[Access]:
-        """Return what decides which tables may translate for the device: its own entries, and what was dropped."""
+        """Return the reads of `handed_over`: the device's own entries, and the invalidations of their tags."""
         unit = device.unit
         yield from reads_of(unit.device_reads(device.source_id))
         for tag in dict.fromkeys(tables.tag for tables in unit.tables_ever(device.source_id)):
@@ -42,7 +42,7 @@ class AssignmentChecks:
         self.findings.extend(self.stale(device, step))
 
     def stale(self, device: Device, step: int) -> Iterator[StaleAssignment]:
-        """Yield the domains that the device has left, whose tables may still translate for it; and a stale refusal."""
+        """Yield a finding for each left domain whose tables may still translate for the device; and a stale refusal."""
         unit, bdf, source_id = device.unit, device.bdf, device.source_id
         left = {number for number in device.assigned_before if number != device.assigned_to}
         roots = {domain.pgd: domain.number for domain in self.domains() if domain.number in left}

@@ -1,4 +1,4 @@
-"""What findings say besides their kind: the evidence, what became of a debt, what somebody did."""
+"""Parts of findings: the evidence, the payment of a debt, the act against a frame."""
 
 from enum import Enum
 
@@ -6,14 +6,14 @@ import attrs
 
 
 class Payment(Enum):
-    """What became of a debt by the end of the hypercall, or after it."""
+    """The fate of a debt by the end of the hypercall, or after it."""
 
-    NEVER = "never"  # nobody has flushed
+    NEVER = "never"  # the CPU that owed it has not flushed
     LATE = "late"  # a flush removed the translation after the hypercall
-    WRONG_RANGE = "wrong-range"  # whoever owed it flushed other pages of the domain
-    WRONG_DOMAIN = "wrong-domain"  # whoever owed it flushed another domain
-    FAILED = "failed"  # whoever owed it flushed the page, and was told that this had failed
-    INEFFECTIVE = "ineffective"  # whoever owed it flushed the page, and the translation may be used all the same
+    WRONG_RANGE = "wrong-range"  # the CPU that owed it flushed other pages of the domain
+    WRONG_DOMAIN = "wrong-domain"  # the CPU that owed it flushed another domain
+    FAILED = "failed"  # the CPU that owed it flushed the page, and the flush failed
+    INEFFECTIVE = "ineffective"  # the CPU that owed it flushed the page, and the translation may still be used
     CONTINUED = "continued"  # the hypercall ended with a continuation, before its last pass could pay
 
 
@@ -38,9 +38,9 @@ class Arrival:
 
 
 class Evidence(Enum):
-    """How it is known that a device may use what it should not."""
+    """The evidence that a device may use a translation that it should not."""
 
-    POSSIBLE = "possible"  # hardware may do it when that is judged
+    POSSIBLE = "possible"  # hardware may use it at the step of the judgement
     OBSERVED = "observed"  # a device used it afterwards
 
 
@@ -53,8 +53,8 @@ class Use:
 
 
 class Act(Enum):
-    """What somebody did by which a frame is not isolated."""
+    """The act by which a frame is not isolated."""
 
     MAP = "map"  # a CPU stored a leaf
-    WITHDRAW = "withdraw"  # a CPU let a domain map the frame no more, to which a unit may still translate
+    WITHDRAW = "withdraw"  # a CPU withdrew a domain's grant, and a unit may still translate to the frame
     ACCESS = "access"  # a device read or wrote the frame

@@ -1,13 +1,13 @@
-"""By whose tables a frame may be reached.
+"""The domains by whose tables a frame may be reached.
 
-*isolated*: a device reaches a frame through tables of its owner, or of a domain that the owner lets map it. Nothing
-leads a device to a page table. That holds when a leaf is stored, when the owner lets a domain map the frame no more,
-and when an access is made. A stale path whose frame its domain may still use does no harm here.
+*isolated*: a device reaches a frame only through tables of the frame's owner, or of a domain that the owner lets map
+it, and never reaches a page table. This is judged when a leaf is stored, when a domain's grant is withdrawn, and when
+an access is made. A stale path to a frame that its domain may still use does no harm here.
 
-A frame that is freed or gets an owner is judged by *released* at that step: that nobody but its owner reaches it is
-the same question. What a finding of the same step says, or a release of the frame, is not said again.
+At the step that frees a frame or gives it an owner, *released* judges it: whether anyone but the owner reaches the
+frame is the same question. A finding of the same step, or a release of the frame, is not reported once more as this.
 
-Not judged: a frame that nobody owns, or DOMID_IO; and whatever a domain reaches that may map all there is.
+Not judged: a frame that no domain owns, or DOMID_IO; and the frames that a domain with `maps_all` reaches.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,7 +17,7 @@ import attrs
 
 from emu.checks.details import Act, Use
 from emu.checks.findings import Finding, NotIsolated, Released, Stuck
-from emu.checks.promises import context_reads, reads_of, translators
+from emu.checks.promises import device_reads, reads_of, translators
 from emu.checks.usage import domain_of, table_reads
 from emu.cpus import Cpu
 from emu.engine import Access, Kind
@@ -35,11 +35,11 @@ NOTHING = MapFlags(0)
 
 @attrs.define(eq=False)
 class IsolationJudge:
-    """Judges what CPUs do, and keeps what it found.
+    """Judges leaves stored and grants withdrawn by CPUs, and keeps its findings.
 
     Attributes:
-        units: of the machine.
-        recorder: told of which frames the owner was read.
+        units: the units of the machine.
+        recorder: records the frames whose owner was read.
     """
 
     units: Sequence[Unit]
@@ -47,10 +47,10 @@ class IsolationJudge:
     recorder: ReadRecorder
 
     def leaf_reads(self, page: Page, domain: Domain, flags: MapFlags) -> Iterable[Access]:
-        """Return the owner; and where the domain may not map the frame, as what its tables translate."""
+        """Return the reads of `leaf_stored`: the owner, and if the domain may not map the frame, the device entries."""
         yield Access.to(OWNERS, page.mfn, Kind.READ)
         if not may_use(page, domain, flags):
-            yield from context_reads(self.units)
+            yield from device_reads(self.units)
 
     def leaf_stored(self, page: Page, cpu: Cpu, domain: Domain, dfn: Dfn, flags: MapFlags, step: int) -> None:
         """Judge a leaf at the step of its store, for the units that may then walk to it."""
@@ -61,9 +61,9 @@ class IsolationJudge:
                 self.note(breach(page, domain, dfn, unit.name, cpu.name, Act.MAP, step))
 
     def withdrawal_reads(self, page: Page, domain: Domain) -> Iterable[Access]:
-        """Return where the frame was ever entered for the domain, and what decides whether a path leads there."""
+        """Return the reads of `withdrawn`: where the frame was ever mapped, and all that its paths depend on."""
         yield Access.to(EVER_MAPPED, page.mfn, Kind.READ)
-        yield from context_reads(self.units)
+        yield from device_reads(self.units)
         for unit, tables in translators(self.units, domain):
             for dfn in domain.ever_mapped.get(page.mfn, ()):
                 yield from reads_of(unit.ledger.objects_read(tables, dfn, inf))
@@ -92,7 +92,7 @@ class IsolationJudge:
         return any(not isinstance(one, Stuck) and one.step == step for one in self.findings)
 
     def note(self, found: NotIsolated) -> None:
-        """Keep a finding, once for each page and act; an access that was possible before makes that an observed one."""
+        """Keep a finding, once for each page and act. An access turns a possible finding into an observed one."""
         for index, one in enumerate(self.findings):
             if isinstance(one, NotIsolated) and one.page == found.page:
                 if found.act is Act.ACCESS and one.use is None:
@@ -117,7 +117,7 @@ class IsolationWatch:
     names: Mapping[int, str]
 
     def reads(self, unit: Unit, request: Request, entry: IotlbEntry | None) -> Iterable[Access]:
-        """Return the owner of the frame."""
+        """Return the read of the frame's owner."""
         if entry is not None and self.is_judged(request, entry):
             yield Access.to(OWNERS, entry.frame(request.dfn), Kind.READ)
 
@@ -136,12 +136,12 @@ class IsolationWatch:
             self.judge.note(attrs.evolve(found, use=Use(device, step)))
 
     def is_judged(self, request: Request, entry: IotlbEntry) -> bool:
-        """Whether an access is made, to a frame that somebody owns or may come to own."""
+        """Whether an access is permitted by its entry, and its frame has an owner or may get one."""
         return entry.permits(is_write=request.is_write) and self.pages.may_have_owner(entry.frame(request.dfn))
 
 
 def may_use(page: Page, domain: Domain, flags: MapFlags) -> bool:
-    """Whether a domain may have its devices use a frame as the flags say; of a free frame that is not judged here."""
+    """Whether a domain's devices may use a frame as the flags say. Use of a free frame is not judged here."""
     if domain.maps_all or page.is_table:
         return domain.maps_all
     if page.owner is None or page.owner is domain or page.owner.number == DOMID_IO:
@@ -150,7 +150,7 @@ def may_use(page: Page, domain: Domain, flags: MapFlags) -> bool:
 
 
 def breach(page: Page, domain: Domain, dfn: Dfn, unit: str, agent: str, act: Act, step: int) -> NotIsolated:
-    """Return the finding that a domain's devices may reach a frame at a dfn by way of a unit."""
+    """Return the finding that a domain's devices may reach a frame at a dfn through a unit."""
     return NotIsolated(
         agent=agent,
         act=act,
@@ -166,5 +166,5 @@ def breach(page: Page, domain: Domain, dfn: Dfn, unit: str, agent: str, act: Act
 
 
 def is_consequence(found: NotIsolated, walked: frozenset[Mfn], one: Finding) -> bool:
-    """Whether a release is to blame for an access: of the frame, or of a table that the walk to it has read."""
+    """Whether a finding is the release that explains an access: of the frame, or of a table that its walk has read."""
     return isinstance(one, Released) and (one.page == found.page or (one.table is not None and one.table in walked))

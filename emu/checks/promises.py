@@ -1,20 +1,21 @@
-"""What a wrapper promises by returning, judged at the step of the return.
+"""The promise that a wrapper makes by returning, judged at the step of the return.
 
-*unmapped, mapped*: no unit that the domain uses may still take an old path to a page that the call changed or found:
-one of which the CPUs had overwritten a word at or before the call's own change of that page. A path that gives the
-very leaf that the call stored or found does no harm, and later changes by others are not its business.
+*unmapped, mapped*: no unit that the domain uses may still take an old path to a page that the call changed or found.
+A path is old if the CPUs have overwritten one of its words at or before the call's own change of that page. A path to
+the very leaf that the call stored or found does no harm, and later changes by others do not count.
 
-*flushed*: nothing may be used in its range of which walkers could read a newer value when the flush was called.
+*flushed*: no path in the flush's range may read a value of which walkers could read a newer one when the flush was
+called.
 
-*taken back*: a call that fails promises the same of each page that it has stored an entry of: the caller does not know
-which they are, so nobody else will flush them. Not if a flush of its own has failed: then it promises nothing.
+*taken back*: a call that fails makes the same promise about each page of which it has stored an entry. The caller does
+not know these pages, so nobody else will flush them. If a flush of the call itself has failed, it promises nothing.
 
-*told* (results.py): what the result says is what has happened.
+*told* (results.py): the call has done what its result says.
 
-*owed*: a map or an unmap that returns with its CPU's iommu_dont_flush_iotlb set has promised nothing yet. What its
-result would have promised must hold when the hypercall ends that made it, whoever's flush has paid. Where nothing was
-overwritten nothing is owed. A later call of the same CPU for the same page that succeeds takes the debt over, whether
-or not it is deferred itself. What became of a debt that is found is a part of the finding.
+*owed*: a map or an unmap that returns with its CPU's iommu_dont_flush_iotlb set promises nothing yet. The promise of
+its result must hold when its hypercall ends, whichever CPU's flush has paid. A call that has overwritten nothing owes
+nothing. A later successful call of the same CPU for the same page takes the debt over, whether or not it is deferred
+itself. A finding names the payment: what became of the debt.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,7 +27,7 @@ import attrs
 
 from emu.checks.details import Arrival, Held, Payment
 from emu.checks.findings import Finding, OldPath, Owed, Released, Stale
-from emu.checks.results import gaps, gaps_between, untold
+from emu.checks.results import gaps, gaps_between, result_findings
 from emu.engine import Access, Kind, Space
 from emu.hypervisor.domain import Domain
 from emu.hypervisor.ops import OK
@@ -41,11 +42,11 @@ TAKEN_BACK = "taken back"
 
 
 class Promise(NamedTuple):
-    """A promise that nothing which the CPUs had replaced up to step `changed` is used any more, and who made it.
+    """A promise that no value is used any more which the CPUs had replaced up to step `changed`; and its maker.
 
     Attributes:
-        update: what the call stored or found; None for a flush, and for a release.
-        frame: that was released; None where the promise is about a page, whatever its frame.
+        update: the page as the call stored or found it; None for a flush, and for a release.
+        frame: the released frame; None where the promise is about a page, whatever its frame.
     """
 
     changed: int
@@ -57,17 +58,17 @@ class Promise(NamedTuple):
 
 
 def promise_space(unit: Unit) -> Space:
-    """Return the space of promises about a unit, numbered by dfn: made by a return, tested by a device's access."""
+    """Return the space of promises about a unit, numbered by dfn: a return makes them, a device's access tests them."""
     return ("promise", unit.name)
 
 
 def translators(units: Sequence[Unit], domain: Domain) -> list[tuple[Unit, Tables]]:
-    """Return every unit, and as what the domain's tables may translate there, or have done so."""
+    """Return each unit with each tag under which the domain's tables translate there, or ever have."""
     return [(unit, tables) for unit in units for tables in unit.tables_at(domain.pgd)]
 
 
-def context_reads(units: Sequence[Unit]) -> Iterator[Access]:
-    """Yield what `translators` depends on: of every device, for any may be given to the domain meanwhile."""
+def device_reads(units: Sequence[Unit]) -> Iterator[Access]:
+    """Yield the reads of `translators`: the entries of every device, because any may be given to the domain."""
     for unit in units:
         for source_id in unit.sources:
             yield from reads_of(unit.device_reads(source_id))
@@ -79,7 +80,7 @@ def reads_of(objects: Iterable[tuple[Space, int]]) -> Iterator[Access]:
 
 
 def questions(record: CallRecord) -> Iterator[tuple[Dfn, int, Update | None]]:
-    """Yield each page that a call makes a promise about: the step up to which old words count, and its update."""
+    """Yield each page about which a call makes a promise: the step up to which old words count, and its update."""
     if record.call in CHANGES:
         for dfn, update in record.updates.items():
             if record.result == OK or update.is_stored:
@@ -90,7 +91,7 @@ def questions(record: CallRecord) -> Iterator[tuple[Dfn, int, Update | None]]:
 
 
 def takes_back(record: CallRecord) -> bool:
-    """Whether a call that has failed promises something: it was to change pages, and no flush of its own has failed."""
+    """Whether a failed call makes a promise: it is a map or an unmap, and no flush of its own has failed."""
     return record.call in CHANGES and not any(one.hook.startswith("iotlb_flush") for one in record.failures)
 
 
@@ -109,14 +110,14 @@ def runs(dfns: Iterable[Dfn]) -> Iterator[tuple[Dfn, Dfn]]:
 
 @attrs.define(eq=False)
 class PromiseJudge:
-    """Judges returns, and keeps what it found.
+    """Judges returns, and keeps its findings.
 
     Attributes:
-        units: of the machine.
+        units: the units of the machine.
         debts: the calls that were deferred and whose hypercall has not ended.
         flushes: the explicit flushes that have returned.
-        promised: for each domain's page the promises made of it, releases of its frame among them.
-        succeeded: for each CPU and domain's page the step at which the last call that succeeded stored or found it.
+        promised: the promises about each page, releases of its frame among them, by (domain, dfn).
+        succeeded: the step at which the last successful call stored or found a page, by (CPU, domain, dfn).
         refuses_gaps: a page that is mapped before and after a change must be mapped all the time.
     """
 
@@ -129,10 +130,10 @@ class PromiseJudge:
     refuses_gaps: bool = False
 
     def reads(self, record: CallRecord) -> Iterable[Access]:
-        """Return the promises about the pages, the ledger's objects of them, and what replaced table entries add."""
+        """Return the promises about the pages, their objects in the ledger, and the words below replaced entries."""
         asked = list(questions(record))
         ranges = list(runs(dfn for dfn, _, _ in asked))
-        yield from context_reads(self.units)
+        yield from device_reads(self.units)
         for unit, tables in translators(self.units, record.domain):
             for first, last in ranges:
                 yield unit.ledger.access(tables.tag, first, last, Kind.READ)
@@ -144,7 +145,7 @@ class PromiseJudge:
 
     def judge(self, record: CallRecord, step: int) -> None:
         """Judge a call at the step of its return."""
-        self.findings.extend(untold(record, step))
+        self.findings.extend(result_findings(record, step))
         if self.refuses_gaps:
             self.findings.extend(gaps(record, step))
         if record.call not in CHANGES:
@@ -173,7 +174,7 @@ class PromiseJudge:
                 self.findings.append(attrs.evolve(owed, payment=self.payment(record, owed.dfn)))
 
     def keep(self, record: CallRecord, step: int) -> None:
-        """Remember what a call has promised: an access may come after it that no invalidation has drained."""
+        """Keep the promises of a call: an access that no invalidation has drained may come after them."""
         for dfn, changed, update in questions(record):
             if not self.is_taken_over(record, dfn):
                 promise = Promise(changed, record.cpu.name, record.call, step, update)
@@ -182,18 +183,18 @@ class PromiseJudge:
     def is_taken_over(self, record: CallRecord, dfn: Dfn) -> bool:
         """Whether a later call of the same CPU for a page of the same domain has succeeded.
 
-        It answers for all that was overwritten before its own change, and says what the page is to be.
+        That call answers for all that was overwritten before its own change, and decides the mapping of the page.
         """
         update = record.updates.get(dfn)
         last = self.succeeded.get((record.cpu.name, record.domain.number, dfn), 0)
         return update is not None and last > update.step
 
     def debts_of(self, record: CallRecord) -> list[CallRecord]:
-        """Return the calls for a domain that the CPU has put off and that are not settled, the first call first."""
+        """Return the deferred calls of the same CPU for the same domain that are not settled, the first call first."""
         return [one for one in self.debts if one.cpu is record.cpu and one.domain is record.domain]
 
     def is_known(self, owed: Owed) -> bool:
-        """Whether the frame of a debt was released already, which names the debt; or the CPU has owed it before."""
+        """Whether a debt is reported already: by a release of the frame, or as owed by the same CPU."""
         return any(
             (one.page, one.change) == (owed.page, owed.change)
             for one in self.findings
@@ -201,7 +202,7 @@ class PromiseJudge:
         )
 
     def payment(self, debt: CallRecord, dfn: Dfn) -> Payment:
-        """Return what whoever owed a flush has done about it."""
+        """Return what the CPU that owes a flush has done about it."""
         flushed = [one for one in self.flushes if one.cpu is debt.cpu and one.called >= debt.returned]
         same_domain = [one for one in flushed if one.domain is debt.domain]
         covering = [one for one in same_domain if one.covers(dfn)]
@@ -214,7 +215,7 @@ class PromiseJudge:
         return Payment.NEVER
 
     def conclude(self) -> None:
-        """Note when the stores behind the findings reached memory, and which unpaid debts somebody has paid since."""
+        """Note when the stores behind the findings reached memory, and mark the unpaid debts paid after the hypercall."""
         for index, one in enumerate(self.findings):
             if isinstance(one, OldPath):
                 found = attrs.evolve(one, arrival=self.arrival(one))
@@ -234,7 +235,7 @@ class PromiseJudge:
         return Arrival(None, Held.CACHE if entry.address in memory.dirty else Held.BUFFER)
 
     def is_legal(self, finding: OldPath) -> bool:
-        """Whether the translation that a finding is about may still be used, by an old path."""
+        """Whether an old path still gives the translation of a finding."""
         unit = next(unit for unit in self.units if unit.name == finding.unit)
         return any(
             path.translation == finding.path.translation
@@ -248,7 +249,7 @@ Old = TypeVar("Old", bound=OldPath)
 
 
 def old_paths(units: Sequence[Unit], record: CallRecord, step: int, make: Callable[..., Old]) -> Iterator[Old]:
-    """Yield what a unit may still use although the call has promised otherwise, once a unit, page and translation.
+    """Yield the old paths that break a call's promise, one for each unit, page and translation.
 
     Args:
         make: makes the finding.
@@ -293,21 +294,21 @@ def wanted(unit: Unit, path: Path, dfn: Dfn, kept: int, update: Update | None) -
 
 
 def permits_less_than_its_leaf(unit: Unit, path: Path) -> bool:
-    """Whether a table entry on the way refuses what the leaf of a path permits."""
+    """Whether a table entry of a path refuses an access that the path's leaf permits."""
     translation = path.translation
     leaf = unit.format.decode(translation.leaf, path.entries[-1].level)
     return leaf is not None and (translation.read < leaf.read or translation.write < leaf.write)
 
 
 def kept_leaf(unit: Unit, tables: Tables, dfn: Dfn, changed: int, update: Update | None) -> int:
-    """Return the leaf that does no harm, 0 for a fault: what the call left; for a flush, what stood when it began."""
+    """Return the leaf that does no harm, 0 for a fault: the leaf that the call left, or that a flush began with."""
     if update is not None:
         return update.new.leaf
     return unit.ledger.leaf_at(tables, dfn, changed)
 
 
 def is_harmless(used: Translation, dfn: Dfn, kept: int, update: Update | None) -> bool:
-    """Whether a translation is by the leaf that is kept, or by a larger or smaller one that maps the page likewise."""
+    """Whether a translation has the kept leaf, or a leaf of another size that maps the page in the same way."""
     if used.leaf == kept:
         return True
     return update is not None and used.order != update.new.order and used.maps(dfn) == update.new.maps(dfn)

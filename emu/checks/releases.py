@@ -1,9 +1,8 @@
-"""What must hold when a frame is freed or gets a new owner.
+"""A frame that is freed or gets a new owner is out of everyone else's reach.
 
-*released*: no translation to it is legal for anyone but its owner, at any unit; a domain that may map whatever there is
-does not count. Whether a call has promised that the translation is gone does not matter: a caller that frees the frame
-first has nobody to blame but itself. If the frame was that of a page table, no path reads it; and from then on no CPU
-stores an entry there.
+*released*: no translation to the frame is legal for anyone but its owner, at any unit. A domain with `maps_all` does
+not count. It does not matter whether a call has promised that the translation is gone: the caller must not free the
+frame before. If the frame was a page table, no path reads it, and from then on no CPU stores an entry there.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,7 +12,7 @@ import attrs
 
 from emu.checks.details import Act
 from emu.checks.findings import BeyondRange, Finding, FreedTable, NotIsolated, Overrun, Owed, Released
-from emu.checks.promises import Promise, context_reads, promise_space, reads_of, translators
+from emu.checks.promises import Promise, device_reads, promise_space, reads_of, translators
 from emu.cpus import Cpu
 from emu.engine import Access, Kind
 from emu.hypervisor.domain import EVER_MAPPED, Domain
@@ -26,15 +25,15 @@ from emu.units import Dfn, Mfn, address_frame
 
 @attrs.define(eq=False)
 class ReleaseJudge:
-    """Judges frames, and keeps what it found.
+    """Judges frames, and keeps its findings.
 
     Attributes:
-        units: of the machine.
+        units: the units of the machine.
         domains: returns all domains of the machine.
         debts: the calls that were deferred and whose hypercall has not ended.
-        promised: where each release is noted as a promise about the pages at which the frame was entered.
-        freed: for each frame who has freed it last, and at which step.
-        freed_tables: the same of frames that were page tables then.
+        promised: the promises about each page; each release adds one for each page at which its frame was mapped.
+        freed: the CPU that freed each frame last, and the step.
+        freed_tables: the same, for frames that were page tables when they were freed.
     """
 
     units: Sequence[Unit]
@@ -46,16 +45,16 @@ class ReleaseJudge:
     freed_tables: dict[Mfn, tuple[str, int]] = attrs.field(factory=dict)
 
     def reads_of_page(self, page: Page) -> Iterable[Access]:
-        """Return where the frame was ever entered, and what decides whether a path leads there."""
+        """Return the reads of `owner_changes`: where the frame was ever mapped, and all that its paths depend on."""
         yield Access.to(EVER_MAPPED, page.mfn, Kind.READ)
-        yield from context_reads(self.units)
+        yield from device_reads(self.units)
         for domain, dfn in self.entered(page):
             for unit, tables in translators(self.units, domain):
                 yield Access.to(promise_space(unit), dfn, Kind.WRITE)
                 yield from reads_of(unit.ledger.objects_read(tables, dfn, inf))
 
     def entered(self, page: Page) -> list[tuple[Domain, Dfn]]:
-        """Return the pages at which a frame was ever entered, and that of the table that it was."""
+        """Return the pages at which a frame was ever mapped, and a page that it translated if it was a table."""
         domains = (domain for domain in self.domains() if not domain.maps_all)
         pages = [(domain, dfn) for domain in domains for dfn in domain.ever_mapped.get(page.mfn, ())]
         return pages if page.table is None else [*pages, page.table]
@@ -72,10 +71,10 @@ class ReleaseJudge:
                 self.promised.setdefault((domain.number, dfn), []).append(promise)
                 for released in self.released(page, domain, dfn, cpu, call, step):
                     self.drop_withdrawal(released)
-                    self.findings.append(released)  # one by one: the next may be known by it
+                    self.findings.append(released)  # one by one: `is_known` compares the next with it
 
     def released(self, page: Page, domain: Domain, dfn: Dfn, cpu: Cpu, call: str, step: int) -> Iterator[Released]:
-        """Yield, once a unit, by which path a page of a domain may still lead to a frame."""
+        """Yield, for each unit at which a page of a domain may still lead to a frame, the finding with a path."""
         for unit, tables in translators(self.units, domain):
             path = next((path for path in unit.ledger.all_paths(tables, dfn) if leads_to(path, dfn, page.mfn)), None)
             if path is None or self.is_known(domain, dfn, unit, page):
@@ -98,12 +97,12 @@ class ReleaseJudge:
             yield self.with_debt_of(found)
 
     def entry_stored(self, page: Page, cpu: Cpu, domain: Domain, dfn: Dfn, step: int) -> None:
-        """Note a store to a frame that is no table of its domain; freed, or found by way of one that was."""
+        """Note a store to a frame that is no table of its domain: one freed, or reached through a freed table."""
         freed = self.freed_tables.get(page.mfn)
         self.findings.append(FreedTable(cpu.name, step, domain.number, dfn, page.mfn, freed))
 
     def page_changed(self, cpu: Cpu, domain: Domain, dfn: Dfn, step: int) -> None:
-        """Note that a store has changed what a page maps, while no call was open on the CPU."""
+        """Note that a store has changed the mapping of a page, while no call was open on the CPU."""
         self.findings.append(BeyondRange(cpu.name, None, step, domain.number, dfn, 1, dfn, domain.number))
 
     def overrun(self, cpu: Cpu, array: str, count: int) -> None:
@@ -111,9 +110,9 @@ class ReleaseJudge:
         self.findings.append(Overrun(cpu.name, cpu.trace.step, array, count))
 
     def with_debt_of(self, released: Released) -> Released:
-        """Return a release with whose debt it breaks, one that was found before among them; that is reported no more.
+        """Return a release with the debt that it breaks. A debt that was reported as owed is reported no more.
 
-        Of several it is the one whose own change is meant.
+        Of several debts it is the one of the call that made the change.
         """
         debts = [debt for debt in self.debts if debt.domain.number == released.domain and released.dfn in debt.updates]
         known = [one for one in self.findings if isinstance(one, Owed)]
@@ -128,13 +127,13 @@ class ReleaseJudge:
         return attrs.evolve(released, debt=min(debts, key=preference, default=None))
 
     def drop_withdrawal(self, released: Released) -> None:
-        """Report no more that a domain could reach the frame when it was let map it no more: one flush is missing."""
+        """Report no more that a withdrawn domain could reach the frame: the same flush is missing."""
         for one in list(self.findings):
             if isinstance(one, NotIsolated) and one.act is Act.WITHDRAW and one.page == released.page:
                 self.findings.remove(one)
 
     def is_known(self, domain: Domain, dfn: Dfn, unit: Unit, page: Page) -> bool:
-        """Whether it was found already when the frame was freed, that it is now given away."""
+        """Whether the same was reported when the frame was freed that is given away now."""
         return any(
             isinstance(finding, Released)
             and finding.page == (domain.number, dfn, unit.name, page.mfn)

@@ -1,14 +1,14 @@
-"""*told*: the result of a call says what has happened, and nothing else has.
+"""*told*: a call has done what its result says, and nothing else.
 
 A call that fails reports a failure, even if it has crashed the domain. A map that fails leaves none of its pages
-mapped. A call that succeeds leaves each of its pages translated as it was asked to: the frame and the permissions
-count, and not the size of the leaf. No other page of any domain is mapped otherwise than before, at any time; it may
-be unmapped in between, as hardware wants that of whoever breaks a large leaf up.
+mapped. A call that succeeds leaves each of its pages with the frame and the permissions that were asked for, whatever
+the size of the leaf. No other page of any domain is ever mapped differently than before the call; it may be unmapped
+for a while, as hardware requires when a large leaf is split.
 
-All of this is judged by the entries that the call itself stored or read, and not by what other calls store afterwards.
+All of this is judged by the entries that the call itself stored or read, not by those that other calls store later.
 
-*gap*: where that is refused, no page is unmapped between two entries, be they stored by one call or by calls of one
-hypercall that were deferred.
+*gap*: with `refuse_gaps`, no page is unmapped between two entries that one call stores, or deferred calls of one
+hypercall.
 """
 
 from collections.abc import Iterable, Iterator
@@ -20,8 +20,8 @@ from emu.iommus.formats import FAULT, Mapping
 from emu.units import Dfn, Mfn, offset
 
 
-def untold(record: CallRecord, step: int) -> Iterator[Finding]:
-    """Yield the finding if the result of a call hides something, and the one if it did what nobody asked for."""
+def result_findings(record: CallRecord, step: int) -> Iterator[Finding]:
+    """Yield the finding of a call's wrong result, and the finding of a page changed beyond the call's range."""
     hidden = hidden_by(record, step)
     if hidden is not None:
         yield hidden
@@ -33,7 +33,7 @@ def untold(record: CallRecord, step: int) -> Iterator[Finding]:
 
 
 def hidden_by(record: CallRecord, step: int) -> Finding | None:
-    """Return the finding if the result of a call hides something; else None."""
+    """Return the finding if the result of a call hides a failure or a wrong mapping; else None."""
     call = (record.cpu.name, record.call, step, record.domain.number, record.dfn, record.page_count)
     if record.result == OK and record.failures:
         return LostError(*call, record.failures[0])
@@ -41,7 +41,7 @@ def hidden_by(record: CallRecord, step: int) -> Finding | None:
         return None
     if record.result == OK:
         pages = (offset(record.dfn, i) for i in range(record.page_count))
-        wrong = next((dfn for dfn in pages if not is_done(record, dfn)), None)
+        wrong = next((dfn for dfn in pages if not is_as_asked(record, dfn)), None)
         if wrong is None:
             return None
         update = record.updates.get(wrong)
@@ -50,8 +50,8 @@ def hidden_by(record: CallRecord, step: int) -> Finding | None:
     return None if record.call == "unmap" or left is None else NotRolledBack(*call, left, record.result)
 
 
-def is_done(record: CallRecord, dfn: Dfn) -> bool:
-    """Whether a call stored or found the translation that it was asked for at a dfn."""
+def is_as_asked(record: CallRecord, dfn: Dfn) -> bool:
+    """Whether a call stored or found the mapping that it was asked for at a dfn, or had to refuse it."""
     update = record.updates.get(dfn)
     if update is None or dfn in record.refused:
         return dfn in record.refused
@@ -59,7 +59,7 @@ def is_done(record: CallRecord, dfn: Dfn) -> bool:
 
 
 def asked_for(record: CallRecord, dfn: Dfn) -> Mapping:
-    """Return what a call was to let a page of its range map."""
+    """Return the mapping that a call was asked for at a page of its range."""
     if record.mapped is None or not record.mapped[1]:
         return FAULT.maps(dfn)
     frame, flags = record.mapped
@@ -67,7 +67,7 @@ def asked_for(record: CallRecord, dfn: Dfn) -> Mapping:
 
 
 def gaps(record: CallRecord, step: int) -> Iterator[Gap]:
-    """Yield the finding if a call has left a page of its own, or any other, unmapped for a while, the first of them."""
+    """Yield the finding of the first page, in a call's range or beyond, that the call has unmapped for a while."""
     pages = [(record.domain.number, dfn, one) for dfn, one in record.updates.items()]
     pages += [(*key, one) for key, one in record.beyond.items()]
     found = min((one for one in pages if one[2].has_gap), default=None)
@@ -77,7 +77,7 @@ def gaps(record: CallRecord, step: int) -> Iterator[Gap]:
 
 
 def gaps_between(record: CallRecord, later: Iterable[CallRecord], step: int) -> Iterator[Gap]:
-    """Yield the finding if a deferred call has unmapped a page that later ones of its domain have mapped again."""
+    """Yield the finding if a deferred call has unmapped a page that a later one of its domain has mapped again."""
     for dfn, before in record.updates.items():
         if before.old.is_present and not before.new.is_present:
             for one in later:

@@ -1,4 +1,4 @@
-"""Signatures: what makes two findings, of whatever executions, one and the same."""
+"""Signatures: equal for two findings, of any executions, that are the same."""
 
 from typing import NamedTuple
 
@@ -8,12 +8,12 @@ from emu.units import Dfn, Mfn
 
 
 class Signature(NamedTuple):
-    """What is broken, without the steps at which it happened and without the evidence.
+    """A finding without its steps and its evidence.
 
     Attributes:
-        check: which promise, which hook, who waits for what, or the text of a claim.
-        frame: to which a stale translation leads; None where it leads to none.
-        owed_by: who changed what was to be flushed, made the call, or broke the claim.
+        check: the promise, the hook, the waits of a deadlock, or the text of a claim.
+        frame: the frame to which a stale translation leads; None if it leads to none.
+        owed_by: the agent that changed the entry to flush, made the call, or broke the claim.
     """
 
     kind: FindingKind

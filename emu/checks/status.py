@@ -15,7 +15,7 @@ class StatusWatch:
     """Judges the status words that units write.
 
     Attributes:
-        freed: for each frame who has freed it last, and at which step.
+        freed: the CPU that freed each frame last, and the step.
     """
 
     findings: list[Finding]
@@ -23,7 +23,7 @@ class StatusWatch:
     freed: Mapping[Mfn, tuple[str, int]]
 
     def reads(self, address: Maddr) -> Iterable[Access]:
-        """Return the owner of the frame, if a domain owns it or may come to."""
+        """Return the read of the frame's owner, if the frame has one or may get one."""
         frame = address_frame(address)
         if self.pages.may_have_owner(frame):
             yield Access.to(OWNERS, frame, Kind.READ)

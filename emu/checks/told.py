@@ -1,4 +1,4 @@
-"""Findings about what a call did to the tables, and about what it said of it."""
+"""Findings about a call: its changes of the tables, and its result."""
 
 import attrs
 
@@ -11,10 +11,10 @@ from emu.units import Dfn
 
 @attrs.frozen
 class OfCall:
-    """A finding about a call: who made it, its name, and the range that it was for.
+    """A finding about a call: its CPU, its name, and its range.
 
     Attributes:
-        step: at which it returned.
+        step: the step at which it returned.
         dfn, page_count: its range.
     """
 
@@ -28,7 +28,7 @@ class OfCall:
 
 @attrs.frozen
 class OfPage(OfCall):
-    """A finding about one page, the first for which it holds."""
+    """A finding about one page, the first page for which it holds."""
 
     page: Dfn
 
@@ -59,7 +59,7 @@ class NotRolledBack(OfPage):
 
 @attrs.frozen
 class WrongResult(OfPage):
-    """A call that returned success although nothing had failed and the table is not as it says.
+    """A call that returned success, without a failed hook, although the table is not as the result says.
 
     Attributes:
         left: what the call left the page mapped to; None if it has neither read nor stored the entry.
@@ -74,11 +74,11 @@ class WrongResult(OfPage):
 
 @attrs.frozen
 class Gap(OfPage):
-    """A page that was mapped before a change and is so after it, and was not between: a device may have met that.
+    """A page that was mapped before and after a change, and not in between: a device may have been refused meanwhile.
 
     Attributes:
-        call: what ended the gap.
-        cleared: the step from which nothing was mapped.
+        call: the call that ended the gap.
+        cleared: the step from which the page was not mapped.
     """
 
     cleared: int
@@ -88,12 +88,12 @@ class Gap(OfPage):
 
 @attrs.frozen
 class BeyondRange:
-    """A store that changed what a page maps, and whose call was not for that page.
+    """A store that changed the mapping of a page outside its call's range.
 
     Attributes:
         call: None where no call was open on the CPU; `dfn` is then the page.
-        step: of the store.
-        page, page_domain: what was changed; the domain may be another than the call's.
+        step: the step of the store.
+        page, page_domain: the changed page; its domain may be another than the call's.
     """
 
     agent: str

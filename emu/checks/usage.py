@@ -1,4 +1,4 @@
-"""What devices really use: evidence for findings, and the emulator's check of itself."""
+"""The accesses that devices make: evidence for findings, and the emulator's check of itself."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
@@ -18,12 +18,12 @@ from emu.units import Dfn, Maddr, address_frame, frame_address
 
 @attrs.define(eq=False)
 class UsageWatch:
-    """Is told of every access that a device makes.
+    """Judges every access that a device makes.
 
     An access by an old path that a promise forbids turns *possible* evidence into *observed*. An access that the ledger
     does not allow is a bug of emu. This self-check reads the ledger without declaring the reads, which no other check
-    does: its answer is the same under every schedule. An access through the tables of a domain that did not program it
-    is a finding.
+    does: its answer is the same under every schedule. An access through the tables of another domain than the one whose
+    driver programmed it is a finding.
 
     Attributes:
         domains: returns all domains of the machine.
@@ -37,11 +37,11 @@ class UsageWatch:
     names: dict[int, str] = attrs.field(factory=dict)
 
     def reads(self, unit: Unit, request: Request, entry: IotlbEntry | None) -> Iterable[Access]:
-        """Return the promises about the page."""
+        """Return the read of the promises about the page."""
         return (Access.to(promise_space(unit), request.dfn, Kind.READ),)
 
     def committed(self, unit: Unit, request: Request, entry: IotlbEntry, step: int) -> None:
-        """Note that an access was made through an entry."""
+        """Judge an access at the step at which it was made through an entry."""
         device = self.names[request.source_id]
         for index, finding in enumerate(self.findings):
             if isinstance(finding, OldPath) and finding.use is None and takes(unit, request, entry, finding):
@@ -63,10 +63,10 @@ class UsageWatch:
         return any(entry.translation in unit.ledger.legal(tables, request.dfn) for tables in tables_of_tag)
 
     def late(self, unit: Unit, request: Request, entry: IotlbEntry, step: int) -> Iterator[Late]:
-        """Yield the finding if an access that an invalidation left in flight breaks a promise made before it.
+        """Yield the finding if an access that was not drained breaks a promise made before it.
 
-        If it breaks several, the finding names the first promise of the agent whose name comes first. The order of
-        promises of different agents may differ between equivalent schedules.
+        If it breaks several, the finding names the first promise of the agent whose name comes first: the order of
+        different agents' promises may differ between equivalent schedules.
         """
         domain, frame = domain_of(self.domains(), unit, entry), entry.frame(request.dfn)
         device = self.names[request.source_id]
@@ -86,7 +86,7 @@ class UsageWatch:
 
 
 def domain_of(domains: Iterable[Domain], unit: Unit, entry: IotlbEntry) -> Domain:
-    """Return the one of several domains in whose tables a walk found an entry."""
+    """Return the domain in whose tables a walk found an entry."""
     return next(domain for domain in domains if domain.pgd == root_of(unit, entry))
 
 
@@ -111,9 +111,9 @@ def takes(unit: Unit, request: Request, entry: IotlbEntry, finding: OldPath) -> 
 
 
 def leaves_mapped(dfn: Dfn, entry: IotlbEntry, promised: Iterable[Promise]) -> bool:
-    """Whether the last change of a page that its caller was told of maps the frame of an entry, with its permissions.
+    """Whether the last promised change of a page maps the frame of an entry, with the entry's permissions.
 
-    An access through the entry is then one that the page permits, however late it is.
+    The page then permits an access through the entry, however late it is.
     """
     updates = [promise.update for promise in promised if promise.update is not None]
     last = max(updates, key=lambda update: update.step, default=None)

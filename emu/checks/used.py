@@ -1,4 +1,4 @@
-"""Findings about an access: a device or a unit has read or written what it should not have."""
+"""Findings about an access: a device or a unit has read or written a word that it should not have."""
 
 import attrs
 
@@ -12,7 +12,7 @@ class Late:
     """An access that was translated before an invalidation and made after a promise that the translation is gone.
 
     Attributes:
-        agent, call, promised: who has promised that by which call at which step; put_page where the frame was freed.
+        agent, call, promised: the promise's CPU, call and step; the call is put_page where the frame was freed.
     """
 
     device: str
@@ -38,9 +38,9 @@ class LateStatus:
     """A status word that a unit wrote into a frame that was free, or was freed after software had asked for the word.
 
     Attributes:
-        asked: the step at which software had asked for it.
-        agent, freed: who has freed the frame, at which step.
-        owner: the domain that has the frame now; None if it is free.
+        asked: the step at which software had asked for the word.
+        agent, freed: the CPU that freed the frame, and the step.
+        owner: the domain that owns the frame now; None if it is free.
     """
 
     step: int
@@ -67,8 +67,8 @@ class Foreign:
     """An access that was programmed while one domain had the device, and translated by the tables of another.
 
     Attributes:
-        programmed_by: the domain whose driver had asked for it.
-        domain: the one whose memory was accessed.
+        programmed_by: the domain whose driver had programmed it.
+        domain: the domain whose memory was accessed.
     """
 
     device: str
@@ -88,7 +88,7 @@ class Foreign:
 
 @attrs.frozen
 class Illegal:
-    """A translation used that the ledger does not allow."""
+    """A device's use of a translation that the ledger does not allow."""
 
     device: str
     step: int
