@@ -18,13 +18,13 @@ from emu.engine.locks import Acquire, Release, TakeTicket
 
 
 class Detail(Enum):
-    """What counts as an object, and what commutes; each also has what those before it have."""
+    """How fine objects are, and whether invalidations commute; each detail includes those before it."""
 
-    ONE = "one"  # all there is; lock included: every interleaving is a trace
+    ONE = "one"  # a single object, lock included: every interleaving is a trace
     TABLE = "table"  # all page-table entries, all of the IOTLB, and the lock
     WORD = "word"  # each entry
     COMMUTE = "commute"  # two invalidations commute
-    PRESENT = "present"  # an invalidation of an entry that is not there only reads it
+    PRESENT = "present"  # an invalidation of an absent entry only reads it
 
 
 SIZES: dict[Detail, tuple[tuple[int, ...], tuple[int, ...]]] = {
@@ -34,7 +34,7 @@ SIZES: dict[Detail, tuple[tuple[int, ...], tuple[int, ...]]] = {
     Detail.COMMUTE: ((3,), ()),
     Detail.PRESENT: ((3,), ()),
 }
-"""Those worth a look, and those that take long."""
+"""The default sizes, and those that take long."""
 
 EVERYTHING = (Access.to(("everything",), 0, Kind.WRITE),)
 
@@ -48,7 +48,7 @@ class Table:
     detail: Detail
 
     def touch(self, numbers: range, kind: Kind) -> tuple[Access, ...]:
-        """Return the accesses to these entries, as fine as they are told apart."""
+        """Return the accesses to these entries, as fine as the detail says."""
         if self.detail is Detail.ONE:
             return EVERYTHING
         if self.detail is Detail.TABLE:
@@ -57,7 +57,7 @@ class Table:
 
 
 class Read(Operation[bool]):
-    """Look whether an entry is there."""
+    """Read whether an entry is present."""
 
     __slots__ = ("number", "table")
 
@@ -113,7 +113,7 @@ class Invalidate(Operation[None]):
         return tuple(self.entries_touched()) if self.table.detail is Detail.PRESENT else None
 
     def entries_touched(self) -> Iterator[Access]:
-        """Yield an access to each entry, which depends on what was there."""
+        """Yield an access to each entry: only a read if the entry was absent."""
         for number, was_there in zip(self.numbers, self.was_there, strict=True):
             yield Access.to((self.table.name,), number, Kind.COMMUTE if was_there else Kind.READ)
 
@@ -124,7 +124,7 @@ class Invalidate(Operation[None]):
 
 
 class AcquireVisibly(Acquire):
-    """Go on once our ticket is served, in an order with everything that happens."""
+    """Go on once the ticket is served, in a step that conflicts with all others."""
 
     __slots__ = ()
 
@@ -133,7 +133,7 @@ class AcquireVisibly(Acquire):
 
 
 class ReleaseVisibly(Release):
-    """Serve the next ticket, in an order with everything that happens."""
+    """Serve the next ticket, in a step that conflicts with all others."""
 
     __slots__ = ()
 
@@ -142,7 +142,7 @@ class ReleaseVisibly(Release):
 
 
 async def invalidate_visibly(invalidation: Invalidate, lock: TicketLock, who: str) -> None:
-    """Invalidate under a lock whose steps have an order with everything; drawing a ticket is no step of a plain one."""
+    """Invalidate under a lock whose steps conflict with all others, except drawing a ticket: a plain lock has none."""
     ticket = TakeTicket(lock, who, Section(lock.space, None))
     latch: Latch = await ticket
     await AcquireVisibly(latch, ticket)
@@ -151,7 +151,7 @@ async def invalidate_visibly(invalidation: Invalidate, lock: TicketLock, who: st
 
 
 def unmap_all(n: int, *, detail: Detail, is_global: bool, is_locked: bool) -> list[Agent]:
-    """Return the CPUs that each unmap one of n pages, and the device that uses these."""
+    """Return the CPUs that each unmap one of n pages, and the device that uses all pages."""
     ptes, iotlb = Table("pte", [True] * n, detail), Table("iotlb", [False] * n, detail)
     lock = TicketLock("queue")
 

@@ -1,6 +1,6 @@
-"""Programs with locks. These are ticket locks, and have as many traces as locks without tickets.
+"""Programs with locks. With ticket locks a program has as many traces as with locks without tickets.
 
-For an order of the tickets is an order of the sections, and only tickets of one lock conflict.
+An order of the tickets is an order of the sections, and only tickets of one lock conflict.
 """
 
 from functools import partial
@@ -11,7 +11,7 @@ from emu.engine import Agent, TicketLock, Variable
 
 @benchmark({n: 2 ** max(n - 13, 0) for n in range(1, 25)}, sizes=(16, 18), long=(14, 19, 22))
 def filesystem(n: int) -> list[Agent]:
-    """Every agent gives a block to its inode, each of them under a lock of its own; 26 blocks are too few for all."""
+    """Every agent gives a block to its inode; each block and inode has a lock; 26 blocks are too few for all."""
     inode_count, block_count = 32, 26
     inodes = [Variable("inode", 0, number=number) for number in range(inode_count)]
     blocks = [Variable("block", False, number=number) for number in range(block_count)]
@@ -39,21 +39,21 @@ def filesystem(n: int) -> list[Agent]:
 
 
 async def dine(who: str, first: TicketLock, second: TicketLock) -> None:
-    """Take both forks in this order, and put them down."""
+    """Take the first fork, then the second, and put both down."""
     async with first.held_by(who), second.held_by(who):
         pass
 
 
 @benchmark({n: 2**n - 1 for n in range(2, 16)}, sizes=(6,), deadlocks=lambda _: 1)
 def philosophers(n: int) -> list[Agent]:
-    """Every philosopher takes the fork on the left, then that on the right: all may starve."""
+    """Every philosopher takes the left fork, then the right one: all may starve."""
     forks = [TicketLock(f"fork{number}") for number in range(n)]
     return make_agents(*[partial(dine, f"agent{seat}", forks[seat], forks[(seat + 1) % n]) for seat in range(n)])
 
 
 @benchmark({n: 2**n - 2 for n in range(2, 16)}, sizes=(7,))
 def philosophers_reversed(n: int) -> list[Agent]:
-    """As before, but the last one takes the fork on the right first: nobody starves."""
+    """Philosophers of whom the last takes the right fork first: nobody starves."""
     forks = [TicketLock(f"fork{number}") for number in range(n)]
     pairs = [(seat, seat + 1) for seat in range(n - 1)] + [(0, n - 1)]
     return make_agents(*[partial(dine, f"agent{seat}", forks[a], forks[b]) for seat, (a, b) in enumerate(pairs)])
@@ -61,7 +61,7 @@ def philosophers_reversed(n: int) -> list[Agent]:
 
 @benchmark({1: 3, 2: 40, 3: 1080}, sizes=(3,))
 def twostage(n: int) -> list[Agent]:
-    """Every agent but one fills a first and then a second variable, each under its lock, and that one reads both."""
+    """All agents but the last fill a first and then a second variable, each under its lock; the last reads both."""
     first, second = Variable("first", 0), Variable("second", 0)
     a, b = TicketLock("a"), TicketLock("b")
 

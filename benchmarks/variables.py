@@ -16,7 +16,7 @@ def central_trinomial(n: int) -> int:
 
 @benchmark(lambda n: 2**n, sizes=(8,), long=(13,))
 def readers(n: int) -> list[Agent]:
-    """One agent writes a variable that the others read: each of them reads it before or after."""
+    """One agent writes a variable, and each of the others reads it before or after that."""
     x = Variable("x", 0)
 
     async def write() -> None:
@@ -41,7 +41,7 @@ def writers(n: int) -> list[Agent]:
 
 @benchmark(lambda n: factorial(n + 1), sizes=(5,), long=(6,))
 def n_writers_a_reader(n: int) -> list[Agent]:
-    """Writers as above, and a reader among them."""
+    """All agents but one write the same variable, and that one reads it."""
     x = Variable("x", 0)
 
     async def write(value: int) -> None:
@@ -108,7 +108,7 @@ def sb(n: int) -> list[Agent]:
 
 @benchmark(lambda n: factorial(n + 1) ** 2, sizes=(3,), long=(4,))
 def reorder(n: int) -> list[Agent]:
-    """Every agent but one writes two variables, and that one reads both."""
+    """All agents but the last write two variables; the last reads both."""
     a, b = Variable("a", 0), Variable("b", 0)
 
     async def each(operations: Sequence[Operation[Any]]) -> None:

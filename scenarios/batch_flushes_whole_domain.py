@@ -11,7 +11,7 @@ PAGES = (G, offset(G, 2))
 
 @scenario(
     verdicts="""
-    # An entry that is not written back, or before its store, shows with coherent=false only.
+    # A missing write-back of an entry, or one before its store, shows with coherent=false only.
     wait_faults>0  | no claim: a flush that is given up is not made again (B55, D19)
     coherent=false | clean
     -              | clean

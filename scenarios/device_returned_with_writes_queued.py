@@ -19,10 +19,10 @@ BDFS = ("00:1f.0", "00:1f.1")
 def device_returned_with_writes_queued(
     m: Machine, *, repaired: bool = False, devices: Annotated[int, Bounds(1, len(BDFS))] = 1
 ) -> None:
-    """A toolstack takes a device from a guest while a write that the guest has programmed is still to come.
+    """A toolstack takes a device from a guest while a write that the guest has programmed is still pending.
 
     repaired: the device goes to the quarantine domain, which maps nothing (ba2ab00bbb).
-    devices: how many the toolstack takes, one after the other; the last of them has the write in its queue.
+    devices: how many devices the toolstack takes, one after the other; the last has the write in its queue.
     """
     bdfs = BDFS[:devices]
     hardware_domain, quarantine = m.domain(0), m.domain(DOMID_IO)

@@ -16,7 +16,7 @@ H = offset(G, 1)
     """
 )
 def displace_while_moving(m: Machine, *, form: Form = Form.XSA_222) -> None:
-    """CPU 0 moves a page to where another one is; CPU 1 gives the frame of that one to another domain.
+    """CPU 0 moves a page to the place of another page; CPU 1 gives the displaced page's frame to another domain.
 
     form: the year of the code; 2020-1 removes the displaced page with the flag cleared.
     """

@@ -1,4 +1,4 @@
-"""R5, XSA-399 (B64): a domain id can be taken again before the one who frees it has cleared its owner."""
+"""R5, XSA-399 (B64): a domain id can be taken again before the CPU that frees the id has cleared its owner."""
 
 from typing import Annotated
 
@@ -9,7 +9,7 @@ G = Dfn(0x1000)
 
 @scenario(
     verdicts="""
-    # Whatever the wrappers do, a unit on which the domain has no id is passed over.
+    # The flush of every revision skips a unit on which the domain has no id.
     hook_faults>0         | no claim: v1 loses the error of a hook (D1, D2)
     units=2 repaired=true | clean
     repaired=true         | clean
@@ -18,10 +18,10 @@ G = Dfn(0x1000)
     """
 )
 def domain_id_freed_too_early(m: Machine, *, repaired: bool = False, units: Annotated[int, Bounds(1, 2)] = 1) -> None:
-    """CPU 0 takes the last device from domain 1; CPU 1 gives one to domain 2 and then unmaps a page of it.
+    """CPU 0 detaches the last device of domain 1; CPU 1 attaches a device to domain 2 and unmaps a page of domain 2.
 
     repaired: the owner of an id is cleared before its bit is (d9eca7bb6c).
-    units: where there are two, both devices stand behind the second, and domain 2 has another one behind the first.
+    units: with 2, both devices stand behind the second unit, and domain 2 has another device behind the first.
     """
     if repaired:
         m.driver.fixes.add(Fix.XSA_399)

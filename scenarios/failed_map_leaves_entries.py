@@ -1,4 +1,4 @@
-"""B08: a map that fails halfway leaves a replaced entry cached, and whoever stops at an error flushes nothing."""
+"""B08: a map that fails halfway leaves a replaced entry cached, and a caller that stops at an error flushes nothing."""
 
 from enum import Enum
 
@@ -10,14 +10,14 @@ G = Dfn(0x1000)
 class Freed(Enum):
     """The frame that is freed."""
 
-    OLD = "old"  # found at the first page
-    NEW = "new"  # entered there, and taken back
+    OLD = "old"  # the frame of the first page before the map
+    NEW = "new"  # the frame that the map entered there, and took back
 
 
 @scenario(
     verdicts="""
-    # v1 flushes the domain on every error, whatever the flag says; so does the code since 0229adb138. Without that,
-    # what the map itself had entered and taken back is owed, too.
+    # v1 flushes the domain on every error, whatever the flag says; so does the code since 0229adb138. Without that
+    # flush, the entry that the map itself has made and taken back is owed, too.
     parameters    | implicit      | v1    | merged        | flush_on_error
     hook_faults>0 | no claim: what a failed hook leaves behind stays (B08, D1, D2, D20)
     wait_faults>0 | no claim: a flush that is given up is not made again (B55, D19)
@@ -27,9 +27,9 @@ class Freed(Enum):
     sequential=True,
 )
 def failed_map_leaves_entries(m: Machine, *, freed: Freed = Freed.OLD) -> None:
-    """A batch replaces two pages, fails on the second, stops there, and frees the frame that it found at the first.
+    """A batch replaces two pages, fails on the second, stops there, and frees the old frame of the first.
 
-    freed: or the new frame, which it has entered there.
+    freed: the frame that it frees: the old or the new frame of the first page.
     """
     domain = m.domain(1, devices=("00:1f.0",))
     old, new = m.allocate(domain=domain), m.allocate(page_order=1, domain=domain if freed is Freed.NEW else None)

@@ -1,4 +1,4 @@
-"""D14: a batch that is cut into several passes puts its flush off to the last of them."""
+"""D14: a batch that is cut into several passes puts its flush off to the last pass."""
 
 from emu import Cpu, Dfn, Machine, Mfn, iommu_dont_flush_iotlb, offset, scenario
 
@@ -8,7 +8,7 @@ PASSES = 2
 
 @scenario(
     verdicts="""
-    # What a pass has put off is due when it returns to the guest, whether its work is done or not.
+    # A pass's deferred flush is due when the pass returns to the guest, whether its work is done or not.
     repaired=true | clean
     -             | owed
     """,

@@ -1,4 +1,4 @@
-"""Off by one: a batch replaces a range with its flush put off, and then flushes one page too few."""
+"""Off by one: a batch replaces a range, puts the flush off, and then flushes one page too few."""
 
 from emu import OK, Cpu, Dfn, Machine, Mfn, iommu_dont_flush_iotlb, page_count, scenario
 
@@ -18,7 +18,7 @@ PAGES = page_count(ORDER)
     sequential=True,
 )
 def flush_misses_last_page(m: Machine, *, release: bool = False, repaired: bool = False) -> None:
-    """A batch replaces two pages under the flag and flushes the first of them only.
+    """A batch replaces two pages under the flag and flushes only the first page.
 
     release: it then frees the frames that it has displaced.
     repaired: it flushes both pages.

@@ -1,4 +1,4 @@
-"""B12: a device cannot be taken from a domain, and the domain's frames and page tables are freed all the same.
+"""B12: a device cannot be detached from a domain, and the domain's frames and page tables are freed all the same.
 
 `-p coherent=false` shows a detach that does not write the context entry back.
 """
@@ -10,7 +10,7 @@ G = Dfn(0x1000)
 
 @scenario(
     verdicts="""
-    # Of contexts no wrapper knows anything.
+    # No wrapper deals with context entries.
     repaired=true coherent=false | clean
     repaired=true                | clean
     -                            | released
@@ -19,7 +19,7 @@ G = Dfn(0x1000)
     small={"repaired": "true"},
 )
 def free_after_detach(m: Machine, *, repaired: bool = False) -> None:
-    """A toolstack destroys a domain: it detaches the device, may give up waiting once, and frees all that there is.
+    """A toolstack destroys a domain: it detaches the device, may give up waiting once, and frees frame and tables.
 
     repaired: it stops if the device could not be detached (f591755823).
     """

@@ -1,4 +1,4 @@
-"""A range of which one page is already as it is to be: the other page is flushed all the same."""
+"""One page of a range needs no change: the other page must be flushed all the same."""
 
 from enum import Enum
 from typing import Annotated
@@ -9,7 +9,7 @@ G = Dfn(0x1000)
 
 
 class Change(Enum):
-    """What the call does to the range."""
+    """The change of the range."""
 
     UNMAP = "unmap"
     REPLACE = "replace"
@@ -29,7 +29,7 @@ def free_all_but_one_page(m: Machine, *, change: Change = Change.UNMAP, kept: An
     """A CPU changes two pages, one of which needs no change, and frees the frame of the other.
 
     change: it unmaps the pages, or maps them to new frames.
-    kept: which page needs no change; nothing is mapped there, or its new frame is.
+    kept: the page that needs no change: nothing is mapped there, or its new frame is already.
     """
     domain = m.domain(1, devices=("00:1f.0",))
     old, new = m.allocate(domain=domain), m.allocate(page_order=1)

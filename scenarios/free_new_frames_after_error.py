@@ -1,4 +1,4 @@
-"""A map fails and is taken back: a caller that frees the new frames needs the flush of the roll-back."""
+"""A map fails and is rolled back: a caller that frees the new frames needs the flush of the roll-back."""
 
 from emu import ENOMEM, OK, Cpu, Dfn, Machine, Mfn, offset, scenario
 
@@ -7,7 +7,7 @@ G = Dfn(0x1000)
 
 @scenario(
     verdicts="""
-    # With v1 the caller learns of no failure, so that it frees nothing.
+    # With v1 the caller learns of no failure, so it frees nothing.
     parameters    | implicit | v1         | merged | flush_on_error
     hook_faults>0 | no claim: what a failed hook leaves behind stays (B08, D1, D2, D20)
     wait_faults>0 | no claim: a flush that is given up is not made again (B55, D19)

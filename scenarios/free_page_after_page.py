@@ -10,7 +10,7 @@ G = Dfn(0x1000)
 
 @scenario(
     verdicts="""
-    # An entry that is not written back, or before its store, shows with coherent=false only.
+    # A missing write-back of an entry, or one before its store, shows with coherent=false only.
     hook_faults>0  | no claim: v1 loses the error of a hook (D1, D2)
     wait_faults>0  | no claim: a flush that is given up is not made again (B55, D19)
     coherent=false | clean

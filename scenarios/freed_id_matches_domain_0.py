@@ -1,7 +1,7 @@
 """XSA-399 (B64) for the hardware domain: the map has 0 for a freed id, and 0 is the hardware domain's number.
 
-It matters where the hardware domain has an id on the unit that is higher than that of the guest: the look-up begins
-with the lowest.
+It matters if the hardware domain's id on the unit is higher than the guest's: a look-up of a domain's id begins with
+the lowest id.
 """
 
 from enum import Enum
@@ -12,7 +12,7 @@ G = Dfn(0x1000)
 
 
 class Beside(Enum):
-    """What happens to an id while the hardware domain's is looked up."""
+    """The change of an id while the hardware domain's id is looked up."""
 
     TAKEN = "taken"
     FREED = "freed"
@@ -20,7 +20,7 @@ class Beside(Enum):
 
 @scenario(
     verdicts="""
-    # Who takes an id names its owner first, so that nobody sees the id taken and owned by domain 0.
+    # A CPU that takes an id writes its owner first, so no CPU sees the id taken and owned by domain 0.
     hook_faults>0              | no claim: v1 loses the error of a hook (D1, D2)
     wait_faults>0              | no claim: a flush that is given up is not made again (B55, D19)
     beside=freed repaired=true | clean
@@ -31,8 +31,8 @@ class Beside(Enum):
 def freed_id_matches_domain_0(m: Machine, *, beside: Beside = Beside.TAKEN, repaired: bool = False) -> None:
     """CPU 0 moves a guest's only device to another guest; CPU 1 unmaps a page of the hardware domain meanwhile.
 
-    beside: CPU 1 does so while the other guest takes the id that was freed, or before that, while it is freed.
-    repaired: the map has the number of no domain for an id that was freed (d9eca7bb6c).
+    beside: CPU 1 does so while the other guest takes the freed id, or earlier, while the id is freed.
+    repaired: the map has no domain's number for a freed id (d9eca7bb6c).
     """
     if repaired:
         m.driver.fixes.add(Fix.XSA_399)

@@ -25,11 +25,11 @@ H = offset(G, 1)
 def grant_mapped_twice(
     m: Machine, *, repaired: bool = False, release: bool = False, units: Annotated[int, Bounds(1, 2)] = 1
 ) -> None:
-    """A backend has mapped one granted frame at two pages; the grant ends when it has unmapped the first of them.
+    """A backend has mapped one granted frame at two pages; the grant ends when the first page is unmapped.
 
-    repaired: the grant ends when it has unmapped both.
+    repaired: the grant ends when both pages are unmapped.
     release: the frontend frees the frame as soon as the grant has ended.
-    units: where there are two, the device of the backend stands behind the second.
+    units: with 2, the device of the backend stands behind the second unit.
     """
     if units == 2:
         m.scope(1, "00:1f.0")

@@ -1,4 +1,4 @@
-"""What a wrong change of a driver's map hook looks like. No release of Xen errs so."""
+"""A wrong change of a driver's map hook. No release of Xen has this error."""
 
 from enum import Enum
 
@@ -11,16 +11,16 @@ H = offset(G, 1)
 
 
 class Error(Enum):
-    """What the hook does wrong."""
+    """The hook's error."""
 
     SKIP = "skip"  # store nothing, and report success
-    OVERSHOOT = "overshoot"  # map the page after it too
+    OVERSHOOT = "overshoot"  # map the next page, too
     CLEAR_FIRST = "clear-first"  # clear the entry before setting it
 
 
 @attrs.frozen
 class ErringHooks:
-    """A driver's hooks, of which one errs."""
+    """A driver's hooks, with an error in map_page."""
 
     driver: IommuOps[Domain]
     error: Error
@@ -56,16 +56,16 @@ class ErringHooks:
     repaired=true                      | clean
     error=overshoot                    | beyond-range
     error=clear-first refuse_gaps=true | gap
-    error=clear-first                  | clean  # a gap is a finding only where that is asked for
+    error=clear-first                  | clean  # a gap is a finding only with refuse_gaps
     -                                  | wrong-result
     """,
     sequential=True,
 )
 def hook_errs_on_last_page(m: Machine, *, error: Error = Error.SKIP, repaired: bool = False) -> None:
-    """A CPU replaces two pages, and the driver's hook errs on the second of them.
+    """A CPU replaces two pages, and the driver's hook errs on the second page.
 
-    error: what the hook does there.
-    repaired: the hook does what it is asked to.
+    error: the hook's error on that page.
+    repaired: the hook has no error.
     """
     if not repaired:
         m.hooks.driver = ErringHooks(m.hooks.driver, error)

@@ -1,4 +1,4 @@
-"""The plain case: nothing overlaps that should not, so nothing may be found."""
+"""The plain case: calls and accesses take turns, so nothing may be found."""
 
 from emu import Cpu, Device, Dfn, Fix, Machine, Mfn, PageOrder, offset, page_count, scenario
 

@@ -1,4 +1,4 @@
-"""B41: a CPU frees the page tables of a dying domain while another one is about to enter a page there."""
+"""B41: a CPU frees the page tables of a dying domain while another CPU is about to map a page in them."""
 
 from emu import Cpu, Dfn, Fix, Machine, Mfn, PageOrder, offset, page_count, scenario
 
@@ -18,8 +18,8 @@ G = Dfn(0x1000)
 def map_into_dying_domain(m: Machine, *, repaired: bool = False, order: PageOrder = 0) -> None:
     """CPU 0 destroys a domain whose devices are gone; CPU 1 maps one more page of it.
 
-    repaired: a map looks under the mapping_lock whether the domain is dying, and whoever frees the tables waits for
-    the lock (1ef48c82e7).
+    repaired: a map checks under the mapping_lock whether the domain is dying, and the CPU that frees the tables waits
+    for the lock (1ef48c82e7).
     order: of the range that CPU 1 maps; all its pages but the last are mapped already, to the same frames.
     """
     if repaired:

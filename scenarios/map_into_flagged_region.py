@@ -1,4 +1,4 @@
-"""A region in which iommu_dont_flush_iotlb is set, while another CPU maps a page of it."""
+"""A CPU changes a page while iommu_dont_flush_iotlb is set, and another CPU maps the page before the flush."""
 
 from enum import Enum
 
@@ -8,7 +8,7 @@ G = Dfn(0x1000)
 
 
 class Change(Enum):
-    """What the flagged region does to the page."""
+    """The change of the page in the flagged region."""
 
     UNMAP = "unmap"
     REPLACE = "replace"
@@ -16,7 +16,7 @@ class Change(Enum):
 
 @scenario(
     verdicts="""
-    # A lock across the flush helps; v1's unmap ignores the flag, so that it flushes under the lock of the call.
+    # A lock across the flush helps; v1's unmap ignores the flag, so it flushes under the lock of the call.
     parameters                                   | implicit | v1    | merged | flush_on_error
     caching_mode=true                            | no claim: the flush of a page that was not present names domain id 0
     hook_faults>0                                | no claim: v1 loses the error of a hook (D1, D2)
@@ -30,10 +30,10 @@ class Change(Enum):
 def map_into_flagged_region(
     m: Machine, *, change: Change = Change.UNMAP, outer_lock: OuterLock = OuterLock.PER_CALL
 ) -> None:
-    """CPU 0 changes a page with its flush put off to the end of a region; CPU 1 maps the page before that.
+    """CPU 0 changes a page and puts the flush off to the end of a region; CPU 1 maps the page before that flush.
 
-    change: what CPU 0 does; if it replaces the page, CPU 1 maps it to the same new frame.
-    outer_lock: per-call is dropped before the flush of the region.
+    change: CPU 0's change of the page; if it replaces the page, CPU 1 maps the same new frame.
+    outer_lock: a per-call lock is dropped before the flush of the region.
     """
     domain = m.domain(1, devices=("00:1f.0",))
     old, new = m.allocate(), m.allocate()

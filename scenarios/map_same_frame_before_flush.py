@@ -1,4 +1,4 @@
-"""D5b: a CPU finds what it was to map mapped already, and returns before the one that mapped it has flushed."""
+"""D5b: a CPU finds the page mapped already as it wants, and returns before the CPU that mapped it has flushed."""
 
 from emu import Cpu, Dfn, Machine, OuterLock, PageOrder, scenario
 
@@ -15,7 +15,7 @@ G = Dfn(0x1000)
     """
 )
 def map_same_frame_before_flush(m: Machine, *, order: PageOrder = 0, outer_lock: OuterLock = OuterLock.NONE) -> None:
-    """CPU 0 replaces pages; CPU 1 maps the first of them to the same new frame and finds that nothing is to be done."""
+    """CPU 0 replaces pages; CPU 1 maps the first page to the same new frame and finds nothing to do."""
     domain = m.domain(1, devices=("00:1f.0",))
     old, new = m.allocate(page_order=order), m.allocate(page_order=order)
     m.premap(domain, G, old, page_order=order, cached=True)

@@ -23,10 +23,10 @@ G = Dfn(0x1000)
 def move_more_than_fit(
     m: Machine, *, form: Form = Form.XSA_346_PART_2, slots: Annotated[int, Bounds(1, 16)] = 16
 ) -> None:
-    """A CPU moves one page more than it has room for references to.
+    """A CPU moves one page more than its array of references has room for.
 
     form: the year of the code; 2020-3 ends a pass one page earlier.
-    slots: of the array.
+    slots: the size of the array.
     """
     domain = m.domain(1, devices=("00:1f.0",))
     physmap = Physmap(m.hypervisor, m.pages, form, slots)

@@ -1,4 +1,4 @@
-"""R4, XSA-346 part 2 (B03): a moved page is removed at its new place while its old one still waits for the flush."""
+"""R4, XSA-346 part 2 (B03): a moved page is removed at its new place while its old place still waits for the flush."""
 
 from emu import Cpu, Dfn, Form, Machine, Physmap, offset, scenario
 
@@ -16,7 +16,7 @@ H = offset(G, 1)
     """
 )
 def remove_moved_page(m: Machine, *, form: Form = Form.XSA_346_PART_1) -> None:
-    """CPU 0 moves a page under the flag; CPU 1 removes it at its new place, flushes that, and frees the frame.
+    """CPU 0 moves a page under the flag; CPU 1 removes it at its new place, flushes there, and frees the frame.
 
     form: the year of the code; 2020-2 keeps a reference until the old place is flushed.
     """

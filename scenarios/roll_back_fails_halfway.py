@@ -1,4 +1,4 @@
-"""D19, D20: the wrappers ignore it when a failed map cannot take back a page that it has entered."""
+"""D19, D20: the wrappers ignore an error of the roll-back, which leaves a page of a failed map mapped."""
 
 from emu import ENOMEM, Cpu, Dfn, Machine, offset, scenario
 
@@ -7,7 +7,7 @@ G = Dfn(0x1000)
 
 @scenario(
     verdicts="""
-    # Only v1 lets the flush's result replace the error of the map, so that the caller learns of no failure at all.
+    # Only v1 lets the flush's result replace the error of the map, so the caller learns of no failure at all.
     parameters        | implicit        | v1         | merged          | flush_on_error
     caching_mode=true | no claim: the flush of a page that was not present names domain id 0
     wait_faults>0     | no claim: a flush that is given up is not made again (B55, D19)
@@ -16,7 +16,7 @@ G = Dfn(0x1000)
     sequential=True,
 )
 def roll_back_fails_halfway(m: Machine) -> None:
-    """A map of four pages fails on the third; of the two before it the second cannot be unmapped and stays mapped."""
+    """A map of four pages fails on the third; its roll-back cannot unmap the second, which stays mapped."""
     domain = m.domain(0, devices=("00:1f.0",))
     frames = m.allocate(page_order=2)
     m.fail_hook("map_page", offset(G, 2), ENOMEM)

@@ -1,4 +1,4 @@
-"""D7: iommu_dont_flush_iotlb belongs to a CPU, not to a domain, so it also silences whoever interrupts the loop."""
+"""D7: iommu_dont_flush_iotlb belongs to a CPU, not to a domain: a softirq that interrupts the loop flushes nothing."""
 
 from emu import OK, Cpu, Dfn, Machine, Mfn, iommu_dont_flush_iotlb, offset, scenario
 
@@ -16,9 +16,9 @@ PAGES = 2
     sequential=True,
 )
 def softirq_in_flagged_loop(m: Machine, *, repaired: bool = False, release: bool = False) -> None:
-    """A softirq inside a flagged loop replaces a page of another domain, which nobody flushes afterwards.
+    """A softirq inside a flagged loop replaces a page of another domain, and nobody flushes that page afterwards.
 
-    release: it then frees the old frame.
+    release: the softirq then frees the old frame.
     repaired: the loop clears the flag while it processes softirqs.
     """
     hardware_domain = m.domain(0, devices=("00:1f.0",))

@@ -7,7 +7,7 @@ G = Dfn(0x1000)
 
 @scenario(
     verdicts="""
-    # An unmap that flushes does so before the table is taken out, so that helps nobody.
+    # An unmap that flushes does so before the table is taken out, which is too early.
     hook_faults>0 | no claim: v1 loses the error of a hook (D1, D2)
     wait_faults>0 | no claim: a flush that is given up is not made again (B55, D19)
     repaired=true | clean
@@ -16,7 +16,7 @@ G = Dfn(0x1000)
     sequential=True,
 )
 def table_freed_before_flush(m: Machine, *, repaired: bool = False) -> None:
-    """A batch unmaps the last page of a table and processes softirqs, one of which frees the table, and then flushes.
+    """A batch unmaps the last page of a table, processes softirqs, which free the table, and then flushes.
 
     repaired: softirqs are left for the end of the hypercall, after the flush.
     """

@@ -1,4 +1,4 @@
-"""A CPU gives up waiting for a flush: who has asked for the flush is told, and keeps the displaced frame."""
+"""A CPU gives up waiting for a flush: the caller gets the error, and keeps the displaced frame."""
 
 from enum import Enum
 
@@ -27,7 +27,7 @@ class Flusher(Enum):
 def timeout_of_flush(m: Machine, *, flusher: Flusher = Flusher.MAP) -> None:
     """A CPU replaces a page, may give up waiting for the flush once, and frees the old frame after a success.
 
-    flusher: a flush that was put off is asked for again after an error.
+    flusher: the call that flushes; an explicit flush is called again after an error.
     """
     domain = m.domain(1, devices=("00:1f.0",))
     old, new = m.allocate(domain=domain), m.allocate()

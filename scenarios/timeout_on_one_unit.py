@@ -7,7 +7,7 @@ G = Dfn(0x1000)
 
 @scenario(
     verdicts="""
-    repaired=true | clean  # a call that returns the error has promised nothing
+    repaired=true | clean  # a call that returns the error promises nothing
     -             | stale,lost-error
     """,
     sequential=True,

@@ -1,4 +1,4 @@
-"""Contention: what the log says of CPUs that want one lock."""
+"""Contention: the log of CPUs that wait for one lock."""
 
 from emu import Cpu, Dfn, Machine, Mfn, PageOrder, offset, page_count, scenario
 

@@ -1,4 +1,4 @@
-"""An unmap of a range fails: what it has cleared is flushed, for whoever tries again finds nothing to do there."""
+"""An unmap of a range fails: it must flush the pages that it cleared, for a second try finds nothing to do there."""
 
 from emu import OK, Cpu, Dfn, Machine, Mfn, offset, scenario
 

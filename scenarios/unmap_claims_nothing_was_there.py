@@ -1,4 +1,4 @@
-"""B14, XSA-78: an unmap tells the flush that its entry was not present, so the unit is asked nothing."""
+"""B14, XSA-78: an unmap tells the flush that its entry was not present, so the flush submits no invalidation."""
 
 from emu import Cpu, Dfn, Fix, Machine, scenario
 
@@ -7,7 +7,7 @@ G = Dfn(0x1000)
 
 @scenario(
     verdicts="""
-    # A unit that caches non-present entries is asked in any case, though under domain id 0.
+    # For a unit that caches non-present entries it submits one in any case, though under domain id 0.
     hook_faults>0 | no claim: v1 loses the error of a hook (D1, D2)
     repaired=true | clean
     -             | stale
@@ -17,7 +17,7 @@ G = Dfn(0x1000)
 def unmap_claims_nothing_was_there(m: Machine, *, repaired: bool = False) -> None:
     """A CPU unmaps a page, and the driver's flush takes the old entry for one that was not present.
 
-    repaired: the flush is told the truth (85c72f9fe7).
+    repaired: the unmap tells the flush that its entry was present (85c72f9fe7).
     """
     if not repaired:
         m.driver.fixes.remove(Fix.XSA_78)

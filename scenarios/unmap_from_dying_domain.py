@@ -1,4 +1,4 @@
-"""B41: a CPU frees the page tables of a dying domain while another one is about to clear an entry there."""
+"""B41: a CPU frees the page tables of a dying domain while another CPU is about to clear an entry in them."""
 
 from emu import Cpu, Dfn, Fix, Machine, scenario
 
@@ -16,8 +16,8 @@ G = Dfn(0x1000)
 def unmap_from_dying_domain(m: Machine, *, repaired: bool = False) -> None:
     """CPU 0 destroys a domain whose devices are gone; CPU 1 unmaps a page of it.
 
-    repaired: an unmap looks under the mapping_lock whether the domain is dying, and whoever frees the tables waits for
-    the lock (1ef48c82e7).
+    repaired: an unmap checks under the mapping_lock whether the domain is dying, and the CPU that frees the tables
+    waits for the lock (1ef48c82e7).
     """
     if repaired:
         m.driver.fixes.add(Fix.DYING)

@@ -23,7 +23,7 @@ def unmap_twice_before_flush(
 ) -> None:
     """Two CPUs unmap one page: one clears its entry, the other finds it cleared and returns before the flush.
 
-    hole: of the pages of the range only the last is mapped.
+    hole: only the last page of the range is mapped.
 
     Raises:
         ScenarioError: if the range with a hole has one page only.

@@ -17,10 +17,10 @@ G = Dfn(0x1000)
     """
 )
 def write_in_flight(m: Machine, *, release: bool = True, order: PageOrder = 0) -> None:
-    """A device posts a write to a page that a CPU unmaps, flushes and gives up: correct software, if the unit drains.
+    """A device posts a write to a page that a CPU unmaps, flushes and frees: correct software, if the unit drains.
 
-    release: what was mapped is freed at last.
-    order: of the range that the CPU unmaps; the device writes to its last page.
+    release: the CPU frees the frames after the unmap.
+    order: the order of the range that the CPU unmaps; the device writes to its last page.
     """
     domain = m.domain(1, devices=("00:1f.0",))
     frames = m.allocate(page_order=order, domain=domain)
