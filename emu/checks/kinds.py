@@ -27,4 +27,4 @@ class FindingKind(Enum):
     FOREIGN = "foreign-access"  # an access that one domain's driver had programmed was made to another domain's memory
     NOT_ISOLATED = "not-isolated"  # a domain's devices may reach a frame that its owner does not let the domain map so
     ASSERTION = "assertion"  # a claim of the scenario's own does not hold
-    ILLEGAL = "illegal-translation"  # hardware used what the ledger forbids: a bug of emu
+    ILLEGAL = "illegal-translation"  # hardware used a translation that the ledger does not allow: a bug of emu

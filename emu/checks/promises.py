@@ -95,7 +95,7 @@ def takes_back(record: CallRecord) -> bool:
     return record.call in CHANGES and not any(one.hook.startswith("iotlb_flush") for one in record.failures)
 
 
-def runs(dfns: Iterable[Dfn]) -> Iterator[tuple[Dfn, Dfn]]:
+def ranges_of(dfns: Iterable[Dfn]) -> Iterator[tuple[Dfn, Dfn]]:
     """Yield the ranges first..last of consecutive dfns."""
     first = last = None
     for dfn in sorted(dfns):
@@ -132,7 +132,7 @@ class PromiseJudge:
     def reads(self, record: CallRecord) -> Iterable[Access]:
         """Return the promises about the pages, their objects in the ledger, and the words below replaced entries."""
         asked = list(questions(record))
-        ranges = list(runs(dfn for dfn, _, _ in asked))
+        ranges = list(ranges_of(dfn for dfn, _, _ in asked))
         yield from device_reads(self.units)
         for unit, tables in translators(self.units, record.domain):
             for first, last in ranges:

@@ -48,12 +48,12 @@ class ReleaseJudge:
         """Return the reads of `owner_changes`: where the frame was ever mapped, and all that its paths depend on."""
         yield Access.to(EVER_MAPPED, page.mfn, Kind.READ)
         yield from device_reads(self.units)
-        for domain, dfn in self.entered(page):
+        for domain, dfn in self.pages_of(page):
             for unit, tables in translators(self.units, domain):
                 yield Access.to(promise_space(unit), dfn, Kind.WRITE)
                 yield from reads_of(unit.ledger.objects_read(tables, dfn, inf))
 
-    def entered(self, page: Page) -> list[tuple[Domain, Dfn]]:
+    def pages_of(self, page: Page) -> list[tuple[Domain, Dfn]]:
         """Return the pages at which a frame was ever mapped, and a page that it translated if it was a table."""
         domains = (domain for domain in self.domains() if not domain.maps_all)
         pages = [(domain, dfn) for domain in domains for dfn in domain.ever_mapped.get(page.mfn, ())]
@@ -65,7 +65,7 @@ class ReleaseJudge:
             self.freed[page.mfn] = cpu.name, step
             if page.table is not None:
                 self.freed_tables[page.mfn] = cpu.name, step
-        for domain, dfn in self.entered(page):
+        for domain, dfn in self.pages_of(page):
             if domain is not page.owner:
                 promise = Promise(step, cpu.name, call, step, frame=page.mfn)
                 self.promised.setdefault((domain.number, dfn), []).append(promise)
@@ -112,7 +112,7 @@ class ReleaseJudge:
     def with_debt_of(self, released: Released) -> Released:
         """Return a release with the debt that it breaks. A debt that was reported as owed is reported no more.
 
-        Of several debts it is the one of the call that made the change.
+        Of several debts it is the debt of the call that made the change.
         """
         debts = [debt for debt in self.debts if debt.domain.number == released.domain and released.dfn in debt.updates]
         known = [one for one in self.findings if isinstance(one, Owed)]
@@ -127,7 +127,7 @@ class ReleaseJudge:
         return attrs.evolve(released, debt=min(debts, key=preference, default=None))
 
     def drop_withdrawal(self, released: Released) -> None:
-        """Report no more that a withdrawn domain could reach the frame: the same flush is missing."""
+        """Drop the finding of a withdrawn grant of the same page: the same flush is missing."""
         for one in list(self.findings):
             if isinstance(one, NotIsolated) and one.act is Act.WITHDRAW and one.page == released.page:
                 self.findings.remove(one)

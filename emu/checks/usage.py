@@ -44,7 +44,7 @@ class UsageWatch:
         """Judge an access at the step at which it was made through an entry."""
         device = self.names[request.source_id]
         for index, finding in enumerate(self.findings):
-            if isinstance(finding, OldPath) and finding.use is None and takes(unit, request, entry, finding):
+            if isinstance(finding, OldPath) and finding.use is None and uses_old_path(unit, request, entry, finding):
                 self.findings[index] = attrs.evolve(finding, use=Use(device, step))
         if request.is_undrained:
             self.findings.extend(self.late(unit, request, entry, step))
@@ -100,7 +100,7 @@ def table_reads(unit: Unit, entry: IotlbEntry) -> list[TableRead]:
     return [read for read in entry.reads if read.level != unit.format.device_level]
 
 
-def takes(unit: Unit, request: Request, entry: IotlbEntry, finding: OldPath) -> bool:
+def uses_old_path(unit: Unit, request: Request, entry: IotlbEntry, finding: OldPath) -> bool:
     """Whether an access used the stale translation of a finding, through an entry that had been replaced."""
     used = (unit.name, request.dfn, entry.tag, entry.translation)
     if used != (finding.unit, finding.dfn, finding.tag, finding.path.translation):

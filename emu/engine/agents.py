@@ -1,4 +1,4 @@
-"""Agents: whatever takes steps, such as a CPU, a device, or an engine inside an IOMMU."""
+"""Agents take the steps: a CPU, a device, an engine inside an IOMMU."""
 
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""Several operations in one step, for a model that is smaller than what it models."""
+"""Several operations in one step, for a model that is smaller than real hardware."""
 
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any, TypeVar

@@ -1,7 +1,7 @@
 """Claims: a user's statements about a program, and where they do not hold. Both are data of an execution.
 
-An `assert` in an agent's own code is a claim about what the agent has learnt. One that fails ends the agent, as a
-return does, and the others go on.
+An `assert` in an agent's own code is a claim about values that the agent has read. A failed assertion ends the agent,
+as a return does, and the other agents go on.
 
 A `Claim` is a predicate over shared objects. It is evaluated before the first step, and after each step once the step's
 agent has announced its next operation; the evaluation takes no step. Only an operation that may change an object which

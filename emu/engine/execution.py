@@ -162,7 +162,7 @@ class Execution:
 
         Raises:
             InternalError: if the agent has announced no operation.
-            ModelError: if the operation refuses what it is asked for, or the agent then fails as in `start`.
+            ModelError: if the operation refuses its arguments, or the agent then fails as in `start`.
         """
         operation = agent.pending
         if operation is None:

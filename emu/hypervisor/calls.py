@@ -61,7 +61,7 @@ class Enter(Operation[None]):
         record.known = tuple(record.domain.known_dfns.irange(record.dfn, last))
 
     def describe(self) -> tuple[str, Mapping[str, Any]]:
-        return self.event, entered(self.record)
+        return self.event, call_keys(self.record)
 
 
 class Return(Operation[None]):
@@ -87,11 +87,11 @@ class Return(Operation[None]):
 
     def describe(self) -> tuple[str, Mapping[str, Any]]:
         record = self.record
-        keys = {**entered(record), "result": RESULT_NAMES.get(record.result, record.result)}
+        keys = {**call_keys(record), "result": RESULT_NAMES.get(record.result, record.result)}
         return self.event, {**keys, "deferred": True} if record.is_deferred else keys
 
 
-def entered(record: CallRecord) -> dict[str, Any]:
+def call_keys(record: CallRecord) -> dict[str, Any]:
     """Return a call as keys of an event."""
     keys: dict[str, Any] = {"call": record.call, "domain": record.domain.number}
     return {**keys, "dfn": record.dfn, "page_count": record.page_count} if record.page_count else keys
@@ -188,7 +188,7 @@ class Calls:
         """Begin the record of a call. A call in a softirq that interrupts another call has a record of its own."""
         record = CallRecord(call, cpu, domain, dfn, pages, outer=cpu.peek(open_call))
         if call in DEFERRABLE:
-            cpu.note(Enter.event, **entered(record))
+            cpu.note(Enter.event, **call_keys(record))
         cpu.poke(open_call, record)
         return record
 
@@ -240,5 +240,5 @@ def check_range(domain: Domain, dfn: Dfn, page_order: int) -> None:
     check_order("dfn", dfn, page_order)
     if not 0 <= dfn <= dfn + page_count(page_order) - 1 < domain.format.reach(domain.levels):
         raise ScenarioError(
-            f"dfn {dfn:#x} of order {page_order} lies outside what {domain.levels} levels of tables reach"
+            f"dfn {dfn:#x} of order {page_order} lies beyond the reach of {domain.levels} levels of tables"
         )

@@ -137,7 +137,7 @@ async def write_pte(cpu: Cpu, domain: Domain, dfn: Dfn, address: Maddr, word: in
 
 
 def enter_leaf(memory: Memory, domain: Domain, dfn: Dfn, leaf: int) -> tuple[TableRead, ...]:
-    """Store a 4 KiB leaf and the tables that lead to it, before the first step; return what a walk to it reads."""
+    """Store a 4 KiB leaf and the tables that lead to it, before the first step; return the reads of a walk to it."""
     path: list[TableRead] = []
     format_, table, level = domain.format, domain.pgd, domain.levels
     while level > 1:

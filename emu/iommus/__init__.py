@@ -1,4 +1,4 @@
-"""IOMMUs: hardware only. Nothing here knows of hypervisors or of what software promised.
+"""IOMMUs: hardware only. Nothing here knows of hypervisors, or of promises that software makes.
 
 unit.py       the protocol of a unit, whatever the vendor
 settings.py   how a field of a unit's settings is declared

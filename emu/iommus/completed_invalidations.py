@@ -1,4 +1,4 @@
-"""The completed invalidations of a unit: when each began, and what it dropped."""
+"""The completed invalidations of a unit: the step at which each began, and the entries that it dropped."""
 
 from bisect import bisect_left
 from math import inf

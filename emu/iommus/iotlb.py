@@ -4,7 +4,7 @@ An entry is looked up by its user and address, and invalidated by domain tag and
 a device (VT-d 6.2.1, table 17): two devices of one domain may hold different entries for one page, and one
 page-selective invalidation drops both. Where the devices of a domain share entries, the user is their domain's tag.
 
-Not architectural: fully associative; when it is full the strategy chooses what is evicted.
+Not architectural: fully associative; when it is full the strategy chooses the entry to evict.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping

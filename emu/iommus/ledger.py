@@ -108,7 +108,7 @@ class Ledger:
         return descent.below(tables.levels, tables.root, tables.since, tables.until, ())
 
     def newer(self, address: int, level: int, step: int) -> Sequence[Version]:
-        """Return the values that replaced the one which a walker read of a word at a step, the oldest first.
+        """Return the values of a word newer than the value that a walker read at a step, the oldest first.
 
         A value that only gives a table entry more permissions does not count as a replacement.
         """

@@ -216,7 +216,7 @@ class Machine:
         """Let a domain map a frame of another one, before the first step.
 
         Raises:
-            ScenarioError: if nobody owns the frame, or agents run already.
+            ScenarioError: if no domain owns the frame, or agents run already.
         """
         self.set_up("let_map", ", or await m.pages.let_map(cpu, mfn, domain)")
         self.pages.page(mfn).let_map(domain, flags)
@@ -360,7 +360,7 @@ class Machine:
         self.agents.append(agent)
 
     def execution(self, strategy: Strategy) -> Execution:
-        """Return the execution of what the scenario has set up.
+        """Return an execution of the agents that the scenario has added.
 
         Raises:
             ScenarioError: if no CPU or device takes a step, or the driver was given a repair that it does not have.

@@ -40,7 +40,7 @@ class Role(Generic[Actor]):
         """
         if not inspect.iscoroutinefunction(body):
             raise ScenarioError(
-                f"{self.agent_name} was given {body!r}: write `async def`, for whatever runs takes steps"
+                f"{self.agent_name} was given {body!r}: write `async def`, because an agent takes steps"
             )
         self.add_agent(Agent(self.agent_name, lambda: body(self.actor, *arguments), self.labels))
 

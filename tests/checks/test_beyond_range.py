@@ -212,7 +212,7 @@ def test_a_flush_is_to_change_nothing(is_changing: bool) -> None:
 
 
 @pytest.mark.parametrize("is_alone", [True, False])
-def test_an_entry_that_leads_to_other_pages_is_not_for_one_of_them_to_clear(is_alone: bool) -> None:
+def test_an_unmap_of_one_page_must_not_clear_a_table_entry_that_leads_to_other_pages(is_alone: bool) -> None:
     async def unmap(cpu: Cpu, domain: Domain, dfn: Dfn, page_order: int) -> int:
         async with domain.mapping_lock.held(cpu):
             await write_pte(cpu, domain, dfn, await table_entry(machines[-1], cpu, domain), 0, LEAF_TABLE)
@@ -352,7 +352,7 @@ def test_to_split_a_large_leaf_is_no_change_if_the_small_ones_map_the_same(split
 
 @pytest.mark.parametrize("is_complete", [True, False])
 @pytest.mark.parametrize("order", [LARGE, 0], ids=["all of them", "one of them"])
-def test_to_make_one_leaf_of_small_ones_is_no_change_if_it_maps_the_same(order: int, is_complete: bool) -> None:
+def test_a_large_leaf_in_place_of_small_leaves_is_no_change_if_it_maps_the_same(order: int, is_complete: bool) -> None:
     """Where a page was not mapped the large leaf maps it: that is what a map of all of them was for, and not of one."""
 
     def program(m: Machine) -> None:
@@ -431,7 +431,7 @@ def test_what_a_store_without_the_lock_takes_away_depends_on_what_was_stored_bef
         assert 0 < done.causes[beyond(H, "unmap")].executions < done.done
 
 
-def test_a_device_may_use_small_leaves_while_they_become_a_large_one() -> None:
+def test_a_device_may_use_small_leaves_while_they_become_a_large_leaf() -> None:
     """Nothing that it finds in the IOTLB is stale: before and after, the page is the same."""
 
     def program(m: Machine) -> None:

@@ -547,7 +547,7 @@ def test_what_was_broken_before_a_limit_counts() -> None:
     assert (done.has_reached_limit, done.verdict) == (True, Verdict.SHOWN)
 
 
-def test_free_running_executions_find_it_too() -> None:
+def test_free_running_executions_find_broken_claims_too() -> None:
     assert shown(run(cpu_asserts, ASSERTION, strategy="free", executions=100, host="trio"))
     assert shown(run(two_stores, ASSERTION, strategy="free", executions=100, host="trio"))
     assert shown(run(last_wins, ASSERTION, strategy="free", executions=100, host="trio"))

@@ -326,7 +326,7 @@ def test_a_protocol_that_is_right_shows_nothing(protocol: Build) -> None:
     [one for one in PROTOCOLS if one is not mapped_unmapped_and_mapped_again],  # a buffer keeps what was not present
     ids=lambda protocol: protocol.__name__,
 )
-def test_nor_does_it_where_walks_do_not_snoop_and_stores_are_buffered(protocol: Build) -> None:
+def test_a_correct_protocol_shows_nothing_where_walks_do_not_snoop_and_stores_are_buffered(protocol: Build) -> None:
     assert shown_by(protocol, "coherent=false write_buffer=true") == []
 
 
@@ -335,5 +335,5 @@ def test_nor_does_it_where_walks_do_not_snoop_and_stores_are_buffered(protocol: 
     [flush_before_release, page_by_page, paid_by_another_cpu, timeout_that_is_reported],
     ids=lambda protocol: protocol.__name__,
 )
-def test_nor_while_a_device_reads_the_page(protocol: Build) -> None:
+def test_a_correct_protocol_shows_nothing_while_a_device_reads_the_page(protocol: Build) -> None:
     assert shown_by(protocol, with_device=True) == []

@@ -399,7 +399,7 @@ def payments(findings: list[Finding]) -> list[Payment | None]:
     ],
 )
 @pytest.mark.parametrize("number", [0, 1])
-def test_a_debt_is_paid_late_by_whoever_flushes_its_page_after_the_hypercall_and_otherwise_never(
+def test_a_debt_is_paid_late_by_any_flush_of_its_page_after_the_hypercall_and_otherwise_never(
     execute: Execute, later: Pay, payment: Payment, number: int
 ) -> None:
     machine = machine_of()
@@ -431,7 +431,7 @@ def test_a_debt_is_paid_late_by_whoever_flushes_its_page_after_the_hypercall_and
         (flush_nothing, Payment.NEVER),
     ],
 )
-def test_the_signature_of_a_debt_says_what_whoever_owed_it_has_flushed_instead(
+def test_the_signature_of_a_debt_says_what_the_cpu_that_owed_it_has_flushed_instead(
     execute: Execute, pay: Pay, payment: Payment
 ) -> None:
     machine = machine_of()

@@ -186,7 +186,7 @@ def test_a_map_whose_flush_times_out_has_left_its_pages_mapped(
 
 
 @pytest.mark.parametrize("is_found", [True, False])
-def test_what_a_failed_map_has_only_found_it_need_not_take_back(is_found: bool) -> None:
+def test_a_failed_map_need_not_take_back_an_entry_that_it_has_only_found(is_found: bool) -> None:
     machine = machine_of(VTD.load_revision("merged"))
     new = machine.allocate(page_order=1)
     machine.fail_hook("map_page", H, ENOMEM)

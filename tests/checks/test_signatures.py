@@ -77,7 +77,7 @@ def test_what_changes_the_signature_of_a_stale_translation(changes: dict[str, An
     assert (signature(changed, trace) != signature(finding, trace)) is is_another
 
 
-def test_two_who_owe_each_other_a_flush_are_two_causes() -> None:
+def test_two_cpus_that_owe_each_other_a_flush_are_two_causes() -> None:
     both = signatures(found("map_same_frame_before_flush"))
     assert {one.owed_by for one in both} == {"cpu0", "cpu1"}
     assert len({one._replace(owed_by=None) for one in both}) == 1
@@ -88,7 +88,7 @@ def test_a_path_to_a_fault_leads_to_no_frame() -> None:
     assert (one.kind, one.frame) == (FindingKind.STALE_FAULT, None)
 
 
-def test_a_debt_is_told_by_who_changed_the_page() -> None:
+def test_debts_are_distinguished_by_the_cpu_that_changed_the_page() -> None:
     (one,) = signatures(found("flag_left_set", seeds=1))
     assert (one.kind, one.check, one.owed_by) == (FindingKind.OWED, "owed: never", "cpu0")
 
@@ -121,7 +121,7 @@ def deadlock(step: int, *waiters: tuple[str, str]) -> Signature:
     return signature(Stuck(Deadlock(step, waiting)), Trace())
 
 
-def test_a_deadlock_is_told_by_who_waits_for_what() -> None:
+def test_deadlocks_are_distinguished_by_the_agents_that_wait_and_their_latches() -> None:
     one = deadlock(9, ("cpu0", "the lock a"), ("cpu1", "the lock b"))
     assert one.check == "cpu0 waits for the lock a; cpu1 waits for the lock b"
     assert one == deadlock(12, ("cpu0", "the lock a"), ("cpu1", "the lock b"))

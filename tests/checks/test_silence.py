@@ -232,7 +232,7 @@ def a_leaf_of_2_mib_is_mapped_and_split(m: Machine) -> None:
     ],
     ids=lambda value: getattr(value, "__name__", value),
 )
-def test_what_is_right_shows_nothing(build: Build, parameters: str) -> None:
+def test_a_correct_program_shows_nothing(build: Build, parameters: str) -> None:
     assert causes(build, parameters) == {}
 
 

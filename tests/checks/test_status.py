@@ -112,7 +112,7 @@ def test_the_words_of_queues_that_no_domain_owns_are_not_judged() -> None:
     assert not causes(program, SMALL)
 
 
-def test_a_late_status_word_is_told_with_its_wait_and_who_has_freed_the_frame() -> None:
+def test_a_late_status_word_is_reported_with_its_wait_and_the_cpu_that_freed_the_frame() -> None:
     def program(m: Machine) -> None:
         frame = m.allocate(domain=m.domain(1))
 

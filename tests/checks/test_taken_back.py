@@ -141,7 +141,7 @@ def test_what_a_failed_unmap_has_put_back_is_in_use_again(is_put_back: bool) -> 
 
 
 @pytest.mark.parametrize("is_stored", [True, False])
-def test_what_a_failed_call_has_only_found_it_does_not_answer_for(is_stored: bool) -> None:
+def test_a_failed_call_does_not_answer_for_an_entry_that_it_has_only_found(is_stored: bool) -> None:
     """Another call had cleared the entry, and has put its flush off; or this one clears it."""
 
     async def wrapper(cpu: Cpu, domain: Domain, dfn: Dfn, page_order: int) -> int:

@@ -31,7 +31,7 @@ async def increment(counter: Counter) -> int:
     return old
 
 
-def test_what_it_does_is_one_step_with_a_result() -> None:
+def test_an_atomic_block_is_one_step_with_a_result() -> None:
     trace, counter, results = Trace(), Counter("n", 0), []
 
     async def body() -> None:
@@ -59,7 +59,7 @@ def test_its_operations_are_told_after_its_name_in_order_and_at_its_step() -> No
     ]
 
 
-def test_it_announces_what_it_was_told_to_and_asks_again_each_time() -> None:
+def test_an_atomic_block_announces_the_accesses_given_to_it_and_computes_them_anew_each_time() -> None:
     counters = [Counter("n", 0), Counter("m", 0)]
     operation = AtomicBlock("increment", lambda: increment(counters[0]), lambda: counters[0].writing, Trace())
     assert operation.accesses() == Counter("n", 0).writing
@@ -91,7 +91,7 @@ def test_a_coroutine_that_awaits_nothing_has_its_result_at_once() -> None:
     assert inline.result == "done"
 
 
-def test_an_inline_coroutine_stops_at_what_is_not_enabled_and_goes_on_in_the_step_in_which_that_is() -> None:
+def test_an_inline_coroutine_stops_at_a_disabled_operation_and_goes_on_in_the_step_that_enables_it() -> None:
     trace, counter, gate = Trace(), Counter("n", 0), latch()
 
     async def background() -> str:

@@ -162,7 +162,7 @@ def test_a_claim_of_the_end_is_not_asked_before() -> None:
     assert (broken.agent, broken.step, broken.when) == ("a", 2, When.FINALLY)
 
 
-def test_a_claim_that_depends_on_what_it_does_not_declare_is_a_mistake() -> None:
+def test_a_claim_that_depends_on_an_undeclared_object_is_a_mistake() -> None:
     counter, other = Counter("counter", 0), Counter("other", 0)
     claim = Claim("zero", lambda: counter.value == 0, reads=other.reading)
     with pytest.raises(ModelError, match=r"'zero' does not hold after step 1 of a, .* to its reads"):

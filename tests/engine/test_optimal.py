@@ -593,7 +593,7 @@ def test_what_sleeps_where_nothing_is_prescribed_may_have_to_be_taken_later() ->
     assert len(set(explored.traces)) == 10
 
 
-def test_what_sleeps_beside_a_planned_step_is_woken_by_it_even_if_that_touches_less_than_it_might() -> None:
+def test_a_planned_step_wakes_the_steps_that_sleep_beside_it_even_if_it_touches_less_than_announced() -> None:
     clears = [Do("clear", accesses=(Access(TABLE, word, word, Kind.WRITE),)) for word in (3, 2)]
     writer = Do("sweep", accesses=(Access(TABLE, 2, 2, Kind.COMMUTE), Access(TABLE, 0, 1, Kind.COMMUTE)))
     readers = [Do("sweep", accesses=(Access(TABLE, word, word, Kind.READ),)) for word in (2, 0)]
@@ -602,7 +602,9 @@ def test_what_sleeps_beside_a_planned_step_is_woken_by_it_even_if_that_touches_l
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(4))))
-def test_what_is_done_only_by_who_wins_is_explored_whoever_comes_first(order: tuple[int, ...]) -> None:
+def test_steps_that_only_the_winner_of_a_race_takes_are_explored_for_each_order_of_the_agents(
+    order: tuple[int, ...],
+) -> None:
     agents = [[READ], [WRITE], [Do("test_and_set", body=(READ,))], [Do("test_and_set")]]
     explored = explore(program_of(parts_of(*(agents[number] for number in order))))
     assert len(explored.traces) == len(set(explored.traces)) == 14

@@ -115,7 +115,7 @@ def test_a_long_or_undeclared_section_is_announced_as_its_first_operation() -> N
     assert Sections().announced(opening(Section(LOCK, None))) == (take(LOCK),)
 
 
-def test_what_opens_no_section_is_announced_as_it_is() -> None:
+def test_an_operation_that_opens_no_section_is_announced_as_it_is() -> None:
     assert Sections().announced(Step((table(1, 1, Kind.READ),))) == (table(1, 1, Kind.READ),)
 
 
@@ -146,7 +146,9 @@ def test_outside_of_a_section_anything_may_be_touched() -> None:
     ],
     ids=["undeclared", "twice", "overlapping", "reads after", "two words", "chooses", "nests", "another's release"],
 )
-def test_what_is_not_as_declared_makes_the_lock_long_and_voids_the_execution(inside: list[Operation[None]]) -> None:
+def test_a_section_that_is_not_as_declared_makes_the_lock_long_and_voids_the_execution(
+    inside: list[Operation[None]],
+) -> None:
     sections = watched(opening(section(table(0, 1, Kind.WRITE))), *inside)
     assert sections.has_left
     assert sections.open is None
@@ -199,7 +201,7 @@ def test_an_undeclared_section_makes_its_lock_long_without_voiding_anything() ->
     assert (sections.has_left, sections.open, sections.long) == (False, None, {LOCK})
 
 
-def test_an_undeclared_section_voids_an_exploration_in_which_another_of_its_lock_was_short() -> None:
+def test_an_undeclared_section_voids_an_exploration_in_which_another_section_of_its_lock_was_short() -> None:
     sections = watched(opening(section()), closing(), opening(Section(LOCK, None)))
     assert sections.has_left
     assert sections.long == {LOCK}
@@ -211,7 +213,7 @@ def test_leaving_where_no_section_is_open_voids_the_execution_and_makes_no_lock_
     assert (sections.has_left, sections.long) == (True, set())
 
 
-def test_what_a_section_has_touched_is_what_it_did_and_not_what_it_declares() -> None:
+def test_a_section_has_touched_the_objects_that_it_accessed_and_not_all_that_it_declares() -> None:
     first = opening(section(table(0, 1, Kind.WRITE)))
     looks = Step((table(0, 0, Kind.READ),))
     sections = watched(first, looks, looks, closing())
@@ -220,7 +222,7 @@ def test_what_a_section_has_touched_is_what_it_did_and_not_what_it_declares() ->
     assert tuple(sections.touched_by(first) or ())[1:] == (table(0, 0, Kind.READ), table(1, 1, Kind.WRITE))
 
 
-def test_a_long_section_and_what_opens_none_have_touched_what_they_announced() -> None:
+def test_a_long_section_and_an_operation_that_opens_none_have_touched_all_that_they_announced() -> None:
     assert Sections(long={LOCK}).touched_by(opening(section(table(0, 1, Kind.WRITE)))) is None
     assert Sections().touched_by(Step((table(0, 0, Kind.READ),))) is None
 
@@ -257,7 +259,7 @@ def taking(one: Section, *inside: Operation[None]) -> list[Operation[None]]:
 
 @WHERE
 @pytest.mark.parametrize(("declared", "done"), KINDS)
-def test_a_store_outside_of_a_lock_to_what_a_section_declares_makes_the_lock_long(
+def test_a_store_outside_of_a_lock_to_an_object_that_a_section_declares_makes_the_lock_long(
     declared: Kind, done: Kind, where: Where
 ) -> None:
     sections = where([Step((table(2, 2, done),))], taking(section(table(1, 3, declared))))
@@ -341,7 +343,7 @@ def compared(parts: Parts) -> tuple[Sections, int, int]:
     ],
     ids=["adds", "stores", "stores under another lock", "stores under another lock step by step"],
 )
-def test_who_stores_without_the_lock_is_seen_between_the_steps_of_a_section(other: list[Do]) -> None:
+def test_a_store_without_the_lock_is_seen_between_the_steps_of_a_section(other: list[Do]) -> None:
     for parts in (parts_of([LOOKS], other), parts_of(other, [LOOKS]), parts_of([LOOKS], [LOOKS], other)):
         sections, short, stepwise = compared(parts)
         assert ("lock", "lock 0") in sections.long
@@ -353,7 +355,9 @@ def test_who_stores_without_the_lock_is_seen_between_the_steps_of_a_section(othe
     [[READ_0, Do("read", 1)], [Do("add", 2)], [Do("lock", 0, accesses=LOOKS.accesses, body=(READ_0, WRITE_1))]],
     ids=["only reads", "stores elsewhere", "takes the lock"],
 )
-def test_sections_beside_who_keeps_the_promise_stay_short(other: list[Do]) -> None:
+def test_sections_stay_short_beside_an_agent_that_only_reads_stores_elsewhere_or_takes_the_lock(
+    other: list[Do],
+) -> None:
     sections, short, stepwise = compared(parts_of([LOOKS], [LOOKS], other))
     assert not sections.long
     assert short <= stepwise

@@ -63,7 +63,7 @@ def test_round_robin_passes_over_agents_that_have_finished() -> None:
     assert turns(RoundRobinStrategy(), steps(1), steps(3), steps(2)) == "abcbcb"
 
 
-def test_under_round_robin_who_has_waited_longest_goes_first() -> None:
+def test_under_round_robin_the_agent_that_has_waited_longest_goes_first() -> None:
     bell = Latch("the bell", Access.to(("bell",), 0, Kind.WRITE))
 
     async def wait_twice() -> None:

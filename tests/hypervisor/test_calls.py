@@ -37,8 +37,8 @@ def run(execute: Execute, call: Call) -> Machine:
     [
         (1, 0x180100, 1, "dfn 0x1 is not aligned"),
         (2, 0x180101, 1, "mfn 0x180101 is not aligned"),
-        (1 << 27, 0x180100, 0, "outside what 3 levels of tables reach"),
-        (-1, 0x180100, 0, "outside what 3 levels of tables reach"),
+        (1 << 27, 0x180100, 0, "beyond the reach of 3 levels of tables"),
+        (-1, 0x180100, 0, "beyond the reach of 3 levels of tables"),
     ],
 )
 def test_a_range_that_cannot_be_mapped_is_refused(

@@ -234,7 +234,7 @@ def test_every_scenario_has_a_parameter_for_each_limit(name: str, limit: int) ->
 
 @pytest.mark.parametrize("search", [Optimal, DepthFirst])
 @pytest.mark.parametrize(("limit", "count"), [(0, 1), (1, 4), (2, 7), (3, 8)])
-def test_of_three_places_an_exploration_takes_every_choice_of_so_many(
+def test_an_exploration_takes_every_choice_of_at_most_so_many_places_out_of_three(
     limit: int, count: int, search: type[Search]
 ) -> None:
     results = traces({Fault.HOOK: limit}, strike_three_times, search=search)

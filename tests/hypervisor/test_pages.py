@@ -148,7 +148,7 @@ def test_a_reference_that_nobody_has_cannot_be_put() -> None:
         run(body)
 
 
-def test_a_frame_of_nobody_is_told() -> None:
+def test_a_reference_to_a_frame_that_no_domain_owns_is_refused() -> None:
     async def body(machine: Machine, cpu: Cpu, domain: Domain, frame: Mfn) -> None:
         await machine.pages.put(cpu, Mfn(7))
 
@@ -182,7 +182,7 @@ async def put_off(machine: Machine, cpu: Cpu, domain: Domain, frame: Mfn) -> Non
     await machine.pages.put(cpu, frame)
 
 
-def test_a_release_before_the_flush_names_who_owed_it() -> None:
+def test_a_release_before_the_flush_names_the_cpu_that_owed_the_flush() -> None:
     async def body(machine: Machine, cpu: Cpu, domain: Domain, frame: Mfn) -> None:
         await put_off(machine, cpu, domain, frame)
         await machine.hypervisor.flush(cpu, domain, G, pages=1)

@@ -246,7 +246,7 @@ def test_a_table_is_freed_by_a_softirq_and_not_before(execute: Execute) -> None:
     assert steps(events, "softirq.run", handler="free_queued") < steps(events, "page.free")
 
 
-def test_at_the_latest_it_is_freed_at_the_end_of_the_hypercall(execute: Execute) -> None:
+def test_a_table_that_was_taken_out_is_freed_at_the_end_of_the_hypercall_at_the_latest(execute: Execute) -> None:
     events, _ = run(execute, machine_with(G), unmap_and_take_out)
     assert steps(events, "hypercall.exit") < steps(events, "page.free")
 
@@ -562,7 +562,7 @@ def test_a_frame_that_was_a_table_is_zeroed_entirely_for_its_new_owner(execute: 
         assert machine.pages.page(mfn).owner is machine.domains[2]
 
 
-def test_zeroing_it_declares_every_word_of_it(execute: Execute) -> None:
+def test_zeroing_a_freed_table_declares_every_word_of_the_table(execute: Execute) -> None:
     machine = machine_with(G, devices=())
     table = address_frame(machine.domains[1].pgd)
     declared: list[Access] = []
@@ -595,7 +595,7 @@ def test_a_walk_that_still_goes_through_a_table_that_was_given_away_is_found_onc
 
 @pytest.mark.parametrize("new_owner", [None, 1, 2])
 @pytest.mark.parametrize("level", [1, 2, 3])
-def test_a_store_into_a_table_that_was_freed_is_found_with_who_has_freed_it(
+def test_a_store_into_a_freed_table_is_found_with_the_cpu_that_freed_the_table(
     execute: Execute, level: int, new_owner: int | None
 ) -> None:
     machine = machine_with(G, devices=())
@@ -622,7 +622,9 @@ def test_a_store_into_a_table_that_was_freed_is_found_with_who_has_freed_it(
     assert finding.freed == ("cpu0", freed_at)
 
 
-def test_a_map_that_follows_what_somebody_else_has_written_into_a_freed_table_is_found(execute: Execute) -> None:
+def test_a_map_that_follows_an_entry_which_another_owner_has_written_into_a_freed_table_is_found(
+    execute: Execute,
+) -> None:
     machine = machine_with(G, devices=())
     entry, garbage, new = entry_of(machine, LAST, 3), machine.allocate(), machine.allocate()
 

@@ -195,7 +195,7 @@ class Optimal:
     def open(self, point: Point, step: "Taken", count: int) -> None:
         """Add an edge for every alternative of an open edge that does not sleep.
 
-        These edges come before the edges of other agents, so all alternatives sleep once an edge of those is taken.
+        These edges come before the edges of other agents, so all alternatives sleep when another agent's edge is taken.
         """
         there = {other.chosen for other in point.edges if other.agent == step.agent and other is not step}
         step.chosen, *others = (

@@ -49,7 +49,7 @@ class ReplayStrategy:
         return agent
 
     def choose(self, choice: Choose) -> int:
-        """Return what the schedule has chosen.
+        """Return the schedule's choice.
 
         Raises:
             ScheduleDoesNotFitError: if the schedule has no choice left, or its choice is not possible here.
@@ -57,7 +57,7 @@ class ReplayStrategy:
         if self.witness is not None and self.step == len(self.schedule.agents):
             return 0
         if self.choice == len(self.schedule.choices):
-            raise self.differs("nothing was chosen", f"{choice.about} is to be chosen")
+            raise self.differs("nothing was chosen", f"{choice.about} has to be chosen")
         chosen = self.schedule.choices[self.choice]
         self.choice += 1
         if not 0 <= chosen < choice.count:
@@ -73,7 +73,7 @@ class ReplayStrategy:
 
 
 def pending(agent: Agent) -> str:
-    """Name what an agent is about to do."""
+    """Name the operation that an agent has announced."""
     if agent.pending is None:
         return "nothing"
     waits = not agent.can_step()

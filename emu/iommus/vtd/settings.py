@@ -38,7 +38,7 @@ class VtdSettings:
     iotlb_entries: int = setting(0, "size of the concrete IOTLB; 0: as many as come", bounds=Bounds(0, 4096))
     synchronous: bool = setting(
         False,
-        "not architectural: descriptors are executed in the step that posts them, and what would have to be drained "
+        "not architectural: descriptors are executed in the step that posts them, and a request that had to be drained "
         "begins again instead",
     )
     walk_at_once: bool = setting(False, "not architectural: a walk is one step")

@@ -308,7 +308,7 @@ def test_a_broken_revision_is_refused_in_one_sentence_with_file_and_line(tmp_pat
 
 
 @pytest.mark.parametrize("is_file", [False, True])
-def test_what_is_no_folder_is_refused_with_what_there_is(tmp_path: Path, is_file: bool) -> None:
+def test_a_path_that_is_no_folder_is_refused_with_the_revisions_that_exist(tmp_path: Path, is_file: bool) -> None:
     path = tmp_path / "v2"
     if is_file:
         path.write_text(V1_WRAPPERS, encoding="utf-8")

@@ -383,7 +383,7 @@ def test_detach_from_another_domain_is_refused_and_leaves_the_device_where_it_is
 
 
 @pytest.mark.parametrize("call", ["attach", "detach"])
-def test_what_is_no_device_is_refused_with_the_place_where_devices_are(execute: Execute, call: str) -> None:
+def test_an_argument_that_is_no_device_is_refused_with_the_place_where_devices_are(execute: Execute, call: str) -> None:
     async def body(m: Machine, cpu: Cpu) -> None:
         await getattr(m.assignment, call)(cpu, m.domains[1], NIC)
 
@@ -417,7 +417,7 @@ def test_reassign_takes_the_device_from_its_driver_before_it_gives_it_to_another
     assert machine.devices[NIC].assigned_to == 2
 
 
-def test_a_device_uses_the_memory_of_whoever_has_it(execute: Execute) -> None:
+def test_a_device_uses_the_memory_of_the_domain_that_has_it(execute: Execute) -> None:
     machine = machine_with()
     machine.domain(DOMID_IO)
     turns = {name: machine.signal(name) for name in ("read", "moved", "read again", "taken")}

@@ -81,7 +81,7 @@ def test_the_owner_of_an_id_that_is_free_is_not_asked() -> None:
     assert names(events) == [("bitmap.read", "vtd0.domid_bitmap")]
 
 
-def test_finding_reads_the_bitmap_and_then_the_owner_of_each_id_up_to_the_one() -> None:
+def test_finding_an_id_reads_the_bitmap_and_then_the_owners_of_the_ids_up_to_that_id() -> None:
     _, events = run(with_ids({1: 7, 3: 8, 4: 9}), lambda domids: domids.find(8))
     assert names(events) == [
         ("bitmap.read", "vtd0.domid_bitmap"),

@@ -147,7 +147,7 @@ def test_the_ring_wraps_round(execute: Execute) -> None:
     assert unit_of(machine).queue.count == 400
 
 
-def test_a_descriptor_that_is_not_valid_stops_the_engine_and_whoever_waits_is_reported(execute: Execute) -> None:
+def test_a_descriptor_that_is_not_valid_stops_the_engine_and_the_cpu_that_waits_is_reported(execute: Execute) -> None:
     machine = two_domains()
 
     @machine.cpu(0)

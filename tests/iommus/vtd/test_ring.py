@@ -128,7 +128,7 @@ def test_a_ring_holds_one_descriptor_less_than_it_has_entries(entries: int) -> N
 
 
 @pytest.mark.parametrize("entries", [2, 3, 4, 16])
-def test_into_an_empty_ring_so_many_are_posted_before_anyone_waits(entries: int) -> None:
+def test_an_empty_ring_fills_all_slots_but_one_before_a_cpu_waits(entries: int) -> None:
     machine = machine_with(entries)
     posts(machine, 0, entries)
     events, _ = run(machine, UnitLast(stops=True))
@@ -136,7 +136,7 @@ def test_into_an_empty_ring_so_many_are_posted_before_anyone_waits(entries: int)
     assert steps(events, "queue.room") == []
 
 
-def test_a_full_ring_is_told_from_an_empty_one() -> None:
+def test_a_full_ring_is_distinguished_from_an_empty_ring() -> None:
     machine = machine_with(4)
     posts(machine, 0, 9)
     run(machine, UnitLast(stops=True))
@@ -157,7 +157,7 @@ def test_the_default_ring_has_256_entries_and_nobody_waits_while_fewer_than_255_
 
 
 @pytest.mark.parametrize("cpus", [1, 3])
-def test_in_the_default_ring_nobody_waits_who_waits_for_each_of_few_flushes(cpus: int) -> None:
+def test_cpus_that_wait_for_each_flush_never_wait_for_room_in_the_default_ring(cpus: int) -> None:
     machine = machine_with()
     for number in range(cpus):
         posts(machine, number, 80, waits=True)
@@ -181,7 +181,7 @@ def test_a_scenario_may_set_the_entries() -> None:
 # Who waits
 
 
-def test_whoever_posts_waits_for_room_between_reading_the_tail_and_writing_the_slot_holding_the_lock() -> None:
+def test_a_cpu_waits_for_room_under_the_lock_after_it_has_read_the_tail_and_before_it_writes_the_slot() -> None:
     machine = machine_with(2)
     posts(machine, 0, 2)
     events, _ = run(machine, UnitLast())
@@ -208,7 +208,7 @@ def test_while_one_cpu_waits_for_room_another_waits_for_its_lock() -> None:
     assert released < next(step for step in steps(events, "lock.acquire", agent="cpu0") if step > contended[0].step)
 
 
-def test_a_ring_that_is_never_emptied_is_reported_with_whoever_waits_for_it() -> None:
+def test_a_ring_that_is_never_emptied_is_reported_with_the_cpus_that_wait_for_it() -> None:
     machine = machine_with(2)
     iommu = driver_of(machine).iommus[0]
 

@@ -77,7 +77,7 @@ def test_a_posted_invalidation_has_completed_by_the_end_of_the_step_that_posted_
     ]
 
 
-def test_otherwise_it_has_not(execute: Execute) -> None:
+def test_in_an_asynchronous_unit_a_posted_invalidation_has_not_completed_by_then(execute: Execute) -> None:
     assert submit(execute, VtdSettings(), PAGE)[1] == [(1, 0)]
 
 

@@ -207,7 +207,7 @@ def test_nothing_behind_a_wait_that_fences_begins_before_it_has_completed() -> N
     assert said(events, *DONE) == [*first, ("queue.status", ONE), *second, ("queue.status", OTHER)]
 
 
-def test_a_later_wait_may_complete_before_one_that_does_not_fence_and_what_that_stands_behind() -> None:
+def test_a_later_wait_may_complete_before_a_wait_that_does_not_fence_and_before_its_segment() -> None:
     machine = machine_with()
     loose = wait(machine, ONE, fence=False)
     events = submitted(by(InTurn(last=True)), machine, page(), loose, page(1), wait(machine, OTHER), awaited=[ONE])
@@ -268,7 +268,7 @@ def test_a_context_invalidation_does_not_count_before_its_wait_if_that_can_be_le
 
 @pytest.mark.parametrize("awaited", [(ONE, OTHER), (OTHER, ONE)])
 @pytest.mark.parametrize("last", [False, True])
-def test_whoever_waits_is_told_by_and_by(awaited: tuple[int, ...], last: bool) -> None:
+def test_each_status_that_a_cpu_waits_for_is_written_at_last(awaited: tuple[int, ...], last: bool) -> None:
     machine = machine_with()
     waits = [wait(machine, number, fence=False) for number in (ONE, OTHER)]
     events = submitted(by(InTurn(last=last)), machine, page(), waits[0], page(1), waits[1], awaited=awaited)
