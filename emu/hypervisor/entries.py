@@ -56,7 +56,7 @@ class StoreEntry(Store):
             yield from tables_below(self.memory, self.domain, place, self.memory.peek(self.address), self.value)
 
     def places(self) -> list[Place]:
-        """Return the real place of the word, last; before it, if the dfn's walk ends elsewhere, that walk's place."""
+        """Return the word's place by a walk for the dfn; if that walk does not reach it, its real place follows."""
         address = Maddr(self.address)
         named = place_of(self.memory, self.domain, self.dfn, address)
         near = self.domain.frames.dfn_of_table(address_frame(address), self.domain)

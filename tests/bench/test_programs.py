@@ -105,14 +105,14 @@ RIGHT = Counts(executions=6, blocked=0, deadlocks=0, traces=6, steps=18, schedul
         (attrs.evolve(RIGHT, deadlocks=1), "1 executions end in a deadlock, and 0 of the traces do"),
     ],
 )
-def test_each_count_that_is_wrong_is_told(counts: Counts, complaint: str) -> None:
+def test_each_wrong_count_is_reported(counts: Counts, complaint: str) -> None:
     known = Program("racing", racing_writers, traces=6)
     assert mistakes(known, RIGHT) == []
     assert mistakes(known, counts) == [complaint]
     assert ProgramMeasure(known, counts, 1.0, 1.0).mistakes() == [f"racing: {complaint}"]
 
 
-def test_a_program_of_which_too_little_is_known_is_told() -> None:
+def test_a_program_with_more_traces_than_are_known_is_reported() -> None:
     assert measure(Program("racing", racing_writers, traces=6)).mistakes() == []
     assert measure(Program("racing", racing_writers, traces=5)).mistakes() == [
         "racing: 6 distinct traces, and there are 5",
@@ -141,7 +141,7 @@ def test_the_plain_loop_repeats_the_schedules_that_the_search_took() -> None:
     assert ends == searched
 
 
-def test_the_plain_loop_ends_those_who_wait_for_ever() -> None:
+def test_the_plain_loop_ends_agents_that_wait_for_ever() -> None:
     tidied = []
 
     def stuck() -> list[Agent]:

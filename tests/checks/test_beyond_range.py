@@ -278,7 +278,7 @@ def test_a_leaf_of_2_mib_for_a_single_page_maps_its_neighbours_too() -> None:
 
 
 @pytest.mark.parametrize("is_flushed", [True, False])
-def test_of_a_leaf_of_2_mib_each_page_is_to_be_flushed_before_its_unmap_returns(is_flushed: bool) -> None:
+def test_each_page_of_a_2_mib_leaf_must_be_flushed_before_its_unmap_returns(is_flushed: bool) -> None:
     def program(m: Machine) -> None:
         domain, new = machine_with(m), m.allocate(page_order=LARGE)
 

@@ -382,7 +382,7 @@ def test_the_tables_of_a_domain_that_maps_all_are_released_like_any() -> None:
     assert kinds(program) == {FindingKind.RELEASED}
 
 
-def test_a_frame_that_nobody_owns_or_domid_io_is_not_judged() -> None:
+def test_a_frame_that_no_domain_or_domid_io_owns_is_not_judged() -> None:
     def program(m: Machine) -> None:
         one, two = m.domain(1, devices=(BDF,)), m.domain(2, devices=("00:02.0",))
         frames = m.allocate(), m.allocate(domain=m.domain(DOMID_IO))

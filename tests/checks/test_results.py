@@ -303,7 +303,7 @@ def test_a_leaf_that_a_map_finds_counts_as_one_that_it_stores(revision: Revision
 
 
 @pytest.mark.parametrize("is_present", [True, False])
-def test_an_unmap_of_what_is_not_there_is_no_wrong_result(is_present: bool) -> None:
+def test_an_unmap_of_a_page_that_is_not_mapped_is_no_wrong_result(is_present: bool) -> None:
     machine = machine_of(V1)
 
     async def body(machine: Machine, cpu: Cpu, domain: Domain) -> int:

@@ -50,7 +50,7 @@ def test_a_finding_of_many_schedules_has_one_signature_whatever_the_steps_and_th
     assert {finding.evidence for finding in stale} == set(Evidence)
 
 
-def test_a_stale_translation_is_told_by_promise_page_frame_unit_and_by_who_owed_the_flush() -> None:
+def test_stale_translations_are_distinguished_by_promise_page_frame_unit_and_the_cpu_that_owed_the_flush() -> None:
     finding, trace = a_stale_one()
     assert finding.agent == "cpu1"
     assert signature(finding, trace) == (FindingKind.STALE, "mapped", 1, 0x1000, 0x180002, "vtd0", "cpu0")

@@ -186,7 +186,7 @@ def test_a_daemon_that_can_go_on_does_go_on(run: Run) -> None:
     assert execution.trace.step == 21
 
 
-def test_a_deadlock_names_each_waiter_what_it_waits_for_who_holds_it_and_since_when(run: Run) -> None:
+def test_a_deadlock_names_each_waiter_its_latch_the_holder_and_since_when(run: Run) -> None:
     key = latch("the key", lambda: ("b", 1))
     door = latch("the door")
     execution = execution_of(waiting(key, after=2), waiting(door))

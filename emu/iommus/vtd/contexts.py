@@ -125,7 +125,7 @@ class ContextCache:
         )
 
     def dropped(self, source_id: int, did: int, replaced: float) -> float:
-        """Return the step at which the first invalidation of a replaced entry completed that began after `replaced`."""
+        """Return the step at which the first invalidation of an entry completed that began at or after `replaced`."""
         return min(
             (step for start, step, done in self.completed if start >= replaced and covers(done, source_id, did)),
             default=inf,

@@ -116,7 +116,7 @@ class InvalidationQueue:
         return decode_descriptor(self.memory.peek(address) | self.memory.peek(address + WORD_BYTES) << 64)
 
     def segments(self, slots: range) -> Iterator[tuple[range, bool]]:
-        """Yield, for each wait among slots that are being posted, the slots of its segment, and whether it fences.
+        """Yield, for each wait among slots being posted, the slots of its segment, and whether the wait fences.
 
         In a synchronous unit every wait fences.
         """

@@ -43,7 +43,7 @@ class VtdState:
         return self.requests.is_void(request, self.was_replaced)
 
     def was_replaced(self, request: Request, read: TableRead, step: int) -> bool:
-        """Whether walkers could see a newer value of a word up to a step, and had dropped it if a context entry's."""
+        """Whether a newer value of a word was visible up to a step; a context entry must also be dropped by then."""
         if read.level == self.format.device_level:
             return self.contexts.had_dropped(request.source_id, request.tag, read, step)
         return read.was_replaced(self.memory, step)
