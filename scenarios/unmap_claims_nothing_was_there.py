@@ -7,7 +7,7 @@ G = Dfn(0x1000)
 
 @scenario(
     verdicts="""
-    # For a unit that caches non-present entries it submits one in any case, though under domain id 0.
+    # In caching mode the flush submits an invalidation in any case, though under domain id 0.
     hook_faults>0 | no claim: v1 loses the error of a hook (D1, D2)
     repaired=true | clean
     -             | stale
