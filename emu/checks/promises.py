@@ -215,7 +215,7 @@ class PromiseJudge:
         return Payment.NEVER
 
     def conclude(self) -> None:
-        """Note when the stores behind the findings reached memory, and mark the unpaid debts paid after the hypercall."""
+        """Note when the stores behind the findings reached memory, and mark the debts that were paid late."""
         for index, one in enumerate(self.findings):
             if isinstance(one, OldPath):
                 found = attrs.evolve(one, arrival=self.arrival(one))
