@@ -209,5 +209,5 @@ def test_so_it_does_for_five_hundred_programs(part: int) -> None:
 
 @pytest.mark.long
 @pytest.mark.parametrize("part", range(10))
-def test_so_it_does_in_every_state_of_a_thousand_programs(part: int) -> None:
-    assert sum(map(reached, range(10_000 + 300 * part, 10_000 + 300 * (part + 1)))) >= 100
+def test_so_it_does_in_every_state_of_eight_hundred_programs(part: int) -> None:
+    assert sum(map(reached, range(10_000 + 300 * part, 10_000 + 300 * (part + 1)))) >= 80

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from emu.cli.ending import refuse_failure, status_of, stop_on_interrupt
-from emu.cli.files import save_replay
 from emu.cli.options import explore_options, parse_parameters
 from emu.cli.output import show_finding, show_json, show_paragraph
+from emu.cli.schedules import Schedules
 from emu.cli.terminal import show_exploration
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ def explore_command(
     stepwise: bool,
     host: str,
     schedules: str,
+    are_tokens: bool,
     as_json: bool,
 ) -> int:
     """Explore SCENARIO, a name or a .py file: execute every trace of it once.
@@ -55,8 +56,9 @@ def explore_command(
     exploration = ScenarioExploration(bound, scenario, plan)
     with stop_on_interrupt(exploration), show_exploration(exploration):
         exploration.on(host)
-    refuse_failure(exploration, lambda: save_failed(exploration, Path(schedules)))
-    show(ExplorationReport(exploration), save_causes(exploration, Path(schedules)), as_json=as_json)
+    saving = Schedules(Path(schedules), are_tokens)
+    refuse_failure(exploration, lambda: save_failed(exploration, saving))
+    show(ExplorationReport(exploration), save_causes(exploration, saving), as_json=as_json)
     return status_of(exploration)
 
 
@@ -77,26 +79,26 @@ def make_plan(strategy: str, executions: int | None, seconds: float | None, seed
     return Plan(strategy, executions, seconds, seed, sections=sections)
 
 
-def save_failed(exploration: "ScenarioExploration", folder: Path) -> str | None:
+def save_failed(exploration: "ScenarioExploration", schedules: Schedules) -> str | None:
     """Save the schedule that leads to a scenario's mistake; return the command that replays it, where it can be."""
     saved = exploration.save_failed()
-    return None if saved is None else save(exploration, saved, folder)
+    return None if saved is None else save(exploration, saved, schedules)
 
 
-def save_causes(exploration: "ScenarioExploration", folder: Path) -> dict[Any, str]:
-    """Save the schedule of each cause to a new file; return the commands that replay them, by signature."""
+def save_causes(exploration: "ScenarioExploration", schedules: Schedules) -> dict[Any, str]:
+    """Save the schedule of each cause; return the commands that replay them, by signature."""
     return {
-        cause.signature: save(exploration, cause.saved, folder)
+        cause.signature: save(exploration, cause.saved, schedules)
         for cause in exploration.causes.values()
         if cause.saved is not None
     }
 
 
-def save(exploration: "ScenarioExploration", saved: "SavedSchedule", folder: Path) -> str:
-    """Save a schedule to a new file and return the command that replays it."""
+def save(exploration: "ScenarioExploration", saved: "SavedSchedule", schedules: Schedules) -> str:
+    """Save a schedule and return the command that replays it."""
     from emu.running.replay import Replay
 
-    return save_replay(Replay.with_code(saved, exploration.named, exploration.bound), folder)
+    return schedules.save_replay(Replay.with_code(saved, exploration.named, exploration.bound))
 
 
 def show(report: "ExplorationReport", replays: dict[Any, str], *, as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""The files that the command line names: logs, how many cycles events take, schedules."""
+"""The files that the command line names: logs, and how many cycles events take."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -11,8 +11,6 @@ from emu.errors import reason_of
 
 if TYPE_CHECKING:
     from emu.files.whole import Write
-    from emu.running.replay import Replay
-    from emu.running.save import SavedSchedule
     from emu.scenarios.scenario import BoundScenario
 
 LOG_BYTES_MAX = 16 << 30
@@ -87,17 +85,3 @@ def cycles_of(path: str | None) -> Mapping[str, int]:
     from emu.analysis.cycles import CYCLES, read_cycles
 
     return read_cycles(path) if path else CYCLES
-
-
-def save_replay(replay: "Replay", folder: Path) -> str:
-    """Save the schedule of a replay to a new file; return the command that repeats it."""
-    return replay.command(write_schedule(replay.saved, folder))
-
-
-def write_schedule(saved: "SavedSchedule", folder: Path) -> str:
-    """Write a schedule to a new file and return its path; where that cannot be, return its token."""
-    try:
-        return str(saved.write(folder))
-    except (OSError, ValueError) as error:
-        click.echo(f"emu: the schedule cannot be saved in {str(folder)!r}: {reason_of(error)}", err=True)
-        return saved.token()

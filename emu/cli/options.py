@@ -5,6 +5,8 @@ from typing import Any
 
 import click
 
+from emu.cli.schedules import FOLDER
+
 Verb = Callable[..., Any]
 Option = Callable[[Verb], Verb]
 
@@ -35,9 +37,12 @@ def seed_option(text: str) -> Option:
     return click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help=text)
 
 
-def schedules_option(text: str) -> Option:
-    """Return `--schedules`."""
-    return click.option("--schedules", metavar="PATH", default=".", show_default="here", help=text)
+def schedules_options(text: str) -> Option:
+    """Return `--schedules` and `--token`, which make one `Schedules`."""
+    return stack(
+        click.option("--schedules", metavar="PATH", default=FOLDER, show_default=True, help=text),
+        click.option("--token", "are_tokens", is_flag=True, help="Print a token instead of writing a file."),
+    )
 
 
 def json_option(text: str) -> Option:
@@ -71,7 +76,7 @@ run_options = stack(
     seed_option("Seed of the first execution."),
     choice_option("--strategy", ("random", "round-robin", "free"), "What chooses."),
     HOST,
-    schedules_option("Folder for the schedule of a finding."),
+    schedules_options("Folder for the schedule of a finding."),
     LOG,
     REPORT,
     CYCLES,
@@ -94,7 +99,7 @@ explore_options = stack(
     seed_option("Of the first execution; random only."),
     click.option("--stepwise", is_flag=True, help="Take no section under a lock in one step."),
     choice_option("--host", ("direct", "trio"), "Plain loop, or Trio tasks."),
-    schedules_option("Folder for schedules."),
+    schedules_options("Folder for schedules."),
     json_option("Print the report as JSON."),
 )
 
@@ -105,6 +110,7 @@ replay_options = stack(
     EXPECT,
     LIKE,
     click.option("--witness", is_flag=True, help="Let a device use what is stale; the rest may differ."),
+    schedules_options("Folder for the schedule of --witness."),
     HOST,
     LOG,
     REPORT,

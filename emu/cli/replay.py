@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 import click
 
 from emu.cli.ending import refuse_failure, status_of
-from emu.cli.files import code_of, cycles_of, refuse_unwritable, write_schedule, written
+from emu.cli.files import code_of, cycles_of, refuse_unwritable, written
 from emu.cli.options import parse_parameters, replay_options
 from emu.cli.output import show_run
+from emu.cli.schedules import Schedules
 
 if TYPE_CHECKING:
     from emu.running.replay import Replay
@@ -25,6 +26,8 @@ def replay_command(
     expect: str | None,
     like: str | None,
     witness: bool,
+    schedules: str,
+    are_tokens: bool,
     host: str,
     log_path: str | None,
     as_json: bool,
@@ -46,7 +49,7 @@ def replay_command(
     run = repeated.run(host)
     refuse_another_execution(run)
     if witness:
-        repeated, schedule, run = add_witness(repeated, run, host)
+        repeated, schedule, run = add_witness(repeated, run, host, Schedules(Path(schedules), are_tokens))
     report = RunReport(run, repeated.named, repeated.command(schedule), cycles, repeated.saved.about)
     with written("log", log_path, report.write_log):
         refuse_failure(run, lambda: None)
@@ -54,12 +57,12 @@ def replay_command(
     return status_of(run)
 
 
-def add_witness(repeated: "Replay", run: "Run", host: str) -> tuple["Replay", str, "Run"]:
+def add_witness(repeated: "Replay", run: "Run", host: str, schedules: Schedules) -> tuple["Replay", str, "Run"]:
     """Save a schedule by which a device uses what is stale; return its replay, its file or token, and its run."""
     from emu.running.add_witness import is_witnessed, with_witness
 
     witnessed = with_witness(repeated, run)
-    schedule = write_schedule(witnessed.saved, Path())
+    schedule = schedules.save(witnessed.saved)
     shown = witnessed.run(host)
     if not is_witnessed(witnessed, shown):
         click.echo("emu: the device got another translation: its IOTLB holds the old one no more", err=True)

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 import click
 
 from emu.cli.ending import refuse_failure, status_of, stop_on_interrupt
-from emu.cli.files import code_of, cycles_of, refuse_unwritable, save_replay, written
+from emu.cli.files import code_of, cycles_of, refuse_unwritable, written
 from emu.cli.options import parse_parameters, run_options
 from emu.cli.output import show_run
+from emu.cli.schedules import Schedules
 from emu.cli.terminal import show_progress
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ def run_command(
     strategy: str,
     host: str,
     schedules: str,
+    are_tokens: bool,
     log_path: str | None,
     as_json: bool,
     cycles_path: str | None,
@@ -49,17 +51,18 @@ def run_command(
     refuse_unwritable("log", log_path, (*code_of(bound), cycles_path))
     with stop_on_interrupt(run), show_progress(run):
         run.on(host)
-    replay = None if run.failure else save_finding(run, scenario, Path(schedules))
+    replay = None if run.failure else save_finding(run, scenario, Schedules(Path(schedules), are_tokens))
     with written("log", log_path, report.write_log):
         refuse_failure(run, report.command)
         show_run(report, replay, as_json=as_json)
     return status_of(run)
 
 
-def save_finding(run: "Run", named: str, folder: Path) -> str | None:
-    """Save the schedule of a finding to a new file; return the command that replays it, None without a finding."""
+def save_finding(run: "Run", named: str, schedules: Schedules) -> str | None:
+    """Save the schedule of a finding; return the command that replays it, None without a finding."""
     from emu.running.replay import Replay
     from emu.running.save import save
 
-    saved = save(run, named) if run.has_findings else None
-    return None if saved is None else save_replay(Replay.with_code(saved, named, run.bound), folder)
+    about = next((one for one, _ in run.matters.signed()), None) if run.matters else None
+    saved = save(run, named, about) if about else None
+    return None if saved is None else schedules.save_replay(Replay.with_code(saved, named, run.bound))

@@ -8,7 +8,7 @@ import errno
 import os
 import shutil
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -68,19 +68,33 @@ def write_whole(path: Path, write: Write, bytes_max: int) -> None:
         part.replace(target)
 
 
-def write_new(paths: Iterable[Path], write: Write, bytes_max: int) -> Path:
+def write_new(paths: Iterator[Path], content: bytes, bytes_max: int) -> Path:
     """Have a new file written, by the first of these names that no file has; return the name.
+
+    A file of an earlier name that has the very content is returned instead.
 
     Raises:
         OSError, ValueError: if it cannot be written, or would be too large.
         FileExistsError: if there is a file of each name.
     """
-    candidates = iter(paths)
-    path = next(candidates)
-    with part_of(path, write, bytes_max) as part:
+    path = next(paths)
+    with part_of(path, lambda file: file.write(content), bytes_max) as part:
         while not give_name(part, path):
-            path = next_of(candidates)
+            if holds(path, content):
+                return path
+            path = next_of(paths)
     return path
+
+
+def holds(path: Path, content: bytes) -> bool:
+    """Whether a file has a content, and no more."""
+    try:
+        if not path.is_file():  # to open a pipe would wait for a writer
+            return False
+        with path.open("rb") as file:
+            return file.read(len(content) + 1) == content
+    except OSError:
+        return False
 
 
 def next_of(candidates: Iterator[Path]) -> Path:

@@ -5,6 +5,8 @@ the user names it.
 """
 
 import base64
+import hashlib
+import re
 import zlib
 from collections.abc import Mapping
 from itertools import count, groupby
@@ -27,6 +29,12 @@ from emu.scenarios.scenario import BoundScenario, Scenario
 FORMAT = "emu-schedule-1"
 TOKEN_PREFIX = "emu1:"  # noqa: S105 - it is no secret
 STEPS_MAX = 1_000_000
+
+MISTAKE = "mistake"
+"""The cause by which a schedule is named that leads to a mistake of the scenario or its revision."""
+
+NAME_MAX = 60
+"""Of each word in the name of a file, in characters."""
 BYTES_MAX = 64 << 20
 TOKEN_MAX = 1 << 20
 
@@ -95,15 +103,28 @@ class SavedSchedule:
         return orjson.dumps(cattrs.unstructure(attrs.evolve(self, operations=[])))
 
     def write(self, folder: Path) -> Path:
-        """Write a new file into a folder and return its path.
+        """Write the schedule into a folder, if it is not there yet, and return its path.
+
+        The file is named by scenario, revision, cause, and a digest of the parameters and the steps.
 
         Raises:
             OSError: if it cannot be written, or is larger than what is read.
         """
         content = orjson.dumps(cattrs.unstructure(self), option=orjson.OPT_INDENT_2)
-        stem = f"{self.scenario.name}-{self.seed}"
-        names = (f"{stem}.schedule.json" if number == 1 else f"{stem}.{number}.schedule.json" for number in count(1))
-        return write_new((folder / name for name in names), lambda file: file.write(content), BYTES_MAX)
+        stem = "-".join(map(file_word, (self.scenario.name, self.revision.name, self.cause, self.digest())))
+        paths = (folder / (f"{stem}.json" if number == 1 else f"{stem}.{number}.json") for number in count(1))
+        return write_new(paths, content, BYTES_MAX)
+
+    @property
+    def cause(self) -> str:
+        """The kind of the finding that it was saved for; `MISTAKE` if it leads to a mistake of the scenario."""
+        return self.about.partition(" ")[0] or MISTAKE
+
+    def digest(self) -> str:
+        """Return eight hexadecimal digits, equal for schedules with equal parameters and steps."""
+        witness = cattrs.unstructure(self.witness)
+        steps = (sorted(self.parameters.items()), self.agents, self.turns, self.choices, witness)
+        return hashlib.sha256(orjson.dumps(steps)).hexdigest()[:8]
 
     def bind(self, scenario: Scenario, revision: str, platforms: Mapping[str, Platform]) -> BoundScenario:
         """Return the scenario with the saved parameters, on a revision."""
@@ -143,3 +164,8 @@ def in_turns(schedule: Schedule) -> tuple[list[str], list[tuple[int, int]]]:
     """Return the agents of a schedule, and their turns: pairs of an index and a number of steps."""
     agents = sorted(set(schedule.agents))
     return agents, [(agents.index(name), len(list(steps))) for name, steps in groupby(schedule.agents)]
+
+
+def file_word(name: str) -> str:
+    """Return a name as a word of a file's name, whatever the name holds: it chooses no folder."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "_", name)[:NAME_MAX]

@@ -71,7 +71,7 @@ def test_a_claim_that_is_declared_is_shown_and_one_that_is_not_contradicts(
 @pytest.mark.parametrize("write", [asserted, always, undeclared, finally_])
 def test_the_schedule_of_a_broken_claim_shows_it_again(emu: Emu, write: Callable[[], str]) -> None:
     first = emu("run", write(), "--executions", "100", "-p", "declared=true")
-    (schedule,) = Path.cwd().glob("*.schedule.json")
+    (schedule,) = Path("emu-findings").iterdir()
     again = emu("replay", str(schedule), "mine.py")
     assert (again.status, again.err) == (0, "")
     (said,) = [part for part in first.out.split("\n\n") if part.startswith("assertion: ")]

@@ -31,7 +31,8 @@ def write(name: str, text: str) -> str:
 def saved(emu: Emu) -> str:
     """A schedule of a finding."""
     assert emu(*RACE)[0] == 0
-    return "remap_before_flush-23.schedule.json"
+    (path,) = Path("emu-findings").iterdir()
+    return str(path)
 
 
 def full(*_: object) -> None:
@@ -89,9 +90,10 @@ def test_a_finding_is_printed_and_saved_though_the_log_cannot_be_written(
     status, out, err = emu(*RACE, "--log", log)
     assert (status, err) == (2, "emu: the log 'old.log' cannot be written: No space left on device\n")
     assert "stale translation (observed)" in out
-    assert "replay: emu replay remap_before_flush-23.schedule.json" in out
+    (schedule,) = Path("emu-findings").iterdir()
+    assert f"replay: emu replay {schedule}" in out
     assert Path(log).read_text() == "old"
-    assert sorted(path.name for path in Path().iterdir()) == ["old.log", "remap_before_flush-23.schedule.json"]
+    assert sorted(path.name for path in Path().iterdir()) == ["emu-findings", "old.log"]
 
 
 def test_a_device_that_is_full_is_said_after_the_finding(emu: Emu) -> None:
@@ -131,22 +133,24 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
             write_whole(path, half, 10)
         with pytest.raises(OSError, match="larger than"):
             write_whole(path, lambda file: file.write(b"x" * 11), 10)
-        with pytest.raises(KeyboardInterrupt):
-            write_new([tmp_path / "new"], half, 10)
+        with pytest.raises(OSError, match="larger than"):
+            write_new(iter([tmp_path / "new"]), b"x" * 11, 10)
     assert [(one.name, one.read_bytes()) for one in tmp_path.iterdir()] == [("file", b"old")]
     write_whole(path, lambda file: file.write(b"new"), 10)
     assert (path.read_bytes(), path.stat().st_mode & 0o777) == (b"new", 0o640)
 
 
 @pytest.mark.parametrize("has_links", [True, False])
-def test_a_new_file_takes_the_first_name_that_is_free(
+def test_a_new_file_takes_the_first_name_that_is_free_unless_it_is_there_already(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_links: bool
 ) -> None:
     if not has_links:
         monkeypatch.setattr(os, "link", full)
     names = [tmp_path / name for name in "abc"]
     names[0].write_bytes(b"old")
-    assert write_new(names, lambda file: file.write(b"new"), 10) == names[1]
+    assert write_new(iter(names), b"new", 10) == names[1]
+    assert write_new(iter(names), b"new", 10) == names[1]  # it is there
+    assert write_new(iter(names), b"old", 10) == names[0]
     assert [(path.name, path.read_bytes()) for path in sorted(tmp_path.iterdir())] == [("a", b"old"), ("b", b"new")]
 
 
