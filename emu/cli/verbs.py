@@ -7,7 +7,6 @@ from typing import Any
 
 import click
 
-from emu.cli import STOPPED
 from emu.cli.bench import bench_command
 from emu.cli.check import check_command
 from emu.cli.ending import EMULATOR_BUG
@@ -87,7 +86,11 @@ def refuse_unusable() -> None:
 
 
 def run_verb() -> int:
-    """Run the verb that the command line names, and return the exit status."""
+    """Run the verb that the command line names, and return the exit status.
+
+    Raises:
+        KeyboardInterrupt: if Ctrl-C has stopped it.
+    """
     try:
         refuse_unusable()
         return int(cli.main(standalone_mode=False) or 0)
@@ -98,7 +101,7 @@ def run_verb() -> int:
     except EmuError as error:
         status, message = USAGE, str(error)
     except click.exceptions.Abort:
-        status, message = STOPPED, "stopped"
+        raise KeyboardInterrupt from None
     except OSError as error:
         what = "cannot write" if error.filename is None else repr(str(error.filename)[:PATH_SHOWN])
         if error.filename is None:

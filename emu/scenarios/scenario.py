@@ -212,6 +212,18 @@ def refuse_unknown(name: str, parameters: Iterable[Parameter], verdicts: Verdict
             raise ScenarioError(f"{name}: its verdict table asks for {asked!r}{did_you_mean(asked, known)}")
 
 
+def refuse_declaration(function: object, expect: object, verdicts: object) -> None:
+    """Refuse a decorator without its parentheses, or with two verdicts.
+
+    Raises:
+        ScenarioError: saying what to write.
+    """
+    if function is not None:
+        raise ScenarioError("@scenario stands without parentheses: write @scenario(expect=CLEAN), or what it declares")
+    if expect is not None and verdicts is not None:
+        raise ScenarioError("a scenario declares its verdict once: leave expect out, or verdicts")
+
+
 def scenario(
     function: Build | None = None,
     /,
@@ -232,13 +244,9 @@ def scenario(
             calls. What makes a vendor's machine small is not among them: see `Platform.small`.
 
     Raises:
-        ScenarioError: if `expect` is neither a verdict nor a function, or `verdicts` is no table; if both are given; if
-            the parentheses were left out.
+        ScenarioError: if `expect` is neither a verdict nor a function, or `verdicts` is no table; if both are given.
     """
-    if function is not None:
-        raise ScenarioError("@scenario stands without parentheses: write @scenario(expect=CLEAN), or what it declares")
-    if expect is not None and verdicts is not None:
-        raise ScenarioError("a scenario declares its verdict once: leave expect out, or verdicts")
+    refuse_declaration(function, expect, verdicts)
     expected = declared_by(expect) if verdicts is None else Verdicts.of(verdicts)
 
     def decorate(build: Build) -> Scenario:

@@ -113,7 +113,7 @@ def test_the_cells_can_be_listed_and_be_given_other_values(emu: Emu) -> None:
     [
         (("v1", "--against", "mergde"), "there is no revision 'mergde' (did you mean 'merged'?)"),
         (("v2", "--against", "v1"), "there is no revision 'v2': use one of"),
-        (("v1", "--against", "nothing.json"), "nothing.json cannot be read: No such file or directory"),
+        (("v1", "--against", "nothing.json"), "'nothing.json' cannot be read: No such file or directory"),
         (("v1", "nowhere", "--against", "merged"), "there is no scenario 'nowhere'"),
         (
             ("v1", "--against", "merged", "-p", "revision=v1"),

@@ -151,10 +151,7 @@ def test_a_finding_is_told_once_with_its_count_its_first_execution_and_a_replay(
     text = words(out)
     assert "exhausted: all 193 traces executed" in text
     assert text.count("stale translation (observed): when cpu1's map of domain 1 dfn 0x1000 returned at step") == 1
-    assert (
-        "in 17 of 193 executions, first in number 9; shown: number 17 replay: emu replay emu-findings/remap_before_flush-v1-stale-"
-        in text
-    )
+    assert "in 17 of 193 executions, first in number 9; shown: number 17 replay: emu replay emu-findings/remap" in text
     assert "remap_before_flush declares stale, observed: shown again: emu explore remap_before_flush -p dma=1" in text
 
 

@@ -73,25 +73,8 @@ async def live_together(execution: Execution, live: Callable[[Agent], Awaitable[
     failures: list[BaseException] = []
 
     async def task(agent: Agent) -> None:
-        """Run `live` for one agent, and end the execution if it returns true or raises.
-
-        Raises:
-            Cancelled: if the execution is cancelled.
-        """
-        is_over = True
-        try:
-            with trio.CancelScope():  # whose end notices what the agent has left open
-                try:
-                    is_over = await live(agent)
-                except trio.Cancelled:
-                    raise
-                except BaseException as error:  # noqa: BLE001 - carried out of the nursery unwrapped, below
-                    failures.append(error)
-        except RuntimeError:
-            if agent.is_done:
-                failures.append(left_open(agent))
-                is_over = True
-        if is_over:
+        """Run one agent, and end the execution if that says so or raises."""
+        if await live_scoped(agent, live, failures):
             execution.has_ended = True
             nursery.cancel_scope.cancel()
 
@@ -111,6 +94,31 @@ async def live_together(execution: Execution, live: Callable[[Agent], Awaitable[
             raise
     if failures:
         raise failures[0]
+
+
+async def live_scoped(agent: Agent, live: Callable[[Agent], Awaitable[bool]], failures: list[BaseException]) -> bool:
+    """Run one agent in a scope, whose end notices what the agent has left open; return whether the execution is over.
+
+    Args:
+        failures: what it raises is added; so it comes out of the nursery unwrapped.
+
+    Raises:
+        Cancelled: if the execution is cancelled.
+    """
+    is_over = True
+    try:
+        with trio.CancelScope():
+            try:
+                is_over = await live(agent)
+            except trio.Cancelled:
+                raise
+            except BaseException as error:  # noqa: BLE001 - whatever it is, it ends the execution
+                failures.append(error)
+    except RuntimeError:
+        if agent.is_done:
+            failures.append(left_open(agent))
+            is_over = True
+    return is_over
 
 
 def left_open(agent: Agent) -> ModelError:
