@@ -6,6 +6,7 @@ verbs share:
 verbs.py     the group of verbs, and the sentence and status for each way to end
 options.py   options that several verbs take
 files.py     the files that the user names
+schedules.py where the schedules of findings go
 terminal.py  colour, and progress on stderr
 output.py    what is printed to stdout
 ending.py    Ctrl-C, a scenario's mistake, and the exit status for a verdict
