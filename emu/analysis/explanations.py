@@ -12,6 +12,10 @@ from emu.checks.findings import OldPath, Owed
 from emu.engine import Event, Trace
 from emu.hypervisor.ops import iommu_dont_flush_iotlb
 from emu.memory import LINE_BYTES
+from emu.units import Maddr, address_frame, frame_address
+
+PRESENT = 1
+"""The bit of a device's entry that says whether it is in force."""
 
 
 @attrs.frozen
@@ -38,6 +42,16 @@ class WriteBack:
 
 
 @attrs.frozen
+class TakenAway:
+    """A store that cleared the entry of a device which led to the tables of a finding."""
+
+    agent: str
+    device: str
+    step: int
+    source: str | None
+
+
+@attrs.frozen
 class Explanation:
     """What a trace tells of a stale translation.
 
@@ -54,6 +68,7 @@ class Explanation:
         omission: where a flush would have been due, if there was none; None where the call did not return.
         has_unfinished: a descriptor that was submitted after the change had not completed when the execution ended.
         flag_set: the step and the line that had set iommu_dont_flush_iotlb, where it was left set.
+        taken_away: the device that the domain has lost last, where the page is still mapped; None if it lost none.
         last_step: of the execution.
     """
 
@@ -71,6 +86,7 @@ class Explanation:
     omission: Omission | None = None
     has_unfinished: bool = False
     flag_set: tuple[int, str | None] | None = None
+    taken_away: TakenAway | None = None
     last_step: int = 0
 
     @property
@@ -87,9 +103,11 @@ class Explanation:
 def explain(finding: OldPath, trace: Trace) -> Explanation:
     """Explain a finding by the trace of its execution."""
     promise_source, changed = line_of_caller(trace, finding.step), finding.change
+    events = list(trace.events())
     if changed is None:
-        return Explanation(promise_source=promise_source, last_step=trace.step)
-    events, agent = list(trace.events()), trace.agent_of(changed).name
+        lost = taken_away(finding, events, trace)
+        return Explanation(promise_source=promise_source, taken_away=lost, last_step=trace.step)
+    agent = trace.agent_of(changed).name
     every = list(flushes(events, trace))
     flush = closing_flush(finding, every)
     call = around(changed, agent, "call.enter", "call.return", events)
@@ -111,6 +129,17 @@ def explain(finding: OldPath, trace: Trace) -> Explanation:
         flag_set=flag_set(finding, events, trace) if is_left_set else None,
         last_step=trace.step,
     )
+
+
+def taken_away(finding: OldPath, events: list[Event], trace: Trace) -> TakenAway | None:
+    """Return the last store before a finding that cleared a device's entry with the root of the finding's tables."""
+    before = (event for event in reversed(events) if event.step <= finding.step and "bdf" in event.fields)
+    for event in before:
+        old, new = event.fields.get("old", 0), event.fields.get("value", 0)
+        if old & PRESENT and not new & PRESENT and frame_address(address_frame(Maddr(old))) == finding.root:
+            source = line_of_change(trace, event.step)
+            return TakenAway(event.agent.name, event.fields["bdf"], event.step, source)
+    return None
 
 
 def closing_flush(finding: OldPath, every: list[Flush]) -> Flush | None:

@@ -35,14 +35,26 @@ def stale_sentence(finding: OldTranslation, why: Explanation, trace: Trace) -> s
         f"{finding.unit} could still {harm(finding)}{use}: "
     )
     if why.changed is None:
-        is_table = isinstance(finding, Released) and finding.table
-        return said + ("no entry on the way to it had been replaced" if is_table else "it was still mapped there")
+        return said + still_mapped(finding, why)
     window = count(why.window, "step") + ("" if why.flush else " and never closed")
     after = why.closed - finding.step
     return (
         f"{said}{why.changed_by} had {change_of(finding)} at step {why.changed}{at(why.change_source)}, and "
         f"{flush_words(why, finding)}{left_set(why)}{owed_by(finding, why.nearest)}; the window was {window}"
         f"{f', {after} of them after that' if after else ''}"
+    )
+
+
+def still_mapped(finding: OldTranslation, why: Explanation) -> str:
+    """Say that the tables still lead there, and which device the domain had lost before."""
+    is_table = isinstance(finding, Released) and finding.table
+    said = "no entry on the way to it had been replaced" if is_table else "it was still mapped there"
+    if why.taken_away is None:
+        return said
+    lost = why.taken_away
+    return (
+        f"{said}; {lost.agent} had cleared the entry of device {lost.device} at step {lost.step}{at(lost.source)}, and "
+        f"{finding.unit} had not yet dropped all that it may have cached of it"
     )
 
 

@@ -25,6 +25,7 @@ from emu.platforms import VTD
 from emu.reports.findings import data, sentence
 from emu.scenarios.library import find
 from emu.units import Dfn, Maddr, Mfn
+from tests.running.explored import explored
 from tests.vtd import driver_of
 
 MERGED = VTD.load_revision("merged")
@@ -312,3 +313,14 @@ def test_a_wait_that_ended_by_the_status_of_a_flush_that_was_given_up_is_told_so
     first, second = (told(machine_of(unmap, VtdSettings(), giving_up), CpusFirst(), page=page) for page in (G, N))
     assert ", gave up waiting for it after step " in first
     assert ", by the status of a flush that it had given up, asked for at step " in second
+
+
+@pytest.mark.parametrize(("name", "is_lost"), [("free_after_detach", True), ("free_before_flush", False)])
+def test_a_page_that_is_still_mapped_is_told_with_the_device_that_the_domain_has_lost(name: str, is_lost: bool) -> None:
+    done = explored(find(name).bind({"revision": "merged"}))
+    cause = next(iter(done.causes.values()))
+    assert cause.run is not None
+    assert cause.run.matters is not None
+    assert cause.finding is not None
+    said = sentence(cause.finding, cause.run.matters.machine.trace)
+    assert ("had cleared the entry of device 00:1f.0 at step 5" in said) is is_lost
