@@ -1,6 +1,5 @@
 """What the tests share: running what a machine was given to do."""
 
-import gc
 from collections.abc import Callable
 
 import pytest
@@ -10,12 +9,6 @@ from emu.engine.hosts import direct
 from emu.engine.strategies.random import RandomStrategy
 from emu.engine.strategies.round_robin import RoundRobinStrategy
 from emu.machine.machine import Machine
-
-
-def pytest_collection_finish() -> None:
-    """Leave the tests themselves out of every garbage collection: there are thousands, and they stay to the end."""
-    gc.freeze()
-
 
 Execute = Callable[..., list[Finding]]
 

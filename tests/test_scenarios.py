@@ -227,7 +227,7 @@ def test_a_release_before_a_flush_that_was_put_off_names_who_owed_it_and_what_be
     assert cause.finding is not None
     call, became = PUT_OFF[what]
     said = sentence(cause.finding, cause.run.matters.machine.trace)
-    assert f"cpu0's deferred {call} owed it" in said
+    assert f"cpu0's {call} had put the flush off" in said
     assert became in said
 
 

@@ -99,7 +99,7 @@ def access_sentence(finding: Overrun | FreedTable | Late | LateStatus | Foreign 
             return (
                 f"late access: at step {finding.step} device {finding.device} {access} mfn {finding.frame:#x}: "
                 f"{finding.unit} had translated domain {finding.domain} dfn {finding.dfn:#x} to it before an "
-                f"invalidation that did not drain the request; {finding.agent}'s {finding.call} had promised at step "
+                f"invalidation that did not drain this access; {finding.agent}'s {finding.call} had promised at step "
                 f"{finding.promised} that this translation was gone"
             )
         case LateStatus():
@@ -107,7 +107,7 @@ def access_sentence(finding: Overrun | FreedTable | Late | LateStatus | Foreign 
         case Foreign():
             return (
                 f"foreign access: at step {finding.step} device {finding.device} accessed mfn {finding.frame:#x} of "
-                f"domain {finding.domain}, at its dfn {finding.dfn:#x} through {finding.unit}, as "
+                f"domain {finding.domain}, through that domain's dfn {finding.dfn:#x} at {finding.unit}: "
                 f"{programmed(finding, trace)}"
             )
         case Illegal():
@@ -127,9 +127,9 @@ def programmed(finding: Foreign, trace: Trace) -> str:
     ]
     owner = given[-1] if given else finding.programmed_by
     if owner == finding.programmed_by:
-        return f"domain {owner}, which had the device then, had programmed it to do"
-    lost = f"domain {finding.programmed_by} had programmed it to do before it lost the device"
-    return lost if owner is None else f"{lost} to domain {owner}"
+        return f"domain {owner}, which had the device then, had programmed the access"
+    lost = f"domain {finding.programmed_by} had programmed the access before the device "
+    return lost + ("was taken away" if owner is None else f"went to domain {owner}")
 
 
 def status_sentence(finding: LateStatus) -> str:
@@ -149,7 +149,7 @@ def isolation_sentence(finding: NotIsolated) -> str:
         case Act.MAP:
             done = f"{finding.agent} mapped {frame} at {page}, for {finding.unit} to translate"
         case Act.WITHDRAW:
-            done = f"{finding.agent} let domain {finding.domain} map {frame} no more"
+            done = f"{finding.agent} ended the right of domain {finding.domain} to map {frame}"
         case Act.ACCESS:
             done = f"device {finding.agent} accessed {frame}, at {page} through {finding.unit}"
     use = ""

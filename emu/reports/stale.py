@@ -36,13 +36,29 @@ def stale_sentence(finding: OldTranslation, why: Explanation, trace: Trace) -> s
     )
     if why.changed is None:
         return said + still_mapped(finding, why)
-    window = count(why.window, "step") + ("" if why.flush else " and never closed")
-    after = why.closed - finding.step
     return (
         f"{said}{why.changed_by} had {change_of(finding)} at step {why.changed}{at(why.change_source)}, and "
-        f"{flush_words(why, finding)}{left_set(why)}{owed_by(finding, why.nearest)}; the window was {window}"
-        f"{f', {after} of them after that' if after else ''}"
+        f"{flush_words(why, finding)}{left_set(why)}{owed_by(finding, why.nearest)}; {window(why, finding)}"
     )
+
+
+def window(why: Explanation, finding: OldTranslation) -> str:
+    """Say from when to when the translation could be used, and for how long after it should have been gone."""
+    to = f"step {why.closed}" if why.flush else f"the end of the execution at step {why.closed}"
+    after = why.closed - finding.step
+    past = f", {count(after, 'step')} past {due(finding)}" if after else ""
+    return f"the window was open from step {why.changed} to {to}{past}"
+
+
+def due(finding: OldTranslation) -> str:
+    """Name the moment at which a translation should have been gone."""
+    match finding:
+        case Released():
+            return "the release"
+        case Owed():
+            return "the hypercall"
+        case Stale():
+            return "the return"
 
 
 def still_mapped(finding: OldTranslation, why: Explanation) -> str:
@@ -54,7 +70,7 @@ def still_mapped(finding: OldTranslation, why: Explanation) -> str:
     lost = why.taken_away
     return (
         f"{said}; {lost.agent} had cleared the entry of device {lost.device} at step {lost.step}{at(lost.source)}, and "
-        f"{finding.unit} had not yet dropped all that it may have cached of it"
+        f"{finding.unit} had not yet dropped all that it may have cached through that entry"
     )
 
 
@@ -67,7 +83,7 @@ def occasion(finding: OldTranslation) -> tuple[str, str]:
             what, moment = "released", f"{finding.agent} {verb} mfn {finding.frame:#x}"
         case Owed():
             what = "flush owed"
-            moment = f"the hypercall of {finding.agent} that had deferred its {finding.call} of {page} ended"
+            moment = f"{finding.agent}'s hypercall, which had put off the flush of its {finding.call} of {page}, ended"
         case Stale():
             returned = "returned an error" if finding.promise == TAKEN_BACK else "returned"
             what, moment = "stale translation", f"{finding.agent}'s {finding.call} of {page} {returned}"
@@ -77,7 +93,7 @@ def occasion(finding: OldTranslation) -> tuple[str, str]:
 def evidence(finding: OldTranslation, trace: Trace) -> str:
     """Say how it is known, and that a read was added to show it: it did not happen unaided."""
     if finding.use and is_added(finding.use, trace):
-        return f"{finding.evidence.value}; the read was added to show it"
+        return f"{finding.evidence.value}, by a read that emu has added"
     return finding.evidence.value
 
 
@@ -90,12 +106,12 @@ def harm(finding: OldTranslation) -> str:
     """Say what a unit could still do; with the permissions where these alone should be others."""
     if isinstance(finding, Released):
         page = f"domain {finding.domain}'s dfn {finding.dfn:#x}"
-        return f"walk it, a page table, for {page}" if finding.table else f"translate {page} to it"
+        return f"use it as a page table for {page}" if finding.table else f"translate {page} to it"
     old, new = finding.path.translation, finding.wanted
     if finding.is_fault:
         may_only = "writes" if old.read else "reads" if old.write else "access"
-        return f"refuse {may_only if finding.lacks_permissions else 'access'} to it"
-    said = f"translate it to mfn {finding.frame:#x}"
+        return f"refuse {may_only if finding.lacks_permissions else 'access'} to dfn {finding.dfn:#x}"
+    said = f"translate dfn {finding.dfn:#x} to mfn {finding.frame:#x}"
     permitted = (old.read, old.write)
     if new is None or new.frame != finding.frame or permitted == (new.read, new.write):
         return said
@@ -128,7 +144,7 @@ def owed_by(finding: OldTranslation, near: Miss | None) -> str:
             is_said = near is not None and near.shortfalls != (Shortfall.EARLY,) and finding.payment in NAMED_BY_NEAREST
             return "" if is_said else PAYMENTS.get(finding.payment, "")
         case Released(debt=CallRecord() as debt):
-            return f"; {debt.cpu.name}'s deferred {debt.call} owed it"
+            return f"; {debt.cpu.name}'s {debt.call} had put the flush off"
         case _:
             return ""
 
@@ -143,30 +159,42 @@ def left_set(why: Explanation) -> str:
 
 def flush_words(why: Explanation, finding: OldTranslation) -> str:
     """Say what became of the store and of the flush."""
-    flush = why.flush
+    flush, near = why.flush, why.nearest
     if why.arrival is not None and why.arrival.step is None:
         return f"the store never reached memory: {lost_store(why)}{in_vain(why)}"
-    if flush is not None and flush.submitted < (why.changed or 0):
+    if flush is not None:
+        return late_flush(why, flush) + (f"; {nearest_words(near, finding)}" if near else "")
+    if near is None or why.has_unfinished:
+        return no_flush(why) + (f"; {nearest_words(near, finding)}" if near else "")
+    if near.shortfalls == (Shortfall.UNSEEN,):
+        return late_store(near.flush, finding)
+    return f"{nearest_words(near, finding)}; no other followed"
+
+
+def late_flush(why: Explanation, flush: Flush) -> str:
+    """Say when the flush came that removed the translation at last."""
+    if flush.submitted < (why.changed or 0):
         return (
             f"only a flush from before has removed it: {flush.agent} had submitted one at step {flush.submitted}"
             f"{at(flush.source)}, {waited(why)}and it began afterwards and completed at step {flush.completed}"
         )
-    near = f"; {nearest_words(why.nearest, finding)}" if why.nearest else ""
-    if flush is None and why.nearest and why.nearest.shortfalls == (Shortfall.UNSEEN,):
-        return late_store(why.nearest.flush, finding)
-    if flush is not None:
-        return (
-            f"the flush came late: {flush.agent} submitted it at step {flush.submitted}"
-            f"{at(flush.source)}, {waited(why)}and it completed at step {flush.completed}{near}"
-        )
+    return (
+        f"the flush came late: {flush.agent} submitted it at step {flush.submitted}"
+        f"{at(flush.source)}, {waited(why)}and it completed at step {flush.completed}"
+    )
+
+
+def no_flush(why: Explanation) -> str:
+    """Say that no flush has removed the translation, and which call returned without one."""
     missing = why.omission
-    if missing is None or why.has_unfinished:
-        followed = "had completed when the execution ended" if why.has_unfinished else "followed"
-        return f"no flush of it {followed}{near}"
+    if why.has_unfinished:
+        return "no flush of it had completed when the execution ended"
+    if missing is None:
+        return "no flush of it followed"
     skipped = f", having found no domain id for it there at step {missing.skipped}" if missing.skipped else ""
     return (
         f"no flush of it followed: {why.changed_by}'s {missing.call} returned without one at step {missing.step}"
-        f"{at(missing.source)}{skipped}{near}"
+        f"{at(missing.source)}{skipped}"
     )
 
 
@@ -208,8 +236,8 @@ def nearest_words(miss: Miss, finding: OldTranslation) -> str:
     flush = miss.flush
     reasons = " and ".join(fell_short(one, flush, finding) for one in miss.shortfalls)
     return (
-        f"the nearest flush, which {flush.agent} submitted at step {flush.submitted}{at(flush.source)} and which "
-        f"completed at step {flush.completed}, {reasons}"
+        f"{flush.agent}'s flush, submitted at step {flush.submitted}{at(flush.source)} and completed at step "
+        f"{flush.completed}, {reasons}"
     )
 
 
@@ -226,9 +254,9 @@ def fell_short(shortfall: Shortfall, flush: Flush, finding: OldTranslation) -> s
             return "was of leaves only (IH=1) and let cached table entries stay"
         case Shortfall.PAGE:
             last = keys["dfn"] + (1 << keys["page_order"]) - 1
-            return f"was of dfn {keys['dfn']:#x}" + (f" to {last:#x}" if keys["page_order"] else "")
+            return f"covered dfn {keys['dfn']:#x}" + (f" to {last:#x} only" if keys["page_order"] else " only")
         case Shortfall.TAG:
-            return f"was of domain id {keys['tag']}, not {finding.tag}"
+            return f"was tagged with domain id {keys['tag']}, not {finding.tag}"
         case Shortfall.UNIT:
             return f"was at {keys['iommu']}"
 
@@ -250,7 +278,7 @@ def ended_early(end: EarlyEnd) -> str:
     how = f"ended its wait at step {end.step}, by "
     match end.reason:
         case Reason.GIVEN_UP:
-            return f"{how}the status of a flush that it had given up, asked for at step {end.asked}"
+            return f"{how}the late status of a flush that it had asked for at step {end.asked} and given up"
         case Reason.ANOTHER:
             return f"{how}the status that {end.asked_by} had asked for at step {end.asked}"
         case Reason.TOO_SOON:

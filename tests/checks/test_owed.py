@@ -276,8 +276,8 @@ def test_a_debt_is_told_as_a_flush_owed_by_the_hypercall_that_ended(execute: Exe
     machine, finding = owing(execute, clears=True)
     words = sentence(finding, machine.trace)
     assert words.startswith(
-        "flush owed (possible): when the hypercall of cpu0 that had deferred its map of domain 1 dfn 0x30 ended at "
-        f"step {finding.step} (tests/checks/test_owed.py:"
+        "flush owed (possible): when cpu0's hypercall, which had put off the flush of its map of domain 1 dfn 0x30, "
+        f"ended at step {finding.step} (tests/checks/test_owed.py:"
     )
 
 
@@ -522,7 +522,7 @@ def test_a_debt_whose_frame_is_released_after_the_hypercall_is_reported_once_as_
     assert (finding.promise, finding.frame) == (finding.kind.value, old)
     assert finding.debt is not None
     assert (finding.debt.call, finding.debt.cpu.name, finding.debt.dfn) == ("map", "cpu0", G)
-    assert ("cpu0's deferred map owed it" in sentence(finding, machine.trace)) is is_released
+    assert ("cpu0's map had put the flush off" in sentence(finding, machine.trace)) is is_released
 
 
 def test_a_release_replaces_only_the_debt_of_its_own_page(execute: Execute) -> None:

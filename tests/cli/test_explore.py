@@ -191,7 +191,7 @@ def test_a_scenario_of_the_users_own_is_replayed_with_its_file(emu: Emu) -> None
 
 def test_where_a_device_can_use_what_is_stale_the_evidence_is_observed(emu: Emu) -> None:
     _, out, _ = emu("explore", "remap_before_flush")
-    assert "stale translation (observed; the read was added to show it)" in out
+    assert "stale translation (observed, by a read that emu has added)" in out
     assert "and did for device 00:1f.0 at step" in words(out)
 
 
@@ -340,7 +340,7 @@ def test_a_second_ctrl_c_ends_at_once(emu: Emu) -> None:
 def test_a_scenario_that_declares_clean_and_shows_a_finding_is_contradicted(emu: Emu) -> None:
     status, out, _ = emu("explore", two_owners("CLEAN"))
     assert status == 1
-    assert "stale translation (observed; the read was added to show it)" in out
+    assert "stale translation (observed, by a read that emu has added)" in out
     assert "two_owners declares clean: contradicted\n" in out
 
 
@@ -372,6 +372,7 @@ def test_json_has_the_coverage_the_verdict_and_each_cause(emu: Emu) -> None:
     (finding,) = report.pop("findings")
     assert status == 0
     assert report == {
+        "format": "emu-exploration-1",
         "scenario": "remap_before_flush",
         "parameters": ["dma=1"],
         "strategy": "optimal",
@@ -500,7 +501,7 @@ def test_a_loop_without_an_operation_is_ended(emu: Emu, monkeypatch: pytest.Monk
     status, out, err = emu("explore", store_and_load(loaded="while loaded: pass"))
     assert (status, out) == (2, "")
     assert "cpu1, at mine.py:25, runs on and on without awaiting an operation: await one in each round" in err
-    assert "; again: emu replay mine-" in err
+    assert "; again: emu replay emu-findings/mine-" in err
 
 
 @pytest.mark.parametrize("host", ["direct", "trio"])
@@ -556,9 +557,10 @@ def test_what_a_scenario_keeps_after_a_finding_is_no_bug_of_emu(emu: Emu, change
 
 
 def test_where_no_schedule_can_be_saved_the_replay_has_it_as_a_token(emu: Emu) -> None:
-    status, out, err = emu("explore", "remap_before_flush", "--schedules", "nowhere")
+    Path("file").touch()
+    status, out, err = emu("explore", "remap_before_flush", "--schedules", "file")
     assert status == 0
-    assert err == "emu: the schedule cannot be saved in 'nowhere': No such file or directory\n"
+    assert err == "emu: the schedule cannot be saved in 'file': File exists\n"
     (command,) = commands(out, "replay")
     assert command[1].startswith("emu1:")
     status, replayed, _ = emu(*command)

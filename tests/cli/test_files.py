@@ -116,7 +116,7 @@ def test_where_the_working_directory_is_gone_a_finding_is_shown_with_a_token(emu
     assert status == 0
     assert "stale translation (observed)" in out
     assert "replay: emu replay emu1:" in out
-    assert err == "emu: the schedule cannot be saved in '.': No such file or directory\n"
+    assert err == "emu: the schedule cannot be saved in 'emu-findings': No such file or directory\n"
     assert emu("list", "--revisions")[0] == 0
 
 

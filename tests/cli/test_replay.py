@@ -44,9 +44,9 @@ def test_a_replay_with_a_witness_shows_a_device_and_saves_a_schedule_that_does(e
     command = saved(emu, "unmap_twice_before_flush", "-p", "revision=implicit")
     status, out, _ = emu(*command, "--witness")
     assert status == 0
-    assert "stale translation (observed; the read was added to show it)" in out
+    assert "stale translation (observed, by a read that emu has added)" in out
     again = next(line for line in out.splitlines() if line.startswith("again: emu replay "))
-    assert "stale translation (observed; the read was added to show it)" in emu(*shlex.split(again)[2:])[1]
+    assert "stale translation (observed, by a read that emu has added)" in emu(*shlex.split(again)[2:])[1]
 
 
 def test_a_witness_that_comes_too_late_is_said_to_do_so(emu: Emu) -> None:
@@ -113,8 +113,18 @@ def test_what_is_no_schedule_is_refused_in_one_line(emu: Emu, file: str) -> None
 
 
 def test_where_the_schedule_cannot_be_saved_its_token_is_printed(emu: Emu) -> None:
-    status, out, err = emu("run", "flag_left_set", "--schedules", "/nowhere")
+    Path("file").touch()
+    status, out, err = emu("run", "flag_left_set", "--schedules", "file/nowhere")
     assert status == 0
-    assert "the schedule cannot be saved in '/nowhere'" in err
+    assert "the schedule cannot be saved in 'file/nowhere': Not a directory" in err
     token = next(line for line in out.splitlines() if line.startswith("replay: emu replay emu1:"))
     assert emu(*shlex.split(token)[2:])[0] == 0
+
+
+def test_a_token_in_the_place_of_a_file_replays_the_finding(emu: Emu) -> None:
+    for verb in (["run", "flag_left_set"], ["explore", "flag_left_set"]):
+        status, out, _ = emu(*verb, "--token")
+        (replay,) = [line.removeprefix("replay: emu ") for line in out.splitlines() if line.startswith("replay: ")]
+        assert (status, replay.startswith("replay emu1:")) == (0, True)
+        assert emu(*shlex.split(replay))[0] == 0
+    assert list(Path().iterdir()) == []

@@ -21,7 +21,7 @@ def test_the_race_is_shown_with_its_log_its_explanation_and_the_command_that_rep
     text = " ".join(out.split())
     for part in (
         "stale translation (observed): when cpu1's map of domain 1 dfn 0x1000 returned at step",
-        "vtd0 could still translate it to mfn 0x180002, and did for device 00:1f.0 at step",
+        "vtd0 could still translate dfn 0x1000 to mfn 0x180002, and did for device 00:1f.0 at step",
         "cpu0 had replaced that entry at step",
         "(emu/hypervisor/revisions/v1/vtd.py:",
         "the flush came late: cpu0 submitted it at step",
@@ -204,7 +204,7 @@ def broken(m: Machine) -> None:
     [
         ("raise KeyError('x')", "cpu0, at broken.py:13, raised KeyError: 'x'"),
         ("raise SystemExit(3)", "cpu0, at broken.py:13, raised SystemExit: 3"),
-        ("await m.hypervisor.map(cpu, domain, -1, 0)", "dfn -0x1 of order 0 lies outside"),
+        ("await m.hypervisor.map(cpu, domain, -1, 0)", "dfn -0x1 of order 0 lies beyond the reach"),
         (
             "await cpu.load64(3)",
             "align it and keep it below 2^52 (cpu0, at broken.py:13)",

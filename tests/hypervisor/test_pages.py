@@ -191,7 +191,7 @@ def test_a_release_before_the_flush_names_the_cpu_that_owed_the_flush() -> None:
     (finding,) = released(machine)
     assert finding.debt is not None
     assert finding.debt.call == "map"
-    assert "cpu0's deferred map owed it" in sentence(finding, machine.trace)
+    assert "cpu0's map had put the flush off" in sentence(finding, machine.trace)
 
 
 def test_a_debt_that_is_never_paid_and_whose_frame_was_released_is_reported_once() -> None:

@@ -64,11 +64,11 @@ def test_a_flush_that_never_came_is_named_with_the_call_that_lacked_it() -> None
     (finding,) = machine.findings
     words = sentence(finding, machine.trace)
     assert words.startswith("stale translation (possible): when cpu0's unmap of domain 1 dfn 0x10 returned at step 9")
-    assert "vtd0 could still translate it to mfn 0x180002: cpu0 had replaced that entry at step 7" in words
+    assert "vtd0 could still translate dfn 0x10 to mfn 0x180002: cpu0 had replaced that entry at step 7" in words
     assert (
         "no flush of it followed: cpu0's unmap returned without one at step 9 (tests/reports/test_findings.py:" in words
     )
-    assert words.endswith("the window was 2 steps and never closed")
+    assert words.endswith("the window was open from step 7 to the end of the execution at step 9")
 
 
 def test_a_flush_that_came_late_is_named_with_its_steps() -> None:
@@ -110,9 +110,9 @@ def test_a_deadlock_names_who_waits_for_what_and_who_holds_it() -> None:
 @pytest.mark.parametrize(
     ("owners", "said"),
     [
-        ((2,), "as domain 2, which had the device then, had programmed it to do"),
-        ((2, 1), "as domain 2 had programmed it to do before it lost the device to domain 1"),
-        ((2, None), "as domain 2 had programmed it to do before it lost the device"),
+        ((2,), "domain 2, which had the device then, had programmed the access"),
+        ((2, 1), "domain 2 had programmed the access before the device went to domain 1"),
+        ((2, None), "domain 2 had programmed the access before the device was taken away"),
     ],
 )
 def test_a_foreign_access_is_told_by_who_had_the_device(owners: tuple[int | None, ...], said: str) -> None:
@@ -174,7 +174,7 @@ USED = Use("00:1f.0", 20)
         (
             not_isolated(Act.WITHDRAW),
             (
-                "not isolated (possible): at step 9 cpu0 let domain 2 map mfn 0x180002 no more, ",
+                "not isolated (possible): at step 9 cpu0 ended the right of domain 2 to map mfn 0x180002, ",
                 "although vtd0 could still translate domain 2 dfn 0x10 to it",
             ),
         ),

@@ -1,20 +1,38 @@
 """Saved schedules: what is read back and repeated."""
 
+import re
 from pathlib import Path
 
+import attrs
 import pytest
 
+from emu.running.digests import Code
 from emu.running.read import read
 from emu.running.replay import Replay
 from emu.running.save import save
 from tests.running.saved import saved, shown
 
 
-def test_a_schedule_reads_back_from_its_file_and_a_second_one_gets_a_file_of_its_own(tmp_path: Path) -> None:
+def test_a_schedule_reads_back_from_its_file_and_an_equal_one_is_saved_once(tmp_path: Path) -> None:
     schedule = saved()
-    first, second = schedule.write(tmp_path), schedule.write(tmp_path)
-    assert first != second
-    assert read(str(first)) == read(str(second)) == schedule
+    first, again, other = (one.write(tmp_path) for one in (schedule, schedule, saved(dma="8")))
+    assert first == again != other
+    assert sorted(tmp_path.iterdir()) == sorted([first, other])
+    assert read(str(first)) == schedule
+
+
+def test_a_file_with_the_name_of_a_schedule_and_another_content_stays(tmp_path: Path) -> None:
+    path = saved().write(tmp_path)
+    path.write_text("mine")
+    assert saved().write(tmp_path).name == f"{path.stem}.2.json"
+    assert path.read_text() == "mine"
+
+
+def test_a_file_is_named_by_scenario_revision_and_cause_and_no_name_leads_out_of_the_folder(tmp_path: Path) -> None:
+    hostile = attrs.evolve(saved(), scenario=Code("../../a b\x1b", "", is_bundled=False), about="stale | mapped")
+    path = hostile.write(tmp_path)
+    assert re.fullmatch(r"_a_b_-v1-stale-[0-9a-f]{8}\.json", path.name)
+    assert path.parent == tmp_path
 
 
 def test_a_token_reads_back_without_the_operations_and_fits_a_chat() -> None:
