@@ -279,19 +279,19 @@ BROKEN: dict[str, tuple[Mapping[str, str], str]] = {
     ),
     "an exception": (
         {"iommu.py": V1_WRAPPERS + "\nhalf = 1 // 0\n", "vtd.py": V1_HOOKS},
-        r"{folder}/iommu\.py:3: ZeroDivisionError: integer division or modulo by zero",
+        r"{folder}/iommu\.py, at iommu\.py:3, raised ZeroDivisionError: integer division or modulo by zero",
     ),
     "an exception in what it calls": (
         {"iommu.py": "def half(n):\n    return n // 0\n\n\nhalf(1)\n", "vtd.py": V1_HOOKS},
-        r"{folder}/iommu\.py:2: ZeroDivisionError: integer division or modulo by zero",
+        r"{folder}/iommu\.py, at iommu\.py:2, raised ZeroDivisionError: integer division or modulo by zero",
     ),
     "a module that is not there": (
         {"iommu.py": V1_WRAPPERS, "vtd.py": "\nimport emu.hypervisor.v0\n"},
-        r"{folder}/vtd\.py:2: ModuleNotFoundError: No module named 'emu\.hypervisor\.v0'",
+        r"{folder}/vtd\.py, at vtd\.py:2, raised ModuleNotFoundError: No module named 'emu\.hypervisor\.v0'",
     ),
     "a name that is not there": (
         {"iommu.py": "from emu.hypervisor.revisions.v1.iommu import iommu_remap\n", "vtd.py": V1_HOOKS},
-        r"{folder}/iommu\.py:1: ImportError: cannot import name 'iommu_remap'",
+        r"{folder}/iommu\.py, at iommu\.py:1, raised ImportError: cannot import name 'iommu_remap'",
     ),
 }
 
