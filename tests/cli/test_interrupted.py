@@ -50,7 +50,7 @@ def test_an_interrupted_command_ends_without_a_crash_and_leaves_no_half_file(
         assert "Fatal Python error" not in err
         assert "Traceback" not in err or before_emu, (number, err)
         assert status in ENDED or before_emu, (number, status, err)
-        for file in here.iterdir():
+        for file in here.rglob("*"):
             assert not file.name.endswith(".part"), (number, file.name)
             if file.suffix == ".json":
                 assert json.loads(file.read_bytes())
