@@ -15,6 +15,7 @@ ending.py    Ctrl-C, a scenario's mistake, and the exit status for a verdict
 import os
 import signal
 import sys
+from importlib import import_module
 
 STOPPED = 130
 
@@ -31,9 +32,19 @@ def run_cli() -> int:
     try:
         if sys.stderr is None:
             sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - for as long as the process runs
+        import_undisturbed("orjson")
         from emu.cli.verbs import run_verb
 
         return run_verb()
     except KeyboardInterrupt:
         print("emu: stopped", file=sys.stderr)  # noqa: T201 - click may not have been imported yet
         return STOPPED
+
+
+def import_undisturbed(name: str) -> None:
+    """Import an extension module while Ctrl-C waits: an interrupt in the middle of orjson's import crashes Python."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        import_module(name)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

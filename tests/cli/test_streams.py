@@ -68,6 +68,29 @@ def test_ctrl_c_while_emu_is_being_imported_ends_it_with_a_word(module: str) -> 
     assert done.stderr.split() == ["emu:", "stopped"]
 
 
+INTERRUPTED_IN_AN_EXTENSION = """
+import importlib.abc, signal, sys
+from emu.cli import run_cli
+
+class Interrupt(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == "orjson.orjson":
+            signal.raise_signal(signal.SIGINT)
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.meta_path.insert(0, Interrupt())
+status = run_cli()
+print(status, "orjson" in sys.modules)
+"""
+"""Interrupts emu in the middle of an import that would crash Python if it were cut short."""
+
+
+def test_ctrl_c_waits_until_an_extension_module_is_imported() -> None:
+    command = [sys.executable, "-c", INTERRUPTED_IN_AN_EXTENSION, "list"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr.strip()) == ("130 True\n", "emu: stopped")
+
+
 IN_A_WORKER = """
 import multiprocessing, os, time
 if multiprocessing.parent_process() is not None:
