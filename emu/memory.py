@@ -159,15 +159,15 @@ class Memory:
             if index is not None and self.has_write_buffer:
                 self.buffered[word] = index
             elif index is not None:
-                self.show(word, index, step)
+                self.make_visible(word, index, step)
 
     def drain(self, step: int) -> None:
         """Drain the write buffer into memory."""
         for word, index in self.buffered.items():
-            self.show(word, index, step)
+            self.make_visible(word, index, step)
         self.buffered.clear()
 
-    def show(self, word: int, index: int, step: int) -> None:
+    def make_visible(self, word: int, index: int, step: int) -> None:
         """Let walkers read a version from now on."""
         self.versions[word][index] = self.versions[word][index]._replace(visible=step)
 

@@ -30,8 +30,8 @@ def run(name: str, parameters: str = "", executions: int = SEEDS) -> Run:
 
 
 def findings(done: Run) -> list[Finding]:
-    assert done.matters is not None
-    return done.matters.findings
+    assert done.reported is not None
+    return done.reported.findings
 
 
 @pytest.mark.parametrize("parameters", ["", "levels=3", "revision=v1 outer_lock=none order=0"])
@@ -79,8 +79,8 @@ def test_no_schedule_of_a_correct_program_gives_a_finding(name: str, parameters:
 def test_a_map_that_fails_halfway_is_reported_as_success(domain: int) -> None:
     done = run("map_fails_halfway", f"domain={domain}", 1)
     assert done.verdict is Verdict.SHOWN
-    assert done.matters is not None
-    assert done.matters.machine.domains[domain].is_crashed == (domain != 0)
+    assert done.reported is not None
+    assert done.reported.machine.domains[domain].is_crashed == (domain != 0)
 
 
 @pytest.mark.parametrize("domain", [0, 1])
@@ -223,10 +223,10 @@ def test_a_release_before_a_flush_that_was_put_off_names_who_owed_it_and_what_be
     done = explored(bundled_with(*what.split(maxsplit=1)))
     (cause,) = (cause for one, cause in done.causes.items() if one.kind is FindingKind.RELEASED)
     assert cause.run is not None
-    assert cause.run.matters is not None
+    assert cause.run.reported is not None
     assert cause.finding is not None
     call, became = PUT_OFF[what]
-    said = sentence(cause.finding, cause.run.matters.machine.trace)
+    said = sentence(cause.finding, cause.run.reported.machine.trace)
     assert f"cpu0's {call} had put the flush off" in said
     assert became in said
 

@@ -9,7 +9,7 @@ from emu.errors import ScenarioError
 from emu.running.exploration import ScenarioExploration
 from emu.running.replay import Replay
 from emu.running.run import Run
-from emu.running.save import save
+from emu.running.save import schedule_of_run
 from emu.running.verdict import Verdict
 from emu.scenarios.library import find
 from emu.scenarios.scenario import BoundScenario
@@ -27,8 +27,8 @@ def test_a_run_shows_the_race_on_a_device() -> None:
     run = Run(bound(dma="12"), "random", 0, 1000)
     run.on("trio")
     assert run.verdict is Verdict.SHOWN
-    assert run.matters is not None
-    (finding,) = run.matters.findings
+    assert run.reported is not None
+    (finding,) = run.reported.findings
     assert isinstance(finding, Stale)
     assert (finding.unit, finding.dfn, finding.tag) == ("toy0", 0x1000, 1)
     assert finding.use is not None
@@ -52,14 +52,14 @@ def test_an_exploration_proves_that_the_lock_or_the_order_closes_it(parameters: 
 def test_a_saved_schedule_repeats_it(tmp_path: Path) -> None:
     run = Run(bound(), "random", 0, 1000)
     run.on("direct")
-    saved = save(run, R1)
+    saved = schedule_of_run(run, R1)
     assert saved is not None
     replay = Replay.of(str(saved.write(tmp_path)), None, {}, PLATFORMS)
     assert replay.changes() == []
     again = replay.run("trio")
-    assert again.matters is not None
-    assert run.matters is not None
-    assert again.matters.findings == run.matters.findings
+    assert again.reported is not None
+    assert run.reported is not None
+    assert again.reported.findings == run.reported.findings
     assert again.bound.platform is TOY
 
 

@@ -85,9 +85,9 @@ def test_a_schedule_that_was_saved_long_ago_shows_what_it_was_saved_for(name: st
     replay = Replay.of(path.read_text().strip() if path.suffix == ".token" else str(path), None, {})
     run = replay.run("trio")
     assert run.failure is None
-    assert run.matters is not None
-    trace = run.matters.machine.trace
-    assert SAVED[name] in [str(signature(finding, trace)) for finding in run.matters.findings]
+    assert run.reported is not None
+    trace = run.reported.machine.trace
+    assert SAVED[name] in [str(signature(finding, trace)) for finding in run.reported.findings]
 
 
 def renew() -> None:

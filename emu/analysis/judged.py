@@ -38,9 +38,9 @@ class Judged:
         """Count what was asked in an execution."""
         moved: set[str] = set()
         for _, operation in trace.performed():
-            self.count(operation, moved)
+            self.add_step(operation, moved)
 
-    def count(self, operation: Operation[Any], moved: set[str]) -> None:
+    def add_step(self, operation: Operation[Any], moved: set[str]) -> None:
         """Count what one step has asked.
 
         Args:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from emu.engine import Trace
-from emu.engine.sources import PACKAGE, Location, is_users, show
+from emu.engine.sources import PACKAGE, Location, file_and_line, is_users
 from emu.hypervisor.revisions.loader import WRAPPERS_FILE
 from emu.platforms import PLATFORMS
 
@@ -20,23 +20,23 @@ def is_in_revision(location: Location) -> bool:
 
 def line_of_change(trace: Trace, step: int) -> str | None:
     """Return the line of the revision that took a step, the innermost one; else the scenario's."""
-    return choose(trace, step, innermost=True)
+    return line_in_revision(trace, step, innermost=True)
 
 
 def line_of_call(trace: Trace, step: int) -> str | None:
     """Return the line of the revision's wrapper in which a step was taken, the outermost one; else the scenario's."""
-    return choose(trace, step, innermost=False)
+    return line_in_revision(trace, step, innermost=False)
 
 
 def line_of_caller(trace: Trace, step: int) -> str | None:
     """Return the line of the scenario in which a step was taken."""
     outside = [line for line in trace.lines.get(step, ()) if is_users(line)]
-    return show(outside[-1]) if outside else None
+    return file_and_line(outside[-1]) if outside else None
 
 
-def choose(trace: Trace, step: int, *, innermost: bool) -> str | None:
+def line_in_revision(trace: Trace, step: int, *, innermost: bool) -> str | None:
     """Return a line of the revision, from inside or from outside; else the scenario's."""
     lines = [line for line in trace.lines.get(step, ()) if is_in_revision(line)]
     if not lines:
         return line_of_caller(trace, step)
-    return show(lines[-1] if innermost else lines[0])
+    return file_and_line(lines[-1] if innermost else lines[0])

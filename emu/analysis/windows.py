@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 import attrs
 
 from emu.analysis.cycles import CYCLES, Clock
-from emu.checks.promises import translators
+from emu.checks.promises import tables_of_domain
 from emu.engine import Event
 from emu.iommus.formats import TableFormat
 from emu.iommus.paths import Tables
@@ -112,7 +112,7 @@ def statistics(machine: Machine, cycles: Mapping[str, int] = CYCLES) -> Statisti
 
 def windows(machine: Machine, events: list[Event], clock: Clock) -> Iterator[Window]:
     """Yield the windows of an execution, in the order in which they opened."""
-    tables = {number: translators(machine.units, domain) for number, domain in machine.domains.items()}
+    tables = {number: tables_of_domain(machine.units, domain) for number, domain in machine.domains.items()}
     completions = [event for event in events if event.name == "invalidate.complete"]
     accesses = [event for event in events if event.name in ACCESSES]
     for change in changes(machine, events):

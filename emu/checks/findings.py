@@ -5,7 +5,7 @@ import attrs
 from emu.checks.details import Act, Arrival, Evidence, Payment, Use
 from emu.checks.kinds import Facts, FindingKind
 from emu.checks.told import BeyondRange, Gap, LostError, NotRolledBack, WrongResult
-from emu.checks.used import Foreign, Illegal, Late, LateStatus
+from emu.checks.used import ForeignAccess, Illegal, Late, LateStatus
 from emu.engine import Deadlock, Trace
 from emu.engine.claims import Broken, When
 from emu.hypervisor.ops import MapFlags
@@ -19,7 +19,7 @@ __all__ = [
     "BeyondRange",
     "Finding",
     "FindingKind",
-    "Foreign",
+    "ForeignAccess",
     "FreedTable",
     "Gap",
     "Illegal",
@@ -329,7 +329,7 @@ Finding = (
     | Overrun
     | Late
     | LateStatus
-    | Foreign
+    | ForeignAccess
     | NotIsolated
     | Stuck
     | Asserted

@@ -17,7 +17,7 @@ import attrs
 
 from emu.checks.details import Act, Use
 from emu.checks.findings import Finding, NotIsolated, Released, Stuck
-from emu.checks.promises import device_reads, reads_of, translators
+from emu.checks.promises import device_reads, reads_of, tables_of_domain
 from emu.checks.usage import domain_of, table_reads
 from emu.cpus import Cpu
 from emu.engine import Access, Kind
@@ -56,7 +56,7 @@ class IsolationJudge:
         """Judge a leaf at the step of its store, for the units that may then walk to it."""
         if self.permits(page, domain, flags) or self.is_reported(step):
             return
-        for unit, tables in translators(self.units, domain):
+        for unit, tables in tables_of_domain(self.units, domain):
             if tables.until == inf:
                 self.note(breach(page, domain, dfn, unit.name, cpu.name, Act.MAP, step))
 
@@ -64,7 +64,7 @@ class IsolationJudge:
         """Return the reads of `withdrawn`: where the frame was ever mapped, and all that its paths depend on."""
         yield Access.to(EVER_MAPPED, page.mfn, Kind.READ)
         yield from device_reads(self.units)
-        for unit, tables in translators(self.units, domain):
+        for unit, tables in tables_of_domain(self.units, domain):
             for dfn in domain.ever_mapped.get(page.mfn, ()):
                 yield from reads_of(unit.ledger.objects_read(tables, dfn, inf))
 
@@ -76,7 +76,7 @@ class IsolationJudge:
 
     def reached(self, mfn: Mfn, domain: Domain) -> Iterator[tuple[str, Dfn]]:
         """Yield the unit and the page for each legal path of a domain to a frame."""
-        for unit, tables in translators(self.units, domain):
+        for unit, tables in tables_of_domain(self.units, domain):
             for dfn in domain.ever_mapped.get(mfn, ()):
                 for path in unit.ledger.all_paths(tables, dfn):
                     if path.translation.frame(dfn) == mfn:

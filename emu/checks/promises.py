@@ -62,13 +62,13 @@ def promise_space(unit: Unit) -> Space:
     return ("promise", unit.name)
 
 
-def translators(units: Sequence[Unit], domain: Domain) -> list[tuple[Unit, Tables]]:
+def tables_of_domain(units: Sequence[Unit], domain: Domain) -> list[tuple[Unit, Tables]]:
     """Return each unit with each tag under which the domain's tables translate there, or ever have."""
     return [(unit, tables) for unit in units for tables in unit.tables_at(domain.pgd)]
 
 
 def device_reads(units: Sequence[Unit]) -> Iterator[Access]:
-    """Yield the reads of `translators`: the entries of every device, because any may be given to the domain."""
+    """Yield the reads of `tables_of_domain`: the entries of every device, because any may be given to the domain."""
     for unit in units:
         for source_id in unit.sources:
             yield from reads_of(unit.device_reads(source_id))
@@ -134,7 +134,7 @@ class PromiseJudge:
         asked = list(questions(record))
         ranges = list(ranges_of(dfn for dfn, _, _ in asked))
         yield from device_reads(self.units)
-        for unit, tables in translators(self.units, record.domain):
+        for unit, tables in tables_of_domain(self.units, record.domain):
             for first, last in ranges:
                 yield unit.ledger.access(tables.tag, first, last, Kind.READ)
                 yield Access(promise_space(unit), first, last, Kind.COMMUTE)
@@ -255,7 +255,7 @@ def old_paths(units: Sequence[Unit], record: CallRecord, step: int, make: Callab
         make: makes the finding.
     """
     found: set[tuple[str, int, Dfn, int]] = set()
-    for unit, tables in translators(units, record.domain):
+    for unit, tables in tables_of_domain(units, record.domain):
         for dfn, changed, update in questions(record):
             kept = kept_leaf(unit, tables, dfn, changed, update)
             for path in unit.ledger.old_paths(tables, dfn, changed):

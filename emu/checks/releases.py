@@ -12,7 +12,7 @@ import attrs
 
 from emu.checks.details import Act
 from emu.checks.findings import BeyondRange, Finding, FreedTable, NotIsolated, Overrun, Owed, Released
-from emu.checks.promises import Promise, device_reads, promise_space, reads_of, translators
+from emu.checks.promises import Promise, device_reads, promise_space, reads_of, tables_of_domain
 from emu.cpus import Cpu
 from emu.engine import Access, Kind
 from emu.hypervisor.domain import EVER_MAPPED, Domain
@@ -49,7 +49,7 @@ class ReleaseJudge:
         yield Access.to(EVER_MAPPED, page.mfn, Kind.READ)
         yield from device_reads(self.units)
         for domain, dfn in self.pages_of(page):
-            for unit, tables in translators(self.units, domain):
+            for unit, tables in tables_of_domain(self.units, domain):
                 yield Access.to(promise_space(unit), dfn, Kind.WRITE)
                 yield from reads_of(unit.ledger.objects_read(tables, dfn, inf))
 
@@ -75,7 +75,7 @@ class ReleaseJudge:
 
     def released(self, page: Page, domain: Domain, dfn: Dfn, cpu: Cpu, call: str, step: int) -> Iterator[Released]:
         """Yield, for each unit at which a page of a domain may still lead to a frame, the finding with a path."""
-        for unit, tables in translators(self.units, domain):
+        for unit, tables in tables_of_domain(self.units, domain):
             path = next((path for path in unit.ledger.all_paths(tables, dfn) if leads_to(path, dfn, page.mfn)), None)
             if path is None or self.is_known(domain, dfn, unit, page):
                 continue

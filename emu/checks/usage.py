@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import attrs
 
 from emu.checks.details import Use
-from emu.checks.findings import Finding, Foreign, Illegal, Late, OldPath, Released
+from emu.checks.findings import Finding, ForeignAccess, Illegal, Late, OldPath, Released
 from emu.checks.promises import Promise, is_harmless, kept_leaf, promise_space
 from emu.engine import Access, Kind
 from emu.hypervisor.domain import Domain
@@ -54,7 +54,7 @@ class UsageWatch:
             domain = domain_of(self.domains(), unit, entry).number
             if domain != request.programmed_by:
                 frame = entry.frame(request.dfn)
-                foreign = Foreign(device, step, unit.name, request.dfn, frame, request.programmed_by, domain)
+                foreign = ForeignAccess(device, step, unit.name, request.dfn, frame, request.programmed_by, domain)
                 self.findings.append(foreign)
 
     def is_legal(self, unit: Unit, request: Request, entry: IotlbEntry) -> bool:

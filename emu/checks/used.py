@@ -63,7 +63,7 @@ class LateStatus:
 
 
 @attrs.frozen
-class Foreign:
+class ForeignAccess:
     """An access that was programmed while one domain had the device, and translated by the tables of another.
 
     Attributes:

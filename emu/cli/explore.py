@@ -81,7 +81,7 @@ def make_plan(strategy: str, executions: int | None, seconds: float | None, seed
 
 def save_failed(exploration: "ScenarioExploration", schedules: Schedules) -> str | None:
     """Save the schedule that leads to a scenario's mistake; return the command that replays it, where it can be."""
-    saved = exploration.save_failed()
+    saved = exploration.failing_schedule()
     return None if saved is None else save(exploration, saved, schedules)
 
 

@@ -15,8 +15,7 @@ from typing import TextIO
 import attrs
 
 from emu.engine.execution import Execution
-from emu.engine.sources import Location, is_users
-from emu.engine.sources import show as show_line
+from emu.engine.sources import Location, file_and_line, is_users
 from emu.errors import ModelError
 
 NEVER_AWAITED = re.compile(r"coroutine '(.*?)' was never awaited")
@@ -58,7 +57,7 @@ class Forgotten:
     def watched(self) -> Iterator[None]:
         """Note Python's warnings of calls that were never awaited; its other warnings are shown as ever."""
 
-        def show(
+        def note(
             message: Warning | str,
             category: type[Warning],
             filename: str,
@@ -70,13 +69,13 @@ class Forgotten:
             if found is None:
                 shown(message, category, filename, lineno, file, line)
             else:
-                line_of_it = Location(filename, lineno, found[1])
-                where = f"{show_line(line_of_it)}: " if is_users(line_of_it) else ""
+                called = Location(filename, lineno, found[1])
+                where = f"{file_and_line(called)}: " if is_users(called) else ""
                 self.calls.append((found[1], where))
 
         with warnings.catch_warnings():
             warnings.filterwarnings("always", NEVER_AWAITED.pattern, RuntimeWarning)
-            shown, warnings.showwarning = warnings.showwarning, show
+            shown, warnings.showwarning = warnings.showwarning, note
             with older_objects_left_out():
                 try:
                     yield

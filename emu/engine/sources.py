@@ -60,11 +60,11 @@ def raised_at(error: BaseException) -> str:
 
 
 def raised_in(error: BaseException) -> str:
-    """Name the same line with its folders, as `show` does: every revision has an iommu.py."""
-    return show(innermost_of(raised_lines(error)))
+    """Name the same line with its folders, as `file_and_line` does: every revision has an iommu.py."""
+    return file_and_line(innermost_of(raised_lines(error)))
 
 
-def show(location: Location) -> str:
+def file_and_line(location: Location) -> str:
     """Return file:line, without what depends on where emu is installed."""
     path = Path(location.file)
     for base in (PACKAGE.parent, working_directory()):

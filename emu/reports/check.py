@@ -25,7 +25,7 @@ class CheckReport:
 
     check: Check
 
-    def shown(self) -> Iterator[Difference]:
+    def differing(self) -> Iterator[Difference]:
         """Yield what differs or may differ, the worst first."""
         differing = (one for one in self.check.differences if one.change in ORDER)
         yield from sorted(differing, key=lambda one: ORDER.index(one.change))
@@ -33,7 +33,7 @@ class CheckReport:
     def groups(self) -> Iterator[tuple[Difference, list[Difference]]]:
         """Yield what differs or may differ, once a scenario, with the other cells in which the same does."""
         groups: dict[tuple[object, ...], list[Difference]] = {}
-        for one in self.shown():
+        for one in self.differing():
             alike = (one.change, one.cell.scenario, one.signature, one.problem, self.beside(one))
             groups.setdefault(alike, []).append(one)
         for first, *others in groups.values():
@@ -121,7 +121,7 @@ class CheckReport:
 
     def verdict(self) -> str:
         """Say in a word what the check tells."""
-        found = Counter(one.change for one in self.shown())
+        found = Counter(one.change for one in self.differing())
         said = ", ".join(f"{number} {change.value}" for change, number in found.items())
         stopped = "stopped before the end; " if self.check.was_stopped else ""
         return stopped + (said or "nothing is new")
@@ -145,7 +145,7 @@ class CheckReport:
                     "reproduce": self.command(one),
                     "instead_of": cattrs.unstructure(one.instead_of),
                 }
-                for one in self.shown()
+                for one in self.differing()
             ],
             "unexecuted": self.unexecuted(),
             "cells": {str(one.cell): side_data(one.ours) for one in check.compared},

@@ -13,8 +13,8 @@ from emu.engine import Trace
 from emu.reports.claims import claim, claimed, command_on, undeclared
 from emu.reports.counts import count
 from emu.reports.findings import data, sentence
-from emu.reports.judged import asked
-from emu.reports.left_out import clause
+from emu.reports.judged import judged_clause
+from emu.reports.left_out import left_out_clause
 from emu.running.causes import Cause
 from emu.running.exploration import ScenarioExploration
 from emu.running.verdict import Verdict
@@ -70,8 +70,8 @@ class ExplorationReport:
         """Yield each cause that was repeated, with its finding and the trace of that execution."""
         for cause in self.exploration.causes.values():
             finding = cause.finding
-            if finding is not None and cause.run is not None and cause.run.matters is not None:
-                yield cause, finding, cause.run.matters.machine.trace
+            if finding is not None and cause.run is not None and cause.run.reported is not None:
+                yield cause, finding, cause.run.reported.machine.trace
 
     def causes(self) -> list[tuple[Cause, str]]:
         """Return each cause with its finding as a sentence."""
@@ -101,7 +101,7 @@ class ExplorationReport:
         match done.verdict:
             case Verdict.PROVED:
                 proved = "clean: proved" if expected.unclaimed else "proved"
-                return f"{proved} for these parameters{asked(done.judged)}{clause()}"
+                return f"{proved} for these parameters{judged_clause(done.judged)}{left_out_clause()}"
             case Verdict.FOUND:
                 return self.shares()
             case Verdict.CONTRADICTED if not all(map(expected.allows, done.showing)):
@@ -113,7 +113,7 @@ class ExplorationReport:
 
     def nothing_found(self) -> str:
         """Say of what nothing was found, unless something was."""
-        return "" if self.exploration.causes else f", and nothing found{asked(self.exploration.judged)}"
+        return "" if self.exploration.causes else f", and nothing found{judged_clause(self.exploration.judged)}"
 
     def shares(self) -> str:
         """Say in how many executions each kind of finding shows."""

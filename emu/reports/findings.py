@@ -12,7 +12,7 @@ from emu.checks.findings import (
     Asserted,
     BeyondRange,
     Finding,
-    Foreign,
+    ForeignAccess,
     FreedTable,
     Gap,
     Illegal,
@@ -56,7 +56,7 @@ def sentence(finding: Finding, trace: Trace) -> str:
             return claim_sentence(finding, line_of_claim(finding, trace))
         case StaleAssignment() | NotIsolated() | Overrun() | FreedTable():
             return act_sentence(finding, trace) + at(line_of_caller(trace, finding.step))
-        case Late() | LateStatus() | Foreign() | Illegal():
+        case Late() | LateStatus() | ForeignAccess() | Illegal():
             return access_sentence(finding, trace)
 
 
@@ -80,7 +80,7 @@ def assignment_sentence(finding: StaleAssignment) -> str:
     )
 
 
-def access_sentence(finding: Overrun | FreedTable | Late | LateStatus | Foreign | Illegal, trace: Trace) -> str:
+def access_sentence(finding: Overrun | FreedTable | Late | LateStatus | ForeignAccess | Illegal, trace: Trace) -> str:
     """Say what was accessed that should not have been."""
     match finding:
         case Overrun():
@@ -104,7 +104,7 @@ def access_sentence(finding: Overrun | FreedTable | Late | LateStatus | Foreign 
             )
         case LateStatus():
             return status_sentence(finding)
-        case Foreign():
+        case ForeignAccess():
             return (
                 f"foreign access: at step {finding.step} device {finding.device} accessed mfn {finding.frame:#x} of "
                 f"domain {finding.domain}, through that domain's dfn {finding.dfn:#x} at {finding.unit}: "
@@ -118,7 +118,7 @@ def access_sentence(finding: Overrun | FreedTable | Late | LateStatus | Foreign 
             )
 
 
-def programmed(finding: Foreign, trace: Trace) -> str:
+def programmed(finding: ForeignAccess, trace: Trace) -> str:
     """Say which domain had programmed an access, and who had the device when it was made."""
     given = [
         event.fields["domain"]

@@ -1,10 +1,10 @@
-"""What the checks were asked, in words: whatever says that nothing was found says it of this."""
+"""What the checks judged, in words: a report that nothing was found says of what."""
 
 from emu.analysis.judged import Judged
 from emu.reports.counts import count
 
 
-def asked(judged: Judged) -> str:
+def judged_clause(judged: Judged) -> str:
     """Return what was judged and how often, and what never, as the end of a sentence."""
     kinds = (
         (judged.returns, "return", None),

@@ -13,6 +13,6 @@ LEFT_OUT = (
 )
 
 
-def clause() -> str:
+def left_out_clause() -> str:
     """Return what a proof is not about, as the end of a sentence."""
     return f"; not modelled: {', '.join(LEFT_OUT)}"

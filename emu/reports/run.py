@@ -15,7 +15,7 @@ from emu.files.whole import Writable
 from emu.reports.claims import claim, claimed, command_on, undeclared
 from emu.reports.counts import count
 from emu.reports.findings import data, sentence
-from emu.reports.judged import asked
+from emu.reports.judged import judged_clause
 from emu.reports.log import LOG_FORMAT, Record, records, write_console, write_json
 from emu.running.run import Run
 from emu.running.verdict import Verdict
@@ -38,13 +38,13 @@ class RunReport:
 
     run: Run
     named: str
-    again: str | None = None
+    replay_command: str | None = None
     cycles: Mapping[str, int] = CYCLES
     about: str = ""
 
     def findings(self) -> list[Finding]:
         """Return what the execution that matters has shown; what it is shown for comes first."""
-        shown = self.run.matters
+        shown = self.run.reported
         if shown is None:
             return []
         trace = shown.machine.trace
@@ -52,7 +52,7 @@ class RunReport:
 
     def records(self) -> Iterator[Record]:
         """Yield the log of the execution that matters."""
-        run, shown = self.run, self.run.matters
+        run, shown = self.run, self.run.reported
         if shown is None:
             return iter(())
         header = {
@@ -78,7 +78,7 @@ class RunReport:
 
     def sentences(self) -> list[str]:
         """Return each finding as a sentence; of those that one call gives for neighbouring pages only the first."""
-        shown = self.run.matters
+        shown = self.run.reported
         if shown is None:
             return []
         by_cause: dict[tuple[Any, ...], list[Finding]] = {}
@@ -98,8 +98,8 @@ class RunReport:
     def outcome(self, expected: Expectation) -> str:
         """Say what the executions tell of what is claimed."""
         run = self.run
-        kinds = [finding.kind for finding in run.matters.findings] if run.matters else []
-        which = f"execution {run.done} (seed {run.matters.seed if run.matters else run.seed})"
+        kinds = [finding.kind for finding in run.reported.findings] if run.reported else []
+        which = f"execution {run.done} (seed {run.reported.seed if run.reported else run.seed})"
         done = count(run.done, "execution") + (" (stopped)" if run.is_stopping else "")
         match run.verdict:
             case Verdict.SHOWN:
@@ -111,38 +111,38 @@ class RunReport:
             case Verdict.UNDECIDED:
                 return self.undecided(done)
             case _ if expected.unclaimed:
-                return f"nothing found in {done}{asked(run.judged)}"
+                return f"nothing found in {done}{judged_clause(run.judged)}"
             case _:
                 search = "; to search for it: --executions 1000" if expected.kind else ""
-                return f"not contradicted by {done}{search}{'' if kinds else asked(run.judged)}"
+                return f"not contradicted by {done}{search}{'' if kinds else judged_clause(run.judged)}"
 
     def undecided(self, done: str) -> str:
         """Say that there is no verdict, and how many executions come close to one."""
         run = self.run
-        if not (run.with_findings and run.matters):
-            return f"no verdict after {done}{asked(run.judged)}"
-        return f"not shown in {done}; {run.with_findings} come close, the first with seed {run.matters.seed}"
+        if not (run.with_findings and run.reported):
+            return f"no verdict after {done}{judged_clause(run.judged)}"
+        return f"not shown in {done}; {run.with_findings} come close, the first with seed {run.reported.seed}"
 
     def command(self) -> str | None:
         """Return the command that shows the same execution again; None where Trio decided the order."""
         run = self.run
-        if self.again is not None:
-            return self.again
-        if run.is_free or run.matters is None:
+        if self.replay_command is not None:
+            return self.replay_command
+        if run.is_free or run.reported is None:
             return None
         words = command_on(run.bound, "run", self.named)
-        words += ["--seed", str(run.matters.seed)] if run.strategy == "random" else ["--strategy", run.strategy]
+        words += ["--seed", str(run.reported.seed)] if run.strategy == "random" else ["--strategy", run.strategy]
         return shlex.join(words)
 
     def statistics(self) -> dict[str, Any]:
         """Return the windows of the execution that matters, and what its flushes cost."""
-        if self.run.matters is None:
+        if self.run.reported is None:
             return {}
-        return attrs.asdict(statistics(self.run.matters.machine, self.cycles))
+        return attrs.asdict(statistics(self.run.reported.machine, self.cycles))
 
     def data(self) -> dict[str, Any]:
         """Return the report as what JSON can hold."""
-        run, shown = self.run, self.run.matters
+        run, shown = self.run, self.run.reported
         return {
             "scenario": run.bound.scenario.name,
             "parameters": run.bound.changed(),

@@ -19,7 +19,7 @@ def with_witness(replay: Replay, run: Run, wanted: Signature | None = None) -> R
     Raises:
         ScenarioError: if there is no such finding, or the domain has no device.
     """
-    shown = run.matters
+    shown = run.reported
     for one, finding in shown.signed() if shown else ():
         if shown and is_usable(finding) and wanted in {None, one}:
             schedule = replay.saved.schedule().cut(finding.step)
@@ -30,7 +30,7 @@ def with_witness(replay: Replay, run: Run, wanted: Signature | None = None) -> R
 
 def is_witnessed(replay: Replay, run: Run) -> bool:
     """Whether a device has used what a replay is about."""
-    signed = run.matters.signed() if run.matters else ()
+    signed = run.reported.signed() if run.reported else ()
     return any(is_used(finding) and str(one) == replay.saved.about for one, finding in signed)
 
 
@@ -41,4 +41,4 @@ def run_with_witness(replay: Replay, run: Run, wanted: Signature) -> tuple[Repla
     except ScenarioError:
         return None
     shown = witnessed.run("trio")
-    return (witnessed, shown) if is_used(shown.find(wanted)) else None
+    return (witnessed, shown) if is_used(shown.finding_with(wanted)) else None

@@ -47,14 +47,14 @@ class Cause:
         elif not self.is_observed and len(self.candidates) < CANDIDATES_MAX:
             self.candidates[number] = Schedule.of(trace)
 
-    def show(self, number: int, run: Run, saved: SavedSchedule | None) -> None:
+    def set_shown(self, number: int, run: Run, saved: SavedSchedule | None) -> None:
         """Set the execution that is shown."""
         self.shown, self.run, self.saved = number, run, saved
 
     @property
     def finding(self) -> Finding | None:
         """What was found in the execution that is shown."""
-        return None if self.run is None else self.run.find(self.signature)
+        return None if self.run is None else self.run.finding_with(self.signature)
 
 
 def enter(causes: dict[Signature, Cause], number: int, findings: Iterable[Finding], trace: Trace) -> None:

@@ -172,7 +172,7 @@ def explore(job: Job) -> CellResult:
     if done.has_emulator_bug:
         return CellResult(problem=f"emu's check of itself has failed in {job.cell}", is_bug=True)
     for cause in done.causes.values():
-        done.confirmation.show(cause)
+        done.confirmation.repeat_first(cause)
     shown = dict(map(partial(shown_by, say=job.say), done.causes.values()))
     return CellResult(done.is_exhausted, done.done, done.coverage.steps, dict(sorted(shown.items())))
 
@@ -184,9 +184,9 @@ def shown_by(cause: Cause, say: Say) -> tuple[str, Shown]:
         InternalError: if it was not repeated.
     """
     run, one = cause.run, cause.signature
-    if run is None or run.matters is None or cause.finding is None:
+    if run is None or run.reported is None or cause.finding is None:
         raise InternalError(f"{one} was found and is not shown")
-    machine = run.matters.machine
+    machine = run.reported.machine
     said = printable(say(cause.finding, machine.trace))
     return printable(with_named_table(one, machine)), Shown(
         one.kind.value, (one.domain, one.dfn), said, cause.executions

@@ -10,7 +10,7 @@ from emu.running.causes import Cause
 from emu.running.repetition import EventShown, events
 from emu.running.replay import Replay
 from emu.running.run import Run
-from emu.running.save import SavedSchedule, save
+from emu.running.save import SavedSchedule, schedule_of_run
 from emu.running.witness import is_usable
 from emu.scenarios.scenario import BoundScenario
 
@@ -37,25 +37,25 @@ class Confirmation:
         """
         for number in cause.candidates:
             run = self.repeat_on_both(cause, number)
-            saved = save(run, self.named, cause.signature)
+            saved = schedule_of_run(run, self.named, cause.signature)
             if cause.run is None:
-                cause.show(number, run, saved)
-            if saved is None or not is_usable(run.find(cause.signature)):
+                cause.set_shown(number, run, saved)
+            if saved is None or not is_usable(run.finding_with(cause.signature)):
                 return
             replay = Replay.with_code(saved, self.named, self.bound)
             witnessed = run_with_witness(replay, run, cause.signature)
             if witnessed is not None:
-                cause.show(number, witnessed[1], witnessed[0].saved)
+                cause.set_shown(number, witnessed[1], witnessed[0].saved)
                 return
 
-    def show(self, cause: Cause) -> None:
+    def repeat_first(self, cause: Cause) -> None:
         """Repeat the first execution that showed a cause, in a plain loop alone.
 
         Raises:
             ModelError: if it fails this time.
         """
         number = next(iter(cause.candidates))
-        cause.show(number, self.repeat(cause, number, "direct"), None)
+        cause.set_shown(number, self.repeat(cause, number, "direct"), None)
 
     def repeat_on_both(self, cause: Cause, number: int) -> Run:
         """Run an execution that showed a cause again, on both hosts; return that on Trio tasks.
@@ -70,7 +70,7 @@ class Confirmation:
             if [happened(run), happened(repeated)] != [happened(one) for one in again]:
                 raise does_not_come_again(number)
             raise InternalError(f"execution {number} is another one on Trio tasks than in a plain loop")
-        if run.find(cause.signature) is None:
+        if run.finding_with(cause.signature) is None:
             raise does_not_come_again(number)
         return run
 
@@ -81,16 +81,16 @@ class Confirmation:
             ModelError: if it fails this time.
         """
         run = self.run(cause.candidates[number], number, host)
-        if run.failure is not None or run.matters is None:
+        if run.failure is not None or run.reported is None:
             raise does_not_come_again(number)
         return run
 
-    def save_failed(self, schedule: Schedule, number: int) -> SavedSchedule | None:
+    def failing_schedule(self, schedule: Schedule, number: int) -> SavedSchedule | None:
         """Return the schedule that leads to the scenario's mistake, where it can be repeated."""
         if not schedule.agents:
             return None
         run = self.run(schedule, number, "direct")
-        return None if run.failure is None else save(run, self.named)
+        return None if run.failure is None else schedule_of_run(run, self.named)
 
     def run(self, schedule: Schedule, number: int, host: str) -> Run:
         """Run the execution of a schedule again."""
@@ -101,7 +101,7 @@ class Confirmation:
 
 def happened(run: Run) -> list[EventShown]:
     """Return what happened in the execution to show."""
-    return [] if run.matters is None else list(events(run.matters.machine.trace))
+    return [] if run.reported is None else list(events(run.reported.machine.trace))
 
 
 def does_not_come_again(number: int) -> ModelError:

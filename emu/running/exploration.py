@@ -144,11 +144,11 @@ class ScenarioExploration(Executions):
         """What repeats an execution."""
         return Confirmation(self.bound, self.named, self.plan.strategy)
 
-    def save_failed(self) -> SavedSchedule | None:
+    def failing_schedule(self) -> SavedSchedule | None:
         """Return the schedule that leads to the scenario's mistake, where it can be repeated."""
         if self.failure is None or self.machine is None:
             return None
-        return self.confirmation.save_failed(Schedule.of(self.machine.trace), self.done + 1)
+        return self.confirmation.failing_schedule(Schedule.of(self.machine.trace), self.done + 1)
 
     @property
     def is_exhausted(self) -> bool:
@@ -165,7 +165,7 @@ class ScenarioExploration(Executions):
             kinds,
             findings,
             is_exhausted=self.is_exhausted,
-            has_asked_all=not self.not_proved,
+            has_evaluated_all=not self.not_proved,
         )
 
     @property

@@ -52,7 +52,7 @@ class Run(Executions):
         replay: a schedule to follow instead of the strategy; `strategy` and `seed` then say how it was found.
         witness: is appended to the schedule.
         with_findings: how many executions have shown anything.
-        matters: the execution to show: the one that decides, else the first with findings, else the last.
+        reported: the execution to show: the one that decides, else the first with findings, else the last.
     """
 
     strategy: str
@@ -62,7 +62,7 @@ class Run(Executions):
     replay: Schedule | None = None
     witness: Witness | None = None
     with_findings: int = attrs.field(default=0, init=False)
-    matters: Ended | None = attrs.field(default=None, init=False)
+    reported: Ended | None = attrs.field(default=None, init=False)
 
     def on(self, host: str) -> None:
         """Run on a host: "trio" or "direct".
@@ -91,7 +91,7 @@ class Run(Executions):
             witness = self.witness.join(machine) if self.witness else None
             execution = machine.execution(self.make_strategy(seed, witness))
             if not self.has_findings:
-                self.matters = Ended(seed, machine, [], Verdict.UNDECIDED)
+                self.reported = Ended(seed, machine, [], Verdict.UNDECIDED)
             yield execution
             self.forgotten.refuse(execution)
             self.look_at(execution, seed, machine)
@@ -111,22 +111,22 @@ class Run(Executions):
         self.judged.add(execution.trace)
         ended = Ended(seed, machine, findings, judge_execution(self.bound.expectation, findings))
         if ended.verdict.is_final or not self.has_findings:
-            self.matters = ended
+            self.reported = ended
         self.with_findings += bool(findings)
         self.on_progress()
 
     def look_at_unfinished(self) -> None:
         """Judge what was found in an execution before a limit stopped it."""
-        shown = self.matters
+        shown = self.reported
         found = [] if shown is None else shown.machine.found()
         if shown is not None and shown.verdict is Verdict.UNDECIDED and found:
             verdict = judge_execution(self.bound.expectation, found)
-            self.matters = attrs.evolve(shown, findings=found, verdict=verdict)
+            self.reported = attrs.evolve(shown, findings=found, verdict=verdict)
             self.with_findings += 1
 
-    def find(self, wanted: Signature) -> Finding | None:
+    def finding_with(self, wanted: Signature) -> Finding | None:
         """Return the first finding with a signature in the execution to show."""
-        signed = () if self.matters is None else self.matters.signed()
+        signed = () if self.reported is None else self.reported.signed()
         return next((finding for one, finding in signed if one == wanted), None)
 
     @property
@@ -137,12 +137,12 @@ class Run(Executions):
     @property
     def has_findings(self) -> bool:
         """Whether the execution to show has shown anything."""
-        return self.matters is not None and bool(self.matters.findings)
+        return self.reported is not None and bool(self.reported.findings)
 
     @property
     def is_decided(self) -> bool:
         """Whether an execution has shown what was declared, or what was not."""
-        return self.matters is not None and self.matters.verdict.is_final
+        return self.reported is not None and self.reported.verdict.is_final
 
     @property
     def was_cut_short(self) -> bool:
@@ -152,12 +152,12 @@ class Run(Executions):
     @property
     def verdict(self) -> Verdict:
         """What the executions tell together."""
-        shown = None if self.matters is None else self.matters.verdict
+        shown = None if self.reported is None else self.reported.verdict
         is_search = self.executions > 1
         return judge_run(self.bound.expectation, shown, is_search=is_search, was_cut_short=self.was_cut_short)
 
     @property
     def has_emulator_bug(self) -> bool:
         """Whether the emulator's check of itself has failed."""
-        findings = [] if self.matters is None else self.matters.findings
+        findings = [] if self.reported is None else self.reported.findings
         return any(finding.kind is FindingKind.ILLEGAL for finding in findings)

@@ -131,16 +131,16 @@ class SavedSchedule:
         return scenario.bind({**self.parameters, "revision": revision}, platforms)
 
 
-def save(run: Run, named: str, about: Signature | None = None) -> SavedSchedule | None:
+def schedule_of_run(run: Run, named: str, about: Signature | None = None) -> SavedSchedule | None:
     """Return the schedule of the execution that matters; None if nothing was executed.
 
     Args:
         named: the scenario as the user named it.
         about: the finding that it is saved for.
     """
-    if run.matters is None:
+    if run.reported is None:
         return None
-    schedule = Schedule.of(run.matters.machine.trace)
+    schedule = Schedule.of(run.reported.machine.trace)
     agents, turns = in_turns(schedule)
     set_by_user = dict(pair.split("=", 1) for pair in run.bound.changed())
     set_by_user.pop("revision", None)
@@ -150,7 +150,7 @@ def save(run: Run, named: str, about: Signature | None = None) -> SavedSchedule 
         Code.of_revision(run.bound.values["revision"], run.bound.platform),
         set_by_user,
         run.strategy,
-        run.matters.seed,
+        run.reported.seed,
         agents,
         turns,
         list(schedule.choices),

@@ -54,20 +54,20 @@ def judge_exploration(
     findings: Iterable[Finding],
     *,
     is_exhausted: bool,
-    has_asked_all: bool,
+    has_evaluated_all: bool,
 ) -> Verdict:
     """Return what the executions of an exploration tell together.
 
     Args:
         kinds: of all that was found.
         findings: what was found, as far as it was confirmed.
-        has_asked_all: every claim was asked in every state that matters to it.
+        has_evaluated_all: every claim was asked in every state that matters to it.
     """
     if any(not expected.allows(kind) for kind in kinds):
         return against(expected)
     if any(map(expected.is_shown_by, findings)):
         return Verdict.SHOWN
-    may_be_broken = not has_asked_all and expected.kind in {None, FindingKind.ASSERTION}
+    may_be_broken = not has_evaluated_all and expected.kind in {None, FindingKind.ASSERTION}
     if not is_exhausted or may_be_broken:
         return Verdict.UNDECIDED
     return Verdict.CONTRADICTED if expected.kind else Verdict.PROVED

@@ -160,10 +160,10 @@ def test_a_table_that_is_taken_out_has_a_window_too() -> None:
 def test_accesses_through_the_old_entry_are_counted_while_its_window_is_open() -> None:
     run = Run(find("remap_before_flush").bind({"dma": "8"}), "random", 0, 1000)
     run.on("direct")
-    assert run.matters is not None
-    found = statistics(run.matters.machine)
+    assert run.reported is not None
+    found = statistics(run.reported.machine)
     unmapped = next(one for one in found.windows if one.uses)
-    reads = [event for event in run.matters.machine.trace.events() if event.name == "dma.read"]
+    reads = [event for event in run.reported.machine.trace.events() if event.name == "dma.read"]
     within = [event for event in reads if unmapped.opened < event.step <= unmapped.closed]
     assert unmapped.uses == sum(event.fields["mfn"] == 0x180002 for event in within) > 0
 

@@ -149,8 +149,8 @@ def test_the_sentence_names_the_device_the_unit_and_the_domain_that_was_left() -
     (cause,) = explored(scenario(expect=CLEAN, sequential=True)(build), "").causes.values()
     assert cause.finding is not None
     assert cause.run is not None
-    assert cause.run.matters is not None
-    trace = cause.run.matters.machine.trace
+    assert cause.run.reported is not None
+    trace = cause.run.reported.machine.trace
     (step,) = (event.step for event in trace.events() if event.name == "device.hand_over")
     said = sentence(cause.finding, trace)
     assert said.startswith(

@@ -52,9 +52,9 @@ def shown(build: Build, executions: int = 1) -> list[Signature]:
     done = Run(bound, "random", 0, executions, sources=False)
     done.on("direct")
     assert done.failure is None
-    if done.matters is None:
+    if done.reported is None:
         return []
-    return [signature(finding, done.matters.machine.trace) for finding in done.matters.findings]
+    return [signature(finding, done.reported.machine.trace) for finding in done.reported.findings]
 
 
 def beyond(page: Dfn, call: str = "map") -> Signature:

@@ -44,8 +44,8 @@ def run(
 
 def shown(done: Run) -> list[Asserted]:
     assert done.failure is None
-    assert done.matters is not None
-    return [finding for finding in done.matters.findings if isinstance(finding, Asserted)]
+    assert done.reported is not None
+    return [finding for finding in done.reported.findings if isinstance(finding, Asserted)]
 
 
 def signature(claim: str, agent: str | None) -> Signature:
@@ -120,8 +120,8 @@ def test_an_assertion_names_its_line_and_step_and_ends_its_agent_alone() -> None
         1,
         f"test_claims.py:{line}",
     )
-    assert done.matters is not None
-    trace = done.matters.machine.trace
+    assert done.reported is not None
+    trace = done.reported.machine.trace
     assert [(agent.name, type(one).__name__) for agent, one in trace.performed()] == [
         ("cpu1", "Load"),
         ("cpu0", "Store"),
@@ -362,8 +362,8 @@ def test_a_claim_that_does_not_hold_before_the_first_step_says_so() -> None:
     assert (cause.signature, cause.executions) == (signature("x is set", None), done.done)
     assert isinstance(cause.finding, Asserted)
     assert cause.run is not None
-    assert cause.run.matters is not None
-    said = sentence(cause.finding, cause.run.matters.machine.trace)
+    assert cause.run.reported is not None
+    said = sentence(cause.finding, cause.run.reported.machine.trace)
     assert said == "assertion: before the first step 'x is set' does not hold, and is to hold always"
 
 
@@ -519,9 +519,9 @@ def test_a_predicate_that_never_returns_is_noticed(monkeypatch: pytest.MonkeyPat
 
 def test_a_finding_is_what_json_can_hold() -> None:
     done = run(two_stores, ASSERTION, executions=100)
-    assert done.matters is not None
-    (finding,) = done.matters.findings
-    shown = json.loads(json.dumps(data(finding, done.matters.machine.trace)))
+    assert done.reported is not None
+    (finding,) = done.reported.findings
+    shown = json.loads(json.dumps(data(finding, done.reported.machine.trace)))
     assert {key: shown[key] for key in shown if key not in {"message", "source"}} == {
         "kind": "assertion",
         "claim": "x is at most y",

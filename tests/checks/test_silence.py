@@ -322,8 +322,8 @@ def test_a_translation_that_two_devices_may_use_is_found_once() -> None:
     ((found, cause),) = causes(two_devices).items()
     assert found.kind is FindingKind.STALE
     assert cause.run is not None
-    assert cause.run.matters is not None
-    assert len(cause.run.matters.findings) == 1
+    assert cause.run.reported is not None
+    assert len(cause.run.reported.findings) == 1
 
 
 async def flush_page(cpu: Cpu, domain: Domain, dfn: Dfn) -> int:

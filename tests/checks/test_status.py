@@ -125,8 +125,8 @@ def test_a_late_status_word_is_reported_with_its_wait_and_the_cpu_that_freed_the
     finding = cause.finding
     assert isinstance(finding, LateStatus)
     assert cause.run is not None
-    assert cause.run.matters is not None
-    trace = cause.run.matters.machine.trace
+    assert cause.run.reported is not None
+    trace = cause.run.reported.machine.trace
     assert sentence(finding, trace) == (
         f"late access: at step {finding.step} vtd0 wrote the status of a wait, posted at step {finding.asked}, to "
         f"0x180002000 in mfn 0x180002, which cpu0 had freed at step {finding.freed} and which is still free"

@@ -459,8 +459,8 @@ def test_the_status_of_a_wait_that_timed_out_may_end_a_later_one_of_that_cpu_too
     assert isinstance(cause.finding, Stale)
     assert (cause.finding.kind, cause.finding.promise, cause.finding.dfn) == (FindingKind.STALE, "unmapped", G)
     assert cause.run is not None
-    assert cause.run.matters is not None
-    events = list(cause.run.matters.machine.trace.events())
+    assert cause.run.reported is not None
+    events = list(cause.run.reported.machine.trace.events())
     (fault,) = injected(events)
     (first, *_) = [event.step for event in events if event.name == "queue.status"]
     (ended,) = [event.step for event in events if event.name == "flush.done"]

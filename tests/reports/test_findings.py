@@ -7,7 +7,17 @@ import orjson
 import pytest
 
 from emu.checks.details import Act, Use
-from emu.checks.findings import BeyondRange, Finding, Foreign, Gap, Illegal, LostError, NotIsolated, Stuck, WrongResult
+from emu.checks.findings import (
+    BeyondRange,
+    Finding,
+    ForeignAccess,
+    Gap,
+    Illegal,
+    LostError,
+    NotIsolated,
+    Stuck,
+    WrongResult,
+)
 from emu.checks.isolation import NOTHING
 from emu.cpus import Cpu
 from emu.engine.hosts import direct
@@ -127,7 +137,7 @@ def test_a_foreign_access_is_told_by_who_had_the_device(owners: tuple[int | None
         await cpu.load64(0)
 
     direct.run(machine.execution(RoundRobinStrategy()))
-    finding = Foreign("00:1f.0", machine.trace.step, "vtd0", G, Mfn(0x180002), 2, 1)
+    finding = ForeignAccess("00:1f.0", machine.trace.step, "vtd0", G, Mfn(0x180002), 2, 1)
     assert sentence(finding, machine.trace).endswith(said)
 
 

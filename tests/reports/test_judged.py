@@ -10,7 +10,7 @@ from emu.engine.strategies.round_robin import RoundRobinStrategy
 from emu.hypervisor.assignment import HandOver
 from emu.machine.description import Description
 from emu.machine.machine import Machine
-from emu.reports.judged import asked
+from emu.reports.judged import judged_clause
 from emu.scenarios.library import find
 from emu.units import Dfn
 
@@ -78,4 +78,4 @@ def test_an_access_of_a_device_whose_domain_has_changed_is_counted_by_itself(is_
     ],
 )
 def test_what_was_judged_and_what_never_is_one_clause(counts: Judged, said: str) -> None:
-    assert asked(counts) == f"; judged in all: {said}"
+    assert judged_clause(counts) == f"; judged in all: {said}"

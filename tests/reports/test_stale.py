@@ -320,7 +320,7 @@ def test_a_page_that_is_still_mapped_is_told_with_the_device_that_the_domain_has
     done = explored(find(name).bind({"revision": "merged"}))
     cause = next(iter(done.causes.values()))
     assert cause.run is not None
-    assert cause.run.matters is not None
+    assert cause.run.reported is not None
     assert cause.finding is not None
-    said = sentence(cause.finding, cause.run.matters.machine.trace)
+    said = sentence(cause.finding, cause.run.reported.machine.trace)
     assert ("had cleared the entry of device 00:1f.0 at step 5" in said) is is_lost

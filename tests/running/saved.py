@@ -1,7 +1,7 @@
 """Saving the schedule of a scenario that comes with emu."""
 
 from emu.running.run import Run
-from emu.running.save import SavedSchedule, save
+from emu.running.save import SavedSchedule, schedule_of_run
 from emu.scenarios.library import find
 
 
@@ -12,6 +12,6 @@ def shown(name: str, **parameters: str) -> Run:
 
 
 def saved(name: str = "remap_before_flush", **parameters: str) -> SavedSchedule:
-    schedule = save(shown(name, **parameters), name)
+    schedule = schedule_of_run(shown(name, **parameters), name)
     assert schedule is not None
     return schedule

@@ -56,8 +56,8 @@ def test_the_hosts_are_compared_event_by_event(monkeypatch: pytest.MonkeyPatch) 
 
     def without_the_last_event(self: Confirmation, cause: Cause, number: int, host: str) -> Run:
         run = repeat(self, cause, number, host)
-        if host == "trio" and run.matters is not None:
-            run.matters.machine.trace._records.pop()
+        if host == "trio" and run.reported is not None:
+            run.reported.machine.trace._records.pop()
         return run
 
     monkeypatch.setattr(Confirmation, "repeat", without_the_last_event)
@@ -68,5 +68,5 @@ def test_the_hosts_are_compared_event_by_event(monkeypatch: pytest.MonkeyPatch) 
 def test_what_is_looked_for_is_the_first_finding_of_its_signature() -> None:
     (cause,) = explored(bundled_with("remap_before_flush")).causes.values()
     assert cause.run is not None
-    assert cause.run.find(cause.signature) is cause.finding
-    assert cause.run.find(A_STALE_ONE) is None
+    assert cause.run.finding_with(cause.signature) is cause.finding
+    assert cause.run.finding_with(A_STALE_ONE) is None

@@ -196,7 +196,7 @@ def test_a_mistake_ends_the_exploration_and_its_schedule_leads_there(host: str) 
     assert isinstance(done.failure, ModelError)
     assert "cpu1, at tests/running/test_exploration.py:" in str(done.failure)
     assert "raised KeyError: 'nothing is stored'" in str(done.failure)
-    saved = done.save_failed()
+    saved = done.failing_schedule()
     assert saved is not None
     assert saved.schedule().agents[-1] == "cpu1"
 
@@ -219,11 +219,11 @@ def test_a_mistake_that_the_schedule_does_not_make_again_has_none() -> None:
 
     done = explored(of(forgetful))
     assert done.failure is not None
-    assert done.save_failed() is None
+    assert done.failing_schedule() is None
 
 
 def test_an_exploration_without_a_mistake_has_no_schedule_that_leads_to_one() -> None:
-    assert explored(of(store_and_load)).save_failed() is None
+    assert explored(of(store_and_load)).failing_schedule() is None
 
 
 @pytest.mark.parametrize(

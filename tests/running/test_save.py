@@ -9,7 +9,7 @@ import pytest
 from emu.running.digests import Code
 from emu.running.read import read
 from emu.running.replay import Replay
-from emu.running.save import save
+from emu.running.save import schedule_of_run
 from tests.running.saved import saved, shown
 
 
@@ -47,19 +47,19 @@ def test_a_token_reads_back_without_the_operations_and_fits_a_chat() -> None:
 @pytest.mark.parametrize("as_token", [False, True])
 def test_a_replay_gives_the_same_trace_and_findings(host: str, as_token: bool, tmp_path: Path) -> None:
     run = shown("remap_before_flush", dma="8", iotlb_entries="1")
-    schedule = save(run, "remap_before_flush")
+    schedule = schedule_of_run(run, "remap_before_flush")
     assert schedule is not None
     text = schedule.token() if as_token else str(schedule.write(tmp_path))
     again = Replay.of(text, None, {}).run(host)
     assert again.failure is None
-    assert run.matters is not None
-    assert again.matters is not None
+    assert run.reported is not None
+    assert again.reported is not None
     events = [
         [(event.step, event.agent.name, event.name, dict(event.fields)) for event in ended.machine.trace.events()]
-        for ended in (run.matters, again.matters)
+        for ended in (run.reported, again.reported)
     ]
     assert events[0] == events[1]
-    assert again.matters.findings == run.matters.findings
+    assert again.reported.findings == run.reported.findings
 
 
 def test_a_schedule_that_no_longer_fits_names_the_first_step_with_both_operations(tmp_path: Path) -> None:

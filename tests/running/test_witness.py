@@ -31,7 +31,7 @@ def test_a_witness_turns_possible_into_observed(tmp_path: Path) -> None:
     witnessed = with_witness(repeated, repeated.run("direct"))
     for host in ("direct", "trio"):
         run = witnessed.run(host)
-        assert run.matters is not None
-        (finding,) = run.matters.findings
+        assert run.reported is not None
+        (finding,) = run.reported.findings
         assert finding.use is not None  # type: ignore[union-attr]  # it is a stale translation
     assert read(str(witnessed.saved.write(tmp_path))) == witnessed.saved
