@@ -1,4 +1,4 @@
-"""What `emu check` reports: what is new, undecided and gone, each with the command that shows it again."""
+"""What `emu check` reports: the findings that are new, undecided or gone, each with the command that shows it again."""
 
 import shlex
 from collections import Counter
@@ -26,12 +26,12 @@ class CheckReport:
     check: Check
 
     def differing(self) -> Iterator[Difference]:
-        """Yield what differs or may differ, the worst first."""
+        """Yield the differences, certain or possible, the worst first."""
         differing = (one for one in self.check.differences if one.change in ORDER)
         yield from sorted(differing, key=lambda one: ORDER.index(one.change))
 
     def groups(self) -> Iterator[tuple[Difference, list[Difference]]]:
-        """Yield what differs or may differ, once a scenario, with the other cells in which the same does."""
+        """Yield each difference once a scenario, with the same differences in its other cells."""
         groups: dict[tuple[object, ...], list[Difference]] = {}
         for one in self.differing():
             alike = (one.change, one.cell.scenario, one.signature, one.problem, self.beside(one))
@@ -40,7 +40,7 @@ class CheckReport:
             yield first, others
 
     def beside(self, difference: Difference) -> object:
-        """Return what is said of a difference besides the finding."""
+        """Return what the sentence of a difference says besides the finding."""
         if difference.shown is None:
             return self.neither(difference.compared)
         side = self.missing_side(difference) if difference.change is Change.UNDECIDED else ""
@@ -61,11 +61,11 @@ class CheckReport:
         return said
 
     def neither(self, compared: Compared) -> str:
-        """Say why it is not known whether a cell shows anything."""
+        """Say why a cell that shows nothing is undecided."""
         for side, name in ((compared.base, self.check.base), (compared.ours, self.check.revision)):
             if side.problem is not None:
-                return f"nothing is known, for {name} makes a mistake: {side.problem}"
-        return "neither shows anything, and not both were executed to the end"
+                return f"nothing is known, because {name} makes a mistake: {side.problem}"
+        return "neither shows anything, and at least one was not executed to the end"
 
     def missing_side(self, difference: Difference) -> str:
         """Name the side that has not shown a finding."""
@@ -73,7 +73,7 @@ class CheckReport:
         return self.check.base if is_ours else self.check.revision
 
     def command(self, difference: Difference) -> str | None:
-        """Return the command that shows it again; None where the revision that has shown it is not at hand."""
+        """Return the command that shows a difference again; None where only an earlier result has shown it."""
         check, revision = self.check, self.check.revision
         if difference.change is Change.GONE or (difference.shown and self.missing_side(difference) == revision):
             if check.known is not None:
@@ -82,7 +82,7 @@ class CheckReport:
         return shlex.join(difference.cell.command(revision))
 
     def summary(self) -> list[str]:
-        """Say how much is unchanged and clean, and what was not tried."""
+        """Say how many findings are unchanged, how many cells are clean, and what was not tried."""
         check = self.check
         unchanged = [one for one in check.differences if one.change is Change.UNCHANGED]
         cells = dict.fromkeys(str(one.cell) for one in unchanged)
@@ -94,7 +94,7 @@ class CheckReport:
         if cut:
             lines.append(f"not executed to the end, on one side or both: {count(cut, 'cell')}")
         if check.deaths:
-            lines.append(f"a process has died {count(check.deaths, 'time')}, and its cell was done once more")
+            lines.append(f"a process died {count(check.deaths, 'time')}, and its cell was executed again")
         if len(check.compared) < len(check.cells):
             lines.append(f"not executed: {count(len(check.cells) - len(check.compared), 'cell')}")
         lines += self.unexecuted()
@@ -103,14 +103,18 @@ class CheckReport:
         return lines
 
     def unexecuted(self) -> list[str]:
-        """Say which functions of the revision were never entered, and which lines that differ were never executed."""
+        """Name the revision's functions that were never entered, and its changed lines that were never executed."""
         try:
             return self.unexecuted_lines()
         except (OSError, SyntaxError, ValueError) as error:
-            return [f"what was not executed is not known: {error}"]
+            return [f"the lines that were not executed are not known: {error}"]
 
     def unexecuted_lines(self) -> list[str]:
-        """Return the same, if the files of the revision can still be read."""
+        """Return these lines of the summary.
+
+        Raises:
+            OSError, SyntaxError, ValueError: if the revision's files can no longer be read.
+        """
         check, folder = self.check, place_of(self.check.revision)
         entered = never_entered(folder, check.executed)
         said = [f"never entered: {', '.join(entered)}"] if entered else []
@@ -120,14 +124,14 @@ class CheckReport:
         return said
 
     def verdict(self) -> str:
-        """Say in a word what the check tells."""
+        """Return the check's result in a few words."""
         found = Counter(one.change for one in self.differing())
         said = ", ".join(f"{number} {change.value}" for change, number in found.items())
         stopped = "stopped before the end; " if self.check.was_stopped else ""
         return stopped + (said or "nothing is new")
 
     def data(self) -> dict[str, Any]:
-        """Return the report as what JSON can hold, which `--against` takes again."""
+        """Return the report as JSON data, which a later `--against` reads."""
         check = self.check
         return {
             "format": FORMAT,

@@ -1,4 +1,4 @@
-"""What is claimed of a scenario, in words: by itself, by the user, or by nobody."""
+"""The claim about a scenario, in words: the scenario's, the user's, or none."""
 
 from collections.abc import Iterable
 
@@ -8,7 +8,7 @@ from emu.scenarios.scenario import DECLARED, BoundScenario
 
 
 def claim(bound: BoundScenario) -> str:
-    """Say what is claimed, or that nothing is."""
+    """Say who claims what, or that nothing is claimed."""
     expected, name = bound.expectation, bound.scenario.name
     if expected.unclaimed:
         return f"no claim {expected.unclaimed}"
@@ -24,7 +24,7 @@ def claim(bound: BoundScenario) -> str:
 
 
 def claimed(expected: Expectation) -> str | None:
-    """Return what is claimed, as JSON says it; None where nothing is."""
+    """Return the claim as in JSON; None where nothing is claimed."""
     return None if expected.unclaimed else str(expected)
 
 
@@ -37,6 +37,6 @@ def command_on(bound: BoundScenario, verb: str, named: str) -> list[str]:
 
 
 def undeclared(expected: Expectation, kinds: Iterable[FindingKind]) -> str:
-    """Name the kinds of findings that speak against what is claimed."""
+    """Name the kinds of findings that contradict the claim."""
     names = dict.fromkeys(kind.value for kind in kinds if not expected.allows(kind))
     return f"; not declared is {', '.join(names)}" if names and expected.kind else ""

@@ -1,4 +1,4 @@
-"""What `emu explore` reports: what was covered, each cause once, the verdict, and how to see it again."""
+"""What `emu explore` reports: its coverage, each cause once, the verdict, and the command that repeats it."""
 
 import math
 import shlex
@@ -31,7 +31,7 @@ class ExplorationReport:
     exploration: ScenarioExploration
 
     def coverage(self) -> str:
-        """Say what was executed, and what was not."""
+        """Say how many executions there were, and whether they are all."""
         done, covered = self.exploration, self.exploration.coverage
         unit = "interleaving" if done.plan.strategy == "depth-first" else "trace"
         parts = [f"{count(covered.steps, 'step')}"]
@@ -53,7 +53,7 @@ class ExplorationReport:
         return f"{self.name}: not exhausted: ended by {done.limit} after {executed}"
 
     def part(self) -> str:
-        """Say which part of the whole was executed, as far as that can be estimated."""
+        """Return the estimated share of the executions that are done; nothing without an estimate."""
         done, share = self.exploration.done, self.exploration.coverage.share
         if not share:
             return ""
@@ -63,11 +63,11 @@ class ExplorationReport:
 
     @property
     def name(self) -> str:
-        """The scenario."""
+        """The name of the scenario."""
         return self.exploration.bound.scenario.name
 
     def shown(self) -> Iterator[tuple[Cause, Finding, Trace]]:
-        """Yield each cause that was repeated, with its finding and the trace of that execution."""
+        """Yield each cause that was repeated, with the finding and the trace of its repetition."""
         for cause in self.exploration.causes.values():
             finding = cause.finding
             if finding is not None and cause.run is not None and cause.run.reported is not None:
@@ -78,11 +78,11 @@ class ExplorationReport:
         return [(cause, sentence(finding, trace)) for cause, finding, trace in self.shown()]
 
     def not_proved(self) -> list[str]:
-        """Say which claims may be broken in interleavings that were not executed."""
+        """Name the claims that interleavings which were not executed may break."""
         return [f"not proved: {text!r} declares nothing that it reads" for text in self.exploration.not_proved]
 
     def occurrence(self, cause: Cause) -> str:
-        """Say how often a cause showed, where first, and in which execution it is shown."""
+        """Say how many executions showed a cause, the number of the first, and of the one that is reported."""
         said = f"in {cause.executions} of {count(self.exploration.done, 'execution')}, first in number {cause.first}"
         if cause.shown != cause.first:
             said += f"; shown: number {cause.shown}"
@@ -94,7 +94,7 @@ class ExplorationReport:
         return f"{claim(bound)}: {self.outcome(bound.expectation)}"
 
     def outcome(self, expected: Expectation) -> str:
-        """Say what the exploration tells of what is claimed."""
+        """Say what the exploration tells of the claim."""
         done = self.exploration
         if done.has_emulator_bug:
             return "no verdict: emu's check of itself has failed"
@@ -107,21 +107,21 @@ class ExplorationReport:
             case Verdict.CONTRADICTED if not all(map(expected.allows, done.showing)):
                 return f"contradicted{undeclared(expected, done.showing)}"
             case Verdict.CONTRADICTED:
-                return "contradicted, for nothing shows it"
+                return "contradicted: no execution shows it"
             case verdict:
                 return "shown" if verdict is Verdict.SHOWN else f"no verdict{self.nothing_found()}"
 
     def nothing_found(self) -> str:
-        """Say of what nothing was found, unless something was."""
+        """Say that nothing was found, and what the checks judged; nothing where something was found."""
         return "" if self.exploration.causes else f", and nothing found{judged_clause(self.exploration.judged)}"
 
     def shares(self) -> str:
-        """Say in how many executions each kind of finding shows."""
+        """Say how many executions show each kind of finding."""
         kinds = ", ".join(f"{kind.value} in {number}" for kind, number in self.exploration.showing.items())
         return f"{kinds} of {count(self.exploration.done, 'execution')}"
 
     def command(self) -> str:
-        """Return the command that explores it again."""
+        """Return the command that explores the scenario again."""
         done, plan = self.exploration, self.exploration.plan
         words = command_on(done.bound, "explore", done.named)
         if plan.strategy != "optimal":
@@ -136,7 +136,11 @@ class ExplorationReport:
         return shlex.join(words)
 
     def data(self, replays: dict[Any, str]) -> dict[str, Any]:
-        """Return the report as what JSON can hold."""
+        """Return the report as JSON data.
+
+        Args:
+            replays: the commands that replay the causes, by signature.
+        """
         done, covered = self.exploration, self.exploration.coverage
         return {
             "scenario": self.name,
@@ -171,7 +175,7 @@ class ExplorationReport:
 
 
 def roughly(number: float) -> str:
-    """Return a number of which only the size is known."""
+    """Return a number of which only the magnitude is known."""
     if number < LARGE:
         return f"{round(number, 1 - len(str(int(number)))):.0f}" if number >= 10 else f"{number:.0f}"
     return f"10^{math.log10(number):.0f}"

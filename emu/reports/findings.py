@@ -1,4 +1,4 @@
-"""Findings in words: one sentence each, then the facts behind it; and the same as data."""
+"""Findings in words, one sentence each, and as JSON data."""
 
 from typing import Any
 
@@ -61,7 +61,7 @@ def sentence(finding: Finding, trace: Trace) -> str:
 
 
 def act_sentence(finding: StaleAssignment | NotIsolated | Overrun | FreedTable, trace: Trace) -> str:
-    """Say what somebody did that he should not have done."""
+    """Say which act of an agent was wrong."""
     if isinstance(finding, StaleAssignment):
         return assignment_sentence(finding)
     return isolation_sentence(finding) if isinstance(finding, NotIsolated) else access_sentence(finding, trace)
@@ -81,7 +81,7 @@ def assignment_sentence(finding: StaleAssignment) -> str:
 
 
 def access_sentence(finding: Overrun | FreedTable | Late | LateStatus | ForeignAccess | Illegal, trace: Trace) -> str:
-    """Say what was accessed that should not have been."""
+    """Say which access was wrong."""
     match finding:
         case Overrun():
             entries = count(finding.count, "entry", "entries")
@@ -119,7 +119,7 @@ def access_sentence(finding: Overrun | FreedTable | Late | LateStatus | ForeignA
 
 
 def programmed(finding: ForeignAccess, trace: Trace) -> str:
-    """Say which domain had programmed an access, and who had the device when it was made."""
+    """Name the domain that had programmed an access, and the domain that had the device at the access."""
     given = [
         event.fields["domain"]
         for event in trace.events()
@@ -133,7 +133,7 @@ def programmed(finding: ForeignAccess, trace: Trace) -> str:
 
 
 def status_sentence(finding: LateStatus) -> str:
-    """Say where a status word was written, and when its frame was freed."""
+    """Say where a unit wrote a status word, and when that frame had been freed."""
     owner = "is still free" if finding.owner is None else f"belongs to domain {finding.owner} now"
     return (
         f"late access: at step {finding.step} {finding.unit} wrote the status of a wait, posted at step "
@@ -143,7 +143,7 @@ def status_sentence(finding: LateStatus) -> str:
 
 
 def isolation_sentence(finding: NotIsolated) -> str:
-    """Say who let a frame be reached, or reached it, and why that should not be."""
+    """Name the agent that let a frame be reached, or reached it, and say why that is forbidden."""
     page, frame = f"domain {finding.domain} dfn {finding.dfn:#x}", f"mfn {finding.frame:#x}"
     match finding.act:
         case Act.MAP:
@@ -159,7 +159,7 @@ def isolation_sentence(finding: NotIsolated) -> str:
 
 
 def reason(finding: NotIsolated) -> str:
-    """Say why a frame should not be in reach."""
+    """Say why a frame must not be in reach."""
     if finding.is_table:
         return "it is a page table" if finding.owner is None else f"it is a page table of domain {finding.owner}"
     if finding.act is Act.WITHDRAW:
@@ -178,16 +178,16 @@ def claim_sentence(finding: Asserted, source: str | None) -> str:
         moment = f"at the end, {moment},"
     elif finding.step:
         moment += f" of {finding.agent}{at(source)}"
-    return f"assertion: {moment} {finding.claim!r} does not hold, and is to hold {finding.when.value}"
+    return f"assertion: {moment} {finding.claim!r} does not hold, and has to hold {finding.when.value}"
 
 
 def line_of_claim(finding: Asserted, trace: Trace) -> str | None:
-    """Return the line of an assertion, or of the scenario where the step was taken after which a claim was broken."""
+    """Return the line of an assertion; for a claim, the scenario's line whose step broke it."""
     return finding.source or line_of_caller(trace, finding.step)
 
 
 def result_sentence(finding: LostError | NotRolledBack | WrongResult | BeyondRange | Gap) -> str:
-    """Say what the result of a call hides, or what it did that nobody had asked for."""
+    """Say what a call's result hides, or which change it made that was not its own to make."""
     pages = f", {count(finding.page_count, 'page')}" if finding.page_count > 1 else ""
     call = f"{finding.agent}'s {finding.call} of domain {finding.domain} dfn {finding.dfn:#x}{pages}"
     match finding:
@@ -213,7 +213,7 @@ def result_sentence(finding: LostError | NotRolledBack | WrongResult | BeyondRan
 
 
 def left(finding: WrongResult) -> str:
-    """Say what a call left a page mapped to, and what it should have."""
+    """Say how a call left a page mapped, and how the page should be mapped."""
     wanted = f"; the page should be {mapping(finding.asked)}"
     if finding.left is None:
         return f"and it had neither read nor stored the entry of dfn {finding.page:#x}{wanted}"
@@ -221,27 +221,27 @@ def left(finding: WrongResult) -> str:
 
 
 def mapping(mapped: Mapping) -> str:
-    """Say what a page is mapped to, and what devices may do there."""
+    """Say to which frame a page is mapped, and with which permissions."""
     if mapped.frame is None:
         return "unmapped"
     return f"mapped to mfn {mapped.frame:#x} to {PERMITTED[mapped.read, mapped.write]}"
 
 
 def beyond_sentence(finding: BeyondRange, call: str) -> str:
-    """Say which page was changed that nobody had asked to change."""
+    """Name the page that an agent changed without a call for it."""
     page = f"what domain {finding.page_domain} maps at dfn {finding.page:#x}"
     if finding.call is None:
-        return f"beyond range: at step {finding.step} {finding.agent} changed {page}, and no call was open that says so"
-    return f"beyond range: at step {finding.step} {call} changed {page}, which it was not for"
+        return f"beyond range: at step {finding.step} {finding.agent} changed {page}, outside of any call"
+    return f"beyond range: at step {finding.step} {call} changed {page}, which is outside of that range"
 
 
 def result_name(result: int) -> str:
-    """Return how people write a result."""
+    """Return the name of a result, such as -ENOMEM."""
     return RESULT_NAMES.get(result, str(result))
 
 
 def data(finding: Finding, trace: Trace) -> dict[str, Any]:
-    """Return a finding as what JSON can hold, its sentence included."""
+    """Return a finding as JSON data, with its sentence."""
     if isinstance(finding, Stale | Owed | Released):
         why = explain(finding, trace)
         message, facts = stale_sentence(finding, why, trace), stale_data(finding, why, trace)

@@ -1,4 +1,4 @@
-"""What the model leaves out: whatever says "proved" says this in the same breath.
+"""What the model leaves out: each sentence that says "proved" says this, too.
 
 docs/what-proved-means.md explains each item.
 """
@@ -14,5 +14,5 @@ LEFT_OUT = (
 
 
 def left_out_clause() -> str:
-    """Return what a proof is not about, as the end of a sentence."""
+    """Return what the model leaves out, as the end of a sentence."""
     return f"; not modelled: {', '.join(LEFT_OUT)}"

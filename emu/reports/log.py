@@ -24,11 +24,11 @@ from emu.reports.vocabulary import HEXADECIMAL, KEYS
 
 ORDER = {key: number for number, key in enumerate(KEYS)}
 LOG_FORMAT = "emu-log-1"
-"""What the first record of a log names; the logs of earlier versions name nothing, and are the same otherwise."""
+"""The format that the first record of a log names; earlier versions wrote the same records without it."""
 
 HIDDEN_ON_CONSOLE = frozenset({"format", "level", "execution", "cpu", "device", "source"})
 RENDERERS_OWN = frozenset({"exc_info", "exception", "stack"})
-"""Keys that structlog's renderer takes for a traceback; emu writes none, and the log of somebody else may."""
+"""Keys that structlog's renderer takes for a traceback; emu writes none, but a file that a user names may have one."""
 
 HIDDEN_BESIDE_DFN = frozenset({"address"})
 
@@ -41,8 +41,8 @@ def records(
     """Yield an execution's log records in order, `event` and `level` in each.
 
     Args:
-        header: format, and what was executed: scenario, parameters, strategy, seed, which is the execution's number.
-        cycles: how many the steps take.
+        header: format, scenario, parameters, strategy and seed; the seed is the execution's number.
+        cycles: the table of cycles by event.
     """
     trace, found = machine.trace, list(findings)
     common = {"level": "info", "execution": header["seed"]}
@@ -61,7 +61,7 @@ def records(
 
 
 def totals(steps: int, summary: Statistics) -> dict[str, int]:
-    """Return what an execution's end says of its steps, windows, flushes and locks."""
+    """Return the totals of an execution's steps, windows, flushes and locks."""
     windows = summary.windows
     return {
         "steps": steps,
@@ -87,7 +87,7 @@ def write_json(lines: Iterable[Record], file: Writable) -> None:
 
 
 def write_console(lines: Iterable[Record], file: TextIO, *, colors: bool) -> None:
-    """Write records for people: step, who, what, and the keys that fit a terminal."""
+    """Write records for people: step, agent, event, and the keys that fit a terminal."""
     logger = structlog.wrap_logger(
         Sink(lambda line: file.write(line.rstrip() + "\n")),
         processors=[unpacked, in_order, for_people, console_renderer(colors=colors)],
@@ -98,7 +98,7 @@ def write_console(lines: Iterable[Record], file: TextIO, *, colors: bool) -> Non
 
 
 def emit(logger: Any, lines: Iterable[Record]) -> None:
-    """Log each record at its level. It is one argument, for it may have a key of any name."""
+    """Log each record at its level. The record is one argument, because its keys may have any names."""
     for line in lines:
         getattr(logger, line["level"])(line)
 
@@ -111,7 +111,7 @@ def unpacked(logger: WrappedLogger, method: str, record: EventDict) -> EventDict
 
 @attrs.frozen
 class Sink:
-    """Where rendered lines go: the only methods of a logger that structlog calls here."""
+    """A logger with the only methods that structlog calls here; rendered lines go to `write`."""
 
     write: Any
 
@@ -147,12 +147,12 @@ def for_people(logger: WrappedLogger, method: str, record: EventDict) -> EventDi
 
 
 def shown_on_terminal(value: object) -> str:
-    """Return a value as a text with nothing in it that a terminal obeys."""
+    """Return a value as a text without control characters."""
     return printable(" ".join(str(value).split("\n")))
 
 
 def agent_name(record: EventDict) -> str:
-    """Return who acted."""
+    """Return the name of the agent of a record; empty if it has none."""
     if "cpu" in record:
         return f"cpu{record['cpu']}"
     name = record.get("device") or record.get("iommu") if "step" in record else ""

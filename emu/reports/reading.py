@@ -1,4 +1,4 @@
-"""Reading logs back: records from lines, line by line and bounded, and filters over them."""
+"""Reading a log: its records, line by line and bounded, and filters over them."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO
@@ -15,13 +15,13 @@ NAMES_MAX = 10_000
 
 
 def read_records(file: BinaryIO, name: str) -> Iterator[Record]:
-    """Yield the records of a log. Lines that are none are left out, and counted.
+    """Yield the records of a log. Lines that hold no record are left out and counted.
 
     Raises:
-        ScenarioError: after the last line, naming the first one that is no record, and how many are none; at once for a
-            line without end, and for the log of another version.
+        ScenarioError: after the last line, if some held no record, naming the first and their number; at once for a
+            line that is too long, and for a log of another version.
     """
-    number, foreign, first = 0, 0, ""
+    number, left_out, first = 0, 0, ""
     while line := file.readline(LINE_BYTES_MAX + 1):
         number += 1
         if len(line) > LINE_BYTES_MAX:
@@ -29,16 +29,16 @@ def read_records(file: BinaryIO, name: str) -> Iterator[Record]:
         try:
             record = parse_record(line, f"line {number} of {name!r}")
         except ScenarioError as error:
-            foreign, first = foreign + 1, first or str(error)
+            left_out, first = left_out + 1, first or str(error)
             continue
         refuse_other_version(record, name)
         yield record
-    if foreign:
-        raise ScenarioError(f"{first}; left out: {foreign} of {number} lines")
+    if left_out:
+        raise ScenarioError(f"{first}; left out: {left_out} of {number} lines")
 
 
 def refuse_other_version(record: Record, name: str) -> None:
-    """Refuse a log whose first record names a format that is not read here.
+    """Refuse a log whose first record names another format.
 
     Raises:
         ScenarioError: naming the format.
@@ -52,7 +52,7 @@ def parse_record(line: bytes, where: str) -> Record:
     """Return the record of a line.
 
     Raises:
-        ScenarioError: if it is none.
+        ScenarioError: if the line holds no record.
     """
     try:
         record = orjson.loads(line)
@@ -67,7 +67,7 @@ def parse_record(line: bytes, where: str) -> Record:
 
 @attrs.frozen
 class Filter:
-    """What a record must be about; None and empty ask for nothing."""
+    """What a user looks for in a log; None and an empty tuple let every record pass."""
 
     agents: tuple[str, ...] = ()
     domain: int | None = None
@@ -83,7 +83,7 @@ class Filter:
         """Return the filter that a user has written.
 
         Raises:
-            ScenarioError: for a number that is none.
+            ScenarioError: for a text that is no number.
         """
         first, colon, last = (steps or ":").partition(":")
         if not colon:
@@ -92,7 +92,7 @@ class Filter:
         return cls(agents, domain, number(dfn or "", "--dfn"), events, *bounds)
 
     def passes(self, record: Record) -> bool:
-        """Whether a record is asked for."""
+        """Whether a record passes the filter."""
         return (
             (not self.agents or agent_name(record) in self.agents)
             and (self.domain is None or record.get("domain") == self.domain)
@@ -102,7 +102,7 @@ class Filter:
         )
 
     def covers(self, record: Record) -> bool:
-        """Whether a record is about the dfn, be it within a range."""
+        """Whether the dfn is the record's, or lies in the record's range."""
         first, count = record.get("dfn"), record.get("page_count", 1)
         order = record.get("page_order", 0)
         if self.dfn is None:
@@ -114,7 +114,7 @@ class Filter:
 
 @attrs.frozen
 class Names:
-    """Which agents and events a log has, as far as it has been read: to say what a filter has mistyped."""
+    """The names of agents and events read so far, to suggest one for a name that a filter mistypes."""
 
     agents: set[str] = attrs.field(factory=set)
     events: set[str] = attrs.field(factory=set)
@@ -128,7 +128,7 @@ class Names:
             yield record
 
     def missing(self, wanted: Filter) -> Iterator[str]:
-        """Yield a sentence for each name that a filter asks for and no record has."""
+        """Yield a sentence for each name of a filter that no record has."""
         for agent in wanted.agents:
             if agent not in self.agents:
                 yield f"no agent of the log is {agent!r}{did_you_mean(agent, sorted(self.agents))}"
@@ -138,12 +138,12 @@ class Names:
 
 
 def is_named(event: str, asked: str) -> bool:
-    """Whether an event has a name, or one that begins with it: "pte" for "pte.write"."""
+    """Whether a text names an event or begins its name: "pte.write" or "pte" for "pte.write"."""
     return event == asked or event.startswith(f"{asked.rstrip('.')}.")
 
 
 def within(step: Any, first: int | None, last: int | None) -> bool:
-    """Whether a step lies in a range; a record without a step only in the open one."""
+    """Whether a step lies in a range; a record without a step lies only in the range without ends."""
     if first is None and last is None:
         return True
     if not isinstance(step, int):
@@ -152,7 +152,7 @@ def within(step: Any, first: int | None, last: int | None) -> bool:
 
 
 def number(text: str, option: str) -> int | None:
-    """Return a number in decimal or hexadecimal, None for nothing.
+    """Return the number that a text writes in decimal or hexadecimal; None for an empty text.
 
     Raises:
         ScenarioError: naming the option.

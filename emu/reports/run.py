@@ -1,4 +1,4 @@
-"""What `emu run` reports: the log of one execution, its findings, the verdict, and how to see it again."""
+"""What `emu run` reports: the log of one execution, its findings, the verdict, and the command that repeats it."""
 
 import shlex
 from collections.abc import Iterator, Mapping
@@ -22,7 +22,7 @@ from emu.running.verdict import Verdict
 from emu.scenarios.expectation import Expectation
 
 RECORDS_AFTER_LIMIT = 40
-"""How much of an execution's end is shown on a terminal if a limit stopped it."""
+"""How many records before a limit are shown to people."""
 
 
 @attrs.frozen
@@ -31,9 +31,9 @@ class RunReport:
 
     Attributes:
         named: the scenario as the user named it.
-        again: the command that repeats it, where it is not another run.
-        cycles: how many the steps take.
-        about: the signature of the finding to be shown first, as a text.
+        replay_command: the command that repeats a replay; None for a run.
+        cycles: the table of cycles by event.
+        about: the signature, as a text, of the finding that comes first.
     """
 
     run: Run
@@ -43,7 +43,7 @@ class RunReport:
     about: str = ""
 
     def findings(self) -> list[Finding]:
-        """Return what the execution that matters has shown; what it is shown for comes first."""
+        """Return the findings of the reported execution; the one that the report is about comes first."""
         shown = self.run.reported
         if shown is None:
             return []
@@ -51,7 +51,7 @@ class RunReport:
         return sorted(shown.findings, key=lambda finding: str(signature(finding, trace)) != self.about)
 
     def records(self) -> Iterator[Record]:
-        """Yield the log of the execution that matters."""
+        """Yield the log of the reported execution."""
         run, shown = self.run, self.run.reported
         if shown is None:
             return iter(())
@@ -69,7 +69,7 @@ class RunReport:
         write_json(self.records(), file)
 
     def write_text(self, file: TextIO, *, colors: bool) -> None:
-        """Write the log for people, without the windows, and without the findings: those follow it."""
+        """Write the log for people, without windows; the findings come after the log as sentences."""
         lines = [line for line in self.records() if line["event"] not in {"finding", "window"}]
         skipped = max(0, len(lines) - RECORDS_AFTER_LIMIT) if self.run.limit else 0
         if skipped:
@@ -77,7 +77,7 @@ class RunReport:
         write_console(islice(lines, skipped, None), file, colors=colors)
 
     def sentences(self) -> list[str]:
-        """Return each finding as a sentence; of those that one call gives for neighbouring pages only the first."""
+        """Return each finding as a sentence; several findings of one call are one sentence, with their number."""
         shown = self.run.reported
         if shown is None:
             return []
@@ -96,7 +96,7 @@ class RunReport:
         return f"{claim(bound)}: {self.outcome(bound.expectation)}"
 
     def outcome(self, expected: Expectation) -> str:
-        """Say what the executions tell of what is claimed."""
+        """Say what the executions tell of the claim."""
         run = self.run
         kinds = [finding.kind for finding in run.reported.findings] if run.reported else []
         which = f"execution {run.done} (seed {run.reported.seed if run.reported else run.seed})"
@@ -117,14 +117,14 @@ class RunReport:
                 return f"not contradicted by {done}{search}{'' if kinds else judged_clause(run.judged)}"
 
     def undecided(self, done: str) -> str:
-        """Say that there is no verdict, and how many executions come close to one."""
+        """Say that there is no verdict, and how many executions have findings that come close."""
         run = self.run
         if not (run.with_findings and run.reported):
             return f"no verdict after {done}{judged_clause(run.judged)}"
         return f"not shown in {done}; {run.with_findings} come close, the first with seed {run.reported.seed}"
 
     def command(self) -> str | None:
-        """Return the command that shows the same execution again; None where Trio decided the order."""
+        """Return the command that repeats the reported execution; None where Trio decided the order."""
         run = self.run
         if self.replay_command is not None:
             return self.replay_command
@@ -135,13 +135,13 @@ class RunReport:
         return shlex.join(words)
 
     def statistics(self) -> dict[str, Any]:
-        """Return the windows of the execution that matters, and what its flushes cost."""
+        """Return the windows of the reported execution, and the costs of its flushes."""
         if self.run.reported is None:
             return {}
         return attrs.asdict(statistics(self.run.reported.machine, self.cycles))
 
     def data(self) -> dict[str, Any]:
-        """Return the report as what JSON can hold."""
+        """Return the report as JSON data."""
         run, shown = self.run, self.run.reported
         return {
             "scenario": run.bound.scenario.name,

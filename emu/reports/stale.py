@@ -1,4 +1,4 @@
-"""Stale translations in words: what is stale, since when, who promised otherwise, and what became of the flush."""
+"""Stale translations in words: the translation, the promise, the change, and what became of the flush."""
 
 from typing import Any
 
@@ -23,11 +23,11 @@ PERMITTED = {
     (False, True): "only write",
     (False, False): "do nothing",
 }
-"""What a translation lets devices do, by whether it permits reads and writes."""
+"""A translation's permissions in words, by whether it permits reads, and writes."""
 
 
 def stale_sentence(finding: OldTranslation, why: Explanation, trace: Trace) -> str:
-    """Say what is stale, since when, who promised otherwise, and which flush was late or missing."""
+    """Say what is stale and since when, which promise is broken, and which flush was late or missing."""
     what, moment = occasion(finding)
     use = f", and did for device {finding.use.device} at step {finding.use.step}" if finding.use else ""
     said = (
@@ -62,7 +62,7 @@ def due(finding: OldTranslation) -> str:
 
 
 def still_mapped(finding: OldTranslation, why: Explanation) -> str:
-    """Say that the tables still lead there, and which device the domain had lost before."""
+    """Say that the page is still mapped, and which device the domain had lost before."""
     is_table = isinstance(finding, Released) and finding.table
     said = "no entry on the way to it had been replaced" if is_table else "it was still mapped there"
     if why.taken_away is None:
@@ -75,7 +75,7 @@ def still_mapped(finding: OldTranslation, why: Explanation) -> str:
 
 
 def occasion(finding: OldTranslation) -> tuple[str, str]:
-    """Return the name of a finding, and what happened when the translation should have been gone."""
+    """Return the name of a finding, and the moment by which the translation should have been gone."""
     page = f"domain {finding.domain} dfn {finding.dfn:#x}"
     match finding:
         case Released():
@@ -91,7 +91,7 @@ def occasion(finding: OldTranslation) -> tuple[str, str]:
 
 
 def evidence(finding: OldTranslation, trace: Trace) -> str:
-    """Say how it is known, and that a read was added to show it: it did not happen unaided."""
+    """Return the evidence, and whether the use is a read that was added to show the finding."""
     if finding.use and is_added(finding.use, trace):
         return f"{finding.evidence.value}, by a read that emu has added"
     return finding.evidence.value
@@ -103,7 +103,7 @@ def is_added(use: Use, trace: Trace) -> bool:
 
 
 def harm(finding: OldTranslation) -> str:
-    """Say what a unit could still do; with the permissions where these alone should be others."""
+    """Say what a unit could still do, with the permissions where only these are wrong."""
     if isinstance(finding, Released):
         page = f"domain {finding.domain}'s dfn {finding.dfn:#x}"
         return f"use it as a page table for {page}" if finding.table else f"translate {page} to it"
@@ -119,7 +119,7 @@ def harm(finding: OldTranslation) -> str:
 
 
 def change_of(finding: OldTranslation) -> str:
-    """Say what was done to the entry that made the way to the translation an old one."""
+    """Say how the entry was changed on which the old translation depends."""
     if finding.lacks_permissions:
         return "given a table entry on the way there more permissions"
     return "replaced a table entry on the way there" if finding.replaces_table else "replaced that entry"
@@ -134,11 +134,11 @@ PAYMENTS = {
 }
 
 NAMED_BY_NEAREST = {Payment.WRONG_RANGE, Payment.WRONG_DOMAIN}
-"""The payments of which more is said where the nearest flush is named."""
+"""The payments that the sentence leaves out where it names the nearest flush: that says more."""
 
 
 def owed_by(finding: OldTranslation, near: Miss | None) -> str:
-    """Say who had put off the flush that was not paid when a frame was released; else what was done about it."""
+    """Say what became of an owed flush; for a released frame, whose deferred call owed the flush."""
     match finding:
         case Owed():
             is_said = near is not None and near.shortfalls != (Shortfall.EARLY,) and finding.payment in NAMED_BY_NEAREST
@@ -150,7 +150,7 @@ def owed_by(finding: OldTranslation, near: Miss | None) -> str:
 
 
 def left_set(why: Explanation) -> str:
-    """Say that the flag was still set, and where it had been set."""
+    """Say that iommu_dont_flush_iotlb was still set, and where it had been set."""
     if why.flag_set is None:
         return ""
     step, source = why.flag_set
@@ -199,7 +199,7 @@ def no_flush(why: Explanation) -> str:
 
 
 def lost_store(why: Explanation) -> str:
-    """Say what should have brought a store to memory and did not."""
+    """Say which drain or write-back a store lacked to reach memory."""
     if why.arrival is not None and why.arrival.held is Held.BUFFER:
         return "nothing drained the chipset's write buffer after it"
     if why.written_back is None:
@@ -212,7 +212,7 @@ def lost_store(why: Explanation) -> str:
 
 
 def in_vain(why: Explanation) -> str:
-    """Say that a flush followed a store which never reached memory."""
+    """Name the flush that had no effect because the store before it never reached memory."""
     if why.nearest is None or why.nearest.flush.submitted < (why.changed or 0):
         return ""
     flush = why.nearest.flush
@@ -223,7 +223,7 @@ def in_vain(why: Explanation) -> str:
 
 
 def late_store(flush: Flush, finding: OldTranslation) -> str:
-    """Say that a store reached memory only after the flush of it had begun."""
+    """Say that a store reached memory only after its flush had begun."""
     seen = finding.arrival.step if finding.arrival else None
     return (
         f"the store reached memory late, at step {seen}: {flush.agent}'s flush, submitted at step {flush.submitted}"
@@ -232,7 +232,7 @@ def late_store(flush: Flush, finding: OldTranslation) -> str:
 
 
 def nearest_words(miss: Miss, finding: OldTranslation) -> str:
-    """Name the flush that came nearest to removing an entry, and say why it did not."""
+    """Name the flush that came nearest to removing an entry, and say why it failed to."""
     flush = miss.flush
     reasons = " and ".join(fell_short(one, flush, finding) for one in miss.shortfalls)
     return (
@@ -262,7 +262,7 @@ def fell_short(shortfall: Shortfall, flush: Flush, finding: OldTranslation) -> s
 
 
 def waited(why: Explanation) -> str:
-    """Say that a CPU had waited no longer for its flush, or that its wait had ended before the flush had completed."""
+    """Say that the flush's CPU did not wait for it, or stopped waiting before it had completed."""
     if why.given_up is not None:
         return f"gave up waiting for it after step {why.given_up}, "
     if why.is_unawaited:
@@ -294,7 +294,7 @@ def at(source: str | None) -> str:
 
 
 def stale_data(finding: OldTranslation, why: Explanation, trace: Trace) -> dict[str, Any]:
-    """Return what is known of a stale translation."""
+    """Return a stale translation and its explanation as JSON data."""
     return {
         "evidence": finding.evidence.value,
         "promise": finding.promise,
@@ -325,14 +325,14 @@ def stale_data(finding: OldTranslation, why: Explanation, trace: Trace) -> dict[
 
 
 def flush_data(flush: Flush) -> dict[str, Any]:
-    """Return who submitted a flush, and what it covered."""
+    """Return a flush as JSON data: its agent, its steps, and what it covered."""
     who = {"agent": flush.agent, "submitted": flush.submitted, "completed": flush.completed, "source": flush.source}
     covered = ("iommu", "tag", "dfn", "page_order", "leaf_only")
     return who | {key: value for key, value in flush.done.fields.items() if key in covered}
 
 
 def waited_data(why: Explanation) -> dict[str, Any]:
-    """Return how the wait for a flush went."""
+    """Return as JSON data how the wait for a flush went."""
     return {
         "given_up": why.given_up,
         "is_awaited": not why.is_unawaited,
@@ -341,5 +341,5 @@ def waited_data(why: Explanation) -> dict[str, Any]:
 
 
 def nearest_data(miss: Miss) -> dict[str, Any]:
-    """Return which flush came nearest, and why it did not remove the entry."""
+    """Return the nearest flush as JSON data, with the reasons why it did not remove the entry."""
     return {**flush_data(miss.flush), "shortfalls": [one.value for one in miss.shortfalls]}

@@ -56,7 +56,7 @@ def summary(name: str, cycles: dict[str, int] | None = None, **parameters: str) 
     return statistics(machine, CYCLES if cycles is None else cycles)
 
 
-def test_a_window_is_open_at_each_unit_until_that_one_has_invalidated() -> None:
+def test_a_window_is_open_at_each_unit_until_that_unit_has_invalidated() -> None:
     first, second = summary("timeout_on_one_unit", hook_faults="0").windows
     assert (first.iommu, second.iommu) == ("vtd0", "vtd1")
     assert first.opened == second.opened < first.closed < second.closed
@@ -102,7 +102,7 @@ def test_a_window_opens_only_where_a_unit_may_still_walk_the_tables() -> None:
     assert moved_device(late=True) == []
 
 
-def test_a_window_has_cycles_though_who_closes_it_never_waited_for_who_opened_it() -> None:
+def test_a_window_has_cycles_though_the_cpu_that_closes_it_never_waited_for_the_cpu_that_opened_it() -> None:
     machine = Machine(Description(revision="merged"))
     domain = machine.domain(1, devices=("00:1f.0",))
     machine.premap(domain, Dfn(0), machine.allocate())
@@ -184,7 +184,7 @@ def test_a_domain_wide_flush_drops_entries_that_were_still_valid() -> None:
     assert (over_flushed("implicit"), over_flushed("v1")) == (0, 6)
 
 
-def test_the_time_for_which_a_mapping_lock_is_held_does_not_depend_on_who_waits_for_it() -> None:
+def test_the_time_for_which_a_mapping_lock_is_held_does_not_depend_on_the_cpus_that_wait() -> None:
     found = summary("map_dma_unmap_dma")
     assert found.lock_held > 0
     assert found.lock_cycles > found.lock_held
@@ -198,7 +198,7 @@ def test_cycles_count_what_an_agent_does_and_what_it_waits_for() -> None:
     assert (window.cycles, window.steps > 0) == (0, True)
 
 
-def test_time_in_which_an_agent_was_only_not_chosen_does_not_count() -> None:
+def test_an_agent_that_is_not_chosen_spends_no_cycles() -> None:
     def first_window(seed: int) -> Window:
         machine = Machine(Description())
         machine.scope(1, "01:00.0")
@@ -229,7 +229,7 @@ def test_time_in_which_an_agent_was_only_not_chosen_does_not_count() -> None:
         (b" " * (1 << 17), "is larger than 64 KiB"),
     ],
 )
-def test_a_table_of_cycles_that_is_none_is_refused_in_a_sentence(
+def test_a_file_that_is_no_table_of_cycles_is_refused_in_a_sentence(
     content: bytes, complaint: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "cycles.json"
@@ -238,7 +238,7 @@ def test_a_table_of_cycles_that_is_none_is_refused_in_a_sentence(
         read_cycles(str(path))
 
 
-def test_a_table_of_cycles_replaces_what_it_names(tmp_path: Path) -> None:
+def test_a_table_of_cycles_replaces_the_events_that_it_names(tmp_path: Path) -> None:
     path = tmp_path / "cycles.json"
     path.write_text('{"queue.post": 1, "other": 2}')
     assert read_cycles(str(path)) == {**CYCLES, "queue.post": 1, "other": 2}

@@ -364,7 +364,7 @@ def test_a_claim_that_does_not_hold_before_the_first_step_says_so() -> None:
     assert cause.run is not None
     assert cause.run.reported is not None
     said = sentence(cause.finding, cause.run.reported.machine.trace)
-    assert said == "assertion: before the first step 'x is set' does not hold, and is to hold always"
+    assert said == "assertion: before the first step 'x is set' does not hold, and has to hold always"
 
 
 def test_a_claim_is_broken_by_a_store_inside_a_section_that_could_be_taken_in_one_step() -> None:

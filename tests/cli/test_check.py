@@ -160,7 +160,7 @@ def test_a_run_on_a_folder_ends_at_its_first_finding(emu: Emu, mine: Path) -> No
         (("--expect", "clean"), 1, "you claim clean: contradicted"),
         (("--expect", "released,lost-error"), 0, "you claim released: shown"),
         (("--expect", "released"), 1, "you claim released: contradicted; not declared is lost-error"),
-        (("--expect", "stale,released,lost-error"), 1, "you claim stale: contradicted, for nothing shows it"),
+        (("--expect", "stale,released,lost-error"), 1, "you claim stale: contradicted: no execution shows it"),
         (("--like", "v1"), 0, "like v1, of which unmap_fails_halfway declares released: shown"),
         (("--like", "merged"), 1, "like merged, of which unmap_fails_halfway declares clean: contradicted"),
     ],

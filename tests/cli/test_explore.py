@@ -347,7 +347,7 @@ def test_a_scenario_that_declares_clean_and_shows_a_finding_is_contradicted(emu:
 def test_a_scenario_that_declares_what_nothing_shows_is_contradicted(emu: Emu) -> None:
     status, out, _ = emu("explore", store_and_load(expected="STALE"))
     assert status == 1
-    assert "mine declares stale: contradicted, for nothing shows it\n" in out
+    assert "mine declares stale: contradicted: no execution shows it\n" in out
 
 
 def test_a_scenario_that_declares_another_finding_is_contradicted(emu: Emu) -> None:

@@ -69,7 +69,7 @@ async def unmap_and_flush_later(machine: Machine, cpu: Cpu, domain: Domain) -> N
     await machine.hypervisor.flush_all(cpu, domain)
 
 
-def test_a_flush_that_never_came_is_named_with_the_call_that_lacked_it() -> None:
+def test_a_flush_that_never_came_is_told_with_the_call_that_lacked_it() -> None:
     machine = ran(unmap)
     (finding,) = machine.findings
     words = sentence(finding, machine.trace)
@@ -92,7 +92,7 @@ def test_a_flush_that_came_late_is_named_with_its_steps() -> None:
     orjson.dumps(facts)
 
 
-def test_a_deadlock_names_who_waits_for_what_and_who_holds_it() -> None:
+def test_a_deadlock_names_each_waiting_cpu_its_lock_and_the_holder() -> None:
     machine = Machine(Description())
     domain = machine.domain(1)
     never = machine.signal("never")
@@ -125,7 +125,7 @@ def test_a_deadlock_names_who_waits_for_what_and_who_holds_it() -> None:
         ((2, None), "domain 2 had programmed the access before the device was taken away"),
     ],
 )
-def test_a_foreign_access_is_told_by_who_had_the_device(owners: tuple[int | None, ...], said: str) -> None:
+def test_a_foreign_access_names_the_domain_that_had_the_device(owners: tuple[int | None, ...], said: str) -> None:
     machine = Machine(Description())
     machine.domain(1, devices=("00:1f.0",))
     machine.domain(2)
@@ -197,7 +197,7 @@ USED = Use("00:1f.0", 20)
         ),
     ],
 )
-def test_a_frame_that_is_not_isolated_is_told_by_who_did_what_and_why_that_should_not_be(
+def test_a_frame_that_is_not_isolated_is_told_with_the_act_and_the_reason_against_it(
     finding: NotIsolated, parts: tuple[str, ...]
 ) -> None:
     trace, words = Machine(Description()).trace, "".join(parts)
@@ -215,11 +215,11 @@ def test_a_frame_that_is_not_isolated_is_told_by_who_did_what_and_why_that_shoul
         ),
         (
             BeyondRange("cpu0", "map", 40, 1, G, 1, Dfn(0x11), 2),
-            "at step 40 cpu0's map of domain 1 dfn 0x10 changed what domain 2 maps at dfn 0x11, which it was not for",
+            "cpu0's map of domain 1 dfn 0x10 changed what domain 2 maps at dfn 0x11, which is outside of that range",
         ),
         (
             BeyondRange("cpu0", None, 40, 1, G, 1, G, 1),
-            "at step 40 cpu0 changed what domain 1 maps at dfn 0x10, and no call was open that says so",
+            "at step 40 cpu0 changed what domain 1 maps at dfn 0x10, outside of any call",
         ),
         (
             Gap("cpu0", "map", 40, 1, G, 2, Dfn(0x11), 20),

@@ -40,7 +40,7 @@ def test_each_check_is_counted_as_often_as_it_was_asked(
 
 
 @pytest.mark.parametrize("is_after", [False, True])
-def test_an_access_of_a_device_whose_domain_has_changed_is_counted_by_itself(is_after: bool) -> None:
+def test_an_access_of_a_device_whose_domain_has_changed_is_counted_separately(is_after: bool) -> None:
     machine = Machine(Description())
     domain, written = machine.domain(1, devices=("00:1f.0",)), machine.signal("written")
     machine.domain(2)
@@ -77,5 +77,5 @@ def test_an_access_of_a_device_whose_domain_has_changed_is_counted_by_itself(is_
         (Judged(), "no return, deferred call, access, release or assignment"),
     ],
 )
-def test_what_was_judged_and_what_never_is_one_clause(counts: Judged, said: str) -> None:
+def test_the_judged_and_the_never_judged_kinds_are_one_clause(counts: Judged, said: str) -> None:
     assert judged_clause(counts) == f"; judged in all: {said}"

@@ -123,7 +123,7 @@ def test_the_flush_that_came_nearest_is_named_with_why_it_did_not_help(unmap: Un
     assert f"{reason}; no other followed; the window was " in said
 
 
-def test_of_several_flushes_that_of_the_call_itself_is_named() -> None:
+def test_the_flush_of_the_call_itself_is_named_rather_than_another() -> None:
     async def next_page(m: Machine, cpu: Cpu, domain: Domain, dfn: Dfn) -> None:
         await clear(m, cpu, domain, dfn)
         await flush(m, cpu, attrs.evolve(PAGE, dfn=Dfn(dfn + 1)))
@@ -155,7 +155,7 @@ def protecting(m: Machine, domain: Domain) -> None:
         await m.hypervisor.map(cpu, domain, H, frame, flags=MapFlags.READABLE)
 
 
-def test_permissions_are_told_where_they_alone_should_be_others() -> None:
+def test_permissions_are_told_where_only_they_are_wrong() -> None:
     said = told(machine_of(clear, VtdSettings(), protecting))
     assert re.search(
         r"translate dfn 0x1002 to mfn 0x\w+ and let devices read and write, not only read: cpu0 had replaced", said
@@ -163,13 +163,13 @@ def test_permissions_are_told_where_they_alone_should_be_others() -> None:
     assert "let devices" not in told(machine_of(clear, VtdSettings(), unmapping))
 
 
-def test_where_nobody_flushed_no_flush_is_named() -> None:
+def test_no_flush_is_named_where_there_was_none() -> None:
     said = told(machine_of(clear, VtdSettings(), unmapping))
     assert "no flush of it followed: cpu0's unmap returned without one at step " in said
     assert "nearest" not in said
 
 
-def test_a_flush_of_leaves_only_does_not_close_the_window_of_a_table() -> None:
+def test_a_flush_of_leaves_only_leaves_the_window_of_a_table_open() -> None:
     m = find("table_freed_before_flush").bind({"revision": "merged"}).build(sources=True)
 
     async def leaves_only(cpu: Cpu, domain: Domain, dfn: Dfn, pages: int) -> int:
@@ -316,7 +316,7 @@ def test_a_wait_that_ended_by_the_status_of_a_flush_that_was_given_up_is_told_so
 
 
 @pytest.mark.parametrize(("name", "is_lost"), [("free_after_detach", True), ("free_before_flush", False)])
-def test_a_page_that_is_still_mapped_is_told_with_the_device_that_the_domain_has_lost(name: str, is_lost: bool) -> None:
+def test_a_page_that_is_still_mapped_is_told_with_the_device_that_the_domain_had_lost(name: str, is_lost: bool) -> None:
     done = explored(find(name).bind({"revision": "merged"}))
     cause = next(iter(done.causes.values()))
     assert cause.run is not None

@@ -10,7 +10,7 @@ from emu.scenarios.library import bundled, find
 
 
 @pytest.mark.parametrize("name", sorted(bundled()))
-def test_only_registered_events_and_keys_occur(name: str) -> None:
+def test_a_log_holds_only_events_and_keys_of_the_vocabulary(name: str) -> None:
     scenario = find(name)
     texts = {"dma": "5"} if any(parameter.name == "dma" for parameter in scenario.parameters) else {}
     bound = scenario.bind(texts)

@@ -299,7 +299,7 @@ def test_a_process_that_dies_once_is_told_and_nothing_is_lost(tmp_path: Path) ->
     check.on(2)
     assert check.deaths == 1
     assert not check.is_worse
-    assert "a process has died 1 time, and its cell was done once more" in CheckReport(check).summary()
+    assert "a process died 1 time, and its cell was executed again" in CheckReport(check).summary()
 
 
 def test_what_a_terminal_or_a_json_cannot_take_is_escaped() -> None:
