@@ -1,8 +1,9 @@
-"""How many cycles steps take: one table, that a user may replace, and the clock that follows from it.
+"""How many cycles steps take: a table, which a user may replace, and the clock that follows from it.
 
 The emulator's only clock is the step; cycles say how steps of different sorts compare. Each agent has a clock of its
-own, so time in which an agent was merely not chosen does not count. It waits for whoever set what the agent has waited
-for; and an invalidation does not begin before the stores to tables that it comes after.
+own, so time in which an agent was merely not chosen does not count. An agent that waited goes on no
+earlier than the end of the step that ended its wait; an invalidation begins no earlier than the end of each table store
+before it.
 """
 
 from collections.abc import Mapping
@@ -18,7 +19,7 @@ from emu.files.bounded import read_bounded
 OTHER = "other"
 
 TABLE_STORES = {"pte.write", "pte.clear", "line.write_back", "buffer.drain"}
-"""Steps that show a walker something new."""
+"""Events after which a walker may read a new value."""
 
 CYCLES: Mapping[str, int] = {
     # A whole IOTLB invalidation, from the first write to the queue to the status that the CPU sees, took 2,127 cycles,
@@ -57,7 +58,7 @@ CYCLES_MAX = 1 << 32
 
 
 def read_cycles(path: str) -> dict[str, int]:
-    """Return the table with the events that a JSON file names replaced.
+    """Return the table of cycles, in which a JSON file replaces the events that it names.
 
     Raises:
         ScenarioError: if the file cannot be read, or is no object of event names and whole numbers.
@@ -78,17 +79,17 @@ def read_cycles(path: str) -> dict[str, int]:
 
 @attrs.frozen
 class Clock:
-    """When each step ended, in cycles on the clock of whoever took it.
+    """When each step ended, in cycles on the clock of its agent.
 
     Attributes:
-        ended: by step; 0 at index 0.
+        ended: the end of each step, by number; 0 at index 0.
     """
 
     ended: list[int]
 
     @property
     def last(self) -> int:
-        """When all was over."""
+        """When the last step ended."""
         return max(self.ended)
 
     @classmethod

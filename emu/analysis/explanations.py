@@ -1,4 +1,4 @@
-"""Explains a stale translation from the trace: who changed the entry, which flush covers it, how long it took."""
+"""Explains a stale translation by the trace: the change of the entry, the flush that covers it, and the window."""
 
 from math import inf
 
@@ -15,7 +15,7 @@ from emu.memory import LINE_BYTES
 from emu.units import Maddr, address_frame, frame_address
 
 PRESENT = 1
-"""The bit of a device's entry that says whether it is in force."""
+"""The present bit of a device's entry."""
 
 
 @attrs.frozen
@@ -23,7 +23,7 @@ class Omission:
     """A call that changed the entry and returned, at step `step`, without a flush that ever covered it.
 
     Attributes:
-        skipped: the step after which it passed the unit over, for the domain had no id there; None if it did not.
+        skipped: the step at which the call left the unit out, because the domain had no id there; None if it did not.
     """
 
     call: str
@@ -43,7 +43,7 @@ class WriteBack:
 
 @attrs.frozen
 class TakenAway:
-    """A store that cleared the entry of a device which led to the tables of a finding."""
+    """A store that cleared a device's entry, which led to the tables of a finding."""
 
     agent: str
     device: str
@@ -56,20 +56,20 @@ class Explanation:
     """What a trace tells of a stale translation.
 
     Attributes:
-        changed_by: who overwrote the entry, at step `changed`; None where the page is still mapped.
+        changed_by: the agent that overwrote the entry, at step `changed`; None where the page is still mapped.
         promise_source: the line of the scenario whose call returned.
         arrival: when the store reached memory.
-        written_back: the write-back that came before the store, in the same call, where none came after it.
-        flush: what removed the translation at last; None if nothing did.
-        given_up: the step after which whoever submitted `flush` waited no longer; None if it did.
-        ended_early: how the wait for `flush` ended before that had completed; None if it did not.
-        is_unawaited: whoever broke the promise had submitted `flush` and had not waited for it.
-        nearest: the flush of whoever changed the entry that came nearest to removing it, and did not.
-        omission: where a flush would have been due, if there was none; None where the call did not return.
+        written_back: the write-back of the same call before the store, where no write-back came after it.
+        flush: the flush that removed the translation at last; None if none did.
+        given_up: the step after which the CPU of `flush` gave up waiting for it; None if it did not.
+        ended_early: how the wait for `flush` ended before `flush` had completed; None if it did not.
+        is_unawaited: the CPU that broke the promise had submitted `flush` and had not waited for it.
+        nearest: among the flushes of `changed_by` that did not remove the entry, the nearest to doing so.
+        omission: the return of the call that omitted the flush; None if the call flushed, or did not return.
         has_unfinished: a descriptor that was submitted after the change had not completed when the execution ended.
         flag_set: the step and the line that had set iommu_dont_flush_iotlb, where it was left set.
-        taken_away: the device that the domain has lost last, where the page is still mapped; None if it lost none.
-        last_step: of the execution.
+        taken_away: the device that the domain lost last, where the page is still mapped; None if it lost none.
+        last_step: the last step of the execution.
     """
 
     changed_by: str | None = None
@@ -96,7 +96,7 @@ class Explanation:
 
     @property
     def closed(self) -> int:
-        """The step at which it could be used no more; the last one if nothing removed it."""
+        """The step from which the translation could no longer be used; the last step if nothing removed it."""
         return self.flush.completed if self.flush else self.last_step
 
 
@@ -132,7 +132,7 @@ def explain(finding: OldPath, trace: Trace) -> Explanation:
 
 
 def taken_away(finding: OldPath, events: list[Event], trace: Trace) -> TakenAway | None:
-    """Return the last store before a finding that cleared a device's entry with the root of the finding's tables."""
+    """Return the last store before a finding that cleared a device's entry which held the root of the tables."""
     before = (event for event in reversed(events) if event.step <= finding.step and "bdf" in event.fields)
     for event in before:
         old, new = event.fields.get("old", 0), event.fields.get("value", 0)
@@ -143,27 +143,27 @@ def taken_away(finding: OldPath, events: list[Event], trace: Trace) -> TakenAway
 
 
 def closing_flush(finding: OldPath, every: list[Flush]) -> Flush | None:
-    """Return the flush that removed the translation at last: none had when the finding was made."""
+    """Return the first flush after a finding that removed its translation."""
     seen = seen_at(finding)
     return next((one for one in every if one.completed > finding.step and not shortfalls(one, finding, seen)), None)
 
 
 def seen_at(finding: OldPath) -> float:
-    """Return the step from which every walker saw the store that replaced the entry; infinite if one never had to."""
+    """Return the step from which each walker must read the store that replaced the entry; infinite if never."""
     if finding.arrival is not None:
         return inf if finding.arrival.step is None else finding.arrival.step
     return finding.replaced.outdated if finding.replaced else inf
 
 
 Span = tuple[Event, Event | None]
-"""How a call or a hypercall began, and how it ended, if it did."""
+"""The event that began a call or a hypercall, and the event that ended it, if it ended."""
 
 
 def around(step: int, agent: str, enter: str, leave: str, events: list[Event]) -> Span | None:
     """Return the innermost call or hypercall in which an agent took a step.
 
     Args:
-        enter, leave: the names of the events with which it begins and ends.
+        enter, leave: the names of the events that begin and end it.
     """
     begun: list[Event] = []
     found: Event | None = None
@@ -184,10 +184,10 @@ def around(step: int, agent: str, enter: str, leave: str, events: list[Event]) -
 def steps_of_flush(
     changed: int, agent: str, flush: Flush | None, call: Span | None, events: list[Event]
 ) -> list[tuple[int, float]]:
-    """Return the ranges of steps in which the flush may have been submitted that was meant for an entry, likely first.
+    """Return the ranges of steps in which an entry's own flush may have been submitted, the likeliest first.
 
-    These are the steps of the call that changed the entry; and, where nothing has removed the entry, all from the start
-    of the hypercall on. Where the call has submitted the flush itself that removed the entry there are none.
+    The first range is the call that changed the entry. Where nothing has removed the entry, a second one begins with
+    the hypercall and has no end. There is none where the call itself has submitted the flush that removed the entry.
     """
     first, end = (changed, inf) if call is None else (call[0].step, call[1].step if call[1] else inf)
     if flush is None:
@@ -200,11 +200,11 @@ def steps_of_flush(
 def nearest(
     finding: OldPath, agent: str, every: list[Flush], closing: Flush | None, ranges: list[tuple[int, float]]
 ) -> Miss | None:
-    """Return the flush of an agent that came nearest to removing an entry, and did not; None if none came near.
+    """Return, of an agent's flushes that did not remove an entry, the nearest to doing so; None if none came near.
 
     Args:
-        closing: the flush that has removed it.
-        ranges: of the steps at which it may have been submitted; what lies in the first comes before all others.
+        closing: the flush that removed the entry.
+        ranges: the steps at which a flush must have been submitted; a flush in an earlier range is preferred.
     """
     seen, changed = seen_at(finding), finding.change or 0
     tried = [
@@ -223,7 +223,7 @@ def nearest(
 def write_back_before(
     finding: OldPath, agent: str, call: Span | None, events: list[Event], trace: Trace
 ) -> WriteBack | None:
-    """Return the write-back of the entry's line that a call made before its store, where the store was never seen."""
+    """Return the write-back that a call made before its store to the line, where the store never reached memory."""
     if finding.replaced is None or call is None or seen_at(finding) != inf:
         return None
     line = finding.replaced.address & -LINE_BYTES
@@ -239,7 +239,7 @@ def write_back_before(
 def omission(
     finding: OldPath, agent: str, changed: int, returned: Event | None, events: list[Event], trace: Trace
 ) -> Omission | None:
-    """Return the end of the call in which an agent changed an entry."""
+    """Return the omission of a call that changed an entry without a flush of it; None if the call did not return."""
     if returned is None:
         return None
     skips = (
@@ -252,7 +252,7 @@ def omission(
 
 
 def has_unfinished(unit: str, changed: int, events: list[Event]) -> bool:
-    """Whether something that was submitted to a unit after a change had not been executed when the execution ended."""
+    """Whether a descriptor submitted to a unit after a change was still unfinished when the execution ended."""
     of_unit = [event for event in events if event.fields.get("iommu") == unit and "slot" in event.fields]
     fetched = max((event.fields["slot"] for event in of_unit if event.name == "queue.fetch"), default=-1)
     done = {event.fields["slot"] for event in of_unit if event.name == "invalidate.complete"}

@@ -1,4 +1,4 @@
-"""The flushes of an execution: who submitted each invalidation, and why one did not remove an entry."""
+"""The flushes of an execution: the agent that submitted each, and why a flush did not remove an entry."""
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
@@ -17,9 +17,9 @@ class Flush:
     """An invalidation that has completed.
 
     Attributes:
-        source: the line of the wrapper that asked for it.
+        source: the line of the wrapper from which it was submitted.
         posted: the event that submitted it; the completion itself where the unit has no queue.
-        done: its completion, whose keys say what it covered.
+        done: the event that completed it, whose keys say what it covered.
     """
 
     source: str | None
@@ -28,7 +28,7 @@ class Flush:
 
     @property
     def agent(self) -> str:
-        """Who submitted it."""
+        """The agent that submitted it."""
         return self.posted.agent.name
 
     @property
@@ -38,7 +38,7 @@ class Flush:
 
     @property
     def began(self) -> int:
-        """The step at which it began: it removes what every walker saw replaced by then."""
+        """The step at which it began: it removes the entries whose replacement every walker saw by then."""
         began: int = self.done.fields["began"]
         return began
 
@@ -52,32 +52,32 @@ class Shortfall(Enum):
     """Why a flush did not remove an entry."""
 
     EARLY = "early"  # it began before the entry was replaced
-    UNSEEN = "unseen"  # it began when walkers need not have seen the store yet
+    UNSEEN = "unseen"  # it began when walkers could still read the old entry
     LEAVES = "leaves"  # it let cached table entries stay
-    PAGE = "page"  # it was of other pages
-    TAG = "tag"  # it was of another tag
+    PAGE = "page"  # it covered other pages
+    TAG = "tag"  # it covered another tag
     UNIT = "unit"  # it was at another unit
 
 
 OF_TIME = frozenset({Shortfall.EARLY, Shortfall.UNSEEN})
-"""The shortfalls by time; the others are by what the flush covered."""
+"""The shortfalls of time; the others are of what the flush covered."""
 
 
 @attrs.frozen
 class Miss:
-    """A flush that did not remove an entry, and why; it may have fallen short in several ways."""
+    """A flush that did not remove an entry, and the reasons, perhaps several."""
 
     flush: Flush
     shortfalls: tuple[Shortfall, ...]
 
     @property
     def distance(self) -> tuple[int, int]:
-        """How far it was from removing the entry; the least is the nearest."""
+        """A key that sorts the nearest flush first: the number of shortfalls, and the worst of them."""
         return len(self.shortfalls), max(list(Shortfall).index(one) for one in self.shortfalls)
 
 
 def flushes(events: Iterable[Event], trace: Trace) -> Iterator[Flush]:
-    """Yield the invalidations that have completed, in the order in which they did."""
+    """Yield the invalidations that have completed, in order of completion."""
     posts: dict[str, list[Event]] = {}
     for event in events:
         if event.name == "queue.post":
@@ -88,16 +88,16 @@ def flushes(events: Iterable[Event], trace: Trace) -> Iterator[Flush]:
 
 
 def submission(completion: Event, posts: list[Event]) -> Event:
-    """Return which event of a unit's queue submitted an invalidation; the completion itself where there is none."""
+    """Return the event that submitted an invalidation to a unit's queue; its completion where there is none."""
     after = bisect_right(posts, completion.fields.get("slot", -1), key=lambda post: int(post.fields["slot"]))
     return posts[after - 1] if after else completion
 
 
 def shortfalls(flush: Flush, finding: OldPath, seen: float) -> tuple[Shortfall, ...]:
-    """Return why a flush did not remove what a finding is about; nothing if it did.
+    """Return why a flush did not remove the entry of a finding; nothing if it did.
 
     Args:
-        seen: the step from which every walker saw the store that replaced the entry; infinite if one never had to.
+        seen: the step from which each walker must read the store that replaced the entry; infinite if never.
     """
     keys, found = flush.done.fields, []
     if flush.began < seen:

@@ -1,4 +1,4 @@
-"""What the checks were asked in an execution: where nothing was found, that says of what."""
+"""How often the checks were asked in an execution: without findings, this says what was judged at all."""
 
 from typing import Any
 
@@ -21,10 +21,10 @@ class Judged:
     Attributes:
         returns: calls that promised something about a page when they returned.
         deferred: deferred calls that owed something about a page when their hypercall ended.
-        accesses: what devices read and wrote.
+        accesses: reads and writes by devices.
         releases: frames that were freed, or given to an owner.
         assignments: changes of a device's domain.
-        accesses_after: accesses of devices whose domain had changed before.
+        accesses_after: accesses by devices whose domain had changed before.
     """
 
     returns: int = 0
@@ -35,13 +35,13 @@ class Judged:
     accesses_after: int = 0
 
     def add(self, trace: Trace) -> None:
-        """Count what was asked in an execution."""
+        """Count the questions of an execution."""
         moved: set[str] = set()
         for _, operation in trace.performed():
             self.add_step(operation, moved)
 
     def add_step(self, operation: Operation[Any], moved: set[str]) -> None:
-        """Count what one step has asked.
+        """Count the questions of one step.
 
         Args:
             moved: the devices whose domain has changed.
@@ -62,5 +62,5 @@ class Judged:
 
 
 def has_promised(record: CallRecord) -> bool:
-    """Whether a call has promised anything about a page."""
+    """Whether a call makes a promise about a page."""
     return (record.result == OK or takes_back(record)) and next(questions(record), None) is not None

@@ -1,4 +1,4 @@
-"""Which line of source to name for a step, and how."""
+"""The line of source that is named for a step."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ REVISIONS = PACKAGE / "hypervisor" / "revisions"
 
 
 def is_in_revision(location: Location) -> bool:
-    """Whether a line belongs to a revision of the wrappers, a bundled one or a folder of the user's."""
+    """Whether a line belongs to a revision of the wrappers, bundled or the user's."""
     path = Path(location.file)
     if path.is_relative_to(PACKAGE):
         return path.parent.parent == REVISIONS
@@ -19,12 +19,12 @@ def is_in_revision(location: Location) -> bool:
 
 
 def line_of_change(trace: Trace, step: int) -> str | None:
-    """Return the line of the revision that took a step, the innermost one; else the scenario's."""
+    """Return the innermost line of the revision that took a step; else the scenario's line."""
     return line_in_revision(trace, step, innermost=True)
 
 
 def line_of_call(trace: Trace, step: int) -> str | None:
-    """Return the line of the revision's wrapper in which a step was taken, the outermost one; else the scenario's."""
+    """Return the outermost line of the revision in which a step was taken, a wrapper's; else the scenario's line."""
     return line_in_revision(trace, step, innermost=False)
 
 
@@ -35,7 +35,7 @@ def line_of_caller(trace: Trace, step: int) -> str | None:
 
 
 def line_in_revision(trace: Trace, step: int, *, innermost: bool) -> str | None:
-    """Return a line of the revision, from inside or from outside; else the scenario's."""
+    """Return the revision's innermost or outermost line in which a step was taken; else the scenario's line."""
     lines = [line for line in trace.lines.get(step, ()) if is_in_revision(line)]
     if not lines:
         return line_of_caller(trace, step)

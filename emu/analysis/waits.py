@@ -1,4 +1,4 @@
-"""Waits for flushes: how one was given up, or has ended before its flush had completed."""
+"""Waits for flushes that were given up, or ended before the flush had completed."""
 
 from collections.abc import Iterator
 from enum import Enum
@@ -15,10 +15,10 @@ class Reason(Enum):
     """Why a wait ended before its flush had completed."""
 
     NOT_RESET = "not-reset"  # the status word held the awaited value since an earlier wait
-    GIVEN_UP = "given-up"  # by the status of an earlier flush of the same CPU, which had waited no longer for it
+    GIVEN_UP = "given-up"  # by the status of an earlier flush, for which the same CPU had given up waiting
     ANOTHER = "another"  # by a status that another agent had asked for
     TOO_SOON = "too-soon"  # by a status that the same CPU had asked for before it submitted the flush
-    NO_FENCE = "no-fence"  # by a status that the same CPU had asked for afterwards, and that did not wait for the flush
+    NO_FENCE = "no-fence"  # by a later status of the same CPU, which did not wait for the flush
     UNKNOWN = "unknown"  # no unit has written the value
 
 
@@ -27,9 +27,9 @@ class EarlyEnd:
     """How a wait ended before its flush had completed.
 
     Attributes:
-        step: at which it ended.
-        written: the step at which the awaited value was written; 0 if it was there before the first.
-        asked_by, asked: who had asked for the status, and at which step; None where no unit has written the value.
+        step: the step at which it ended.
+        written: the step at which the awaited value was written; 0 if the value was there from the start.
+        asked_by, asked: the agent that had asked for the status, and the step; None where no unit wrote the value.
     """
 
     reason: Reason
@@ -40,7 +40,7 @@ class EarlyEnd:
 
 
 def given_up(flush: Flush, events: list[Event]) -> int | None:
-    """Return the step after which whoever submitted a flush waited no longer for it; None if it did."""
+    """Return the step after which a flush's agent gave up waiting for it; None if it did not."""
     faults = (
         event.step
         for event in events
@@ -52,7 +52,7 @@ def given_up(flush: Flush, events: list[Event]) -> int | None:
 
 
 def waits(agent: Agent, events: list[Event], trace: Trace) -> Iterator[tuple[Event, Latch]]:
-    """Yield where an agent has waited for a word of memory to its end, and what for."""
+    """Yield the events that ended an agent's waits for a word of memory, each with the latch."""
     performed = [operation for _, operation in trace.performed()]
     for event in events:
         latch = None if event.is_note or event.agent is not agent else performed[event.step - 1].waits_for
@@ -61,7 +61,7 @@ def waits(agent: Agent, events: list[Event], trace: Trace) -> Iterator[tuple[Eve
 
 
 def end_of_wait(flush: Flush, events: list[Event], trace: Trace) -> tuple[Event, Latch] | None:
-    """Return where whoever submitted a flush has then waited for a status to its end, and what for; None if nowhere."""
+    """Return the event that ended the next wait for a status by a flush's agent, with the latch; None without any."""
     units = {None, flush.done.fields["iommu"]}
     return next(
         (
@@ -74,7 +74,7 @@ def end_of_wait(flush: Flush, events: list[Event], trace: Trace) -> tuple[Event,
 
 
 def early_end(flush: Flush, events: list[Event], trace: Trace) -> EarlyEnd | None:
-    """Return how the wait for a flush ended before it had completed; None if it did not."""
+    """Return how the wait for a flush ended before the flush had completed; None if it did not."""
     found = end_of_wait(flush, events, trace)
     if found is None or found[0].step >= flush.completed:
         return None
@@ -93,7 +93,7 @@ def early_end(flush: Flush, events: list[Event], trace: Trace) -> EarlyEnd | Non
 
 
 def reason_of_own(flush: Flush, written: int, asked: int, events: list[Event], trace: Trace) -> Reason:
-    """Return why a status that a CPU had asked for before it submitted a flush has ended its wait for the flush."""
+    """Return why a CPU's wait for a flush ended by a status that it had asked for before the flush."""
     agent = flush.posted.agent
     if any(written < event.step < flush.submitted for event, _ in waits(agent, events, trace)):
         return Reason.NOT_RESET
@@ -105,7 +105,7 @@ def reason_of_own(flush: Flush, written: int, asked: int, events: list[Event], t
 
 
 def is_unawaited(flush: Flush, agent: str, step: int, events: list[Event], trace: Trace) -> bool:
-    """Whether an agent had submitted a flush by a step, and had gone on to there without a wait for any status."""
+    """Whether an agent had submitted a flush before a step, and had not waited for any status until that step."""
     if flush.agent != agent or not flush.submitted < step < flush.completed:
         return False
     found = end_of_wait(flush, events, trace)

@@ -1,8 +1,8 @@
-"""Windows: how long a replaced entry could still be used, and what flushes cost besides.
+"""Windows: how long a replaced entry could still be used, and what flushes cost.
 
 A window opens with the store that replaces an entry, deferred or not, at every unit and tag under which the domain's
-tables translate at that time. It closes when an invalidation has completed there that covers the page and began when
-walkers could see the store.
+tables translate at that time. It closes there with the completion of an invalidation that covers the page, and that
+began when every walker saw the store.
 """
 
 from collections.abc import Iterator, Mapping
@@ -26,13 +26,13 @@ class Window:
     """The time in which a replaced entry could still be used at one unit, under one tag.
 
     Attributes:
-        table_level: of the entry; 1 for a leaf.
+        table_level: the level of the entry; 1 for a leaf.
         opened: the step of the store that replaced it.
         closed: the step at which the invalidation completed; the last step if none did.
-        still_open: none did.
-        deferred: the call that replaced it has put its flush off.
-        cycles: from opened to closed.
-        uses: accesses that devices made through it meanwhile; counted for leaves.
+        still_open: no invalidation has closed it.
+        deferred: the call that replaced the entry had put its flush off.
+        cycles: the cycles from opened to closed.
+        uses: accesses that devices made through the old entry while the window was open; counted for leaves.
     """
 
     domain: int
@@ -49,18 +49,18 @@ class Window:
 
     @property
     def steps(self) -> int:
-        """Its length."""
+        """Its length in steps."""
         return self.closed - self.opened
 
 
 @attrs.frozen
 class Statistics:
-    """What the flushes of an execution left open, and what they cost.
+    """The windows of an execution, and the costs of its flushes.
 
     Attributes:
         windows: in the order in which they opened.
-        over_flushed: entries that invalidations dropped although nothing in them had been replaced before.
-        lock_held: steps for which mapping_locks were held, all together.
+        over_flushed: IOTLB entries that invalidations dropped although they were still valid.
+        lock_held: steps for which mapping_locks were held, in total.
         lock_cycles: the same in cycles.
     """
 
@@ -72,7 +72,7 @@ class Statistics:
 
 @attrs.define
 class Change:
-    """A store that replaced an entry: a leaf, or one that led to a table."""
+    """A store that replaced an entry: a leaf, or an entry that led to a table."""
 
     event: Event
     format: TableFormat
@@ -85,21 +85,21 @@ class Change:
 
     @property
     def first(self) -> Dfn:
-        """The first dfn for which the entry stood."""
+        """The first dfn that the entry translated."""
         return self.format.base(self.dfn, self.level)
 
     @property
     def last(self) -> Dfn:
-        """The last dfn for which the entry stood."""
+        """The last dfn that the entry translated."""
         return Dfn(self.first + self.format.span(self.level) - 1)
 
     def is_reached_by(self, tables: Tables) -> bool:
-        """Whether a walk of the tables could find what was replaced, or have left it in a cache."""
+        """Whether a walk of the tables could read the replaced entry, or have cached it."""
         return tables.since < self.visible and self.event.step < tables.until
 
 
 def statistics(machine: Machine, cycles: Mapping[str, int] = CYCLES) -> Statistics:
-    """Return the windows of an execution that has ended, and what its flushes cost."""
+    """Return the windows of an execution that has ended, and the costs of its flushes."""
     clock, events = Clock.of(machine.trace, cycles), list(machine.trace.events())
     held = [event for event in events if event.name == "lock.release" and "mapping_lock" in event.fields["lock"]]
     return Statistics(
@@ -136,7 +136,7 @@ def windows(machine: Machine, events: list[Event], clock: Clock) -> Iterator[Win
 
 
 def changes(machine: Machine, events: list[Event]) -> list[Change]:
-    """Return the stores that replaced an entry which was present."""
+    """Return the stores that replaced a present entry."""
     found: list[Change] = []
     calls: dict[str, list[Change]] = {}
     for event in events:
@@ -158,14 +158,14 @@ def changes(machine: Machine, events: list[Event]) -> list[Change]:
 
 
 def closes(completion: Event, change: Change, iommu: str, tag: int) -> bool:
-    """Whether an invalidation that has completed closes a window."""
+    """Whether a completed invalidation closes a window."""
     if completion.fields["began"] < change.visible or not (change.is_leaf or drops_tables(completion)):
         return False
     return covers(completion, iommu, tag, change.first, change.last)
 
 
 def covers(completion: Event, iommu: str, tag: int, first: int, last: int) -> bool:
-    """Whether an `invalidate.complete` event is about one of the pages first..last of a tag at a unit."""
+    """Whether an `invalidate.complete` event covers one of the pages first..last of a tag at a unit."""
     keys = completion.fields
     if keys["iommu"] != iommu or keys["tag"] not in {"all", tag}:
         return False
@@ -173,12 +173,12 @@ def covers(completion: Event, iommu: str, tag: int, first: int, last: int) -> bo
 
 
 def drops_tables(completion: Event) -> bool:
-    """Whether an `invalidate.complete` event is about cached table entries too."""
+    """Whether an `invalidate.complete` event covers cached table entries, too."""
     return not completion.fields.get("leaf_only", False)
 
 
 def uses(access: Event, change: Change, iommu: str, tag: int) -> bool:
-    """Whether an access went through a leaf that was replaced."""
+    """Whether an access went through a replaced leaf."""
     leaf = change.format.decode(change.event.fields["old"], 1)
     if change.level != 1 or leaf is None:
         return False

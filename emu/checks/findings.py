@@ -1,4 +1,4 @@
-"""Findings: what a check has to report. Values; what they say in words is made by reports/."""
+"""Findings: the values that checks report; emu/reports makes sentences of them."""
 
 import attrs
 
@@ -41,15 +41,15 @@ __all__ = [
 
 @attrs.frozen(kw_only=True)
 class OldPath:
-    """What a unit may still use although it should be gone: an old way to an old leaf.
+    """An old path to a leaf, which a unit may still use although the path should be gone.
 
     Attributes:
-        agent, call, step: who returned from which call when; or whose release, or whose hypercall's end it was.
-        changed: the step up to which words count as replaced: that of the call's own change.
-        update: what the call stored or found; None for a flush, and for a release.
-        path: the old way.
-        replaced: the entry of the path that was overwritten first; None where a frame was released that is mapped.
-        lacks_permissions: the path gives the very leaf that should be there, through an entry that permits less.
+        agent, call, step: the CPU, the call, and the step of its return; or of a release, or of a hypercall's end.
+        changed: the step up to which a replaced word makes a path old: the step of the call's own change.
+        update: the page as the call stored or found it; None for a flush, and for a release.
+        path: the old path.
+        replaced: the entry of the path that was overwritten first; None where the released frame is still mapped.
+        lacks_permissions: the path leads to the right leaf, through a table entry that permits less.
         wanted: the frame and the permissions that the page should have instead; None for a release.
         arrival: when the store that replaced the entry reached memory; None where the page is still mapped, and before
             the execution has been concluded.
@@ -83,17 +83,17 @@ class OldPath:
 
     @property
     def is_fault(self) -> bool:
-        """Whether what the unit may do is to refuse an access that should be possible."""
+        """Whether the unit may refuse an access that should be possible."""
         return self.frame is None or self.lacks_permissions
 
     @property
     def page(self) -> tuple[int, Dfn, str, Mfn | None]:
-        """What it is about, whoever has promised or owed: domain, dfn, unit and frame."""
+        """The subject of the finding, apart from the promise: domain, dfn, unit and frame."""
         return (self.domain, self.dfn, self.unit, self.frame)
 
     @property
     def change(self) -> int | None:
-        """The step of the store that made the path an old one; None where the page is still mapped."""
+        """The step of the store that made the path old; None where the page is still mapped."""
         return self.replaced.overwritten if self.replaced else None
 
     @property
@@ -107,14 +107,14 @@ class OldPath:
         return Evidence.POSSIBLE if self.use is None else Evidence.OBSERVED
 
     def facts_of(self, check: str, trace: Trace) -> Facts:
-        """Return what its signature says besides the kind: the agent that replaced the entry owes the flush."""
+        """Return the facts of the signature: the agent that replaced the entry owes the flush."""
         owed_by = trace.agent_of(self.change).name if self.change else self.agent
         return (check, self.domain, self.dfn, self.frame, self.unit, owed_by)
 
 
 @attrs.frozen(kw_only=True)
 class Stale(OldPath):
-    """A promise that an old translation is gone, made while a unit could still use it.
+    """A promise that an old translation is gone, made while a unit could still use the translation.
 
     Attributes:
         promise: "mapped", "unmapped", "flushed", or "taken back" by a call that has failed.
@@ -133,11 +133,11 @@ class Stale(OldPath):
 
 @attrs.frozen
 class StaleAssignment:
-    """A device that has changed its domain, and for which a unit may still do what it did before.
+    """A device that has changed its domain, and for which a unit may still use the old context entry.
 
     Attributes:
-        joined: the domain that it was given to; None where it was taken away.
-        left: the domain by whose tables it may still be translated; None where it may be refused as if it had none.
+        joined: the domain to which the device was given; None where it was taken away.
+        left: the domain whose tables may still translate for it; None where the unit may still refuse its requests.
     """
 
     step: int
@@ -148,7 +148,7 @@ class StaleAssignment:
 
     @property
     def kind(self) -> FindingKind:
-        """Whether it may still be translated, or refused."""
+        """Whether the unit may still translate for the device, or refuse its requests."""
         return FindingKind.STALE_FAULT if self.left is None else FindingKind.STALE
 
     def facts(self, trace: Trace) -> Facts:
@@ -161,7 +161,7 @@ class Owed(OldPath):
     """A flush that a call had put off, and that was not paid when its hypercall ended.
 
     Attributes:
-        debt: that call.
+        debt: the call that had put the flush off.
         payment: what became of the debt.
     """
 
@@ -177,12 +177,12 @@ class Owed(OldPath):
 
 @attrs.frozen(kw_only=True)
 class Released(OldPath):
-    """A frame that was freed or given away while somebody else's translation to it could still be used.
+    """A frame that was freed or given away while a translation to it could still be used.
 
     Attributes:
-        table: the frame, where it was that of a page table which the path reads.
-        debt: the call that had put off the flush, where that was not paid.
-        generation: of the frame.
+        table: the frame, where it held a page table that the path reads.
+        debt: the call that had put the flush off, where the flush was never paid.
+        generation: the generation of the frame.
     """
 
     table: Mfn | None
@@ -203,12 +203,12 @@ class Released(OldPath):
 
 @attrs.frozen
 class FreedTable:
-    """A store to a page table that was freed before; or to what its domain took for one.
+    """A store to a page table that was freed before; or to a frame that its domain took for a page table.
 
     Attributes:
-        frame: of the table.
-        freed: who has freed it, and at which step; None where it was never a page table, and the domain found the way
-            there in a table that was freed and then used by somebody else.
+        frame: the frame of the table.
+        freed: the agent that freed the table, and the step; None where the frame never held a page table, and an entry
+            led there in a table that was freed and then reused.
     """
 
     agent: str
@@ -227,7 +227,7 @@ class FreedTable:
 
 @attrs.frozen
 class Overrun:
-    """More stored into an array than it has room for."""
+    """A store of more entries into an array than it has room for."""
 
     agent: str
     step: int
@@ -242,14 +242,14 @@ class Overrun:
 
 @attrs.frozen(kw_only=True)
 class NotIsolated:
-    """A frame in reach of a domain's devices that its owner does not let the domain map so; or that is a page table.
+    """A frame in reach of a domain's devices which its owner does not let the domain map so; or which is a page table.
 
     Attributes:
-        domain: by whose tables the frame is reached.
-        owner: of the frame; None where it is a page table that no domain has.
+        domain: the domain whose tables lead to the frame.
+        owner: the domain that owns the frame; None where the frame is a page table that no domain has.
         is_table: the frame is a page table.
-        allowed: what the owner lets the domain do with the frame.
-        use: by a device.
+        allowed: the permissions that the owner gives the domain.
+        use: a use by a device.
     """
 
     agent: str
@@ -268,7 +268,7 @@ class NotIsolated:
 
     @property
     def page(self) -> tuple[int, Dfn, str, Mfn]:
-        """What it is about, whatever was done: domain, dfn, unit and frame."""
+        """The subject of the finding, apart from the act: domain, dfn, unit and frame."""
         return (self.domain, self.dfn, self.unit, self.frame)
 
     @property
@@ -295,7 +295,7 @@ class Stuck:
 
 @attrs.frozen
 class Asserted:
-    """A claim of the scenario's own that does not hold (engine/claims.py, Broken)."""
+    """A claim or assertion of the scenario that does not hold (engine/claims.py, Broken)."""
 
     claim: str
     when: When
@@ -311,7 +311,7 @@ class Asserted:
         return cls(broken.claim, broken.when, broken.agent, broken.step, broken.source)
 
     def facts(self, trace: Trace) -> Facts:
-        """Return what its signature says besides the kind; who took the last step of all, a trace leaves open."""
+        """Return the facts of the signature; without the agent for a claim about the end: interleavings differ in it."""
         return (self.claim, None, None, None, None, None if self.when is When.FINALLY else self.agent)
 
 
@@ -335,4 +335,4 @@ Finding = (
     | Asserted
     | Illegal
 )
-"""Each says its `kind`, and by `facts` what makes two of its kind, of whatever executions, one and the same."""
+"""Each has a `kind`, and `facts` by which two findings of a kind, of any executions, count as one cause."""
