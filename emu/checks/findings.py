@@ -311,7 +311,7 @@ class Asserted:
         return cls(broken.claim, broken.when, broken.agent, broken.step, broken.source)
 
     def facts(self, trace: Trace) -> Facts:
-        """Return the facts of the signature; without the agent for a claim about the end: interleavings differ in it."""
+        """Return the signature's facts, without an agent for a claim about the end: interleavings differ in it."""
         return (self.claim, None, None, None, None, None if self.when is When.FINALLY else self.agent)
 
 

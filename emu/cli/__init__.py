@@ -1,14 +1,13 @@
 """The command line. Data goes to stdout, everything else to stderr; each verb imports what it needs when it runs.
 
-Each verb has a file of its name. Here is only what answers Ctrl-C while the rest is still being imported. What the
-verbs share:
+Each verb has a file of its name. This file only answers Ctrl-C while the rest is still being imported. The verbs share:
 
 verbs.py     the group of verbs, and the sentence and status for each way to end
 options.py   options that several verbs take
-files.py     the files that the user names
-schedules.py where the schedules of findings go
+files.py     files that the user names
+schedules.py where the schedules of findings are saved
 terminal.py  colour, and progress on stderr
-output.py    what is printed to stdout
+output.py    printing to stdout
 ending.py    Ctrl-C, a scenario's mistake, and the exit status for a verdict
 """
 
@@ -23,7 +22,7 @@ STOPPED = 130
 def main() -> None:
     """Run the command line; a user's mistake is one sentence on stderr and exit status 2."""
     status = run_cli()
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # all is said: Ctrl-C can lose nothing any more
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # everything is printed: Ctrl-C can no longer lose anything
     sys.exit(status)
 
 

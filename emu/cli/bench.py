@@ -40,7 +40,7 @@ def bench_command(*, names: tuple[str, ...], with_long: bool, is_list: bool, as_
 
 
 def show_table(programs: Sequence["Program"], *, with_steps: bool) -> int:
-    """Print a line for each program as soon as it was measured, and what is wrong; return the exit status."""
+    """Print a line for each program as soon as it was measured, then the mistakes; return the exit status."""
     from emu.bench.checks import measure_checks
     from emu.bench.details import measure_details
     from emu.bench.programs import measure

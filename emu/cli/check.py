@@ -1,4 +1,4 @@
-"""`emu check`: is my change all right?"""
+"""`emu check`: compares a revision with a base, in every cell."""
 
 import os
 from pathlib import Path
@@ -74,14 +74,14 @@ def check_command(
 
 
 def number_of(processes: int | None) -> int:
-    """Return how many processes to start; none where the working directory is gone, for they would start in it."""
+    """Return how many processes to start; 0 where the working directory is gone, because they would start there."""
     from emu.engine.sources import working_directory
 
     return 0 if working_directory() is None else processes or os.cpu_count() or 1
 
 
 def inputs_of(check: "Check", against: str) -> list[str | Path]:
-    """Return the files that a check reads and that a user may have named."""
+    """Return the files that a check reads, as far as a user may have named them."""
     from emu.scenarios.library import find
 
     sides = (check.revision, check.base) if check.known is None else (check.revision,)
@@ -91,7 +91,7 @@ def inputs_of(check: "Check", against: str) -> list[str | Path]:
 
 
 def make_check(revision: str, scenarios: tuple[str, ...], against: str, parameters: tuple[str, ...]) -> "Check":
-    """Return the check that is asked for, once all that it needs can be loaded."""
+    """Return the check that the arguments ask for; everything that it needs can be loaded."""
     from emu.hypervisor.revisions.loader import refuse_ambiguous
     from emu.reports.findings import sentence
     from emu.running.cells import grid, refuse_unusable
@@ -119,7 +119,7 @@ def show(report: "CheckReport", *, as_json: bool) -> None:
 
 
 def status_of(check: "Check") -> int:
-    """Return the exit status for what a check tells."""
+    """Return the exit status for the result of a check."""
     if check.bugs:
         return EMULATOR_BUG
     if check.is_worse:
@@ -137,7 +137,7 @@ def show_cells(cells: list[str], *, as_json: bool) -> None:
 
 
 def show_text(report: "CheckReport") -> None:
-    """Print what is new, undecided and gone, what is unchanged, and what was not tried."""
+    """Print the findings that are new, undecided and gone, and the summary."""
     for difference, others in report.groups():
         if difference.is_bad:
             show_finding(report.sentence(difference))

@@ -19,7 +19,7 @@ EMULATOR_BUG = 70
 
 
 def status_of(executions: "Executions") -> int:
-    """Return the exit status for what executions tell."""
+    """Return the exit status for the verdict on executions."""
     return EMULATOR_BUG if executions.has_emulator_bug else STATUS[executions.verdict.value]
 
 
@@ -43,10 +43,10 @@ def refuse_failure(executions: "Executions", again: Callable[[], str | None]) ->
     """Refuse a scenario that made a mistake.
 
     Args:
-        again: returns the command that shows the mistake again, where there is one.
+        again: returns the command that repeats the mistake; None where there is no such command.
 
     Raises:
-        ScenarioError: naming the mistake, and how to see it again.
+        ScenarioError: naming the mistake, and the command that repeats it.
     """
     if executions.failure is None:
         return

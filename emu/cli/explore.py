@@ -1,4 +1,4 @@
-"""`emu explore`: every execution of a scenario that differs from the others, and what they show."""
+"""`emu explore`: executes every trace of a scenario once, and shows the findings."""
 
 import math
 from pathlib import Path
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from emu.running.save import SavedSchedule
 
 RANDOM_EXECUTIONS = 1000
-"""How many random executions there are where nothing limits them."""
+"""The number of random executions where no option limits them."""
 
 
 @click.command("explore", short_help="Execute every trace of a scenario once.")
@@ -63,10 +63,10 @@ def explore_command(
 
 
 def make_plan(strategy: str, executions: int | None, seconds: float | None, seed: int, *, sections: bool) -> "Plan":
-    """Return what the options ask for.
+    """Return the plan that the options ask for.
 
     Raises:
-        click.UsageError: if they do not go together, or a number is none.
+        click.UsageError: if the options do not go together, or the time is no number.
     """
     from emu.running.plan import Plan
 
@@ -80,7 +80,7 @@ def make_plan(strategy: str, executions: int | None, seconds: float | None, seed
 
 
 def save_failed(exploration: "ScenarioExploration", schedules: Schedules) -> str | None:
-    """Save the schedule that leads to a scenario's mistake; return the command that replays it, where it can be."""
+    """Save the schedule that leads to a scenario's mistake; return the command that replays it, None without one."""
     saved = exploration.failing_schedule()
     return None if saved is None else save(exploration, saved, schedules)
 
@@ -114,7 +114,7 @@ def show(report: "ExplorationReport", replays: dict[Any, str], *, as_json: bool)
 
 
 def show_text(report: "ExplorationReport", replays: dict[Any, str]) -> None:
-    """Print what was covered, the findings and the verdict."""
+    """Print the coverage, the findings and the verdict."""
     show_paragraph(report.coverage())
     for cause, sentence in report.causes():
         show_finding(sentence)

@@ -1,4 +1,4 @@
-"""The files that the command line names: logs, and how many cycles events take."""
+"""The files that the command line names: logs, JUnit files, and tables of cycles."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,11 +20,11 @@ def refuse_unwritable(what: str, path: str | None, read: Iterable[str | Path | N
     """Refuse a file to be written, before anything runs.
 
     Args:
-        what: names the file in a sentence, "log".
-        read: the files that are read.
+        what: names the file in the sentence, such as "log".
+        read: the files that the command reads.
 
     Raises:
-        click.UsageError: if it cannot be written, or if it is one of those that are read.
+        click.UsageError: if it cannot be written, or if the command reads it.
     """
     from emu.files.whole import why_not
 
@@ -40,7 +40,7 @@ def refuse_unwritable(what: str, path: str | None, read: Iterable[str | Path | N
 
 
 def is_same(path: str, other: str | Path) -> bool:
-    """Whether two names are of one file."""
+    """Whether two paths lead to one file."""
     try:
         return Path(path).samefile(other)
     except (OSError, ValueError):
@@ -53,17 +53,17 @@ def cannot_write(what: str, path: str, reason: str) -> click.UsageError:
 
 
 def code_of(bound: "BoundScenario") -> list[Path]:
-    """Return the files of a scenario and its revision."""
+    """Return the source files of a scenario and its revision."""
     revision = bound.platform.load_revision(bound.values["revision"])
     return [Path(bound.scenario.build.__code__.co_filename), *revision.files]
 
 
 @contextmanager
 def written(what: str, path: str | None, write: "Write", bytes_max: int = LOG_BYTES_MAX) -> Iterator[None]:
-    """Write a file, if one is named; then have the report shown, whether or not the file could be written.
+    """Write a file, if a path is given, before the body shows the report, which it does even if writing fails.
 
     Raises:
-        click.UsageError: after that, if it could not.
+        click.UsageError: after the body, if the file could not be written.
     """
     from emu.files.whole import write_whole
 
@@ -81,7 +81,7 @@ def written(what: str, path: str | None, write: "Write", bytes_max: int = LOG_BY
 
 
 def cycles_of(path: str | None) -> Mapping[str, int]:
-    """Return how many cycles events take, by the file that the user names."""
+    """Return the cycles by event, with those replaced that the user's file names."""
     from emu.analysis.cycles import CYCLES, read_cycles
 
     return read_cycles(path) if path else CYCLES

@@ -1,4 +1,4 @@
-"""`emu list`: the scenarios that there are, or the revisions."""
+"""`emu list`: lists the scenarios, or the revisions."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from emu.cli.options import json_option
 from emu.cli.output import show_json, show_title
 
 INDENT = 31
-"""Where the values of a parameter begin."""
+"""The column in which the values of a parameter begin."""
 
 
 @click.command("list")
@@ -49,7 +49,7 @@ def list_scenarios(*, as_json: bool) -> None:
 
 
 def list_revisions(*, as_json: bool) -> None:
-    """Print every bundled revision: what it is, its commit in Xen, and its folder."""
+    """Print every bundled revision: its name, its story, its commit in Xen, and its folder."""
     from emu.hypervisor.revisions.catalogue import bundled_revisions
 
     listed = [
@@ -66,7 +66,7 @@ def list_revisions(*, as_json: bool) -> None:
 
 
 def from_here(path: Path) -> str:
-    """Name a path from the working directory if it lies below it."""
+    """Return a path relative to the working directory if it lies below that, else the whole path."""
     from emu.engine.sources import working_directory
 
     here = working_directory()

@@ -1,4 +1,4 @@
-"""`emu log`: look inside a log."""
+"""`emu log`: prints the events of a log that pass its filters."""
 
 import itertools
 import sys
@@ -70,7 +70,7 @@ def open_input(path: str) -> Iterator[BinaryIO]:
 
 
 def open_log(path: str) -> BinaryIO:
-    """Open a log: a file, or a pipe, for it is read line by line.
+    """Open a log: a file or a pipe, since a log is read line by line.
 
     Raises:
         click.UsageError: naming the file and why it cannot be read.

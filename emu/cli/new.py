@@ -1,4 +1,4 @@
-"""`emu new revision`: a copy of a revision that comes with emu, to be changed."""
+"""`emu new revision`: copies a revision that comes with emu, for the user to change."""
 
 import shlex
 import shutil

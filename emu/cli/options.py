@@ -1,4 +1,4 @@
-"""Options: each that several verbs take once, and those of run, explore and replay, in the order of their help."""
+"""Options that several verbs take, and the options of run, explore and replay in the order of their help."""
 
 from collections.abc import Callable
 from typing import Any
@@ -38,7 +38,7 @@ def seed_option(text: str) -> Option:
 
 
 def schedules_options(text: str) -> Option:
-    """Return `--schedules` and `--token`, which make one `Schedules`."""
+    """Return `--schedules` and `--token`, from which `Schedules` is made."""
     return stack(
         click.option("--schedules", metavar="PATH", default=FOLDER, show_default=True, help=text),
         click.option("--token", "are_tokens", is_flag=True, help="Print a token instead of writing a file."),
@@ -122,7 +122,7 @@ def parse_lists(pairs: tuple[str, ...]) -> dict[str, list[str]]:
     """Split `name=value,value` pairs.
 
     Raises:
-        click.UsageError: for what is no such pair, names the same parameter again, or names the revision.
+        click.UsageError: for a text that is no such pair, a parameter that is named twice, or the revision.
     """
     values = parse_parameters(pairs)
     if "revision" in values:
@@ -134,8 +134,8 @@ def parse_parameters(pairs: tuple[str, ...]) -> dict[str, str]:
     """Split `name=value` pairs.
 
     Raises:
-        click.UsageError: for what is no such pair, or names the same parameter again.
-        ScenarioError: for the name of a revision that there is twice.
+        click.UsageError: for a text that is no such pair, or a parameter that is named twice.
+        ScenarioError: for a name that a bundled revision and a folder share.
     """
     from emu.hypervisor.revisions.loader import refuse_ambiguous
 

@@ -1,4 +1,4 @@
-"""What verbs print to stdout: paragraphs for people, JSON for programs, and the report of a run as either."""
+"""Printing to stdout: paragraphs for people, JSON for programs, and the report of a run as either."""
 
 import shutil
 import sys
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 
 def show_paragraph(text: str, **style: Any) -> None:
-    """Print a text, filled to the width of the terminal, in a style where colour is wanted."""
+    """Print a text filled to the width of the terminal; the style applies where colour is wanted."""
     width, colors = shutil.get_terminal_size().columns, wants_colors(sys.stdout)
     filled = textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)
     click.secho(filled, color=colors, **(style if colors else {}))
 
 
 def show_title(name: str, story: str) -> None:
-    """Print the name of an entry, and what it tells."""
+    """Print the name of an entry, and its story."""
     click.secho(name, bold=True)
     click.echo(click.wrap_text(story, width=80, initial_indent="  ", subsequent_indent="  "))
 
@@ -34,7 +34,7 @@ def show_finding(sentence: str) -> None:
 
 
 def show_json(kind: str, data: Mapping[str, Any]) -> None:
-    """Print JSON of a kind, whose format and version it names first."""
+    """Print data as JSON; its first key names the kind of the report and the version."""
     import orjson
 
     click.echo(orjson.dumps({"format": f"emu-{kind}-1", **data}, option=orjson.OPT_INDENT_2).decode())
@@ -53,7 +53,7 @@ def show_run(report: "RunReport", replay: str | None = None, *, as_json: bool) -
 
 
 def show_run_text(report: "RunReport", replay: str | None) -> None:
-    """Print the log, the findings, the verdict and the commands that show it again."""
+    """Print the log, the findings, the verdict and the commands that repeat the execution."""
     report.write_text(sys.stdout, colors=wants_colors(sys.stdout))
     for sentence in report.sentences():
         show_finding(sentence)

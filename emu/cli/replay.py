@@ -1,4 +1,4 @@
-"""`emu replay`: a saved schedule once more."""
+"""`emu replay`: repeats the execution of a saved schedule."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -58,22 +58,22 @@ def replay_command(
 
 
 def add_witness(repeated: "Replay", run: "Run", host: str, schedules: Schedules) -> tuple["Replay", str, "Run"]:
-    """Save a schedule by which a device uses what is stale; return its replay, its file or token, and its run."""
+    """Save a schedule by which a device uses the stale entry; return its replay, its file or token, and its run."""
     from emu.running.add_witness import is_witnessed, with_witness
 
     witnessed = with_witness(repeated, run)
     schedule = schedules.save(witnessed.saved)
     shown = witnessed.run(host)
     if not is_witnessed(witnessed, shown):
-        click.echo("emu: the device got another translation: its IOTLB holds the old one no more", err=True)
+        click.echo("emu: the device got another translation: the IOTLB no longer holds the old one", err=True)
     return witnessed, schedule, shown
 
 
 def refuse_another_execution(run: "Run") -> None:
-    """Refuse a schedule that does not fit: what was executed is not what was asked for.
+    """Refuse a schedule that did not fit the execution.
 
     Raises:
-        ScheduleDoesNotFitError: if it does not.
+        ScheduleDoesNotFitError: naming the first step that differs.
     """
     from emu.engine.strategies.replay import ScheduleDoesNotFitError
 

@@ -1,4 +1,4 @@
-"""`emu run`: executions of a scenario, and the log of the one that matters."""
+"""`emu run`: runs executions of a scenario, and shows the log of one of them."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""Where the schedule of a finding goes: to a file in the folder of findings, or into a token for chat."""
+"""Saving the schedules of findings: to a file in the folder of findings, or as a token for chat."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,23 +13,23 @@ if TYPE_CHECKING:
     from emu.running.save import SavedSchedule
 
 FOLDER = "emu-findings"
-"""Where schedules go if the user names no other folder."""
+"""The folder for schedules if the user names no other."""
 
 
 @attrs.frozen
 class Schedules:
-    """What becomes of the schedules that a command saves.
+    """Saves the schedules of a command.
 
     Attributes:
-        folder: made with the first file in it.
-        are_tokens: no file is written.
+        folder: the folder for the files; the first file makes it.
+        are_tokens: return tokens, and write no file.
     """
 
     folder: Path
     are_tokens: bool
 
     def save(self, saved: "SavedSchedule") -> str:
-        """Save a schedule; return its file, or its token where that is asked for or no file can be written."""
+        """Save a schedule; return the path of its file, or its token if `are_tokens` or no file can be written."""
         if self.are_tokens:
             return saved.token()
         try:

@@ -1,4 +1,4 @@
-"""What a terminal gets that a pipe does not: colour, and progress on stderr."""
+"""Colour, and progress on stderr."""
 
 import os
 import sys
@@ -19,17 +19,17 @@ SECONDS_BETWEEN_UPDATES = 0.1
 
 
 def wants_colors(file: TextIO | None) -> bool:
-    """Whether to print in colour: NO_COLOR and FORCE_COLOR decide, else whether it is a terminal, if it is open."""
+    """Whether to print in colour to a file: as NO_COLOR or FORCE_COLOR say, else if the file is a terminal."""
     if os.environ.get("NO_COLOR"):
         return False
     return bool(os.environ.get("FORCE_COLOR")) or (file is not None and file.isatty())
 
 
 def now_and_then(seconds: float, show: Callable[[str], object], state: Callable[[], str]) -> Callable[[], None]:
-    """Return a function that shows the state when it is called, unless that would be too early.
+    """Return a function that shows the state when it is called, but at most once in so many seconds.
 
     Args:
-        seconds: how long nothing is shown, from now on and after each time.
+        seconds: the least time from now to the first time, and between two times.
     """
     last = time.monotonic()
 
@@ -70,7 +70,7 @@ def show_progress(run: "Run") -> Iterator[None]:
 
 @contextmanager
 def show_exploration(exploration: "ScenarioExploration") -> Iterator[None]:
-    """Show how many executions have ended, and of about how many: a line that changes, or one now and then."""
+    """Show how many executions have ended, of about how many: a line that changes, or a line now and then."""
     from emu.reports.counts import count
     from emu.reports.exploration import roughly
 
@@ -84,13 +84,13 @@ def show_exploration(exploration: "ScenarioExploration") -> Iterator[None]:
 
 
 def show_check(check: "Check") -> AbstractContextManager[Callable[[], None]]:
-    """Return a context with what shows how many cells are done: a line that changes, or one now and then."""
+    """Return a context with a function that shows how many cells are done."""
     return show_state("checking", lambda: f"{len(check.compared)} of {len(check.cells)} cells")
 
 
 @contextmanager
 def show_state(title: str, state: Callable[[], str]) -> Iterator[Callable[[], None]]:
-    """Yield what shows a state: in a line that changes on a terminal, elsewhere in a line now and then."""
+    """Yield a function that shows a state: on a terminal a line that changes, elsewhere a line now and then."""
     if sys.stderr.isatty():
         from rich.console import Console
 

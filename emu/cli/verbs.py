@@ -20,14 +20,14 @@ from emu.errors import EmuError, InternalError, printable, reason_of, said_by
 
 USAGE, BROKEN_PIPE = 2, 141
 PATH_SHOWN = 200
-"""How many characters of a path that the system refuses are shown."""
+"""How many characters are shown of a path that the system refuses."""
 
 
 class Verbs(click.Group):
-    """The verbs. Where the reader of their output has gone they end quietly, with a status that means nothing else."""
+    """The verbs. If the reader of stdout is gone, they end without a message, with a status of its own."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a verb and see its output out."""
+        """Run a verb and flush its output."""
         try:
             status = super().invoke(ctx)
             sys.stdout.flush()
@@ -63,15 +63,15 @@ cli.add_command(run_command)
 
 
 def abandon_output() -> None:
-    """Send the rest of the output nowhere, so that the interpreter does not fail on it once more when it ends."""
+    """Discard the rest of the output, so that the interpreter does not fail on it again when it ends."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def refuse_unusable() -> None:
-    """Refuse to run where nothing can be shown, Python leaves out what scenarios say, or an argument is no text.
+    """Refuse to run without stdout, in an optimized Python, or with an argument that is no text.
 
     Raises:
-        click.UsageError: saying what to mend.
+        click.UsageError: saying how to mend that.
     """
     if sys.stdout is None:
         raise click.UsageError("standard output is closed: send it somewhere, to /dev/null if it is not wanted")
@@ -89,7 +89,7 @@ def run_verb() -> int:
     """Run the verb that the command line names, and return the exit status.
 
     Raises:
-        KeyboardInterrupt: if Ctrl-C has stopped it.
+        KeyboardInterrupt: if Ctrl-C has stopped the verb.
     """
     try:
         refuse_unusable()
@@ -116,7 +116,7 @@ def run_verb() -> int:
 
 
 def of_unforeseen(error: BaseException) -> tuple[int, str]:
-    """Return status and sentence for what nothing has foreseen: a mistake of the user's code, else a bug of emu."""
+    """Return status and sentence for an unforeseen exception: a mistake of the user's code, else a bug of emu."""
     from emu.engine.sources import is_users, raised_in, raised_lines
 
     if any(map(is_users, raised_lines(error))):

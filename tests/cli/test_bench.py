@@ -116,5 +116,5 @@ def test_the_list_as_json_holds_sizes_and_stories(emu: Emu) -> None:
         ("sb-99", "sb-99 has more than 1,000,000 traces: take a smaller size"),
     ],
 )
-def test_what_cannot_be_measured_is_one_sentence(emu: Emu, name: str, message: str) -> None:
+def test_an_unknown_benchmark_or_size_is_refused_in_one_sentence(emu: Emu, name: str, message: str) -> None:
     assert emu("bench", "sb-2", name) == (2, "", f"emu: {message}\n")

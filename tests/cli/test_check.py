@@ -43,7 +43,7 @@ def test_a_new_revision_takes_no_folder_that_exists_and_no_unknown_origin(emu: E
     assert err.startswith("emu: there is no revision 'mergd' (did you mean 'merged'?): use one of ")
 
 
-def test_a_new_finding_is_told_once_a_scenario_with_the_command_that_shows_it(emu: Emu, mine: Path) -> None:
+def test_a_new_finding_is_told_once_for_each_scenario_with_the_command_that_shows_it(emu: Emu, mine: Path) -> None:
     status, out, _ = emu("check", "./mine", "--against", "merged", "unmap_fails_halfway", "-j", "1")
     assert status == 1
     assert "new: unmap_fails_halfway: lost error: cpu0's unmap of domain 1 dfn 0x1000" in out
@@ -54,7 +54,7 @@ def test_a_new_finding_is_told_once_a_scenario_with_the_command_that_shows_it(em
     assert all(len(line) <= 80 for line in out.splitlines() if not line.startswith("again: "))
 
 
-def test_what_json_has_printed_is_a_base_for_a_later_check(emu: Emu, mine: Path) -> None:
+def test_the_json_of_a_check_is_a_base_for_a_later_check(emu: Emu, mine: Path) -> None:
     command = ("check", "./mine", "unmap_fails_halfway", "-j", "1", "--against")
     status, out, _ = emu(*command, "merged", "--json")
     data = json.loads(out)
@@ -68,7 +68,7 @@ def test_what_json_has_printed_is_a_base_for_a_later_check(emu: Emu, mine: Path)
     assert (status, out.splitlines()[-1]) == (0, "./mended against before.json: 16 gone")
 
 
-def test_what_a_revision_prints_does_not_spoil_the_json(emu: Emu, mine: Path) -> None:
+def test_prints_of_a_revision_do_not_spoil_the_json(emu: Emu, mine: Path) -> None:
     path = mine / "iommu.py"
     path.write_text(path.read_text().replace("    result = OK\n", "    result = OK\n    print('here')\n"))
     status, out, _ = emu("check", "./mine", "--against", "merged", "unmap_fails_halfway", "-j", "1", "--json")
@@ -85,7 +85,7 @@ def test_a_revision_that_ends_its_process_is_no_success(emu: Emu, mine: Path) ->
     )
 
 
-def test_a_junit_file_has_a_case_a_cell(emu: Emu, mine: Path) -> None:
+def test_a_junit_file_has_a_case_for_each_cell(emu: Emu, mine: Path) -> None:
     cells = ("unmap_fails_halfway", "flush_misses_last_page")
     emu("check", "./mine", "--against", "merged", *cells, "-j", "1", "--junit", "out.xml")
     first, second = ET.parse("out.xml").getroot()  # noqa: S314 - a file that the test has just written
@@ -101,7 +101,7 @@ def test_a_junit_file_that_cannot_be_written_is_a_usage_error(emu: Emu, mine: Pa
     assert (status, err) == (2, said)
 
 
-def test_the_cells_can_be_listed_and_be_given_other_values(emu: Emu) -> None:
+def test_the_cells_can_be_listed_and_take_other_values(emu: Emu) -> None:
     command = ("check", "v1", "--against", "merged", "free_before_flush", "--list")
     assert emu(*command)[1].splitlines()[:2] == ["free_before_flush", "free_before_flush repaired=true"]
     listed = emu(*command, "-p", "repaired=true,false")[1].splitlines()

@@ -55,7 +55,7 @@ def finally_() -> str:
 
 @pytest.mark.parametrize("write", [asserted, always, finally_])
 @pytest.mark.parametrize("verb", [("explore",), ("run", "--executions", "100")], ids=["explore", "run"])
-def test_a_claim_that_is_declared_is_shown_and_one_that_is_not_contradicts(
+def test_a_broken_claim_is_shown_if_the_scenario_declares_it_and_else_contradicts(
     emu: Emu, write: Callable[[], str], verb: tuple[str, ...]
 ) -> None:
     path = write()
@@ -78,7 +78,7 @@ def test_the_schedule_of_a_broken_claim_shows_it_again(emu: Emu, write: Callable
     assert said in again.out
 
 
-def test_a_claim_that_declares_nothing_is_not_proved(emu: Emu) -> None:
+def test_a_claim_that_declares_no_object_is_not_proved(emu: Emu) -> None:
     path = written(claimed='m.always("x is small", lambda: m.memory.peek(X) < 2)')
     done = emu("explore", path)
     assert done.status == 3
@@ -108,7 +108,7 @@ def test_a_broken_claim_in_json_and_in_the_log(emu: Emu) -> None:
     assert (found["level"], found["claim"], found["agent"], found["step"]) == ("warning", "x is at most y", "cpu0", 1)
 
 
-def test_two_claims_that_one_step_breaks_are_both_told(emu: Emu) -> None:
+def test_both_claims_that_one_step_breaks_are_told(emu: Emu) -> None:
     path = written(
         claimed='m.always("one", lambda: not m.memory.peek(X)); m.always("two", lambda: not m.memory.peek(X))'
     )

@@ -113,7 +113,7 @@ def command_line(*arguments: str, hash_seed: str = "0") -> subprocess.CompletedP
     return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
 
 
-def test_an_exhausted_exploration_says_how_many_traces_there_are_and_what_that_proves(emu: Emu) -> None:
+def test_an_exhausted_exploration_says_how_many_traces_there_are_and_what_they_prove(emu: Emu) -> None:
     status, out, err = emu("explore", "two_wait_for_mapping_lock")
     assert (status, err) == (0, "")
     assert out.splitlines() == [
@@ -137,7 +137,7 @@ def test_sections_taken_in_one_step_are_named(emu: Emu) -> None:
     assert "sections of d1.mapping_lock taken in one step" in words(emu("explore", "remap_before_flush")[1])
 
 
-def test_stepwise_takes_none_and_shows_the_same_cause(emu: Emu) -> None:
+def test_stepwise_takes_no_section_in_one_step_and_shows_the_same_cause(emu: Emu) -> None:
     short, stepwise = (emu("explore", "unmap_twice_before_flush", *option)[1] for option in ([], ["--stepwise"]))
     assert "sections of" in words(short)
     assert "sections of" not in words(stepwise)
@@ -171,7 +171,7 @@ def test_the_printed_replay_repeats_the_very_finding(emu: Emu, name: str) -> Non
     assert [findings(replayed) for _, replayed, _ in replays] == [[one] for one in findings(out)]
 
 
-def test_a_replay_tells_first_what_its_schedule_was_saved_for(emu: Emu) -> None:
+def test_a_replay_tells_the_finding_first_for_which_its_schedule_was_saved(emu: Emu) -> None:
     _, out, _ = emu("explore", "timeout_on_one_unit")
     told = findings(out)
     replayed = [findings(emu(*command)[1]) for command in commands(out, "replay")]
@@ -189,13 +189,13 @@ def test_a_scenario_of_the_users_own_is_replayed_with_its_file(emu: Emu) -> None
     assert findings(replayed) == findings(out)
 
 
-def test_where_a_device_can_use_what_is_stale_the_evidence_is_observed(emu: Emu) -> None:
+def test_the_evidence_is_observed_where_a_device_can_use_the_stale_translation(emu: Emu) -> None:
     _, out, _ = emu("explore", "remap_before_flush")
     assert "stale translation (observed, by a read that emu has added)" in out
     assert "and did for device 00:1f.0 at step" in words(out)
 
 
-def test_where_the_device_no_longer_can_the_evidence_stays_possible(emu: Emu) -> None:
+def test_the_evidence_stays_possible_where_no_device_can_use_the_stale_translation(emu: Emu) -> None:
     status, out, _ = emu("explore", "flag_left_set")
     assert status == 0
     assert "flush owed (possible)" in out
@@ -215,7 +215,7 @@ def test_both_hosts_print_the_same(emu: Emu) -> None:
 
 
 @pytest.mark.parametrize(("arguments", "host"), [([], direct), (["--host", "trio"], controlled)])
-def test_the_host_is_the_one_that_was_asked_for(
+def test_the_option_chooses_the_host(
     emu: Emu, monkeypatch: pytest.MonkeyPatch, arguments: list[str], host: ModuleType
 ) -> None:
     def refuse(executions: object) -> None:
@@ -234,7 +234,7 @@ def test_depth_first_counts_interleavings(emu: Emu) -> None:
     assert next(commands(out, "again")) == ["explore", path, "--strategy", "depth-first"]
 
 
-def test_random_executions_are_told_with_how_many_traces_they_were_and_prove_nothing(emu: Emu) -> None:
+def test_random_executions_are_told_with_their_number_of_traces_and_prove_nothing(emu: Emu) -> None:
     status, out, _ = emu("explore", store_and_load(), "--strategy", "random")
     assert status == 3
     assert words(out).startswith("mine: 1000 random executions (2 distinct traces, 2000 steps)")
@@ -249,7 +249,7 @@ def test_random_executions_belong_to_no_more_traces_than_there_are(emu: Emu) -> 
     assert json.loads(out)["distinct_traces"] <= 15
 
 
-def test_the_seed_is_that_of_the_first_random_execution(emu: Emu) -> None:
+def test_the_first_random_execution_has_the_given_seed(emu: Emu) -> None:
     arguments = ("explore", "remap_before_flush", "--strategy", "random")
     _, out, _ = emu(*arguments, "--executions", "5")
     first = int(words(out).split("first in number ")[1].split()[0].rstrip(";"))
@@ -265,7 +265,7 @@ def test_a_limit_on_executions_is_named_and_ends_without_a_verdict(emu: Emu) -> 
     assert "remap_before_flush declares stale: no verdict" in out
 
 
-def test_a_limit_that_is_as_large_as_the_whole_exhausts_it(emu: Emu) -> None:
+def test_a_limit_as_large_as_the_number_of_traces_exhausts_them(emu: Emu) -> None:
     _, out, _ = emu("explore", "remap_before_flush", "--executions", "16")
     assert "exhausted: all 16 traces" in out
 
@@ -278,14 +278,14 @@ def test_a_limit_after_the_declared_finding_leaves_the_verdict(emu: Emu) -> None
     assert "remap_before_flush declares stale: shown" in out
 
 
-def test_a_limit_after_what_contradicts_the_scenario_leaves_that_verdict(emu: Emu) -> None:
+def test_a_limit_after_a_contradicting_finding_leaves_that_verdict(emu: Emu) -> None:
     status, out, _ = emu("explore", two_owners("CLEAN"), "--executions", "3")
     assert status == 1
     assert "not exhausted" in out
     assert "two_owners declares clean: contradicted" in out
 
 
-def test_a_limit_on_seconds_sees_the_present_execution_to_its_end(emu: Emu, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_limit_on_seconds_lets_the_present_execution_end(emu: Emu, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("emu.running.exploration.time", SimpleNamespace(monotonic=itertools.count().__next__))
     status, out, _ = emu("explore", "two_wait_for_mapping_lock", "--time", "2.5")
     assert status == 3
@@ -299,7 +299,7 @@ def test_a_limit_on_the_steps_of_an_execution_is_named(emu: Emu) -> None:
     assert "remap_before_flush declares stale: no verdict" in out
 
 
-def test_a_limit_that_some_executions_reach_leaves_the_report_of_those_before(emu: Emu) -> None:
+def test_a_limit_that_some_executions_reach_leaves_the_report_of_the_executions_before(emu: Emu) -> None:
     path = store_and_load(loaded="while number > 2 and not loaded: loaded = await cpu.load64(0)")
     status, out, _ = emu("explore", path, "-p", "steps=50")
     assert status == 3
@@ -344,7 +344,7 @@ def test_a_scenario_that_declares_clean_and_shows_a_finding_is_contradicted(emu:
     assert "two_owners declares clean: contradicted\n" in out
 
 
-def test_a_scenario_that_declares_what_nothing_shows_is_contradicted(emu: Emu) -> None:
+def test_a_scenario_that_declares_a_finding_which_no_execution_shows_is_contradicted(emu: Emu) -> None:
     status, out, _ = emu("explore", store_and_load(expected="STALE"))
     assert status == 1
     assert "mine declares stale: contradicted: no execution shows it\n" in out
@@ -354,7 +354,7 @@ def test_a_scenario_that_declares_another_finding_is_contradicted(emu: Emu) -> N
     assert emu("explore", two_owners("STALE_FAULT"))[0] == 1
 
 
-def test_a_deadlock_that_some_traces_have_is_shown(emu: Emu) -> None:
+def test_a_deadlock_of_some_traces_is_shown(emu: Emu) -> None:
     path = store_and_load(
         expected="DEADLOCK",
         at_start="never = m.signal('what never comes')",
@@ -418,7 +418,7 @@ def test_json_of_a_limit_names_it_and_of_random_executions_counts_traces(emu: Em
 
 
 @pytest.mark.parametrize("name", ["map_same_frame_before_flush", "unmap_twice_before_flush", "flag_left_set"])
-def test_no_line_is_wider_than_the_terminal_but_a_command(emu: Emu, name: str) -> None:
+def test_only_a_command_is_wider_than_the_terminal(emu: Emu, name: str) -> None:
     _, out, _ = emu("explore", name)
     assert max(map(len, without_commands(out))) <= 80
 
@@ -431,7 +431,7 @@ def test_colour_is_printed_only_where_it_is_wanted(emu: Emu, monkeypatch: pytest
     assert "\x1b" not in emu("explore", "remap_before_flush")[1]
 
 
-def test_progress_is_told_on_stderr_where_that_is_no_terminal(emu: Emu, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_is_told_in_lines_where_stderr_is_no_terminal(emu: Emu, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(terminal, "SECONDS_BETWEEN_LINES", 0)
     _, out, err = emu("explore", "remap_before_flush", "--executions", "3")
     assert err.splitlines()[1:] == [f"emu: {done} executions, 1 finding" for done in ("2 of about 8", "3 of about 6")]
@@ -466,7 +466,7 @@ def test_bad_input_is_one_sentence_on_stderr_and_status_2(emu: Emu, arguments: l
     assert complaint in err
 
 
-def test_what_ran_alone_is_refused(emu: Emu) -> None:
+def test_a_scenario_in_which_one_cpu_runs_alone_is_refused(emu: Emu) -> None:
     path = store_and_load()
     Path(path).write_text(Path(path).read_text().replace("@m.cpu(1)\n    async", "async"))
     status, out, err = emu("explore", path)
@@ -483,7 +483,7 @@ def test_what_ran_alone_is_refused(emu: Emu) -> None:
         ("if loaded: await cpu.load64(3)", "align it and keep it below 2^52 (cpu1, at mine.py:25)"),
     ],
 )
-def test_a_mistake_that_some_interleavings_make_is_named_with_a_schedule_that_leads_there(
+def test_a_mistake_of_some_interleavings_is_named_with_a_schedule_that_leads_there(
     emu: Emu, mistake: str, complaint: str
 ) -> None:
     status, out, err = emu("explore", store_and_load(loaded=mistake))
@@ -530,7 +530,7 @@ def test_a_scenario_that_keeps_state_between_executions_is_refused(emu: Emu, str
 
 
 @pytest.mark.parametrize("strategy", ["optimal", "depth-first"])
-def test_a_scenario_that_changes_what_it_does_later_is_refused(emu: Emu, strategy: str) -> None:
+def test_a_scenario_that_acts_otherwise_in_later_executions_is_refused(emu: Emu, strategy: str) -> None:
     path = Path(store_and_load(loaded="await cpu.load64(0)"))
     path.write_text(path.read_text().replace("= await", "= await cpu.store64(0, 2) if number > 4 else await"))
     status, out, err = emu("explore", str(path), "--strategy", strategy)
@@ -539,7 +539,7 @@ def test_a_scenario_that_changes_what_it_does_later_is_refused(emu: Emu, strateg
 
 
 @pytest.mark.parametrize("change", ["later", "hidden"])
-def test_what_a_scenario_keeps_after_a_finding_is_no_bug_of_emu(emu: Emu, change: str) -> None:
+def test_state_that_a_scenario_keeps_after_a_finding_is_no_bug_of_emu(emu: Emu, change: str) -> None:
     path = Path(two_owners())
     text = path.read_text().replace(
         "    domain", "    global executions; number = executions = executions + 1\n    domain", 1
@@ -581,7 +581,7 @@ def test_a_clean_exploration_saves_nothing(emu: Emu) -> None:
     assert list(Path().iterdir()) == []
 
 
-def test_the_same_bytes_are_printed_whatever_the_hash_seed(emu: Emu) -> None:
+def test_the_same_bytes_are_printed_for_every_hash_seed(emu: Emu) -> None:
     for folder in ("one", "two"):
         Path(folder).mkdir()
     arguments = ("map_same_frame_before_flush", "--json", "--schedules")

@@ -60,7 +60,7 @@ def test_a_log_never_overwrites_the_scenario_its_cycles_or_a_revisions_file(emu:
         assert Path(log).read_bytes() == before
 
 
-def test_a_junit_file_never_overwrites_what_the_check_is_made_against(emu: Emu) -> None:
+def test_a_junit_file_never_overwrites_the_base_of_its_check(emu: Emu) -> None:
     arguments = ("check", "merged", "flush_misses_last_page", "--against")
     result = write("base.json", json.dumps({"format": "emu-check-1", "cells": {}}))
     status, _, err = emu(*arguments, result, "--junit", result)
@@ -96,7 +96,7 @@ def test_a_finding_is_printed_and_saved_though_the_log_cannot_be_written(
     assert sorted(path.name for path in Path().iterdir()) == ["emu-findings", "old.log"]
 
 
-def test_a_device_that_is_full_is_said_after_the_finding(emu: Emu) -> None:
+def test_a_full_device_is_told_after_the_finding(emu: Emu) -> None:
     status, out, err = emu(*RACE, "--log", "/dev/full")
     assert (status, err) == (2, "emu: the log '/dev/full' cannot be written: No space left on device\n")
     assert "stale translation (observed)" in out
@@ -141,7 +141,7 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("has_links", [True, False])
-def test_a_new_file_takes_the_first_name_that_is_free_unless_it_is_there_already(
+def test_a_new_file_takes_the_first_free_name_unless_a_file_with_its_content_exists(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_links: bool
 ) -> None:
     if not has_links:
@@ -165,9 +165,7 @@ def test_a_new_file_takes_the_first_name_that_is_free_unless_it_is_there_already
     ],
 )
 @pytest.mark.parametrize("kind", ["fifo", "folder", "zero", "sparse"])
-def test_no_pipe_device_folder_or_huge_file_is_read_where_a_file_is_wanted(
-    emu: Emu, arguments: tuple[str, ...], kind: str
-) -> None:
+def test_a_pipe_a_device_a_folder_and_a_huge_file_are_refused(emu: Emu, arguments: tuple[str, ...], kind: str) -> None:
     write("mine.py", MINE)
     names = [kind, f"{kind}.json", f"{kind}.py", f"rev.{kind}/iommu.py"]
     Path(f"rev.{kind}").mkdir()

@@ -64,7 +64,7 @@ def mine(m: Machine) -> None:
 
 @pytest.mark.parametrize("name", RAISES)
 @pytest.mark.parametrize("place", PLACES)
-def test_whatever_a_scenarios_code_raises_is_one_sentence_with_its_line(emu: Emu, place: str, name: str) -> None:
+def test_any_exception_of_a_scenarios_code_is_one_sentence_with_its_line(emu: Emu, place: str, name: str) -> None:
     path = scenario(place, RAISES[name])
     line = Path(path).read_text().splitlines().index(" " * INDENTS.get(place, 4) + RAISES[name])
     for command in (["run", path], ["explore", path]):
@@ -75,7 +75,7 @@ def test_whatever_a_scenarios_code_raises_is_one_sentence_with_its_line(emu: Emu
 
 @pytest.mark.parametrize("name", RAISES)
 @pytest.mark.parametrize("file", ["iommu.py", "vtd.py"])
-def test_whatever_a_revision_raises_at_import_is_one_sentence_with_its_line(emu: Emu, file: str, name: str) -> None:
+def test_any_exception_of_a_revision_at_import_is_one_sentence_with_its_line(emu: Emu, file: str, name: str) -> None:
     assert emu("new", "revision", "mine")[0] == 0
     classes = "class Own(BaseException): pass\nclass NoText(Exception):\n    def __str__(self): raise ValueError\n"
     classes += "class Leaves(Exception):\n    def __str__(self): raise SystemExit(0)\n"
@@ -96,7 +96,7 @@ def test_code_that_runs_on_and_on_before_the_first_step_is_ended_with_its_line(
     assert "runs on and on: let it end" in err
 
 
-def test_an_assertion_whose_message_cannot_be_had_is_a_finding_that_says_so(emu: Emu) -> None:
+def test_an_assertion_whose_message_raises_is_a_finding_that_says_so(emu: Emu) -> None:
     status, out, _ = emu("run", scenario("body", "assert False, Leaves()"))
     assert status == 1
     assert "(its text cannot be had: that raises SystemExit)" in " ".join(out.split())
@@ -110,7 +110,7 @@ def test_an_assertion_whose_message_cannot_be_had_is_a_finding_that_says_so(emu:
         ("body", "cpu.laod64", "load64"),
     ],
 )
-def test_a_mistyped_attribute_is_answered_with_the_one_that_is_meant(
+def test_a_mistyped_attribute_is_answered_with_the_attribute_that_is_meant(
     emu: Emu, place: str, statement: str, meant: str
 ) -> None:
     status, _, err = emu("run", scenario(place, statement))

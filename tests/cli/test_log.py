@@ -47,7 +47,7 @@ def test_without_filters_the_whole_log_is_printed(emu: Emu, log: str) -> None:
         (["--dfn", "0x1000"], lambda record: record["dfn"] == 0x1000),
     ],
 )
-def test_a_filter_passes_what_it_names_and_nothing_else(
+def test_a_filter_passes_the_events_that_it_names_and_no_others(
     emu: Emu, log: str, filters: list[str], holds: Callable[[dict[str, object]], bool]
 ) -> None:
     records = chosen(emu, log, *filters)
@@ -57,12 +57,12 @@ def test_a_filter_passes_what_it_names_and_nothing_else(
     assert 0 < len(records) < len(everything)
 
 
-def test_filters_together_pass_what_each_of_them_passes(emu: Emu, log: str) -> None:
+def test_several_filters_pass_the_events_that_each_of_them_passes(emu: Emu, log: str) -> None:
     (record,) = chosen(emu, log, "--agent", "cpu0", "--event", "pte.clear", "--dfn", "4096")
     assert record["value"] == 0
 
 
-def test_a_range_of_pages_is_about_each_page_of_it(emu: Emu) -> None:
+def test_an_event_of_a_range_passes_for_each_page_of_the_range(emu: Emu) -> None:
     emu("run", "replace_while_device_reads", "-p", "order=2", "--log", "range.log")
     returned = [one for one in chosen(emu, "range.log", "--dfn", "0x1003") if one["event"] == "call.return"]
     assert len(returned) == 1
@@ -96,7 +96,7 @@ def test_a_line_without_end_is_refused_before_it_fills_the_memory() -> None:
         list(read_records(io.BytesIO(b"x" * (LINE_BYTES_MAX + 2)), "x"))
 
 
-def test_where_no_event_passes_that_is_said(emu: Emu, log: str) -> None:
+def test_a_sentence_says_that_no_event_passes(emu: Emu, log: str) -> None:
     assert emu("log", log, "--domain", "9") == (0, "", "emu: no event passes the filters\n")
 
 
@@ -108,7 +108,7 @@ def test_where_no_event_passes_that_is_said(emu: Emu, log: str) -> None:
         (["--event", "pte", "--event", "lok"], "no event of the log is 'lok'"),
     ],
 )
-def test_a_filter_that_names_what_the_log_has_not_is_answered_with_what_is_meant(
+def test_a_mistyped_name_in_a_filter_is_answered_with_the_name_that_is_meant(
     emu: Emu, log: str, filters: list[str], said: str
 ) -> None:
     status, _, err = emu("log", log, *filters)
@@ -116,7 +116,7 @@ def test_a_filter_that_names_what_the_log_has_not_is_answered_with_what_is_meant
     assert err.startswith(f"emu: {said}")
 
 
-def test_foreign_lines_are_left_out_counted_and_the_first_is_named(emu: Emu, log: str) -> None:
+def test_lines_without_a_record_are_left_out_and_counted_and_the_first_is_named(emu: Emu, log: str) -> None:
     lines = Path(log).read_text().splitlines()
     foreign = ['{"event":"pte.write","level":{},"step":1}', "nonsense", "[1]"]
     Path("mixed.log").write_text("\n".join([lines[0], foreign[0], *lines[1:], *foreign[1:]]))
@@ -149,7 +149,7 @@ def test_bad_arguments_are_one_line(emu: Emu, arguments: list[str]) -> None:
 
 @settings(max_examples=500, deadline=None, derandomize=True, database=None)
 @given(st.lists(st.binary(max_size=40) | st.just(b'{"event":"x","level":"info","step":1}'), max_size=5))
-def test_whatever_a_log_holds_it_is_read_or_refused_in_a_sentence(lines: list[bytes]) -> None:
+def test_a_log_of_any_content_is_read_or_refused_in_a_sentence(lines: list[bytes]) -> None:
     try:
         list(read_records(io.BytesIO(b"\n".join(lines)), "x"))
     except ScenarioError as error:

@@ -40,7 +40,7 @@ def test_a_replay_writes_the_same_log_on_both_hosts(emu: Emu, scenario: str, hos
     assert Path("second.log").read_bytes() == Path("first.log").read_bytes()
 
 
-def test_a_replay_with_a_witness_shows_a_device_and_saves_a_schedule_that_does(emu: Emu) -> None:
+def test_a_replay_with_a_witness_shows_the_device_and_saves_a_schedule_with_it(emu: Emu) -> None:
     command = saved(emu, "unmap_twice_before_flush", "-p", "revision=implicit")
     status, out, _ = emu(*command, "--witness")
     assert status == 0
@@ -49,10 +49,10 @@ def test_a_replay_with_a_witness_shows_a_device_and_saves_a_schedule_that_does(e
     assert "stale translation (observed, by a read that emu has added)" in emu(*shlex.split(again)[2:])[1]
 
 
-def test_a_witness_that_comes_too_late_is_said_to_do_so(emu: Emu) -> None:
+def test_a_witness_that_comes_too_late_is_told_so(emu: Emu) -> None:
     status, out, err = emu(*saved(emu, "flag_left_set"), "--witness")
     assert status == 0
-    assert err == "emu: the device got another translation: its IOTLB holds the old one no more\n"
+    assert err == "emu: the device got another translation: the IOTLB no longer holds the old one\n"
     assert "flush owed (possible)" in out
 
 
@@ -97,16 +97,16 @@ def test_a_scenario_of_the_users_own_is_loaded_only_where_it_is_named(emu: Emu) 
     assert "add the path of its file" in err
 
 
-def test_what_has_changed_since_is_remarked_and_the_first_step_that_differs_is_named(emu: Emu) -> None:
+def test_changed_code_is_remarked_and_the_first_step_that_differs_is_named(emu: Emu) -> None:
     command = saved(emu, "remap_before_flush")
     status, out, err = emu(*command, "-p", "revision=implicit")
     assert (status, out) == (2, "")
-    assert "emu: the revision is another one than v1 as it was when saved\n" in err
+    assert "emu: the revision is not v1 as it was when the schedule was saved\n" in err
     assert "the schedule no longer fits, from step" in err
 
 
 @pytest.mark.parametrize("file", ["nowhere.json", "/", "emu1:xyz", ""])
-def test_what_is_no_schedule_is_refused_in_one_line(emu: Emu, file: str) -> None:
+def test_a_text_that_is_no_schedule_is_refused_in_one_line(emu: Emu, file: str) -> None:
     status, out, err = emu("replay", file)
     assert (status, out) == (2, "")
     assert err.count("\n") == 1

@@ -70,7 +70,7 @@ def test_json_reports_the_finding_with_its_steps_and_sources(emu: Emu) -> None:
     assert finding["changed"] < finding["step"] < finding["use"]["step"] <= finding["flush"]["completed"]
 
 
-def test_the_log_file_holds_one_json_line_an_event_with_the_finding_as_a_warning(emu: Emu, tmp_path: Path) -> None:
+def test_the_log_file_holds_a_json_line_for_each_event_and_the_finding_as_a_warning(emu: Emu, tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     emu(*RACE, "--log", str(path))
     lines = [json.loads(line) for line in path.read_text().splitlines()]
@@ -90,7 +90,7 @@ def test_one_execution_that_does_not_show_the_finding_contradicts_nothing(emu: E
     assert "not contradicted by 1 execution; to search for it: --executions 1000" in " ".join(out.split())
 
 
-def test_many_executions_that_do_not_show_it_end_without_a_verdict(emu: Emu) -> None:
+def test_many_executions_that_do_not_show_the_finding_end_without_a_verdict(emu: Emu) -> None:
     status, out, _ = emu("run", "remap_before_flush", "--strategy", "round-robin", "--executions", "5")
     assert status == 3
     assert "no verdict after 1 execution" in " ".join(out.split())
@@ -121,7 +121,7 @@ def test_a_finding_that_is_not_declared_contradicts_the_scenario(emu: Emu, tmp_p
     assert f"again: emu run {path} --seed 0" in out
 
 
-def test_a_free_running_execution_has_no_command_but_a_finding_of_it_can_be_replayed(emu: Emu) -> None:
+def test_a_finding_of_a_free_running_execution_has_no_command_and_can_be_replayed(emu: Emu) -> None:
     arguments = ("map_same_frame_before_flush", "--strategy", "free", "--executions", "50")
     status, out, _ = emu("run", *arguments)
     assert status == 0
@@ -169,7 +169,7 @@ def test_a_full_disk_is_one_sentence() -> None:
     assert (done.returncode, done.stderr) == (2, "emu: cannot write: No space left on device\n")
 
 
-def test_findings_that_come_close_are_counted_and_the_first_is_shown(emu: Emu) -> None:
+def test_executions_with_findings_that_come_close_are_counted_and_the_first_is_shown(emu: Emu) -> None:
     status, out, _ = emu("run", "remap_before_flush", "-p", "dma=1", "--executions", "50")
     assert status == 3
     assert "stale translation (possible)" in out
@@ -247,7 +247,7 @@ def test_taking_a_lock_twice_is_a_deadlock(emu: Emu, tmp_path: Path) -> None:
     assert "cpu0 waits for the lock d1.mapping_lock since step 4, held by cpu0 since step 2" in " ".join(out.split())
 
 
-def test_no_colour_is_printed_where_nobody_asked_for_it(emu: Emu) -> None:
+def test_no_colour_is_printed_to_a_pipe(emu: Emu) -> None:
     _, out, _ = emu(*RACE)
     assert "\x1b" not in out
 

@@ -21,20 +21,20 @@ def shell(command: str, **environment: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_where_standard_output_is_closed_nothing_runs_and_that_is_said() -> None:
+def test_with_standard_output_closed_nothing_runs_and_a_sentence_says_why() -> None:
     done = shell(f"{EMU} list >&-")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("emu: standard output is closed")
     assert done.stderr.count("\n") == 1
 
 
-def test_where_standard_input_is_closed_only_what_reads_it_says_so() -> None:
+def test_with_standard_input_closed_only_a_verb_that_reads_it_says_so() -> None:
     done = shell(f"{EMU} log - <&-; echo $?; {EMU} list <&- >/dev/null; echo $?")
     assert done.stdout == "2\n0\n"
     assert done.stderr == "emu: standard input is closed: name a file\n"
 
 
-def test_where_standard_error_is_closed_the_answer_is_the_same() -> None:
+def test_with_standard_error_closed_the_answer_is_the_same() -> None:
     done = shell(f"{EMU} explore flag_left_set 2>&-; echo $?; {EMU} nothing 2>&-; echo $?")
     assert done.stdout.endswith("again: emu explore flag_left_set\n0\n2\n")
 
@@ -61,7 +61,7 @@ main()
 
 
 @pytest.mark.parametrize("module", ["click", "emu.cli.verbs", "emu.running.run", "trio", "orjson"])
-def test_ctrl_c_while_emu_is_being_imported_ends_it_with_a_word(module: str) -> None:
+def test_ctrl_c_during_the_imports_ends_emu_with_a_word(module: str) -> None:
     command = [sys.executable, "-c", INTERRUPTED.format(module=module), "run", "flag_left_set"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (130, "")
@@ -99,7 +99,7 @@ if multiprocessing.parent_process() is not None:
 """
 
 
-def test_a_worker_of_a_check_ends_with_the_process_that_started_it_however_that_ends(tmp_path: Path) -> None:
+def test_a_worker_of_a_check_ends_with_its_parent_process_for_whatever_reason(tmp_path: Path) -> None:
     fifo = tmp_path / "alive"
     os.mkfifo(fifo)
     copy = copy_of("merged", tmp_path / "copy")

@@ -70,7 +70,7 @@ def test_a_missing_file_is_a_usage_error_that_says_to_add_it(emu: Emu, folder: P
     assert err.count("\n") == 1
 
 
-def test_what_is_no_folder_is_a_usage_error_that_names_the_bundled_ones(emu: Emu, tmp_path: Path) -> None:
+def test_an_unknown_revision_is_a_usage_error_that_names_the_bundled_revisions(emu: Emu, tmp_path: Path) -> None:
     path = tmp_path / "nowhere"
     status, out, err = emu("run", "remap_before_flush", "-p", f"revision={path}")
     assert (status, out) == (2, "")
