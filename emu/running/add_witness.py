@@ -1,4 +1,4 @@
-"""Adding a witness to a replay, and whether it then uses what the replay is about."""
+"""Adding a witness to a replay: a device that uses a stale translation."""
 
 import attrs
 
@@ -10,11 +10,11 @@ from emu.running.witness import Witness, is_usable, is_used
 
 
 def with_witness(replay: Replay, run: Run, wanted: Signature | None = None) -> Replay:
-    """Return a replay cut after its first possible finding, with a device that uses what is stale.
+    """Return a replay cut after its first possible finding, and continued by a device that uses the translation.
 
     Args:
-        run: the replay's own.
-        wanted: take the first finding with this signature.
+        run: the run of the replay.
+        wanted: the signature of the finding to take; None to take any.
 
     Raises:
         ScenarioError: if there is no such finding, or the domain has no device.
@@ -29,13 +29,13 @@ def with_witness(replay: Replay, run: Run, wanted: Signature | None = None) -> R
 
 
 def is_witnessed(replay: Replay, run: Run) -> bool:
-    """Whether a device has used what a replay is about."""
+    """Whether a device has used the stale translation that a replay is about."""
     signed = run.reported.signed() if run.reported else ()
     return any(is_used(finding) and str(one) == replay.saved.about for one, finding in signed)
 
 
 def run_with_witness(replay: Replay, run: Run, wanted: Signature) -> tuple[Replay, Run] | None:
-    """Have a device use what is stale right after a finding, on Trio tasks; return None where it does not."""
+    """Let a device use a stale translation right after its finding, on Trio tasks; return None where it does not."""
     try:
         witnessed = with_witness(replay, run, wanted)
     except ScenarioError:

@@ -1,4 +1,4 @@
-"""Causes: what an exploration finds, each signature once."""
+"""Causes: the findings of an exploration, by signature."""
 
 from collections.abc import Iterable
 
@@ -12,7 +12,7 @@ from emu.running.save import SavedSchedule
 from emu.running.witness import is_used
 
 CANDIDATES_MAX = 8
-"""How many executions are kept for a cause; a witness is tried with each."""
+"""How many schedules are kept for a cause; a witness is tried with each."""
 
 
 @attrs.define
@@ -21,11 +21,11 @@ class Cause:
 
     Attributes:
         first: the number of the first execution that showed it, from 1.
-        executions: how many showed it.
-        candidates: the schedules of some of these, by number; of one alone where a device used what is stale.
-        is_observed: a device has used what is stale.
+        executions: how many executions showed it.
+        candidates: schedules of some of these executions, by number; a single one once a device used the translation.
+        is_observed: a device has used the stale translation.
         shown: the number of the execution that is shown.
-        run: that execution once more, on Trio tasks.
+        run: the repetition of that execution.
         saved: the schedule of `run`.
     """
 
@@ -39,7 +39,7 @@ class Cause:
     saved: SavedSchedule | None = None
 
     def add(self, number: int, finding: Finding, trace: Trace) -> None:
-        """Count an execution that shows it."""
+        """Count an execution that shows the cause."""
         self.executions += 1
         if is_used(finding) and not self.is_observed:
             self.is_observed = True
@@ -53,12 +53,12 @@ class Cause:
 
     @property
     def finding(self) -> Finding | None:
-        """What was found in the execution that is shown."""
+        """The finding in the execution that is shown."""
         return None if self.run is None else self.run.finding_with(self.signature)
 
 
 def enter(causes: dict[Signature, Cause], number: int, findings: Iterable[Finding], trace: Trace) -> None:
-    """Enter an execution under each cause that it shows, once."""
+    """Count an execution once for each cause that it shows."""
     shown: dict[Signature, Finding] = {}
     for finding in findings:
         shown.setdefault(signature(finding, trace), finding)

@@ -1,4 +1,4 @@
-"""Cells: a scenario, its parameters and one setting go in, and what a revision shows there comes out, as plain data."""
+"""Cells: a scenario with parameters, explored on a revision in any process; the findings come back as plain data."""
 
 import itertools
 import sys
@@ -32,12 +32,12 @@ SETTINGS = (
     "allocation_faults=1",
     "wait_faults=1",
 )
-"""What each scenario is tried with in its small form, one at a time, besides its cells."""
+"""The settings that a check tries with each scenario's small form, one at a time, besides the scenario's cells."""
 
 
 @attrs.frozen
 class Cell:
-    """A scenario with parameters, as a user writes them."""
+    """A scenario with its parameters as a user writes them."""
 
     scenario: str
     parameters: tuple[str, ...] = ()
@@ -50,17 +50,17 @@ class Cell:
         return find(self.scenario).bind(dict(pair.split("=", 1) for pair in (*self.parameters, f"revision={revision}")))
 
     def command(self, revision: str) -> list[str]:
-        """Return the words of the command that explores it on a revision."""
+        """Return the words of the command that explores the cell on a revision."""
         pairs = (*self.parameters, f"revision={revision}")
         return ["emu", "explore", self.scenario, *itertools.chain.from_iterable(("-p", pair) for pair in pairs)]
 
 
 def grid(scenarios: Sequence[str], values: Mapping[str, Sequence[str]]) -> Iterator[Cell]:
-    """Yield the cells of scenarios: those of their tables, then their small forms with each setting.
+    """Yield the cells of scenarios: the cells of their tables, then their small forms with each setting.
 
     Args:
-        values: for some parameters the values that are tried instead, each with each; scenarios without such parameters
-            are left out.
+        values: parameters and the values that replace those of the cells, in all combinations; a scenario that lacks
+            one of the parameters is left out.
     """
     chosen = [
         tuple(f"{name}={value}" for name, value in zip(values, one, strict=True))
@@ -86,8 +86,8 @@ class Shown:
     """A finding that a cell shows.
 
     Attributes:
-        page: of which domain and dfn it is; None for each that it is not about.
-        executions: how many show it.
+        page: the domain and the dfn of the finding; None for each that it does not have.
+        executions: how many executions show it.
     """
 
     kind: str
@@ -98,14 +98,14 @@ class Shown:
 
 @attrs.frozen
 class CellResult:
-    """What a revision shows in a cell.
+    """The findings of a revision in a cell.
 
     Attributes:
         is_exhausted: every trace was executed.
-        shown: by signature.
-        executed: of a watched revision, by file the lines of what was executed here and before in this process.
-        problem: the mistake of the revision, or of the scenario, that ended it.
-        is_bug: that was emu's own.
+        shown: the findings, by signature.
+        executed: the lines of a watched revision that this process has executed so far, by file.
+        problem: the mistake of the revision or the scenario that ended the exploration; or a bug of emu.
+        is_bug: the problem is a bug of emu.
     """
 
     is_exhausted: bool = False
@@ -118,18 +118,18 @@ class CellResult:
 
 
 Say = Callable[[Finding, Trace], str]
-"""Says a finding as a sentence."""
+"""Returns the sentence of a finding."""
 
 
 @attrs.frozen
 class Job:
-    """A cell to be explored on a revision.
+    """The task to explore a cell on a revision.
 
     Attributes:
-        budget: how many steps at most.
-        seconds: how long at most.
-        say: says a finding as a sentence.
-        is_watched: note which lines of the revision are executed.
+        budget: the limit of steps.
+        seconds: the limit of time.
+        say: returns the sentence of a finding.
+        is_watched: keep the lines of the revision that are executed.
     """
 
     cell: Cell
@@ -141,7 +141,7 @@ class Job:
 
 
 def evaluate(job: Job) -> CellResult:
-    """Explore a cell on a revision. What goes wrong is a part of the result, and what is printed goes to stderr."""
+    """Explore a cell on a revision. A mistake becomes part of the result; prints of the user's code go to stderr."""
     folder = place_of(job.revision)
     if job.is_watched:
         watch(folder)
@@ -160,7 +160,11 @@ def evaluate(job: Job) -> CellResult:
 
 
 def explore(job: Job) -> CellResult:
-    """Explore a cell on a revision, as far as nothing goes wrong."""
+    """Explore a cell on a revision.
+
+    Raises:
+        EmuError: if the scenario cannot be set up, or a finding does not come again.
+    """
     done = ScenarioExploration(
         job.cell.bind(job.revision), job.cell.scenario, Plan(steps=job.budget, seconds=job.seconds)
     )
@@ -178,10 +182,10 @@ def explore(job: Job) -> CellResult:
 
 
 def shown_by(cause: Cause, say: Say) -> tuple[str, Shown]:
-    """Return a cause as plain data, and its signature.
+    """Return the signature of a cause as a text, and the cause as plain data.
 
     Raises:
-        InternalError: if it was not repeated.
+        InternalError: if the cause was not repeated.
     """
     run, one = cause.run, cause.signature
     if run is None or run.reported is None or cause.finding is None:
@@ -194,9 +198,9 @@ def shown_by(cause: Cause, say: Say) -> tuple[str, Shown]:
 
 
 def with_named_table(one: Signature, machine: Machine) -> str:
-    """Return a signature as a text, in which the frame of a table is named by its domain and a dfn that it translates.
+    """Return a signature as a text that names the frame of a table by the table's domain and a dfn that it translates.
 
-    Which frame a table gets depends on how many were taken before.
+    The frame's number would not do: it depends on how many tables were allocated before.
     """
     if one.frame is None or not FIRST_TABLE_FRAME <= one.frame < FIRST_DATA_FRAME:
         return str(one)
@@ -205,7 +209,7 @@ def with_named_table(one: Signature, machine: Machine) -> str:
 
 
 def refuse_unusable(cells: Sequence[Cell], revision: str) -> None:
-    """Refuse a scenario, a parameter, a value or a revision that there is not.
+    """Refuse cells with an unknown scenario, parameter, value or revision; and refuse to check no cell at all.
 
     Raises:
         ScenarioError: naming what is wrong.

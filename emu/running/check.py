@@ -1,4 +1,4 @@
-"""Checking a revision against another one: which findings are new, which are gone, and what is undecided."""
+"""Checking a revision against a base: which findings are new, gone or undecided."""
 
 import multiprocessing
 import os
@@ -18,12 +18,12 @@ DIED = "the process that executed it has died, twice"
 
 
 class Change(Enum):
-    """What a finding of a cell tells of a change."""
+    """How a finding of a cell differs between base and revision."""
 
-    NEW = "new"  # the revision shows it, and the base does not, in all of its traces
-    GONE = "gone"  # the base shows it, and the revision does not, in all of its traces
+    NEW = "new"  # the revision shows it, and no trace of the base does
+    GONE = "gone"  # the base shows it, and no trace of the revision does
     UNCHANGED = "unchanged"  # both show it
-    UNDECIDED = "undecided"  # one shows it, and the other was not executed to the end
+    UNDECIDED = "undecided"  # one side shows it, and the other was not executed to the end
     BREAKS = "breaks"  # the revision makes a mistake
 
 
@@ -33,8 +33,8 @@ class Difference:
 
     Attributes:
         compared: the cell on both sides.
-        signature: empty for a mistake, and where neither shows anything and one was not executed to the end.
-        instead_of: what is gone from the same page.
+        signature: of the finding; empty for a mistake, and where a cell that shows nothing is undecided.
+        instead_of: the findings that are gone from the same page.
     """
 
     change: Change
@@ -46,12 +46,12 @@ class Difference:
 
     @property
     def cell(self) -> Cell:
-        """Where it is."""
+        """The cell of the finding or the mistake."""
         return self.compared.cell
 
     @property
     def is_bad(self) -> bool:
-        """Whether it speaks against the revision."""
+        """Whether the revision is worse by it."""
         return self.change in {Change.NEW, Change.BREAKS}
 
 
@@ -70,16 +70,16 @@ class Compared:
 
     @property
     def is_clean(self) -> bool:
-        """Whether neither shows anything, in any trace."""
+        """Whether no trace of either side shows a finding."""
         return not (self.base.shown or self.ours.shown) and self.is_exhausted
 
     @property
     def is_worse(self) -> bool:
-        """Whether anything is new."""
+        """Whether the revision is worse in this cell."""
         return any(one.is_bad for one in self.differences())
 
     def differences(self) -> Iterator[Difference]:
-        """Yield what the comparison tells: first what speaks against the revision."""
+        """Yield the differences of the cell: the mistake or the new findings first."""
         base, ours = self.base, self.ours
         if ours.problem is not None and ours.problem != base.problem:
             yield Difference(Change.BREAKS, self, problem=ours.problem)
@@ -104,18 +104,18 @@ class Compared:
 
 @attrs.define
 class Check:
-    """A revision against another one, or against what was found before.
+    """A comparison of a revision with another, or with the result of an earlier check.
 
     Attributes:
         base: the name of a revision, or of the file of an earlier result.
-        say: says a finding as a sentence.
-        known: what was found before, by cell; None where the base is a revision.
-        budget: how many steps a cell and a side take at most.
-        seconds: how long the same may take at most.
-        ends_at_first: nothing more is executed after the first new finding.
+        say: returns the sentence of a finding.
+        known: the earlier result, by cell; None where the base is a revision.
+        budget: the limit of steps for one cell on one side.
+        seconds: the limit of time for one cell on one side.
+        ends_at_first: end after the first cell with a new finding.
         compared: the cells that are done, in order.
-        was_stopped: not all cells were done.
-        deaths: how often a process has died, and its cell was done once more.
+        was_stopped: Ctrl-C ended it before all cells were done.
+        deaths: how often a process died and its cell was executed again.
     """
 
     revision: str
@@ -131,9 +131,9 @@ class Check:
     deaths: int = attrs.field(default=0, init=False)
 
     def on(self, processes: int, on_progress: Callable[[], None] = lambda: None) -> None:
-        """Execute every cell on both sides, in that many processes, or in this one if there is none.
+        """Execute every cell on both sides, in so many processes; 0 for this process alone.
 
-        What comes out does not depend on their number.
+        The result does not depend on their number.
         """
         try:
             for cell, base, ours in self.results(processes):
@@ -145,7 +145,7 @@ class Check:
             self.was_stopped = True
 
     def results(self, processes: int) -> Iterator[tuple[Cell, CellResult, CellResult]]:
-        """Yield each cell with what both sides show, in order."""
+        """Yield each cell with the results of both sides, in order."""
         sides = [self.revision] if self.known is not None else [self.base, self.revision]
         jobs = [
             Job(cell, side, self.budget, self.seconds, self.say, is_watched=side == self.revision)
@@ -158,27 +158,27 @@ class Check:
             yield cell, base, next(found)
 
     def note_death(self) -> None:
-        """Note that a process has died."""
+        """Count a process that has died."""
         self.deaths += 1
 
     @property
     def differences(self) -> list[Difference]:
-        """What all cells tell."""
+        """The differences of all cells."""
         return [one for compared in self.compared for one in compared.differences()]
 
     @property
     def is_worse(self) -> bool:
-        """Whether anything is new."""
+        """Whether the revision is worse in any cell."""
         return any(one.is_worse for one in self.compared)
 
     @property
     def is_undecided(self) -> bool:
-        """Whether anything could still be new."""
+        """Whether more executions could still show a new finding."""
         return self.was_stopped or any(one.change is Change.UNDECIDED for one in self.differences)
 
     @property
     def executed(self) -> Executed:
-        """By file the lines of the revision that were executed in any cell."""
+        """The lines of the revision that were executed in any cell, by file."""
         found: dict[str, frozenset[int]] = {}
         for compared in self.compared:
             for file, lines in compared.ours.executed.items():
@@ -187,15 +187,15 @@ class Check:
 
     @property
     def bugs(self) -> list[str]:
-        """What emu itself did wrong."""
+        """The problems that are bugs of emu."""
         sides = (side for one in self.compared for side in (one.base, one.ours))
         return [side.problem for side in sides if side.is_bug and side.problem]
 
 
 def run_all(jobs: Sequence[Job], processes: int, on_death: Callable[[], None]) -> Iterator[CellResult]:
-    """Yield the result of each job, in order, from that many processes; in this one if there is none.
+    """Yield the result of each job, in order, from so many processes; 0 for this process alone.
 
-    If a process dies, the first job that has no result is done once more, alone, and the rest in new processes.
+    If a process dies, the first job without a result is executed again, alone, and the rest in new processes.
     """
     if not processes:
         yield from map(evaluate, jobs)
@@ -212,7 +212,7 @@ def run_all(jobs: Sequence[Job], processes: int, on_death: Callable[[], None]) -
 
 
 def end_with_parent() -> None:
-    """Have this process end when the one that started it is gone, however that ended."""
+    """Let this process end when its parent process has ended, for whatever reason."""
     parent = multiprocessing.parent_process()
 
     def wait() -> None:
@@ -224,9 +224,9 @@ def end_with_parent() -> None:
 
 
 def run_in_pool(jobs: Sequence[Job], processes: int) -> Iterator[CellResult | None]:
-    """Yield the result of each job, in order; None for the first that has none as a process has died.
+    """Yield the result of each job, in order; None, as the last, for the first job without a result if a process died.
 
-    Ctrl-C is the business of this process: the others do not hear it, and end with it.
+    Only this process gets Ctrl-C: the others ignore it, and end with this process.
     """
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(min(processes, len(jobs)), context, end_with_parent)

@@ -1,4 +1,4 @@
-"""Confirming what an exploration has found: it is repeated on both hosts, with a witness where that is possible."""
+"""Confirming the findings of an exploration: each is repeated on both hosts, with a witness where that is possible."""
 
 import attrs
 
@@ -17,11 +17,11 @@ from emu.scenarios.scenario import BoundScenario
 
 @attrs.frozen
 class Confirmation:
-    """Repeats what an exploration of a scenario has found.
+    """Repeats the findings of an exploration.
 
     Attributes:
         named: the scenario as the user named it.
-        strategy: that of the exploration.
+        strategy: the strategy of the exploration.
     """
 
     bound: BoundScenario
@@ -29,11 +29,11 @@ class Confirmation:
     strategy: str
 
     def confirm(self, cause: Cause) -> None:
-        """Repeat an execution that showed a cause; rather one after which a device can use what is stale.
+        """Repeat an execution that showed a cause, preferably one after which a device can use the translation.
 
         Raises:
-            ModelError: if it does not come again.
-            InternalError: if it does, and on Trio in another way.
+            ModelError: if the finding does not come again.
+            InternalError: if the execution differs between the hosts.
         """
         for number in cause.candidates:
             run = self.repeat_on_both(cause, number)
@@ -49,27 +49,27 @@ class Confirmation:
                 return
 
     def repeat_first(self, cause: Cause) -> None:
-        """Repeat the first execution that showed a cause, in a plain loop alone.
+        """Repeat the first execution that showed a cause, only in a plain loop.
 
         Raises:
-            ModelError: if it fails this time.
+            ModelError: if the execution fails this time.
         """
         number = next(iter(cause.candidates))
         cause.set_shown(number, self.repeat(cause, number, "direct"), None)
 
     def repeat_on_both(self, cause: Cause, number: int) -> Run:
-        """Run an execution that showed a cause again, on both hosts; return that on Trio tasks.
+        """Run an execution that showed a cause again, on both hosts; return the run on Trio tasks.
 
         Raises:
-            ModelError: if it does not come again.
-            InternalError: if it does, and on Trio in another way.
+            ModelError: if the finding does not come again.
+            InternalError: if the execution differs between the hosts.
         """
         run, repeated = (self.repeat(cause, number, host) for host in ("trio", "direct"))
         if happened(run) != happened(repeated):
             again = [self.repeat(cause, number, host) for host in ("trio", "direct")]
             if [happened(run), happened(repeated)] != [happened(one) for one in again]:
                 raise does_not_come_again(number)
-            raise InternalError(f"execution {number} is another one on Trio tasks than in a plain loop")
+            raise InternalError(f"execution {number} differs between Trio tasks and a plain loop")
         if run.finding_with(cause.signature) is None:
             raise does_not_come_again(number)
         return run
@@ -78,7 +78,7 @@ class Confirmation:
         """Run an execution that showed a cause again.
 
         Raises:
-            ModelError: if it fails this time.
+            ModelError: if the execution fails this time.
         """
         run = self.run(cause.candidates[number], number, host)
         if run.failure is not None or run.reported is None:
@@ -86,21 +86,21 @@ class Confirmation:
         return run
 
     def failing_schedule(self, schedule: Schedule, number: int) -> SavedSchedule | None:
-        """Return the schedule that leads to the scenario's mistake, where it can be repeated."""
+        """Return the schedule that leads to the scenario's mistake; None if the schedule does not repeat it."""
         if not schedule.agents:
             return None
         run = self.run(schedule, number, "direct")
         return None if run.failure is None else schedule_of_run(run, self.named)
 
     def run(self, schedule: Schedule, number: int, host: str) -> Run:
-        """Run the execution of a schedule again."""
+        """Run a schedule again."""
         run = Run(self.bound, self.strategy, number, 1, replay=schedule)
         run.on(host)
         return run
 
 
 def happened(run: Run) -> list[EventShown]:
-    """Return what happened in the execution to show."""
+    """Return the events of a run's execution."""
     return [] if run.reported is None else list(events(run.reported.machine.trace))
 
 

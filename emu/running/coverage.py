@@ -1,4 +1,4 @@
-"""What an exploration has executed, and of how much."""
+"""Coverage: how much of all executions an exploration has executed."""
 
 import attrs
 
@@ -7,15 +7,15 @@ from emu.engine.sections import Sections
 
 @attrs.define
 class Coverage:
-    """What an exploration has executed, and of how much.
+    """How much of all executions an exploration has executed.
 
     Attributes:
-        steps: of the executions that have ended.
-        blocked: how many executions were given up.
-        traces: how many distinct traces were executed, where that is not the number of executions.
-        share: an estimate of which share of the whole is done; 0 if there is none.
-        is_exhausted: there is no other trace.
-        short_locks: the locks of which sections were taken in one step.
+        steps: the steps of the executions that have ended.
+        blocked: the number of executions that were given up.
+        traces: the number of distinct traces, where that is not the number of executions.
+        share: the estimated share that is done; 0 without an estimate.
+        is_exhausted: every trace was executed.
+        short_locks: the locks whose sections were each taken in one step.
     """
 
     steps: int = 0
@@ -26,14 +26,14 @@ class Coverage:
     short_locks: list[str] = attrs.field(factory=list)
 
     def forget(self) -> None:
-        """Count from the beginning."""
+        """Count from zero again."""
         self.steps = self.blocked = 0
 
     def exhaust(self) -> None:
-        """Note that there is no other trace."""
+        """Note that every trace was executed."""
         self.is_exhausted = True
         self.share = 1.0
 
     def name_short(self, sections: Sections) -> None:
-        """Name the locks of which every section so far was taken in one step."""
+        """Name the locks whose sections so far were each taken in one step."""
         self.short_locks = sorted("/".join(lock[1:]) for lock in sections.short - sections.long)

@@ -1,4 +1,4 @@
-"""Which code a saved schedule is about: a scenario and a revision, by name and by a digest of their files."""
+"""The code that a saved schedule needs: a scenario and a revision, by name and by a digest of their files."""
 
 import hashlib
 from collections.abc import Collection
@@ -21,7 +21,7 @@ class Code:
 
     @classmethod
     def of_scenario(cls, named: str, name: str) -> "Code":
-        """Identify a scenario by the file that it comes from.
+        """Identify a scenario by its file.
 
         Args:
             named: the scenario as the user named it.
@@ -32,12 +32,12 @@ class Code:
 
     @classmethod
     def of_revision(cls, named: str, platform: Platform) -> "Code":
-        """Identify a revision by the files that a vendor's machine loads of it."""
+        """Identify a revision by those of its files that a vendor's machine loads."""
         revision = platform.load_revision(named)
         return cls(revision.folder.name, digest(list(revision.files)), is_bundled(named))
 
     def comes_with(self, bundled: Collection[str]) -> bool:
-        """Whether it is one that comes with emu: it says so, and its name is one of those."""
+        """Whether the code comes with emu: it says so, and its name is among the bundled names."""
         return self.is_bundled and self.name in bundled
 
 

@@ -1,4 +1,4 @@
-"""What an earlier check has found, as the JSON that `emu check --json` prints and `--against` takes."""
+"""The result of an earlier check, as the JSON that `emu check --json` prints and `--against` reads."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,16 +18,16 @@ BYTES_MAX = 64 << 20
 
 
 def side_data(result: CellResult) -> dict[str, Any]:
-    """Return what one side shows in a cell as what JSON can hold."""
+    """Return the result of one side in a cell as JSON data."""
     data: dict[str, Any] = cattrs.unstructure(attrs.evolve(result, executed={}))
     return data
 
 
 def read_earlier(path: Path) -> Mapping[str, CellResult]:
-    """Return what a revision has shown, by cell.
+    """Return the results of an earlier check, by cell.
 
     Raises:
-        ScenarioError: if the file is no such JSON, or cannot be read.
+        ScenarioError: if the file is not the JSON of a check, or cannot be read.
     """
     try:
         data = orjson.loads(read_bounded(path, BYTES_MAX, "the result of a check"))

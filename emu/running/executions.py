@@ -1,4 +1,4 @@
-"""Executions of one scenario on one host, one after the other: what a run and an exploration have in common."""
+"""Executions of one scenario on one host, one after the other: the base of a run and an exploration."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
@@ -22,7 +22,7 @@ RunEach = Callable[[Iterable[Execution]], None]
 
 
 def run_each_on(host: str) -> RunEach:
-    """Return what runs executions on a host: "trio" or "direct"."""
+    """Return the function that runs executions on a host, "trio" or "direct"."""
     return direct.run_each if host == "direct" else controlled.run_each
 
 
@@ -31,16 +31,16 @@ class Executions(ABC):
     """Executions of one scenario, one after the other, on a fresh machine each.
 
     Attributes:
-        machine: of the present execution.
+        machine: the machine of the present execution.
         started: how many executions have begun.
         done: how many executions have ended.
-        limit: what ended them early.
+        limit: the limit that ended them early, in words.
         has_reached_limit: that was a limit of one execution.
-        failure: the scenario's own mistake that ended them.
+        failure: the mistake of the scenario that ended them.
         is_stopping: the present execution is the last.
         on_progress: called when an execution has ended.
-        forgotten: what was called and never awaited.
-        judged: what the checks were asked in the executions that count.
+        forgotten: the calls that were never awaited.
+        judged: how often the checks were asked in the executions that count.
     """
 
     bound: BoundScenario
@@ -57,12 +57,12 @@ class Executions(ABC):
 
     @abstractmethod
     def each(self) -> Iterator[Execution]:
-        """Yield executions, and look at each when it has ended."""
+        """Yield executions, and evaluate each when it has ended."""
 
     @property
     @abstractmethod
     def verdict(self) -> Verdict:
-        """What the executions tell together of what the scenario declares."""
+        """The verdict of all executions on the claim."""
 
     @property
     @abstractmethod
@@ -81,7 +81,7 @@ class Executions(ABC):
             self.failure = failure
 
     def progress(self) -> tuple[int, int]:
-        """Return what changes with every step."""
+        """Return a value that changes with every step."""
         return self.started, -1 if self.machine is None else self.machine.trace.step
 
     def set_up(self, *, sources: bool = False) -> Machine:
@@ -92,11 +92,11 @@ class Executions(ABC):
         return self.machine
 
     def conclude(self, execution: Execution) -> list[Finding]:
-        """Return what the present machine has found in its execution."""
+        """Return the findings of the present machine in its execution."""
         return [] if self.machine is None else self.machine.conclude(execution)
 
     def refuse_sequential(self, machine: Machine) -> None:
-        """Refuse a scenario in which nothing runs concurrently and that does not say so, whatever it would show.
+        """Refuse a scenario in which nothing runs concurrently, unless it declares that.
 
         Raises:
             ScenarioError: naming the scenario.

@@ -1,4 +1,4 @@
-"""Exploring a scenario: every trace of it, or as many as a limit allows; what is found is confirmed on Trio tasks."""
+"""Exploring a scenario: every trace, or as many as a limit allows; the findings are confirmed on Trio tasks."""
 
 import itertools
 import time
@@ -24,13 +24,13 @@ from emu.running.verdict import Verdict, judge_exploration
 
 @attrs.define(eq=False)
 class ScenarioExploration(Executions):
-    """The executions of one scenario, and what they show.
+    """The executions of one scenario, and the causes that they show.
 
     Attributes:
         named: the scenario as the user named it.
-        plan: what is asked for.
-        coverage: what was executed.
-        causes: what was found, in the order in which it was.
+        plan: the strategy and the limits.
+        coverage: how much was executed.
+        causes: the causes by signature, in the order in which they were found.
         showing: how many executions have shown each kind of finding.
     """
 
@@ -41,7 +41,7 @@ class ScenarioExploration(Executions):
     showing: dict[FindingKind, int] = attrs.field(factory=dict, init=False)
 
     def on(self, host: str) -> None:
-        """Explore on a host, "trio" or "direct", then confirm on Trio tasks what was found.
+        """Explore on a host, "trio" or "direct", then confirm each cause on Trio tasks.
 
         Raises:
             ScenarioError: if the scenario cannot be set up.
@@ -66,7 +66,7 @@ class ScenarioExploration(Executions):
             self.forgotten.refuse(execution)
 
     def reached(self, started: float) -> str | None:
-        """Return what ends the exploration before the next execution, where anything does."""
+        """Return the limit that ends the exploration before the next execution; None if none does."""
         plan = self.plan
         if self.is_stopping:
             return "Ctrl-C"
@@ -79,10 +79,10 @@ class ScenarioExploration(Executions):
         return None
 
     def repeated(self) -> Iterator[Execution]:
-        """Yield one execution twice: a search relies on seeing again what it has seen.
+        """Yield one execution twice: a search relies on it that a schedule repeats its execution.
 
         Raises:
-            ModelError: if the second does something else.
+            ModelError: if the second execution differs.
         """
         first = self.program(RandomStrategy.seeded(self.plan.seed))
         yield first
@@ -92,7 +92,7 @@ class ScenarioExploration(Executions):
         refuse_difference(first.trace, second.trace)
 
     def searched(self) -> Iterator[Execution]:
-        """Yield the executions that a search asks for."""
+        """Yield the executions of a search."""
         sections = self.plan.make_sections()
         exploration = Exploration(self.program, SEARCHES[self.plan.strategy], sections)
         for execution in exploration.each():
@@ -121,7 +121,7 @@ class ScenarioExploration(Executions):
             self.look_at(execution)
 
     def forget(self) -> None:
-        """Begin anew: a section was not as declared."""
+        """Begin anew, because a section was not as declared."""
         self.done = 0
         self.judged = Judged()
         self.coverage.forget()
@@ -129,7 +129,7 @@ class ScenarioExploration(Executions):
         self.showing.clear()
 
     def look_at(self, execution: Execution) -> None:
-        """Count an execution that has ended, and enter what it has shown under its causes."""
+        """Count an execution that has ended, and enter its findings under their causes."""
         self.done += 1
         self.coverage.steps += execution.trace.step
         self.judged.add(execution.trace)
@@ -141,23 +141,23 @@ class ScenarioExploration(Executions):
 
     @property
     def confirmation(self) -> Confirmation:
-        """What repeats an execution."""
+        """The confirmation of this exploration's findings."""
         return Confirmation(self.bound, self.named, self.plan.strategy)
 
     def failing_schedule(self) -> SavedSchedule | None:
-        """Return the schedule that leads to the scenario's mistake, where it can be repeated."""
+        """Return the schedule that leads to the scenario's mistake; None if there is none, or it does not repeat it."""
         if self.failure is None or self.machine is None:
             return None
         return self.confirmation.failing_schedule(Schedule.of(self.machine.trace), self.done + 1)
 
     @property
     def is_exhausted(self) -> bool:
-        """Whether there is no other trace."""
+        """Whether every trace was executed."""
         return self.coverage.is_exhausted
 
     @property
     def verdict(self) -> Verdict:
-        """What the exploration tells of what the scenario declares."""
+        """The verdict of the exploration on the claim."""
         kinds = (one.kind for one in self.causes)
         findings = (finding for cause in self.causes.values() if (finding := cause.finding) is not None)
         return judge_exploration(
@@ -170,7 +170,7 @@ class ScenarioExploration(Executions):
 
     @property
     def not_proved(self) -> list[str]:
-        """The claims that were not broken, and declare nothing by which one interleaving could stand for others."""
+        """The unbroken claims that declare no object: an interleaving that was not executed may break them."""
         if self.machine is None or not self.plan.is_reduced:
             return []
         broken = {one.check for one in self.causes if one.kind is FindingKind.ASSERTION}

@@ -1,4 +1,4 @@
-"""What an exploration is asked for: how it goes through the executions of a scenario, and what ends it early."""
+"""The plan of an exploration: its strategy, and the limits that end it early."""
 
 from collections.abc import Callable
 
@@ -14,15 +14,15 @@ SEARCHES: dict[str, Callable[[], Search]] = {"optimal": Optimal, "depth-first": 
 
 @attrs.frozen
 class Plan:
-    """What an exploration is asked for.
+    """The strategy and the limits of an exploration.
 
     Attributes:
         strategy: "optimal", "depth-first" or "random".
-        executions: how many at most.
-        seconds: how long at most; the present execution is seen to its end.
-        seed: of the first execution, where the strategy is random; each later one takes the next.
-        steps: how many steps all executions may take together; the present one is seen to its end.
-        sections: take sections that declare what they touch in one step.
+        executions: the limit of executions.
+        seconds: the limit of time; the present execution still runs to its end.
+        seed: the seed of the first random execution; each later execution takes the next seed.
+        steps: the limit of steps of all executions together; the present execution still runs to its end.
+        sections: take a section in one step if it declares its accesses.
     """
 
     strategy: str = "optimal"
@@ -34,14 +34,14 @@ class Plan:
 
     @property
     def is_random(self) -> bool:
-        """Whether executions are drawn, and none is looked for."""
+        """Whether executions are drawn at random, without a search."""
         return self.strategy == "random"
 
     @property
     def is_reduced(self) -> bool:
-        """Whether one interleaving stands for all that differ from it only in the order of independent steps."""
+        """Whether one interleaving stands for all others that differ only in the order of independent steps."""
         return self.strategy == "optimal"
 
     def make_sections(self) -> Sections | None:
-        """Return the sections that are taken in one step; None to take none so."""
+        """Return a new collection of sections that are taken in one step; None to take each step by step."""
         return Sections() if self.sections and self.is_reduced else None

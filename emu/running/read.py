@@ -18,7 +18,7 @@ def read(text: str) -> SavedSchedule:
     """Read a schedule from a token or a file.
 
     Raises:
-        ScenarioError: in one sentence, if it is none.
+        ScenarioError: in one sentence, if the text is no schedule.
     """
     if text.startswith(TOKEN_PREFIX):
         return parse(unpack(text), "the token")
@@ -26,7 +26,7 @@ def read(text: str) -> SavedSchedule:
 
 
 def unpack(token: str) -> bytes:
-    """Return the content of a token; never more than a file may hold.
+    """Return the content of a token, at most as much as a file may hold.
 
     Raises:
         ScenarioError: if it is damaged.
@@ -46,10 +46,13 @@ def unpack(token: str) -> bytes:
 
 
 def parse(content: bytes, name: str) -> SavedSchedule:
-    """Turn bytes into a schedule.
+    """Parse a schedule.
+
+    Args:
+        name: names its source in a sentence.
 
     Raises:
-        ScenarioError: naming where it came from.
+        ScenarioError: naming the source, if the content is no schedule.
     """
     try:
         saved = STRICT.structure(orjson.loads(content), SavedSchedule)
@@ -66,7 +69,7 @@ def parse(content: bytes, name: str) -> SavedSchedule:
 
 
 def texts_of(data: Any) -> Iterator[str]:
-    """Yield the texts in what JSON can hold."""
+    """Yield all texts in JSON data."""
     match data:
         case str():
             yield data

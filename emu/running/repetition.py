@@ -1,4 +1,4 @@
-"""Repeating an execution: its events, and whether they happen again."""
+"""Repeating an execution, and comparing the events of the two."""
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -10,11 +10,11 @@ from emu.engine.strategies.replay import ReplayStrategy, ScheduleDoesNotFitError
 from emu.errors import ModelError
 
 EventShown = tuple[str, int, str, dict[str, object]]
-"""An event without the objects of one execution: agent, step, name and fields."""
+"""An event as plain data, comparable between executions: agent, step, name and fields."""
 
 
 class RepeatStrategy(ReplayStrategy):
-    """Follows a schedule as far as it fits, and then goes on with the first agent that can."""
+    """Follows a schedule as far as it fits, and then takes the first enabled agent."""
 
     def pick(self, enabled: Sequence[Agent]) -> Agent | None:
         try:
@@ -30,16 +30,16 @@ class RepeatStrategy(ReplayStrategy):
 
 
 def events(trace: Trace) -> Iterator[EventShown]:
-    """Yield what happened, without the objects of one execution."""
+    """Yield the events of a trace as plain data."""
     for event in trace.events():
         yield event.agent.name, event.step, event.name, dict(event.fields)
 
 
 def refuse_difference(first: Trace, second: Trace) -> None:
-    """Refuse a scenario that does something else when a schedule is repeated.
+    """Refuse a scenario whose schedule did not repeat its execution.
 
     Raises:
-        ModelError: naming the agent that does something else the second time.
+        ModelError: naming the first agent that did something else the second time.
     """
     for then, now in itertools.zip_longest(events(first), events(second)):
         if then != now:
@@ -51,7 +51,7 @@ def refuse_difference(first: Trace, second: Trace) -> None:
 
 
 def tell(event: EventShown | None) -> str:
-    """Name an event."""
+    """Return an event as words of a sentence."""
     if event is None:
         return "nothing more"
     return " ".join([event[2], *(f"{key}={value}" for key, value in event[3].items())])

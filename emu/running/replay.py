@@ -1,4 +1,4 @@
-"""Replaying a saved schedule: which code it needs, and what has changed since."""
+"""Replaying a saved schedule with the code that it needs."""
 
 import shlex
 from collections.abc import Mapping
@@ -21,8 +21,8 @@ class Replay:
     """A saved schedule with the code that it is about.
 
     Attributes:
-        named: the scenario, by name or by path.
-        revision: by name or by path.
+        named: the name or path of the scenario.
+        revision: the name or path of the revision.
     """
 
     saved: SavedSchedule
@@ -41,12 +41,12 @@ class Replay:
         """Read a schedule and find its scenario and revision.
 
         Args:
-            scenario: the path that the user names, if any.
-            parameters: of which only the revision may be named.
-            platforms: the vendors that there are.
+            scenario: the path of the scenario, if the user names one.
+            parameters: the parameters that the user names: only the revision is allowed.
+            platforms: the vendors.
 
         Raises:
-            ScenarioError: if it cannot be read, or needs code that the user has not named.
+            ScenarioError: if the schedule cannot be read, or needs code that the user has not named.
         """
         saved = read(text)
         for name in parameters:
@@ -73,16 +73,16 @@ class Replay:
 
     @classmethod
     def with_code(cls, saved: SavedSchedule, named: str, bound: BoundScenario) -> "Replay":
-        """Return the replay of a schedule with the code that has just shown it."""
+        """Return the replay of a schedule with the code that has just executed it."""
         return cls(saved, named, bound.values["revision"], bound)
 
     def changes(self) -> list[str]:
-        """Return what is not as it was when the schedule was saved, as sentences."""
+        """Return a sentence for the scenario and the revision each, if it has changed since the schedule was saved."""
         remarks = []
         if Code.of_scenario(self.named, self.bound.scenario.name).digest != self.saved.scenario.digest:
             remarks.append(f"the scenario {self.saved.scenario.name} has changed since the schedule was saved")
         if Code.of_revision(self.revision, self.bound.platform).digest != self.saved.revision.digest:
-            remarks.append(f"the revision is another one than {self.saved.revision.name} as it was when saved")
+            remarks.append(f"the revision is not {self.saved.revision.name} as it was when the schedule was saved")
         return remarks
 
     def run(self, host: str) -> Run:
@@ -93,7 +93,7 @@ class Replay:
         return run
 
     def command(self, text: str) -> str:
-        """Return the command that repeats it again."""
+        """Return the command that replays the schedule from this file or token."""
         words = ["emu", "replay", text]
         if not self.saved.scenario.comes_with(bundled_names()):
             words.append(self.named)

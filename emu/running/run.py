@@ -26,8 +26,8 @@ class Ended:
     """An execution that has ended.
 
     Attributes:
-        seed: of its strategy.
-        verdict: what it tells by itself.
+        seed: the seed of its strategy.
+        verdict: the verdict on this execution alone.
     """
 
     seed: int
@@ -43,16 +43,16 @@ class Ended:
 
 @attrs.define(eq=False)
 class Run(Executions):
-    """Executions of one scenario, and the one to show.
+    """Executions of one scenario, of which one is reported.
 
     Attributes:
-        seed: of the first execution; each later one takes the next.
-        executions: how many at most.
+        seed: the seed of the first execution; each later execution takes the next seed.
+        executions: the limit of executions.
         sources: keep the source lines of steps.
         replay: a schedule to follow instead of the strategy; `strategy` and `seed` then say how it was found.
-        witness: is appended to the schedule.
-        with_findings: how many executions have shown anything.
-        reported: the execution to show: the one that decides, else the first with findings, else the last.
+        witness: an access that is appended to the schedule.
+        with_findings: how many executions have findings.
+        reported: the execution that decides the verdict, else the first with findings, else the last.
     """
 
     strategy: str
@@ -65,10 +65,10 @@ class Run(Executions):
     reported: Ended | None = attrs.field(default=None, init=False)
 
     def on(self, host: str) -> None:
-        """Run on a host: "trio" or "direct".
+        """Run the executions on a host, "trio" or "direct".
 
         Raises:
-            ScenarioError: if the strategy cannot be had there, or the scenario cannot be set up.
+            ScenarioError: if the host cannot run the strategy, or the scenario cannot be set up.
         """
         if self.is_free and host != "trio":
             raise ScenarioError("the free strategy runs on Trio only: leave --host out, or choose another strategy")
@@ -99,7 +99,7 @@ class Run(Executions):
                 return
 
     def make_strategy(self, seed: int, witness: str | None = None) -> Strategy:
-        """Return the strategy for one execution; a free-running one makes its choices at random."""
+        """Return the strategy for one execution; a free-running execution uses it for its choices alone."""
         if self.replay is not None:
             return ReplayStrategy(self.replay, witness)
         return RoundRobinStrategy() if self.strategy == "round-robin" else RandomStrategy.seeded(seed)
@@ -116,7 +116,7 @@ class Run(Executions):
         self.on_progress()
 
     def look_at_unfinished(self) -> None:
-        """Judge what was found in an execution before a limit stopped it."""
+        """Judge the findings of an execution that a limit stopped."""
         shown = self.reported
         found = [] if shown is None else shown.machine.found()
         if shown is not None and shown.verdict is Verdict.UNDECIDED and found:
@@ -125,33 +125,33 @@ class Run(Executions):
             self.with_findings += 1
 
     def finding_with(self, wanted: Signature) -> Finding | None:
-        """Return the first finding with a signature in the execution to show."""
+        """Return the first finding with a signature in the reported execution."""
         signed = () if self.reported is None else self.reported.signed()
         return next((finding for one, finding in signed if one == wanted), None)
 
     @property
     def is_free(self) -> bool:
-        """Whether Trio decides who goes next."""
+        """Whether Trio decides which agent goes next."""
         return self.strategy == "free" and self.replay is None
 
     @property
     def has_findings(self) -> bool:
-        """Whether the execution to show has shown anything."""
+        """Whether the reported execution has findings."""
         return self.reported is not None and bool(self.reported.findings)
 
     @property
     def is_decided(self) -> bool:
-        """Whether an execution has shown what was declared, or what was not."""
+        """Whether an execution has shown the declared finding, or another one."""
         return self.reported is not None and self.reported.verdict.is_final
 
     @property
     def was_cut_short(self) -> bool:
-        """Whether it ended before all its executions, without a finding that decides."""
+        """Whether a limit or Ctrl-C ended the run before its last execution."""
         return self.limit is not None or (self.is_stopping and self.done < self.executions)
 
     @property
     def verdict(self) -> Verdict:
-        """What the executions tell together."""
+        """The verdict of all executions on the claim."""
         shown = None if self.reported is None else self.reported.verdict
         is_search = self.executions > 1
         return judge_run(self.bound.expectation, shown, is_search=is_search, was_cut_short=self.was_cut_short)

@@ -1,4 +1,4 @@
-"""Executions drawn at random, and how many traces they are."""
+"""Random executions, and the number of their traces."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from emu.engine.strategies.random import RandomStrategy
 
 
 class WatchedStrategy(RandomStrategy):
-    """Notes what each step touches when it is taken: later the same operation may touch something else."""
+    """Notes the footprint of each step when it is taken: later the same operation may have another."""
 
     def watch(self, footprints: Footprints) -> None:
         """Begin to take notes."""
@@ -34,10 +34,10 @@ class WatchedStrategy(RandomStrategy):
 
 @attrs.define
 class Sample:
-    """The traces that executions drawn at random were.
+    """The traces of random executions.
 
     Attributes:
-        forms: each trace once.
+        forms: the normal form of each trace.
     """
 
     forms: set[NormalForm] = attrs.field(factory=set)
@@ -55,5 +55,5 @@ class Sample:
 
     @property
     def traces(self) -> int:
-        """How many distinct traces there are."""
+        """The number of distinct traces."""
         return len(self.forms)

@@ -1,7 +1,7 @@
-"""Saving schedules: a file for keeping, a token for chat. Data only.
+"""Saving schedules: as a file to keep, or as a token for chat.
 
-A saved schedule names its scenario and revision by name and digest. Code that does not come with emu is loaded only if
-the user names it.
+A saved schedule is data only. It holds the names and digests of its scenario and revision; code that does not come with
+emu is loaded only if the user names it.
 """
 
 import base64
@@ -31,25 +31,25 @@ TOKEN_PREFIX = "emu1:"  # noqa: S105 - it is no secret
 STEPS_MAX = 1_000_000
 
 MISTAKE = "mistake"
-"""The cause by which a schedule is named that leads to a mistake of the scenario or its revision."""
+"""Stands for the cause in the name of a schedule that leads to a mistake of the scenario or its revision."""
 
 NAME_MAX = 60
-"""Of each word in the name of a file, in characters."""
+"""The most characters of each word in the name of a file."""
 BYTES_MAX = 64 << 20
 TOKEN_MAX = 1 << 20
 
 
 @attrs.frozen
 class SavedSchedule:
-    """All that it takes to repeat an execution.
+    """The data that repeats an execution.
 
     Attributes:
-        parameters: as a user writes them, without the revision.
-        strategy, seed: how it was found.
-        agents: the names of those that took steps.
+        parameters: the parameters as a user writes them, without the revision.
+        strategy, seed: the strategy and the seed that found the schedule.
+        agents: the names of the agents that took steps.
         turns: pairs of an index into `agents` and a number of steps.
-        operations: what each step was, as announced; empty in a token.
-        about: the signature of the finding that it was saved for, as a text; empty if it was for none in particular.
+        operations: the operation that each step announced; empty in a token.
+        about: the signature, as a text, of the finding for which it was saved; empty if for none.
     """
 
     format: str
@@ -69,19 +69,19 @@ class SavedSchedule:
         """Return the schedule.
 
         Raises:
-            ScenarioError: if its parts do not fit together, or it is longer than any execution may be.
+            ScenarioError: if its parts do not fit together, or it is too long.
         """
-        if sum(max(count, 1) for _, count in self.turns) > STEPS_MAX:
+        if sum(max(length, 1) for _, length in self.turns) > STEPS_MAX:
             raise ScenarioError(f"the schedule has more than {STEPS_MAX} steps: it is damaged")
-        if not all(0 <= agent < len(self.agents) and count > 0 for agent, count in self.turns):
+        if not all(0 <= agent < len(self.agents) and length > 0 for agent, length in self.turns):
             raise ScenarioError("the schedule names agents that it does not have: it is damaged")
-        steps = tuple(self.agents[agent] for agent, count in self.turns for _ in range(count))
+        steps = tuple(self.agents[agent] for agent, length in self.turns for _ in range(length))
         if self.operations and len(self.operations) != len(steps):
-            raise ScenarioError("the schedule has not one operation for each step: it is damaged")
+            raise ScenarioError("the schedule does not have one operation for each step: it is damaged")
         return Schedule(steps, tuple(self.operations), tuple(self.choices))
 
     def following(self, schedule: Schedule, witness: Witness, about: str) -> "SavedSchedule":
-        """Return the same with another schedule, at whose end a witness shows what it is about."""
+        """Return a copy with another schedule, and with a witness at its end that shows the finding `about`."""
         agents, turns = in_turns(schedule)
         return attrs.evolve(
             self,
@@ -99,16 +99,16 @@ class SavedSchedule:
         return TOKEN_PREFIX + base64.urlsafe_b64encode(packed).decode().rstrip("=")
 
     def token_content(self) -> bytes:
-        """Return what a token packs: all but the operations."""
+        """Return the content of a token: everything but the operations."""
         return orjson.dumps(cattrs.unstructure(attrs.evolve(self, operations=[])))
 
     def write(self, folder: Path) -> Path:
-        """Write the schedule into a folder, if it is not there yet, and return its path.
+        """Write the schedule into a folder, unless it is there already, and return its path.
 
         The file is named by scenario, revision, cause, and a digest of the parameters and the steps.
 
         Raises:
-            OSError: if it cannot be written, or is larger than what is read.
+            OSError: if the file cannot be written, or is larger than emu reads.
         """
         content = orjson.dumps(cattrs.unstructure(self), option=orjson.OPT_INDENT_2)
         stem = "-".join(map(file_word, (self.scenario.name, self.revision.name, self.cause, self.digest())))
@@ -117,7 +117,7 @@ class SavedSchedule:
 
     @property
     def cause(self) -> str:
-        """The kind of the finding that it was saved for; `MISTAKE` if it leads to a mistake of the scenario."""
+        """The kind of the finding for which it was saved; `MISTAKE` if it leads to a mistake of the scenario."""
         return self.about.partition(" ")[0] or MISTAKE
 
     def digest(self) -> str:
@@ -132,11 +132,11 @@ class SavedSchedule:
 
 
 def schedule_of_run(run: Run, named: str, about: Signature | None = None) -> SavedSchedule | None:
-    """Return the schedule of the execution that matters; None if nothing was executed.
+    """Return the schedule of the reported execution; None if nothing was executed.
 
     Args:
         named: the scenario as the user named it.
-        about: the finding that it is saved for.
+        about: the finding for which it is saved.
     """
     if run.reported is None:
         return None
@@ -167,5 +167,5 @@ def in_turns(schedule: Schedule) -> tuple[list[str], list[tuple[int, int]]]:
 
 
 def file_word(name: str) -> str:
-    """Return a name as a word of a file's name, whatever the name holds: it chooses no folder."""
+    """Return a name as a word of a file's name, without any character that could choose a folder."""
     return re.sub(r"[^A-Za-z0-9_-]+", "_", name)[:NAME_MAX]

@@ -1,4 +1,4 @@
-"""Turning what a file holds into values, strictly: nothing unknown, and no value where one of another type belongs."""
+"""Converting JSON into values, strictly: no unknown key, and no value of another type."""
 
 from typing import Any
 
@@ -6,10 +6,10 @@ import cattrs
 
 
 def exactly(value: Any, kind: type) -> Any:
-    """Take a value of exactly this type; no conversions.
+    """Return a value of exactly this type, unconverted.
 
     Raises:
-        TypeError: if it is of another.
+        TypeError: if the value is of another type.
     """
     if type(value) is not kind:
         raise TypeError(f"{type(value).__name__} where {kind.__name__} belongs")

@@ -1,4 +1,4 @@
-"""Verdicts: what one execution, a run and an exploration tell of what their scenario declares."""
+"""Verdicts on a claim: of one execution, of a run, and of an exploration."""
 
 from collections.abc import Iterable, Sequence
 from enum import Enum
@@ -8,39 +8,39 @@ from emu.scenarios.expectation import Expectation
 
 
 class Verdict(Enum):
-    """What executions tell of what their scenario declares."""
+    """What executions tell of the claim about their scenario."""
 
-    SHOWN = "shown"  # the declared finding shows
-    PROVED = "proved"  # there is no other execution, and none has shown anything
-    CONSISTENT = "not contradicted"  # nothing speaks against it
-    CONTRADICTED = "contradicted"  # there is a finding that was not declared
-    FOUND = "found"  # nothing was declared, and there is a finding
-    UNDECIDED = "undecided"  # it ended before there was a verdict
+    SHOWN = "shown"  # there is the claimed finding
+    PROVED = "proved"  # every trace was executed, and there is no finding
+    CONSISTENT = "not contradicted"  # no finding contradicts the claim
+    CONTRADICTED = "contradicted"  # there is another finding, or no trace has the claimed one
+    FOUND = "found"  # nothing is claimed, and there is a finding
+    UNDECIDED = "undecided"  # the executions ended before there was a verdict
 
     @property
     def is_final(self) -> bool:
-        """Whether one execution with this verdict decides for all of a run."""
+        """Whether one execution with this verdict decides the verdict of a run."""
         return self in {Verdict.SHOWN, Verdict.CONTRADICTED, Verdict.FOUND}
 
 
 def judge_execution(expected: Expectation, findings: Sequence[Finding]) -> Verdict:
-    """Return what the findings of one execution tell."""
+    """Return the verdict on the findings of one execution."""
     if any(not expected.allows(finding.kind) for finding in findings):
         return against(expected)
     return Verdict.SHOWN if any(map(expected.is_shown_by, findings)) else Verdict.CONSISTENT
 
 
 def against(expected: Expectation) -> Verdict:
-    """Return what a finding tells that was not declared."""
+    """Return the verdict on a finding that the claim does not allow."""
     return Verdict.FOUND if expected.unclaimed else Verdict.CONTRADICTED
 
 
 def judge_run(expected: Expectation, shown: Verdict | None, *, is_search: bool, was_cut_short: bool) -> Verdict:
-    """Return what the executions of a run tell together.
+    """Return the verdict on the executions of a run together.
 
     Args:
-        shown: the verdict of the execution that matters.
-        is_search: the run goes through executions in search of what is declared.
+        shown: the verdict on the reported execution.
+        is_search: the run searches several executions for the claimed finding.
     """
     if shown is not None and shown.is_final:
         return shown
@@ -56,12 +56,12 @@ def judge_exploration(
     is_exhausted: bool,
     has_evaluated_all: bool,
 ) -> Verdict:
-    """Return what the executions of an exploration tell together.
+    """Return the verdict on the executions of an exploration together.
 
     Args:
-        kinds: of all that was found.
-        findings: what was found, as far as it was confirmed.
-        has_evaluated_all: every claim was asked in every state that matters to it.
+        kinds: the kinds of all findings.
+        findings: the findings that were confirmed.
+        has_evaluated_all: every claim was evaluated in every state that may break it.
     """
     if any(not expected.allows(kind) for kind in kinds):
         return against(expected)

@@ -1,4 +1,4 @@
-"""The witness: an access that is appended to a schedule, by which a device uses a translation that is stale."""
+"""The witness: an access that is appended to a schedule, by which a device uses a stale translation."""
 
 from typing import TypeGuard
 
@@ -19,19 +19,19 @@ class Witness:
 
     @classmethod
     def of(cls, finding: OldPath, machine: Machine) -> "Witness":
-        """Return the access that can show a finding: by a device that the unit may translate for so."""
+        """Return the access that can show a finding, by a device for which the unit may use the translation."""
         return cls(machine.user_of(finding).bdf, finding.dfn)
 
     def join(self, machine: Machine) -> str:
-        """Have a device of a machine make the access, besides what it does; return the name of the agent."""
+        """Let a device of a machine make the access, besides its other accesses; return the name of the new agent."""
         return machine.add_witness(self.device, Dfn(self.dfn))
 
 
 def is_used(finding: Finding | None) -> TypeGuard[OldPath]:
-    """Whether a device has used what is stale."""
+    """Whether a device has used a stale translation."""
     return isinstance(finding, OldPath) and finding.evidence is Evidence.OBSERVED
 
 
 def is_usable(finding: Finding | None) -> TypeGuard[OldPath]:
-    """Whether a device could use what is stale, and none has."""
+    """Whether a device could use a stale translation, and none has."""
     return isinstance(finding, OldPath) and finding.evidence is Evidence.POSSIBLE

@@ -30,7 +30,7 @@ def stale(*, is_used: bool) -> Stale:
     return cause.finding if is_used else attrs.evolve(cause.finding, use=None)
 
 
-def test_a_cause_keeps_some_candidates_until_a_device_has_used_what_is_stale() -> None:
+def test_a_cause_keeps_some_candidates_until_a_device_has_used_the_translation() -> None:
     possible, observed = stale(is_used=False), stale(is_used=True)
     cause = Cause(A_STALE_ONE, 1)
     for number in range(1, CANDIDATES_MAX + 3):

@@ -33,19 +33,19 @@ def changes(base: CellResult, ours: CellResult) -> list[tuple[Change, str]]:
     return [(one.change, one.signature) for one in Compared(CELL, base, ours).differences()]
 
 
-def test_what_only_the_revision_shows_is_new_if_the_base_was_executed_to_the_end() -> None:
+def test_a_finding_of_the_revision_alone_is_new_if_the_base_was_executed_to_the_end() -> None:
     assert changes(side(), side(a=STALE)) == [(Change.NEW, "a")]
     assert changes(side(is_exhausted=False), side(a=STALE)) == [(Change.UNDECIDED, "a")]
     assert changes(side(), side(a=STALE, is_exhausted=False)) == [(Change.NEW, "a")]
 
 
-def test_what_only_the_base_shows_is_gone_if_the_revision_was_executed_to_the_end() -> None:
+def test_a_finding_of_the_base_alone_is_gone_if_the_revision_was_executed_to_the_end() -> None:
     assert changes(side(a=STALE), side()) == [(Change.GONE, "a")]
     assert changes(side(a=STALE), side(is_exhausted=False)) == [(Change.UNDECIDED, "a")]
     assert changes(side(a=STALE, is_exhausted=False), side()) == [(Change.GONE, "a")]
 
 
-def test_what_both_show_is_unchanged_however_far_they_were_executed() -> None:
+def test_a_finding_of_both_is_unchanged_however_far_they_were_executed() -> None:
     assert changes(side(a=STALE), side(a=STALE)) == [(Change.UNCHANGED, "a")]
     assert changes(side(a=STALE, is_exhausted=False), side(a=STALE, is_exhausted=False)) == [(Change.UNCHANGED, "a")]
 
@@ -56,7 +56,7 @@ def test_where_neither_shows_anything_both_must_have_been_executed_to_the_end(ba
     assert changes(side(), side()) == []
 
 
-def test_a_new_finding_of_a_page_stands_with_what_is_gone_from_the_page_and_counts_as_new() -> None:
+def test_a_new_finding_of_a_page_is_told_with_the_findings_gone_from_the_page_and_counts_as_new() -> None:
     (one,) = Compared(CELL, side(a=LOST), side(b=STALE)).differences()
     assert (one.change, one.signature, one.instead_of) == (Change.NEW, "b", (LOST,))
     assert changes(side(a=ELSEWHERE), side(b=STALE)) == [(Change.NEW, "b"), (Change.GONE, "a")]
@@ -75,7 +75,7 @@ def test_the_grid_is_the_cells_of_the_table_and_each_setting_with_the_small_form
     assert str(next(grid(["remap_before_flush"], {}))) == "remap_before_flush"
 
 
-def test_values_that_the_user_names_are_tried_instead_of_those_of_the_cells_each_with_each() -> None:
+def test_values_that_the_user_names_replace_those_of_the_cells_in_all_combinations() -> None:
     cells = list(map(str, grid(["free_before_flush"], {"repaired": ["true"], "coherent": ["true", "false"]})))
     assert cells[:2] == [
         "free_before_flush repaired=true coherent=true",
@@ -142,7 +142,7 @@ def test_a_mistake_in_a_revision_is_told_with_its_line_and_the_other_cells_go_on
     assert len(check.compared) == len(check.cells)
 
 
-def test_a_call_that_a_revision_forgets_to_await_is_told_with_the_word_that_is_missing(tmp_path: Path) -> None:
+def test_a_call_that_a_revision_forgets_to_await_is_told_with_the_missing_word(tmp_path: Path) -> None:
     called = "        error = await iommu_iotlb_flush(cpu, domain, dfn, page_count(page_order), flush_type)\n"
     last = f"{called}        result = result or error\n    return result\n\n\nasync def iommu_iotlb_flush("
     copy = copy_of("merged", tmp_path / "copy", "iommu.py", last, last.replace("await ", ""))
@@ -169,7 +169,7 @@ def kills(finding: Finding, trace: Trace) -> str:
     os._exit(1)
 
 
-def test_a_process_that_dies_is_told_and_its_cell_was_done_once_more() -> None:
+def test_a_process_that_dies_is_told_and_its_cell_is_executed_again() -> None:
     again = Cell("flush_misses_last_page", ("repaired=true",))
     jobs = [Job(cell, "v1", BUDGET, None, kills) for cell in (CELL, again)]
     dead, alive = run_all(jobs, 2, lambda: None)
@@ -216,7 +216,7 @@ async def unused(cpu):
 """
 
 
-def test_functions_that_nobody_enters_and_changed_lines_that_nobody_executes_are_named(tmp_path: Path) -> None:
+def test_functions_that_are_never_entered_and_changed_lines_that_are_never_executed_are_named(tmp_path: Path) -> None:
     tested, untested = "if error == OK:\n            continue\n", "if error == OK:\n            continue  # changed\n"
     copy = copy_of("merged", tmp_path / "copy", "iommu.py", tested, untested)
     wrappers = tmp_path / "copy" / "iommu.py"
@@ -245,7 +245,7 @@ WRITE_BACK = "            await iommu_flush_cache_entry(cpu, self.driver, addres
 WRITES_BACK_FIRST = ("vtd.py", STORE + WRITE_BACK, WRITE_BACK + STORE)
 
 
-def test_a_revision_without_the_race_of_r1_is_all_right(tmp_path: Path) -> None:
+def test_a_revision_without_the_race_of_r1_has_no_new_finding(tmp_path: Path) -> None:
     check = checked(copy_of("v1", tmp_path / "copy", *FLUSHES_ALWAYS), "v1", ["remap_before_flush"])
     assert {one.change for one in check.differences if one.cell == Cell("remap_before_flush")} == {Change.GONE}
     assert not check.is_worse
@@ -278,7 +278,7 @@ CALLED = "        error, this_flush_type = await domain.ops.unmap_page(cpu, doma
         ("return 'done', FlushType.NONE", "(copy/iommu.py:58) returned a str: return 0 or a negative errno"),
     ],
 )
-def test_whatever_a_revision_does_is_a_line_and_the_other_cells_go_on(line: str, said: str, tmp_path: Path) -> None:
+def test_any_mistake_of_a_revision_is_a_line_and_the_other_cells_go_on(line: str, said: str, tmp_path: Path) -> None:
     copy = copy_of("merged", tmp_path / "copy", "iommu.py", CALLED, f"        {line}\n{CALLED}")
     cells = [CELL, Cell("map_fails_halfway")]
     check = Check(copy, "merged", cells, sentence)
@@ -302,11 +302,11 @@ def test_a_process_that_dies_once_is_told_and_nothing_is_lost(tmp_path: Path) ->
     assert "a process died 1 time, and its cell was executed again" in CheckReport(check).summary()
 
 
-def test_what_a_terminal_or_a_json_cannot_take_is_escaped() -> None:
+def test_characters_that_a_terminal_or_json_cannot_take_are_escaped() -> None:
     assert printable("a\x1b[31m\x00\ud800\nb é") == "a\\x1b[31m\\x00\\ud800\nb é"
 
 
-def test_cells_are_told_together_only_if_the_same_is_said_of_them() -> None:
+def test_cells_are_told_together_only_if_their_sentences_are_the_same() -> None:
     other = Cell("unmap_fails_halfway", ("coherent=false",))
     check = Check("mine", "merged", [CELL, other], sentence)
     check.compared += [
@@ -318,7 +318,7 @@ def test_cells_are_told_together_only_if_the_same_is_said_of_them() -> None:
     assert [len(others) for _, others in CheckReport(check).groups()] == [1]
 
 
-def test_findings_of_no_page_are_not_instead_of_one_another() -> None:
+def test_findings_without_a_page_do_not_replace_one_another() -> None:
     stuck, claim = Shown("deadlock", (None, None), "stuck", 1), Shown("assertion", (None, None), "false", 1)
     assert changes(side(a=stuck), side(b=claim)) == [(Change.NEW, "b"), (Change.GONE, "a")]
 

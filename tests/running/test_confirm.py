@@ -33,7 +33,7 @@ def test_a_use_by_a_device_of_the_scenario_needs_no_witness() -> None:
     assert cause.saved.witness is None
 
 
-def test_what_no_witness_can_use_stays_possible() -> None:
+def test_a_translation_that_no_witness_can_use_stays_possible() -> None:
     (cause,) = explored(bundled_with("flag_left_set")).causes.values()
     assert isinstance(cause.finding, Owed)
     assert cause.finding.evidence is Evidence.POSSIBLE
@@ -61,11 +61,11 @@ def test_the_hosts_are_compared_event_by_event(monkeypatch: pytest.MonkeyPatch) 
         return run
 
     monkeypatch.setattr(Confirmation, "repeat", without_the_last_event)
-    with pytest.raises(InternalError, match="is another one on Trio tasks than in a plain loop"):
+    with pytest.raises(InternalError, match="differs between Trio tasks and a plain loop"):
         explored(bundled_with("remap_before_flush"))
 
 
-def test_what_is_looked_for_is_the_first_finding_of_its_signature() -> None:
+def test_the_finding_of_a_cause_is_the_first_with_its_signature() -> None:
     (cause,) = explored(bundled_with("remap_before_flush")).causes.values()
     assert cause.run is not None
     assert cause.run.finding_with(cause.signature) is cause.finding

@@ -42,14 +42,14 @@ def test_an_exploration_is_exhausted_when_every_trace_was_executed() -> None:
 
 
 @pytest.mark.parametrize(("strategy", "executions"), [("optimal", 2), ("depth-first", 2), ("random", 7)])
-def test_every_strategy_executes_on_both_hosts_the_same(strategy: str, executions: int) -> None:
+def test_every_strategy_executes_the_same_on_both_hosts(strategy: str, executions: int) -> None:
     options = {"strategy": strategy, "executions": 7}
     one, other = (explored(of(store_and_load), host, **options) for host in ("direct", "trio"))
     assert one.done == other.done == executions
     assert one.coverage == other.coverage
 
 
-def test_random_executions_are_those_of_the_seeds_that_follow() -> None:
+def test_random_executions_have_the_seeds_that_follow() -> None:
     later = explored(of(two_owners, STALE), strategy="random", executions=4, seed=3)
     all_of_them = explored(of(two_owners, STALE), strategy="random", executions=7)
     firsts = [cause.first for cause in all_of_them.causes.values()]
@@ -66,7 +66,7 @@ def test_a_section_that_was_not_as_declared_begins_the_exploration_anew() -> Non
     assert counts == stepwise_counts
 
 
-def test_what_was_found_before_a_section_was_not_as_declared_is_forgotten() -> None:
+def test_findings_before_a_section_that_was_not_as_declared_are_forgotten() -> None:
     def stores_more_when_first(m: Machine) -> None:
         lock, never = m.domain(1).p2m_lock, m.signal("what never comes")
         word = (Access.to(WORDS, word_number(0), Kind.WRITE),)
@@ -122,18 +122,18 @@ def test_progress_changes_with_every_step_and_every_execution() -> None:
     assert len(set(seen)) == 4 * 3
 
 
-def test_no_more_executions_than_wanted() -> None:
+def test_there_are_no_more_executions_than_wanted() -> None:
     done = explored(bundled_with("remap_before_flush"), executions=5)
     assert (done.done, done.is_exhausted, done.limit) == (5, False, "--executions 5")
 
 
-def test_time_is_up_after_the_first_execution_at_the_earliest(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_limit_of_time_lets_the_first_execution_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("emu.running.exploration.time", SimpleNamespace(monotonic=itertools.count(step=100).__next__))
     done = explored(bundled_with("remap_before_flush"), seconds=0.5)
     assert (done.done, done.is_exhausted, done.limit) == (1, False, "--time 0.5")
 
 
-def test_who_stops_it_gets_what_there_is() -> None:
+def test_an_exploration_that_is_stopped_keeps_its_findings() -> None:
     done = ScenarioExploration(bundled_with("remap_before_flush"), "remap_before_flush")
 
     def stop() -> None:
@@ -171,7 +171,7 @@ def test_an_execution_that_is_too_long_ends_the_exploration(host: str) -> None:
         (two_owners, DEADLOCK, None, Verdict.CONTRADICTED),
     ],
 )
-def test_the_verdict_on_what_was_declared(
+def test_an_exploration_has_a_verdict_on_the_declared_finding(
     body: Body, expected: Expectation, executions: int | None, verdict: Verdict
 ) -> None:
     assert explored(of(body, expected), executions=executions).verdict is verdict
@@ -201,7 +201,7 @@ def test_a_mistake_ends_the_exploration_and_its_schedule_leads_there(host: str) 
     assert saved.schedule().agents[-1] == "cpu1"
 
 
-def test_a_mistake_that_the_schedule_does_not_make_again_has_none() -> None:
+def test_a_mistake_that_its_schedule_does_not_repeat_has_no_schedule() -> None:
     executions = itertools.count(1)
 
     def forgetful(m: Machine) -> None:
@@ -243,7 +243,7 @@ def test_an_exploration_without_a_mistake_has_no_schedule_that_leads_to_one() ->
     ],
     ids=["other", "more", "less"],
 )
-def test_one_execution_is_repeated_first_and_must_do_the_same(then: list[int], now: list[int], complaint: str) -> None:
+def test_the_first_execution_is_repeated_and_must_do_the_same(then: list[int], now: list[int], complaint: str) -> None:
     values = itertools.chain([then], itertools.repeat(now))
 
     def keeps_state(m: Machine) -> None:
@@ -285,7 +285,7 @@ def test_a_device_and_a_cpu_run_concurrently_and_one_cpu_alone_does_not() -> Non
     assert explored(bundled_with("replace_while_device_reads", "order=0 dma=1")).is_exhausted
 
 
-def test_a_search_may_think_as_long_as_it_likes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_watchdog_does_not_end_a_search_that_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
     looks: list[None] = []
     progress, advance = ScenarioExploration.progress, Optimal.advance
 

@@ -42,7 +42,7 @@ def hostile(**changes: Any) -> bytes:
         ({"turns": [[99, 1]]}, "agents that it does not have"),
         ({"turns": [[0, -5]]}, "agents that it does not have"),
         ({"seed": "0"}, "is no schedule: TypeError"),
-        ({"operations": ["x"]}, "not one operation for each step"),
+        ({"operations": ["x"]}, "does not have one operation for each step"),
         ({"format": "emu-schedule-9"}, "another version of emu"),
         ({"more": 1}, "is no schedule: ForbiddenExtraKeysError"),
     ],

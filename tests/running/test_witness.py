@@ -13,7 +13,7 @@ from emu.units import Dfn
 from tests.running.saved import saved
 
 
-def test_a_witness_does_not_change_the_numbers_of_what_its_device_does_besides() -> None:
+def test_a_witness_does_not_change_the_numbers_of_its_devices_other_accesses() -> None:
     machine = find("remap_before_flush").bind({"dma": "2"}).build()
     machine.add_witness("00:1f.0", Dfn(0x1000))
     direct.run(machine.execution(RoundRobinStrategy()))
