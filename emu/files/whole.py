@@ -1,7 +1,7 @@
-"""Writing a file: whole or not at all, and never more than its sort may hold.
+"""Writing a file: whole or not at all, and only up to a limit for its kind.
 
-The content goes to a file beside the one that is named, which then takes its place. So an error, a full disk or Ctrl-C
-leaves an older file as it was. A pipe or a device is written to as it stands.
+The content goes to a new file beside the named file, and the new file then replaces it. So an error, a full disk or
+Ctrl-C leaves an older file as it was. A pipe or a device is written to directly.
 """
 
 import errno
@@ -21,7 +21,7 @@ STANDARD_STREAMS = (1, 2)
 
 
 class Writable(Protocol):
-    """What bytes are written to."""
+    """An object that takes bytes, such as a file."""
 
     def write(self, data: bytes, /) -> object:
         """Write bytes."""
@@ -33,7 +33,7 @@ Write = Callable[[Writable], object]
 
 @attrs.define
 class Bounded:
-    """A file that takes so many bytes more, and then refuses."""
+    """A file that takes at most `bytes_max` bytes."""
 
     file: BinaryIO
     bytes_max: int
@@ -43,7 +43,7 @@ class Bounded:
         """Write bytes.
 
         Raises:
-            OSError: if there would be too many.
+            OSError: if the file would be too large.
         """
         self.written += len(data)
         if self.written > self.bytes_max:
@@ -52,10 +52,10 @@ class Bounded:
 
 
 def write_whole(path: Path, write: Write, bytes_max: int) -> None:
-    """Have a file written, in the place of an older one if there is one.
+    """Write a file; it replaces an older file of the name.
 
     Raises:
-        OSError, ValueError: if it cannot be written, or would be too large.
+        OSError, ValueError: if the file cannot be written, or would be too large.
     """
     if is_stream(path):
         with open_stream(path) as file:
@@ -69,13 +69,13 @@ def write_whole(path: Path, write: Write, bytes_max: int) -> None:
 
 
 def write_new(paths: Iterator[Path], content: bytes, bytes_max: int) -> Path:
-    """Have a new file written, by the first of these names that no file has; return the name.
+    """Write a new file under the first name that is free, and return the name.
 
-    A file of an earlier name that has the very content is returned instead.
+    If a file of an earlier name has the same content, its name is returned and nothing is written.
 
     Raises:
-        OSError, ValueError: if it cannot be written, or would be too large.
-        FileExistsError: if there is a file of each name.
+        OSError, ValueError: if the file cannot be written, or would be too large.
+        FileExistsError: if no name is free.
     """
     path = next(paths)
     with part_of(path, lambda file: file.write(content), bytes_max) as part:
@@ -87,7 +87,7 @@ def write_new(paths: Iterator[Path], content: bytes, bytes_max: int) -> Path:
 
 
 def holds(path: Path, content: bytes) -> bool:
-    """Whether a file has a content, and no more."""
+    """Whether the content of a file is this."""
     try:
         if not path.is_file():  # to open a pipe would wait for a writer
             return False
@@ -101,15 +101,15 @@ def next_of(candidates: Iterator[Path]) -> Path:
     """Return the next name.
 
     Raises:
-        FileExistsError: if there is none.
+        FileExistsError: if there is no further name.
     """
     for path in candidates:
         return path
-    raise FileExistsError(errno.EEXIST, "there are files of all names that it may have")
+    raise FileExistsError(errno.EEXIST, "all names that the file may have are taken")
 
 
 def give_name(part: Path, path: Path) -> bool:
-    """Give a file a name that no file has; return whether it was free. No two processes get the same."""
+    """Give a file a new name; return False if the name is taken. No two processes get the same name."""
     try:
         try:
             os.link(part, path)
@@ -125,7 +125,7 @@ def give_name(part: Path, path: Path) -> bool:
 
 @contextmanager
 def part_of(path: Path, write: Write, bytes_max: int) -> Iterator[Path]:
-    """Write the content beside a path, and yield where; nothing is left there afterwards."""
+    """Write the content to a file beside a path, and yield the file; it is removed afterwards."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with part.open("wb") as file:
@@ -146,7 +146,7 @@ def is_stream(path: Path) -> bool:
 
 
 def stream_at(found: os.stat_result) -> int | None:
-    """Return which of the standard streams goes to a file; None if neither does."""
+    """Return the number of the standard stream that goes to a file; None if neither does."""
     for number in STANDARD_STREAMS:
         try:
             if os.path.samestat(found, os.fstat(number)):
@@ -157,13 +157,13 @@ def stream_at(found: os.stat_result) -> int | None:
 
 
 def open_stream(path: Path) -> BinaryIO:
-    """Open a pipe or a device; a standard stream goes on where it is."""
+    """Open a pipe or a device; a standard stream keeps its position."""
     number = stream_at(path.stat())
     return path.open("wb") if number is None else os.fdopen(os.dup(number), "wb")
 
 
 def why_not(path: Path) -> str | None:
-    """Return why a file of this name cannot be written, as far as that can be known before; None if it can."""
+    """Return the reason, as far as it can be known before, why a file cannot be written; None if it can."""
     try:
         if is_stream(path):
             return None if os.access(path, os.W_OK) else os.strerror(errno.EACCES)

@@ -1,4 +1,4 @@
-"""What a scenario declares: a kind of finding that some execution shows, or that none shows any."""
+"""Expectations: the kind of finding that some execution shows, or that no execution has a finding."""
 
 from collections.abc import Callable
 
@@ -11,12 +11,12 @@ from emu.errors import ScenarioError
 
 @attrs.frozen
 class Expectation:
-    """What a scenario declares: a kind of finding that some execution shows, or that none shows any.
+    """The kind of finding that some execution shows; None for the claim that no execution has a finding.
 
     Attributes:
-        evidence: the least evidence for a stale translation that counts as having shown it.
+        evidence: the least evidence with which a stale translation counts as shown.
         also: kinds of findings that may come with it.
-        unclaimed: why nothing is claimed, and facts are told instead; empty where something is.
+        unclaimed: the reason why nothing is claimed, so that findings are only told; empty where something is claimed.
     """
 
     kind: FindingKind | None
@@ -25,15 +25,15 @@ class Expectation:
     unclaimed: str = ""
 
     def with_also(self, *others: "Expectation") -> "Expectation":
-        """Return the expectation of a finding beside which others may show."""
+        """Return the expectation of this kind of finding, beside which the kinds of others may come."""
         return attrs.evolve(self, also=frozenset(other.kind for other in others if other.kind))
 
     def allows(self, kind: FindingKind) -> bool:
-        """Whether a finding of a kind does not contradict it."""
+        """Whether the expectation allows findings of a kind."""
         return kind is self.kind or kind in self.also
 
     def is_shown_by(self, finding: Finding) -> bool:
-        """Whether a finding is the declared one."""
+        """Whether a finding is the expected one."""
         if finding.kind is not self.kind:
             return False
         wants_use = self.evidence is Evidence.OBSERVED
@@ -53,11 +53,11 @@ STALE_OBSERVED = Expectation(FindingKind.STALE, Evidence.OBSERVED)
 Expect = Callable[..., Expectation]
 
 OBSERVED = ":observed"
-"""What a written verdict ends with that only a use by a device of the scenario shows."""
+"""The suffix of a written verdict that only a use by a device of the scenario shows."""
 
 
 def no_claim(why: str) -> Expectation:
-    """Return that nothing is claimed: whatever is found is a fact, and so is that nothing is."""
+    """Return the expectation that claims nothing: findings, or their absence, are only told."""
     return Expectation(None, unclaimed=why)
 
 
@@ -65,7 +65,7 @@ def parse_expectation(text: str) -> Expectation:
     """Return the expectation that a text states: `clean`, or kinds of findings; the first must show, the others may.
 
     Raises:
-        ScenarioError: if it names no kind of finding.
+        ScenarioError: if the text names no kind of finding.
     """
     if text == str(CLEAN):
         return CLEAN
@@ -80,7 +80,7 @@ def kind_of(name: str) -> FindingKind:
     """Return a kind of finding by its name.
 
     Raises:
-        ScenarioError: if there is none.
+        ScenarioError: if there is no such kind.
     """
     kinds = {one.value: one for one in FindingKind if one is not FindingKind.ILLEGAL}
     if name not in kinds:
@@ -92,7 +92,7 @@ def __getattr__(name: str) -> Expectation:
     """Return the expectation of a kind of finding by the name of the kind: `STALE`, `OWED`, `LOST_ERROR` and so on.
 
     Raises:
-        AttributeError: if there is no such kind, or nobody can mean to show it.
+        AttributeError: if there is no such kind, or it is a bug of emu.
     """
     if name not in FindingKind.__members__ or name == FindingKind.ILLEGAL.name:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""Where scenarios are found: those that come with emu, and those in files that the user names."""
+"""Finding scenarios: the bundled scenarios, and files that the user names."""
 
 import importlib.util
 from pathlib import Path
@@ -29,7 +29,7 @@ def find(name: str) -> Scenario:
     """Return a scenario by its name, or from a file that the user names.
 
     Raises:
-        ScenarioError: if there is none.
+        ScenarioError: if there is no such scenario.
     """
     if name.endswith(".py"):
         return load(Path(name))
@@ -44,7 +44,7 @@ def load(path: Path) -> Scenario:
     """Run a scenario file and return the scenario in it.
 
     Raises:
-        ScenarioError: if it cannot be read or run, or holds no scenario.
+        ScenarioError: if the file cannot be read or run, or does not hold exactly one scenario.
     """
     found = [value for value in vars(load_module(path)).values() if isinstance(value, Scenario)]
     if len(found) != 1:
@@ -53,10 +53,10 @@ def load(path: Path) -> Scenario:
 
 
 def load_module(path: Path) -> ModuleType:
-    """Run a file and return what it defines.
+    """Run a file and return it as a module.
 
     Raises:
-        ScenarioError: if it cannot be read or run.
+        ScenarioError: if the file cannot be read or run.
     """
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if not path.is_file() or spec is None or spec.loader is None:

@@ -1,4 +1,4 @@
-"""Parameters of scenarios and machines: what a user writes with `-p NAME=VALUE`."""
+"""Parameters of scenarios and machines, which a user sets with `-p NAME=VALUE`."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -23,9 +23,10 @@ class Parameter:
     """A parameter of a scenario or of every machine.
 
     Attributes:
-        kind: int, bool, str or an Enum, whose values are then what a user writes.
-        choices: the texts that there are; `is_open` where others are taken, too.
-        meaning: what it sets, where its name does not say enough.
+        kind: int, bool, str, or an Enum whose values a user writes.
+        choices: the texts that a user may write.
+        is_open: other texts are taken, too.
+        meaning: an explanation, where the name does not say enough.
     """
 
     name: str
@@ -37,10 +38,10 @@ class Parameter:
     meaning: str = ""
 
     def parse(self, text: str) -> Any:
-        """Return the value that a user's text stands for.
+        """Return the value of a user's text.
 
         Raises:
-            ScenarioError: naming the parameter and what it takes.
+            ScenarioError: naming the parameter and the values that it takes.
         """
         try:
             value = self.convert(text)
@@ -54,7 +55,7 @@ class Parameter:
         """Convert a text.
 
         Raises:
-            ValueError, KeyError: if it stands for no value.
+            ValueError, KeyError: if the text is no value of the parameter.
         """
         if self.kind is bool:
             return {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}[text.lower()]
@@ -63,7 +64,7 @@ class Parameter:
         return int(text, 0) if self.kind is int else self.kind(text)
 
     def takes(self) -> str:
-        """Say what values there are."""
+        """Say which values the parameter takes."""
         if self.choices:
             return "one of " + ", ".join(self.choices)
         if self.kind is bool:
@@ -83,12 +84,13 @@ def written(value: Any) -> str:
 
 
 def machine_parameters(platform: Platform, platforms: Mapping[str, Platform] = PLATFORMS) -> tuple[Parameter, ...]:
-    """Return what can be set of every machine of a vendor: its units' settings, and what all vendors have.
+    """Return the parameters of every machine of a vendor: its units' settings, and the parameters of all vendors.
 
-    With `widen=fault`, what was cached of a table entry before it was given more permissions may refuse an access. Xen
-    enters each new table in three stores, so that is off unless it is asked for.
+    With `widen=fault`, a table entry that was cached before it was given more permissions may refuse an access. Xen
+    enters each new table in three stores, so this is off by default.
 
-    So many allocations, hooks or waits may fail on each CPU, as the strategy chooses. `steps` is the limit of steps.
+    `*_faults` is how many allocations, hooks or waits may fail on each CPU, as the strategy chooses. `steps` is the
+    limit of steps.
     """
     return (
         Parameter("iommu", str, next(iter(platforms)), choices=tuple(platforms)),
@@ -102,13 +104,13 @@ def machine_parameters(platform: Platform, platforms: Mapping[str, Platform] = P
 
 
 def machine_names() -> set[str]:
-    """Return the names of what can be set of a machine, whatever its vendor."""
+    """Return the names of the parameters of a machine of any vendor."""
     return {one.name for platform in PLATFORMS.values() for one in machine_parameters(platform)}
 
 
 @cache
 def settings_parameters(platform: Platform) -> tuple[Parameter, ...]:
-    """Return a parameter for each setting of a vendor's units that users set. Each machine that is built asks."""
+    """Return a parameter for each setting of a vendor's units that users set; cached, as each new machine needs it."""
     settings: Any = type(platform.settings())
     return tuple(
         Parameter(one.name, type(one.default), one.default, one.metadata[BOUNDS], meaning=one.metadata[MEANING])
@@ -121,7 +123,7 @@ NOT_BY_PLACE = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD)
 
 
 def is_kind(hint: object) -> bool:
-    """Whether it is a type of whose values a user can write each."""
+    """Whether a hint is a type whose values a user can write."""
     if not isinstance(hint, type):
         return False
     is_enum = issubclass(hint, Enum) and all(isinstance(member.value, str) for member in hint)
@@ -129,11 +131,11 @@ def is_kind(hint: object) -> bool:
 
 
 def parameters_of(build: Callable[..., None]) -> tuple[Parameter, ...]:
-    """Return the parameters of a scenario's function: what follows the machine.
+    """Return the parameters of a scenario's function that follow the machine.
 
     Raises:
-        ScenarioError: if it takes no machine; if one has no default, a type that a user cannot write, or a default of
-            another type.
+        ScenarioError: if the function takes no machine; or if a parameter has no default, a type that a user cannot
+            write, a default of another type, or the name of a machine's parameter.
     """
     taken = [*inspect.signature(build).parameters.values()]
     if not taken or taken[0].kind in NOT_BY_PLACE:

@@ -28,7 +28,7 @@ from emu.scenarios.verdicts import Verdicts
 Build = Callable[..., None]
 
 DECLARED = "declared"
-"""The claim that a scenario declares, of whatever revision."""
+"""The word for the claim that a scenario declares, also of a user's revision."""
 
 
 @attrs.frozen
@@ -36,9 +36,9 @@ class Scenario:
     """A story, ready to be run with any values of its parameters.
 
     Attributes:
-        expect: what it declares, as a function of its parameters; a table is one (see verdicts.py).
+        expect: a function from its parameters to the expectation that it declares; a table is one (see verdicts.py).
         is_sequential: nothing in it runs concurrently, on purpose.
-        small: parameters with which it has few traces, and still shows what it declares.
+        small: parameters with which it has few traces and still shows what it declares.
     """
 
     name: str
@@ -51,17 +51,17 @@ class Scenario:
 
     @property
     def cells(self) -> tuple[str, ...]:
-        """The parameters with which it is judged, as a user writes them; its defaults come first."""
+        """The parameters of each of its cells, as a user writes them; the defaults come first."""
         return self.expect.cells() if isinstance(self.expect, Verdicts) else ("",)
 
     def bind(self, texts: Mapping[str, str], platforms: Mapping[str, Platform] = PLATFORMS) -> "BoundScenario":
         """Return the scenario with the values that a user wrote, and defaults for the rest.
 
         Args:
-            platforms: the vendors that there are; the first one is the default.
+            platforms: the vendors; the first is the default.
 
         Raises:
-            ScenarioError: for an unknown parameter or a value that it does not take.
+            ScenarioError: for an unknown parameter, or a value that its parameter does not take.
         """
         vendor, *_ = machine_parameters(next(iter(platforms.values())), platforms)
         platform = platforms[vendor.parse(texts.get(vendor.name, vendor.default))]
@@ -81,7 +81,7 @@ class Scenario:
 
 @attrs.frozen
 class Stated:
-    """A claim that the user states, and the option that says so."""
+    """A claim that the user states, with the option and its value."""
 
     expectation: Expectation
     option: str
@@ -94,8 +94,8 @@ class BoundScenario:
 
     Attributes:
         platform: the vendor of the machine's IOMMUs.
-        parameters: the scenario's own, and the machine's.
-        stated: what the user claims, whatever the scenario does.
+        parameters: the parameters of the scenario, then those of the machine.
+        stated: the claim of the user, which replaces the scenario's.
     """
 
     scenario: Scenario
@@ -106,10 +106,10 @@ class BoundScenario:
 
     @property
     def expectation(self) -> Expectation:
-        """What is claimed: by the user, else by the scenario about a revision that comes with emu.
+        """The claim of the user; else the scenario's, about a revision that comes with emu.
 
         Raises:
-            ScenarioError: if the scenario's `expect` cannot say.
+            ScenarioError: if the scenario's `expect` fails.
         """
         if self.stated is not None:
             return self.stated.expectation
@@ -120,7 +120,7 @@ class BoundScenario:
         """Return what the scenario declares of a revision, for these values.
 
         Raises:
-            ScenarioError: if its `expect` cannot say.
+            ScenarioError: if the scenario's `expect` fails.
         """
         name = self.scenario.name
         values = {**self.values, "revision": bundled_name(revision)}
@@ -134,14 +134,14 @@ class BoundScenario:
         return expected
 
     def claiming(self, expect: str | None, like: str | None) -> "BoundScenario":
-        """Return the same with a claim that the user states.
+        """Return a copy with a claim that the user states.
 
         Args:
-            expect: kinds of findings, or "declared": what the scenario declares of any revision.
+            expect: kinds of findings, or "declared" for what the scenario declares.
             like: the revision that comes with emu whose verdict is claimed.
 
         Raises:
-            ScenarioError: if both are given, or one says nothing; without either, if `expect` cannot say.
+            ScenarioError: if both are given, one is unknown, or the scenario's `expect` fails.
         """
         if expect is not None and like is not None:
             raise ScenarioError("--expect and --like both state a claim: leave one out")
@@ -150,7 +150,7 @@ class BoundScenario:
                 raise ScenarioError(f"--like takes a revision that comes with emu, not {like!r}: {', '.join(BUNDLED)}")
             return attrs.evolve(self, stated=Stated(self.declared(like), "--like", like))
         if expect is None:
-            _ = self.expectation  # what cannot say is refused before anything runs
+            _ = self.expectation  # an `expect` that fails is refused before anything runs
             return self
         stated = self.declared(self.values["revision"]) if expect == DECLARED else parse_expectation(expect)
         return attrs.evolve(self, stated=Stated(stated, "--expect", expect))
@@ -186,10 +186,10 @@ class BoundScenario:
 
 
 def declared_by(expect: Expect | Expectation | None) -> Expect:
-    """Return a function for a verdict, or the function itself.
+    """Return a function that returns the verdict; a function is returned as it is.
 
     Raises:
-        ScenarioError: if it is neither.
+        ScenarioError: if `expect` is neither a verdict nor a function.
     """
     if isinstance(expect, Expectation):
         return lambda **_: expect
@@ -201,7 +201,7 @@ def declared_by(expect: Expect | Expectation | None) -> Expect:
 
 
 def refuse_unknown(name: str, parameters: Iterable[Parameter], verdicts: Verdicts) -> None:
-    """Refuse a verdict table that asks for a parameter which there is not.
+    """Refuse a verdict table with an unknown parameter.
 
     Raises:
         ScenarioError: naming the parameter.
@@ -216,7 +216,7 @@ def refuse_declaration(function: object, expect: object, verdicts: object) -> No
     """Refuse a decorator without its parentheses, or with two verdicts.
 
     Raises:
-        ScenarioError: saying what to write.
+        ScenarioError: saying how to write the decorator.
     """
     if function is not None:
         raise ScenarioError("@scenario stands without parentheses: write @scenario(expect=CLEAN), or what it declares")
@@ -236,12 +236,12 @@ def scenario(
     """Make a scenario of a function that takes a `Machine` and keyword parameters with defaults.
 
     Args:
-        function: is given where the parentheses were left out.
-        expect: the declared verdict, or a function from the parameters (by keyword, the machine's among them) to it.
+        function: the decorated function, where the parentheses were left out.
+        expect: the declared verdict, or a function that returns it and takes all parameters, the machine's too.
         verdicts: instead of `expect`, a table of the verdicts on the revisions that come with emu (see verdicts.py).
-        sequential: the scenario means to run nothing concurrently.
-        small: parameters as a user writes them, with which it can be compared with every interleaving: one page, few
-            calls. What makes a vendor's machine small is not among them: see `Platform.small`.
+        sequential: nothing in the scenario runs concurrently, on purpose.
+        small: parameters, as a user writes them, with so few pages and calls that every interleaving can be executed.
+            The parameters that make a vendor's machine small are in `Platform.small`.
 
     Raises:
         ScenarioError: if `expect` is neither a verdict nor a function, or `verdicts` is no table; if both are given.
@@ -250,7 +250,7 @@ def scenario(
     expected = declared_by(expect) if verdicts is None else Verdicts.of(verdicts)
 
     def decorate(build: Build) -> Scenario:
-        """Make a scenario of its function.
+        """Make a scenario of a function.
 
         Raises:
             ScenarioError: if the function is async, or has a parameter that a user cannot write.

@@ -6,12 +6,12 @@
     order>0                           | stale    | clean | clean  | clean
     -                                 | stale
 
-The first row whose conditions all hold counts; a dash has no condition. A row with one verdict is of all revisions. A
-verdict is `clean`, or the kind of the finding that shows and, after commas, the kinds that may show with it. Instead of
-verdicts a row may say `no claim: REASON`. What follows a `#` is a remark.
+The first row of which all conditions hold counts; a dash means no condition. A row with one verdict is about all
+revisions. A verdict is `clean`, or the kind of finding that some execution shows, followed by the kinds that may come
+with it, after commas. Instead of verdicts a row may say `no claim: REASON`. A remark begins with a `#`.
 
-Each row that claims something is a *cell* of the scenario too, or several: one for each value that a condition lists,
-and the next number where it asks for more. So every such row is executed by the tests.
+Each row with a claim is also one or more *cells* of the scenario: one for each value that a condition lists; `name>1`
+gives a cell with 2. So the tests execute every such row.
 """
 
 import itertools
@@ -31,10 +31,11 @@ NO_CLAIM = "no claim:"
 
 @attrs.frozen
 class Condition:
-    """What a row asks of a parameter: that it has one of several values, or is more than a number.
+    """A condition on a parameter: that it has one of several values, or is greater than a number.
 
     Attributes:
-        values: as a user writes them; empty where `above` counts.
+        values: the values, as a user writes them; empty where the condition is `above`.
+        above: the number that the parameter must exceed.
     """
 
     name: str
@@ -43,10 +44,10 @@ class Condition:
 
     @classmethod
     def of(cls, text: str) -> "Condition":
-        """Read `name=value,value` or `name>number`.
+        """Parse `name=value,value` or `name>number`.
 
         Raises:
-            ScenarioError: if it is neither.
+            ScenarioError: if the text is neither.
         """
         name, equals, values = text.partition("=")
         if equals and name and values:
@@ -57,12 +58,12 @@ class Condition:
         return cls(name, above=int(above))
 
     def holds(self, texts: Mapping[str, str]) -> bool:
-        """Whether it holds for values of parameters, as a user writes them."""
+        """Whether the condition holds for values of parameters, as a user writes them."""
         value = texts.get(self.name, "")
         return value in self.values if self.values else int(value or 0) > self.above
 
     def cells(self) -> tuple[str, ...]:
-        """Return what a user writes to have it hold."""
+        """Return parameters, as a user writes them, for which the condition holds."""
         return tuple(f"{self.name}={value}" for value in self.values or (str(self.above + 1),))
 
 
@@ -87,10 +88,10 @@ class Verdicts:
 
     @classmethod
     def of(cls, text: str) -> "Verdicts":
-        """Read a table.
+        """Parse a table.
 
         Raises:
-            ScenarioError: if a line is no row, or no row is for all parameters.
+            ScenarioError: if a line is no row, or the last row has a condition.
         """
         lines = [stripped for line in text.splitlines() if (stripped := line.partition("#")[0].strip())]
         revisions: tuple[str, ...] = BUNDLED
@@ -113,7 +114,7 @@ class Verdicts:
         return row.verdicts.get(revision, no_claim(f"about revision {revision}"))
 
     def names(self) -> Iterator[str]:
-        """Yield the parameters that the rows ask for."""
+        """Yield the names of the parameters in the conditions."""
         return (condition.name for row in self.rows for condition in row.conditions)
 
     def cells(self) -> tuple[str, ...]:
@@ -124,10 +125,10 @@ class Verdicts:
 
 
 def known_revisions(names: Sequence[str]) -> tuple[str, ...]:
-    """Return the revisions of a heading.
+    """Return the revisions that a heading names.
 
     Raises:
-        ScenarioError: if one does not come with emu, or is there twice.
+        ScenarioError: if a name is of no revision that comes with emu, or is there twice.
     """
     for name in names:
         if name not in BUNDLED or names.count(name) > 1:
@@ -136,10 +137,13 @@ def known_revisions(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def verdicts_of(line: str, cells: Sequence[str], count: int) -> list[Expectation]:
-    """Return the verdict on each revision.
+    """Return the verdicts of a row, one for each revision.
+
+    Args:
+        count: the number of revisions.
 
     Raises:
-        ScenarioError: if there is another number of them.
+        ScenarioError: if the row has another number of verdicts.
     """
     if len(cells) == 1:
         cells = [cells[0]] * count
@@ -149,7 +153,7 @@ def verdicts_of(line: str, cells: Sequence[str], count: int) -> list[Expectation
 
 
 def verdict_of(text: str) -> Expectation:
-    """Return what one verdict says."""
+    """Return the expectation that a written verdict states."""
     if text.startswith(NO_CLAIM):
         return no_claim(f"with this setting: {text.removeprefix(NO_CLAIM).strip()}")
     return parse_expectation(text)

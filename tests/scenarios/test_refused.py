@@ -101,7 +101,7 @@ def lambda_of(call: Callable[..., Any], machine: Machine, frame: object) -> Call
 
 @pytest.mark.parametrize("call", [unmap, map_, flush, read])
 @pytest.mark.parametrize("frame", ["0x10", 1.5, None, True])
-def test_what_is_no_frame_number_is_refused_in_its_place(call: Callable[..., Any], frame: object) -> None:
+def test_a_value_that_is_no_frame_number_is_refused_at_its_line(call: Callable[..., Any], frame: object) -> None:
     with pytest.raises(ModelError, match=r"^the [dm]fn .* is no frame number: write [DM]fn\(0x10\)"):
         called(call, frame)
 
@@ -112,7 +112,7 @@ def test_a_plain_whole_number_is_a_frame_number(call: Callable[..., Any]) -> Non
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_one_cpu_by_itself_is_refused_whatever_it_would_show(fails: bool) -> None:
+def test_one_cpu_by_itself_is_refused_whatever_its_findings(fails: bool) -> None:
     def lone(m: Machine) -> None:
         @m.cpu(0)
         async def only(cpu: Cpu) -> None:
@@ -156,5 +156,5 @@ def test_an_agent_that_leaves_a_scope_of_trio_open_is_named(body: Callable[[Cpu]
 
 
 @pytest.mark.parametrize("strategy", ["random", "free"])
-def test_an_agent_that_closes_its_scopes_is_fine(strategy: str) -> None:
+def test_an_agent_that_closes_its_scopes_is_taken(strategy: str) -> None:
     assert run_on_trio(has_scope, strategy).failure is None

@@ -62,7 +62,7 @@ def test_a_scenario_takes_its_name_story_and_parameters_from_its_function() -> N
         ("label", "any thing", "any thing"),
     ],
 )
-def test_a_value_is_read_as_what_its_parameter_is(name: str, text: str, value: object) -> None:
+def test_a_value_is_read_as_the_type_of_its_parameter(name: str, text: str, value: object) -> None:
     assert painted.bind({name: text}).values[name] == value
 
 
@@ -135,7 +135,7 @@ def test_a_scenario_is_found_by_name_or_by_path() -> None:
     assert set(bundled()) >= {"remap_before_flush", "map_dma_unmap_dma", "map_fails_halfway"}
 
 
-def test_the_vendor_is_a_parameter_of_every_machine_and_vtd_unless_it_is_set() -> None:
+def test_the_vendor_is_a_parameter_of_every_machine_and_vtd_by_default() -> None:
     assert painted.bind({"iommu": "vtd"}) == painted.bind({})
     assert painted.bind({}).values["iommu"] == "vtd"
 

@@ -36,7 +36,7 @@ TABLE = Verdicts.of(
         ({"lock": "per-call", "dirty": "yes", "order": 7}, "merged", CLEAN),
     ],
 )
-def test_the_first_row_counts_whose_conditions_all_hold(
+def test_the_first_row_of_which_all_conditions_hold_counts(
     values: dict[str, object], revision: str, declared: Expectation
 ) -> None:
     assert (
@@ -48,7 +48,7 @@ def test_a_row_may_say_why_it_claims_nothing() -> None:
     assert TABLE(revision="v1", coherent=False).unclaimed == "with this setting: D21 undoes the flush"
 
 
-def test_of_a_revision_that_has_no_column_nothing_is_claimed() -> None:
+def test_nothing_is_claimed_of_a_revision_without_a_column() -> None:
     table = Verdicts.of("parameters | v1 | merged\n- | clean | stale")
     assert table(revision="implicit").unclaimed == "about revision implicit"
 
@@ -72,18 +72,18 @@ def test_the_cells_are_the_values_of_each_row_that_claims_something_and_the_defa
         ("parameters | v1 | v1\n- | clean", "has a column 'v1'"),
     ],
 )
-def test_what_is_no_table_is_refused_with_the_line_or_the_word(text: str, problem: str) -> None:
+def test_a_text_that_is_no_table_is_refused_with_the_line_or_the_word(text: str, problem: str) -> None:
     with pytest.raises(ScenarioError, match=problem.replace("|", r"\|")):
         Verdicts.of(text)
 
 
-def test_a_verdict_is_written_as_kinds_of_which_the_first_must_show() -> None:
+def test_the_first_kind_of_a_verdict_must_show_and_the_others_may() -> None:
     assert parse_expectation("clean") == CLEAN
     assert parse_expectation("stale,lost-error,owed") == STALE.with_also(LOST_ERROR, OWED)
     assert parse_expectation("stale:observed") == Expectation(FindingKind.STALE, Evidence.OBSERVED)
 
 
-def test_a_table_that_asks_for_a_parameter_which_there_is_not_is_refused() -> None:
+def test_a_table_with_an_unknown_parameter_is_refused() -> None:
     def story(m: Machine, *, order: int = 0) -> None:
         """Nothing happens."""
 
