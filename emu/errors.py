@@ -1,4 +1,4 @@
-"""What can go wrong, apart from findings (a finding is data and is never raised).
+"""The exceptions of emu. A finding is data, and is never raised.
 
 EmuError
   ScenarioError      the user asked for something that cannot be done; the message says what to mend
@@ -11,7 +11,7 @@ import difflib
 from collections.abc import Iterable
 
 SAID_MAX = 1_000
-"""How many characters of what somebody else's exception says are shown."""
+"""How many characters are shown of the text of a foreign exception."""
 
 
 class EmuError(Exception):
@@ -19,11 +19,11 @@ class EmuError(Exception):
 
 
 class ScenarioError(EmuError):
-    """A mistake in what the user asked for. One sentence: what is wrong and how to mend it."""
+    """A mistake of the user. One sentence says what is wrong and how to mend it."""
 
 
 class ModelError(ScenarioError):
-    """An agent's own code raised, or awaited something that a controlled execution cannot drive."""
+    """An agent's own code raised, or awaited something that its host does not serve."""
 
 
 class LimitReached(EmuError):  # noqa: N818 - reaching a limit is an outcome without a verdict, not a mistake
@@ -31,7 +31,7 @@ class LimitReached(EmuError):  # noqa: N818 - reaching a limit is an outcome wit
 
 
 class InternalError(EmuError):
-    """A state that cannot be. If you see this, please report it with the command that showed it."""
+    """An impossible state, and so a bug of emu."""
 
     def __str__(self) -> str:
         """Return the message with the request to report it."""
@@ -39,35 +39,35 @@ class InternalError(EmuError):
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return the name among those that there are which is most like a mistyped one, as a suggestion; or nothing."""
+    """Return a suggestion of the known name that is most like a mistyped name; empty if none is."""
     close = difflib.get_close_matches(name, list(known), n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def printable(text: str) -> str:
-    """Return a text with escapes in the place of what no terminal should get, and no JSON or XML can hold."""
+    """Return a text with escapes for the characters that a terminal obeys, or that JSON or XML cannot hold."""
     return "".join(one if one.isprintable() or one == "\n" else repr(one)[1:-1] for one in text)
 
 
 def text_of(error: BaseException) -> str:
-    """Return what an exception says, whatever code of its own it has for that."""
+    """Return the text of an exception, even if its own code fails to give one."""
     try:
         return str(error)
-    except BaseException as another:  # noqa: BLE001 - it is somebody else's code
+    except BaseException as another:  # noqa: BLE001 - the code is not emu's
         return f"(its text cannot be had: that raises {type(another).__name__})"
 
 
 def said_by(error: BaseException) -> str:
-    """Return the type of an exception and what it says, in one line.
+    """Return the type and the text of an exception, in one line.
 
-    What an exception says of a mistyped name is followed by the name that it is most like.
+    For a mistyped attribute, a suggestion follows.
     """
     said = " ".join(printable(text_of(error)).split())
     return f"{type(error).__name__}{f': {said[:SAID_MAX]}' if said else ''}{mistyped(error)}"
 
 
 def mistyped(error: BaseException) -> str:
-    """Return a suggestion where an exception says that an object has no attribute of a name; else nothing."""
+    """Return a suggestion for the attribute that an exception says is missing; empty for other exceptions."""
     if not isinstance(error, AttributeError) or not error.name or error.obj is None:
         return ""
     known = {*dir(type(error.obj)), *getattr(error.obj, "__dict__", ())}
@@ -75,5 +75,5 @@ def mistyped(error: BaseException) -> str:
 
 
 def reason_of(error: OSError | ValueError) -> str:
-    """Return why a file cannot be read or written; a path that can name no file is a ValueError."""
+    """Return why a file cannot be read or written; a path that can name no file raises a ValueError."""
     return str(error.strerror if isinstance(error, OSError) else error)

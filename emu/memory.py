@@ -1,16 +1,16 @@
 """Host memory: 64-bit words in frames, and everything that each word has ever held.
 
-The history of a word is what a page-table walker could have read and when: the ledger (iommus/ledger.py) answers
-from it which translations hardware may still use. A walker may read a value from its store on: caches evict lines and
-buffers drain at any time. It may read the value before as long as nothing has made the new one visible for certain.
-Where walkers snoop the CPUs' caches and there is no write buffer, the store itself does so. Where they do not snoop,
-it takes a write-back of the line; where the chipset has a write buffer, a drain after that.
+The history of a word says which values a page-table walker could read, and when: from it the ledger
+(iommus/ledger.py) knows which translations hardware may still use. A walker may read a value from its store on, because
+caches evict lines and buffers drain at any time. It may read the value before until the new value is certainly visible.
+Where walkers snoop the CPUs' caches and there is no write buffer, the store itself makes the value visible. Where they
+do not snoop, a write-back of the line does; where the chipset has a write buffer, a drain after that.
 
-Not architectural: what a walk of the model really reads is the newest value that is visible for certain. Real hardware
-may show a newer one; the ledger knows both.
+Not architectural: a walk of the model reads the newest value that is certainly visible. Real hardware may read a newer
+value; the ledger allows for both.
 
-Not architectural: frames are handed out from two fixed regions, tables below data, so that "every table word" is
-one range of objects.
+Not architectural: frames are allocated from two fixed regions, tables below data, so that "every table word" is one
+range of objects.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -37,12 +37,12 @@ WORDS_OF_FRAME = PAGE_SIZE // WORD_BYTES
 
 
 class Version(NamedTuple):
-    """A value that a word took.
+    """A value that a word held.
 
     Attributes:
-        stored: the step of the store; 0 for what was there before the first step.
-        visible: the step from which no walker reads an older value; infinite until then. A walker may read this one
-            from its store on.
+        stored: the step of the store; 0 for a value before the first step.
+        visible: the step from which no walker reads an older value; infinite until then. A walker may read this value
+            from the store on.
     """
 
     stored: int
@@ -72,11 +72,11 @@ class Memory:
     """Words by address, with their histories.
 
     Args:
-        is_coherent: walkers see what the CPUs' caches hold.
+        is_coherent: walkers snoop the CPUs' caches.
         has_write_buffer: stores on their way to memory wait in the chipset.
 
     Attributes:
-        dirty: table words that the CPUs' caches hold and memory does not.
+        dirty: table words of which only the CPUs' caches hold the newest version, with its index.
         buffered: table words in the write buffer, with the index of the version.
     """
 
@@ -93,7 +93,7 @@ class Memory:
     def allocate_table(self, owner: int = 0) -> Mfn:
         """Return a zeroed frame for a table that hardware walks.
 
-        Each owner has frames of its own, so that which frame one of them gets does not depend on the others.
+        Each owner has frames of its own, so an owner's frames do not depend on the other owners.
 
         Raises:
             LimitReached: if the owner has used all of its frames, or has none.
@@ -107,7 +107,7 @@ class Memory:
         """Return the first of 2^page_order zeroed frames, naturally aligned.
 
         Raises:
-            LimitReached: if not that many frames are left.
+            LimitReached: if too few frames are left.
         """
         size = 1 << page_order
         frame = Mfn((self.next_data + size - 1) & ~(size - 1))
@@ -121,7 +121,7 @@ class Memory:
         return self.versions.get(address, (ZEROED,))
 
     def peek(self, address: int) -> int:
-        """Return the present value of a word without a step. For what is not an agent: set-up, checks, reports."""
+        """Return the present value of a word without a step: for set-up, checks and reports, never for an agent."""
         return self.history(address)[-1].value
 
     def put(self, address: int, value: int, *, step: int = 0, bits: int = 64) -> None:
@@ -139,7 +139,7 @@ class Memory:
                 latch.set(step)
 
     def store(self, word: int, value: int, step: int) -> None:
-        """Append a version, visible at once or when it reaches memory."""
+        """Append a version, which is visible at once or when it reaches memory."""
         history = self.versions.setdefault(word, [ZEROED])
         is_table = TABLE_WORDS[0] <= word_number(word) <= TABLE_WORDS[1]
         if not is_table or (self.is_coherent and not self.has_write_buffer):
@@ -149,7 +149,7 @@ class Memory:
         (self.buffered if self.is_coherent else self.dirty)[word] = len(history) - 1
 
     def reached(self, address: int, step: int) -> float:
-        """Return the step from which no walker reads what a store at a step replaced; infinite if one still may."""
+        """Return the step from which no walker reads the value that a store replaced; infinite if one still may."""
         return min((version.visible for version in self.history(address) if version.stored >= step), default=inf)
 
     def write_back(self, line: int, step: int) -> None:
@@ -172,7 +172,7 @@ class Memory:
         self.versions[word][index] = self.versions[word][index]._replace(visible=step)
 
     def seen(self, address: int) -> int:
-        """Return what a walker reads of a word now, without a step."""
+        """Return the value of a word that a walker reads now, without a step."""
         return next(version.value for version in reversed(self.history(address)) if version.visible != inf)
 
     def zero(self, frame: Mfn, step: int) -> None:
@@ -183,14 +183,14 @@ class Memory:
                 self.put(address, 0, step=step)
 
     def latch(self, address: Maddr, awaited: int) -> Latch:
-        """Return a latch that is set once the 32 bits at an address are `awaited`: at once if that is what they hold.
+        """Return a latch that is set once the 32 bits at an address are `awaited`; it is set now if they are already.
 
-        An agent makes a latch after a step of its own, which does not say that it reads the word; its wait says so. A
-        store of the value sets the latch whether it comes before or after that step. What could make a difference is
-        that another agent overwrites the value before the latch is made. So whoever makes it has either stored to the
-        word in that step, which orders the two, or nobody stores anything but the awaited value there meanwhile.
+        An agent makes a latch after a step that does not declare a read of the word; only its wait declares the read. A
+        store of the value sets the latch, whether before or after that step. The order would matter only if another
+        agent overwrote the value before the latch is made. So either the agent has stored to the word in that step,
+        which orders the two steps, or meanwhile no agent stores any value but the awaited one.
 
-        Not architectural: whoever waits has seen the value even if it is overwritten before the wait goes on.
+        Not architectural: the wait ends even if the value is overwritten before the agent goes on.
         """
         check_alignment(address, HALF_BYTES)
         name = f"the 32-bit word at {address:#x} to become {awaited:#x}"
@@ -204,7 +204,7 @@ class Memory:
         return latch
 
     def held_since(self, address: int, value: int) -> int | None:
-        """Return the step of the store since which the 32 bits at an address are `value`; None if they are not."""
+        """Return the step of the store since which the 32 bits at an address are `value`; None if they are not now."""
         since = None
         for version in reversed(self.history(address & ~7)):
             if (version.value >> 8 * (address & 4)) & HALF_MASK != value:
@@ -217,7 +217,7 @@ def check_alignment(address: int, size: int) -> None:
     """Refuse an address that is not a multiple of the access size.
 
     Raises:
-        ScenarioError: if it is not, or does not lie below 2^52.
+        ScenarioError: if it is not a multiple, or not below 2^52.
     """
     if address % size or not 0 <= address < 1 << 52:
         raise ScenarioError(f"address {address:#x} cannot be accessed as {size} bytes: align it and keep it below 2^52")
@@ -229,7 +229,7 @@ class WriteBack(Operation[None]):
     __slots__ = ("line", "memory")
 
     event = "line.write_back"
-    stores = False  # CPUs read what their caches hold, before and after: what a section has read stays as it was
+    stores = False  # CPUs read the same values from their caches before and after, so a section's reads stay valid
 
     def __init__(self, memory: Memory, address: int) -> None:
         self.memory = memory
@@ -252,7 +252,7 @@ class DrainWriteBuffer(Operation[None]):
     __slots__ = ("memory",)
 
     event = "buffer.drain"
-    stores = False  # CPUs read what is in the buffer as well
+    stores = False  # CPUs read values in the buffer, too
 
     def __init__(self, memory: Memory) -> None:
         self.memory = memory
@@ -268,7 +268,7 @@ class Load(Operation[int]):
     """Read one 64-bit word.
 
     Args:
-        event: what the log calls it.
+        label: the name of its event.
         details: further keys of the event.
     """
 
@@ -294,9 +294,9 @@ class Load(Operation[int]):
 
 
 class Store(Operation[int]):
-    """Write 32, 64 or 128 bits in one step, and return what was there.
+    """Write 32, 64 or 128 bits in one step, and return the old value.
 
-    Half a word at an address that is 4 modulo 8 is the word's high half.
+    A store of 32 bits at an address that is 4 modulo 8 writes the word's high half.
     """
 
     __slots__ = ("address", "bits", "details", "label", "memory", "old", "value")
@@ -307,7 +307,7 @@ class Store(Operation[int]):
         """Prepare the store.
 
         Raises:
-            ScenarioError: if the value does not fit, or the address is not a multiple of the size.
+            ScenarioError: if the value does not fit into the bits, or the address is not a multiple of the size.
         """
         check_alignment(address, bits // 8)
         if not 0 <= value < 1 << bits:
@@ -328,7 +328,7 @@ class Store(Operation[int]):
         """Write the value.
 
         Raises:
-            InternalError: if it has another number of bits.
+            InternalError: if the store has another number of bits.
         """
         address, memory = self.address, self.memory
         if self.bits == 64:

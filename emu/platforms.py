@@ -1,4 +1,4 @@
-"""A vendor's name, and what makes its units and its driver: nothing else above knows a vendor."""
+"""Platforms: the name, units, driver and revisions of each vendor. Code above knows a vendor only by its platform."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -28,11 +28,11 @@ class Platform:
     """The IOMMUs of one vendor and the software that drives them.
 
     Attributes:
-        name: as in `-p iommu=NAME`; its units are NAME0, NAME1, ..., a revision's hooks are in NAME.py.
-        settings: of a unit; each field that is made with `setting` is a parameter of a machine.
-        format: of page tables.
-        make_unit: makes a unit of its name, its settings, memory, trace and recorder.
-        make_driver: makes the driver, which knows no unit yet, of the memory, the machine's devices and faults.
+        name: the name in `-p iommu=NAME`; its units are NAME0, NAME1, ..., a revision's hooks are in NAME.py.
+        settings: makes the settings of a unit; each field made with `setting` is a parameter of a machine.
+        format: the format of page tables.
+        make_unit: makes a unit from its name, its settings, the memory, the trace and the recorder.
+        make_driver: makes the driver, without any unit, from the memory, the devices and the faults.
         load_revision: loads a revision, whose `make_ops` makes the driver's hooks (`IommuOps`).
         small: parameters with which a machine has few traces.
     """
@@ -47,7 +47,7 @@ class Platform:
 
 
 def make_vtd_driver(memory: Memory, devices: Mapping[str, Device], faults: Faults) -> Driver:
-    """Return the VT-d driver; one frame holds the words that units write when they have done what a CPU waits for."""
+    """Return the VT-d driver, with a frame for the status words that units write for waiting CPUs."""
     return VtdDriver(frame_address(memory.allocate_data()), devices, faults=faults)
 
 
@@ -62,4 +62,4 @@ VTD = Platform(
 )
 
 PLATFORMS: Mapping[str, Platform] = {one.name: one for one in (VTD,)}
-"""By the name that `-p iommu=NAME` takes."""
+"""The platforms by the name that `-p iommu=NAME` takes."""

@@ -1,4 +1,4 @@
-"""Addresses and sizes, each with a type of its own: an address is never a bare int in a signature."""
+"""Addresses and frame numbers, each with a type of its own, so that no signature has a bare int for one."""
 
 from typing import NewType, TypeVar
 
@@ -22,7 +22,7 @@ Frame = TypeVar("Frame", bound=int)
 
 
 def check_frame(name: str, frame: Frame) -> Frame:
-    """Return a frame number that a user's code has given; a plain whole number is one, too.
+    """Return a frame number from a user's code, which may be a plain whole number.
 
     Args:
         name: "dfn" or "mfn".
@@ -46,20 +46,20 @@ def address_frame(address: Maddr) -> Mfn:
 
 
 def offset(dfn: Dfn, pages: int) -> Dfn:
-    """Return the device frame a number of pages after another."""
+    """Return the dfn a number of pages after another dfn."""
     return Dfn(dfn + pages)
 
 
 def page_count(page_order: int) -> int:
-    """Return how many 4 KiB pages 2^page_order is."""
+    """Return the number of 4 KiB pages of an order, 2^page_order."""
     return 1 << page_order
 
 
 def parse_source_id(bdf: str) -> int:
-    """Return the 16-bit source-id of "bus:device.function", e.g. "00:1f.0" is 0xf8.
+    """Return the 16-bit source-id of "bus:device.function": 0xf8 for "00:1f.0".
 
     Raises:
-        ScenarioError: if it is no such name.
+        ScenarioError: if the text is no such name.
     """
     try:
         bus, rest = bdf.split(":")

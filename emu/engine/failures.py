@@ -18,14 +18,14 @@ NO_CONTEXT_MANAGER = re.compile(r"does not support the context manager protocol|
 
 
 class NoOperationError(BaseException):
-    """Raised inside an agent that runs on and on without awaiting an operation; no agent should catch it."""
+    """Raised in an agent that runs on and on without awaiting an operation. An `except Exception` does not catch it."""
 
 
 def agent_raised(agent: Agent, error: BaseException, at: str | None = None) -> ModelError:
-    """Return the error for an agent whose own code raised, or asked for what cannot be done.
+    """Return the error for an agent whose own code raised, or asked for something impossible.
 
     Args:
-        at: the line to name, if it is not the one that raised the error.
+        at: the line to name instead of the line that raised the error.
     """
     where = f"{agent.name}, at {at or raised_in(error)}"
     close_calls(error)
@@ -39,7 +39,7 @@ def agent_raised(agent: Agent, error: BaseException, at: str | None = None) -> M
 
 
 def close_calls(error: BaseException) -> None:
-    """Close the calls that were never awaited and that an error keeps alive: the error says enough, Python need not."""
+    """Close the unawaited coroutines that an error keeps alive: the error says enough without Python's warning."""
     for frame, _ in traceback.walk_tb(error.__traceback__):
         for value in frame.f_locals.values():
             if inspect.iscoroutine(value) and inspect.getcoroutinestate(value) == inspect.CORO_CREATED:
@@ -47,7 +47,7 @@ def close_calls(error: BaseException) -> None:
 
 
 def mend_of(error: BaseException) -> str:
-    """Return how to mend what Python complains of, as the end of a sentence; nothing where that is not known."""
+    """Return how to mend Python's complaint, as the end of a sentence; empty where that is unknown."""
     if is_of_coroutine(error):
         return ": a call was not awaited, write `await` before it"
     if isinstance(error, TypeError | AttributeError) and NO_CONTEXT_MANAGER.search(text_of(error)):
@@ -56,7 +56,7 @@ def mend_of(error: BaseException) -> str:
 
 
 def is_of_coroutine(error: BaseException) -> bool:
-    """Whether Python complains that a call which nobody awaited is no value."""
+    """Whether Python complains of a coroutine that is used as a value, because its call was not awaited."""
     return isinstance(error, TypeError | AttributeError) and "coroutine" in text_of(error)
 
 
@@ -68,16 +68,16 @@ def is_of_trio(error: BaseException) -> bool:
 
 
 def is_cancellation(error: BaseException) -> bool:
-    """Whether Trio has cancelled what raised it. Only a host has Trio; the rest of an execution needs none."""
+    """Whether an error is Trio's cancellation. Trio is imported only if a host runs on it."""
     trio = sys.modules.get("trio")
     return trio is not None and isinstance(error, trio.Cancelled)
 
 
 def refuse_not_an_operation(agent: Agent) -> None:
-    """Refuse an agent that awaits what only Trio itself could serve.
+    """Refuse an agent that awaits something other than an operation, such as Trio's primitives.
 
     Raises:
-        ModelError: if it does; it says where, and how to mend that.
+        ModelError: naming the line, and the mend.
     """
     if agent.awaited_instead is not None and agent.coroutine is not None:
         where = suspended_at(agent.coroutine)

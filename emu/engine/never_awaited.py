@@ -1,8 +1,8 @@
-"""Notices a call that was never awaited: it has done nothing, and nothing that is found without it counts.
+"""Notices a call that was never awaited: the call did nothing, so the findings of that execution do not count.
 
-Python warns when it drops the coroutine of such a call. An agent that is cut short in the middle of an execution, or by
-a failed assertion, may drop coroutines that it would have awaited later, and Python may drop them at any time: so once
-an agent was cut short, these warnings count no more.
+Python warns when it drops the coroutine of such a call. An agent that was cut short, by the end of its execution or a
+failed assertion, may drop coroutines that it would have awaited later, and Python may drop them at any time. So the
+warnings no longer count once an agent was cut short.
 """
 
 import gc
@@ -23,10 +23,10 @@ NEVER_AWAITED = re.compile(r"coroutine '(.*?)' was never awaited")
 
 @attrs.define
 class Forgotten:
-    """The calls that were never awaited, as Python has noticed them.
+    """The calls that were never awaited, by Python's warnings.
 
     Attributes:
-        calls: what was called, and the scenario's line, if Python names one.
+        calls: the name of the function and the scenario's line, empty if Python names none.
         is_first: no execution has ended so far.
         is_certain: no agent was cut short so far.
     """
@@ -39,7 +39,7 @@ class Forgotten:
         """Refuse to go on after an execution in which a call was not awaited.
 
         Raises:
-            ModelError: if there was one for certain; it names the first, and how to mend that.
+            ModelError: if a call was certainly not awaited; the message names the first such call, and the mend.
         """
         self.is_certain = (
             self.is_certain
@@ -55,7 +55,7 @@ class Forgotten:
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Note Python's warnings of calls that were never awaited; its other warnings are shown as ever."""
+        """Note Python's warnings of calls that were never awaited; other warnings are shown as usual."""
 
         def note(
             message: Warning | str,
@@ -85,7 +85,7 @@ class Forgotten:
 
 @contextmanager
 def older_objects_left_out() -> Iterator[None]:
-    """Have the garbage collector leave out what is there already: it takes long to search, and forgets no call."""
+    """Let the garbage collector skip all present objects: they take long to search, and hold no such call."""
     if gc.get_freeze_count():
         yield
         return

@@ -40,7 +40,7 @@ def locations(coroutine: Coroutine[Any, Any, Any]) -> Iterator[Location]:
 
 
 def is_users(location: Location) -> bool:
-    """Whether a line is a scenario's: neither emu's own nor a library's."""
+    """Whether a line is the user's, or a bundled scenario's: neither emu's own nor a library's."""
     path = Path(location.file)
     if path.is_relative_to(PACKAGE):
         return path.is_relative_to(BUNDLED_SCENARIOS)
@@ -60,12 +60,12 @@ def raised_at(error: BaseException) -> str:
 
 
 def raised_in(error: BaseException) -> str:
-    """Name the same line with its folders, as `file_and_line` does: every revision has an iommu.py."""
+    """Name the same line with its folders, because every revision has an iommu.py."""
     return file_and_line(innermost_of(raised_lines(error)))
 
 
 def file_and_line(location: Location) -> str:
-    """Return file:line, without what depends on where emu is installed."""
+    """Return file:line, with a path that does not depend on where emu is installed."""
     path = Path(location.file)
     for base in (PACKAGE.parent, working_directory()):
         if base is not None and path.is_relative_to(base):
@@ -88,7 +88,7 @@ def raised_lines(error: BaseException) -> list[Location]:
 
 
 def is_interrupt(error: BaseException) -> bool:
-    """Whether it is Ctrl-C, and no KeyboardInterrupt that a user's own line raises: no signal comes between the two."""
+    """Whether an error is Ctrl-C, and no KeyboardInterrupt that a `raise` in a user's own line raised."""
     if not isinstance(error, KeyboardInterrupt):
         return False
     innermost = error.__traceback__
@@ -100,12 +100,12 @@ def is_interrupt(error: BaseException) -> bool:
 
 
 def is_asserted_by_user(error: AssertionError) -> bool:
-    """Whether it was a user's own line that raised the error, and not one of emu or a library that it has called."""
+    """Whether a user's own line raised the error, rather than emu or a library that it called."""
     return is_users(raised_lines(error)[-1])
 
 
 def claim_of(error: AssertionError) -> str:
-    """Return what was asserted: the first line of the message, or the condition's source where there is no message."""
+    """Return the asserted claim: the first line of the message, or the source of the condition without a message."""
     message = text_of(error).strip()
     if message:
         return message.splitlines()[0]
@@ -116,7 +116,7 @@ def claim_of(error: AssertionError) -> str:
 
 @lru_cache
 def condition_at(source: str, line: int) -> str | None:
-    """Return the condition of the `assert` at a line, in one line; Pythons differ in which of its lines they name."""
+    """Return the condition of the `assert` at a line, in one line; Pythons differ in the line that they name."""
     try:
         nodes = list(ast.walk(ast.parse(source)))
     except SyntaxError:  # the file has changed since it was imported
@@ -128,13 +128,13 @@ def condition_at(source: str, line: int) -> str | None:
 
 
 def name_innermost(lines: Iterable[Location]) -> str:
-    """Name the user's innermost line; the innermost of all where none is a user's."""
+    """Name the user's innermost line; the innermost line of all where none is the user's."""
     innermost = innermost_of(lines)
     return f"{Path(innermost.file).name}:{innermost.line}"
 
 
 def innermost_of(lines: Iterable[Location]) -> Location:
-    """Return the user's innermost line; the innermost of all where none is a user's."""
+    """Return the user's innermost line; the innermost line of all where none is the user's."""
     found = list(lines)
     users = [location for location in found if is_users(location)]
     return (users or found)[-1]

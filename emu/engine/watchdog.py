@@ -1,4 +1,4 @@
-"""Notices an agent that runs on and on without awaiting an operation: nothing else could stop it."""
+"""Stops an agent that runs on and on without awaiting an operation."""
 
 import signal
 import threading
@@ -15,15 +15,15 @@ SECONDS = 5.0
 RUNS_AGENTS: set[CodeType] = {
     method.__code__ for method in (Execution.start, Execution.resume, Execution.throw, Claim.holds)
 }
-"""One of these is on the stack while an agent's own code runs, or a claim is asked; foreign.py adds one."""
+"""One of these is on the stack while an agent's own code runs, or a claim is evaluated; foreign.py adds another."""
 
 
 @contextmanager
 def watchdog(progress: Callable[[], object]) -> Iterator[None]:
     """Raise `NoOperationError` in an agent's code that runs while `progress` stays the same.
 
-    An agent may run so for `SECONDS` of processor time. Only the main thread can be watched, and only where the system
-    counts a process's time. A watchdog within another one takes its place until it ends.
+    The code may run so for `SECONDS` of processor time. Only the main thread can be watched, and only where the system
+    counts a process's time. An inner watchdog replaces the outer one until it ends.
     """
     if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
         yield
@@ -31,10 +31,10 @@ def watchdog(progress: Callable[[], object]) -> Iterator[None]:
     last: object = None
 
     def look(number: int, frame: FrameType | None) -> None:
-        """Compare `progress` with what it was.
+        """Compare `progress` with its last value.
 
         Raises:
-            NoOperationError: if it is the same and an agent's code runs.
+            NoOperationError: if the value is the same and an agent's code runs.
         """
         nonlocal last
         now = progress()
