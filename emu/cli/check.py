@@ -20,15 +20,17 @@ FINE, WORSE, UNDECIDED = 0, 1, 3
 JUNIT_BYTES_MAX = 1 << 30
 
 
-@click.command("check", short_help="Compare what a revision shows with what another one shows.")
+@click.command("check", short_help="Compare the findings of a revision with those of another.")
 @click.argument("revision")
 @click.argument("scenarios", metavar="[SCENARIO...]", nargs=-1)
-@click.option("--against", required=True, metavar="BASE|FILE.json", help="A revision, or what --json has printed.")
-@parameters_option("NAME=V[,V...]", "Try these values instead of those of the cells.")
+@click.option("--against", required=True, metavar="BASE|FILE.json", help="A revision, or the JSON of an earlier check.")
+@parameters_option("NAME=V[,V...]", "Try these values instead of the cells' own.")
 @click.option(
-    "--budget", type=click.IntRange(1), default=50_000, show_default=True, help="Steps for a cell and a side, at most."
+    "--budget", type=click.IntRange(1), default=50_000, show_default=True, help="Limit of steps for a cell on one side."
 )
-@click.option("--time", "seconds", type=click.FloatRange(0, 10_000_000, min_open=True), help="Seconds for the same.")
+@click.option(
+    "--time", "seconds", type=click.FloatRange(0, 10_000_000, min_open=True), help="Limit of seconds for one such cell."
+)
 @click.option("-j", "processes", type=click.IntRange(1, 256), help="Processes.  [all cores]")
 @click.option("--first", is_flag=True, help="End at the first cell with a new finding.")
 @click.option("--list", "is_list", is_flag=True, help="Show the cells, and execute none.")

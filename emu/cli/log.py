@@ -16,7 +16,7 @@ from emu.errors import reason_of
 
 @click.command("log", short_help="Print the events of a log that pass every filter.")
 @click.argument("file")
-@click.option("--agent", "agents", multiple=True, help="Who acted: cpu0, 00:1f.0, vtd0.")
+@click.option("--agent", "agents", multiple=True, help="Name of an agent: cpu0, 00:1f.0, vtd0.")
 @click.option("--domain", type=int, help="Number of a domain.")
 @click.option("--dfn", help="A device frame number, 0x1000 or 4096.")
 @click.option("--event", "events", multiple=True, help="Name of an event, or its beginning: pte, iotlb.fill.")

@@ -56,7 +56,7 @@ EXPECT = click.option(
     "--expect", metavar="CLAIM", help="Claim clean, KIND[,KIND...] (the first shows, others may), or declared."
 )
 LIKE = click.option("--like", metavar="REVISION", help="Claim what is declared of a revision of emu's.")
-HOST = choice_option("--host", ("trio", "direct"), "What drives.")
+HOST = choice_option("--host", ("trio", "direct"), "What drives the agents.")
 LOG = click.option("--log", "log_path", metavar="PATH", help="Write the log as JSON lines to a file.")
 REPORT = json_option("Print the report as JSON instead of the log.")
 CYCLES = click.option("--cycles", "cycles_path", metavar="PATH", help="JSON file: how many cycles events take.")
@@ -71,10 +71,10 @@ run_options = stack(
         type=click.IntRange(1, 10_000_000),
         default=1,
         show_default=True,
-        help="At most so many, until the declared finding shows.",
+        help="Limit of executions; the declared finding ends them.",
     ),
     seed_option("Seed of the first execution."),
-    choice_option("--strategy", ("random", "round-robin", "free"), "What chooses."),
+    choice_option("--strategy", ("random", "round-robin", "free"), "What chooses the next agent."),
     HOST,
     schedules_options("Folder for the schedule of a finding."),
     LOG,
@@ -92,11 +92,9 @@ explore_options = stack(
         ("optimal", "depth-first", "random"),
         "One execution a trace, every interleaving, or random ones.",
     ),
-    click.option("--executions", type=click.IntRange(1), help="At most so many executions.  [random: 1000]"),
-    click.option(
-        "--time", "seconds", type=click.FloatRange(0, 10_000_000, min_open=True), help="At most so many seconds."
-    ),
-    seed_option("Of the first execution; random only."),
+    click.option("--executions", type=click.IntRange(1), help="Limit of executions.  [random: 1000]"),
+    click.option("--time", "seconds", type=click.FloatRange(0, 10_000_000, min_open=True), help="Limit of seconds."),
+    seed_option("Seed of the first random execution."),
     click.option("--stepwise", is_flag=True, help="Take no section under a lock in one step."),
     choice_option("--host", ("direct", "trio"), "Plain loop, or Trio tasks."),
     schedules_options("Folder for schedules."),
@@ -109,7 +107,7 @@ replay_options = stack(
     parameters_option("revision=PATH", "Name a revision of your own."),
     EXPECT,
     LIKE,
-    click.option("--witness", is_flag=True, help="Let a device use what is stale; the rest may differ."),
+    click.option("--witness", is_flag=True, help="Let a device use the stale entry; the rest may differ."),
     schedules_options("Folder for the schedule of --witness."),
     HOST,
     LOG,

@@ -1,4 +1,4 @@
-"""What `emu bench` shows: a line for each program and each kind of step, within 80 columns; and the same as data."""
+"""The report of `emu bench`: a line for each program and each kind of step, within 80 columns; and JSON data."""
 
 from typing import Any
 

@@ -187,7 +187,7 @@ def line_of_claim(finding: Asserted, trace: Trace) -> str | None:
 
 
 def result_sentence(finding: LostError | NotRolledBack | WrongResult | BeyondRange | Gap) -> str:
-    """Say what a call's result hides, or which change it made that was not its own to make."""
+    """Say which failure a call's result hides, or which of its changes is wrong."""
     pages = f", {count(finding.page_count, 'page')}" if finding.page_count > 1 else ""
     call = f"{finding.agent}'s {finding.call} of domain {finding.domain} dfn {finding.dfn:#x}{pages}"
     match finding:

@@ -5,7 +5,7 @@ from emu.reports.counts import count
 
 
 def judged_clause(judged: Judged) -> str:
-    """Return how often the checks judged what, and what they never judged, as the end of a sentence."""
+    """Return how often the checks judged each kind of step, as the end of a sentence."""
     kinds = (
         (judged.returns, "return", None),
         (judged.deferred, "deferred call", None),

@@ -224,7 +224,7 @@ def end_with_parent() -> None:
 
 
 def run_in_pool(jobs: Sequence[Job], processes: int) -> Iterator[CellResult | None]:
-    """Yield the result of each job, in order; None, as the last, for the first job without a result if a process died.
+    """Yield the result of each job, in order; if a process dies, None for the first job without a result, and no more.
 
     Only this process gets Ctrl-C: the others ignore it, and end with this process.
     """

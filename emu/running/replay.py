@@ -68,7 +68,7 @@ class Replay:
         return cls(saved, named, revision, saved.bind(find(named), revision, platforms))
 
     def claiming(self, expect: str | None, like: str | None) -> "Replay":
-        """Return the same with a claim that the user states (see `BoundScenario.claiming`)."""
+        """Return a copy with a claim that the user states (see `BoundScenario.claiming`)."""
         return attrs.evolve(self, bound=self.bound.claiming(expect, like))
 
     @classmethod

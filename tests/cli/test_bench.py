@@ -1,4 +1,4 @@
-"""`emu bench`: its table, its JSON, and what it says when a count is wrong."""
+"""`emu bench`: its table, its JSON, and its answer to a wrong count."""
 
 import json
 from collections.abc import Callable

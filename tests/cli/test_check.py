@@ -1,4 +1,4 @@
-"""`emu check`, `emu new revision`, and what is claimed of a revision of the user's."""
+"""`emu check`, `emu new revision`, and claims about a revision of the user's."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""`emu explore`: what it covers and says of that, what it shows, and with which status it ends."""
+"""`emu explore`: its coverage, its findings, its verdict, and its exit status."""
 
 import itertools
 import json

@@ -1,4 +1,4 @@
-"""Whatever a user's code raises, and wherever: one sentence with its line, and exit status 2."""
+"""Any exception of a user's code, raised anywhere: one sentence with its line, and exit status 2."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +17,7 @@ RAISES = {
     "NoText": "raise NoText",
     "Leaves": "raise Leaves",
 }
-"""Statements that raise what is easily missed, by the name of what they raise."""
+"""Statements that raise an exception which is easily missed, by the name of the exception."""
 
 PLACES = ("import", "build", "body", "expect", "always", "finally")
 

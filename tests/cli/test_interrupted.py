@@ -27,7 +27,7 @@ ENDED = {0, 1, 3, 130, -signal.SIGINT}
 
 
 def interrupted(command: tuple[str, ...], seconds: float, here: Path) -> tuple[int, str]:
-    """Run a command and interrupt it after a while; return its status and what it says."""
+    """Run a command and interrupt it after a while; return its exit status and its output."""
     words = [sys.executable, "-X", "faulthandler", "-m", "emu", *command]
     with subprocess.Popen(words, cwd=here, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
         time.sleep(seconds)

@@ -1,4 +1,4 @@
-"""`emu list` and what comes before any verb."""
+"""`emu list`, and the command line before any verb."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""`emu run`: what it prints, what it writes, and with which status it ends."""
+"""`emu run`: its output, its files, and its exit status."""
 
 import json
 import re

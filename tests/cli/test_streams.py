@@ -1,4 +1,4 @@
-"""Closed streams, an optimizing Python and Ctrl-C while emu starts: a sentence, and a status that tells the truth."""
+"""Closed streams, an optimizing Python and Ctrl-C while emu starts: a sentence, and the right exit status."""
 
 import os
 import select

@@ -1,4 +1,4 @@
-"""A result without findings says what the checks were asked, how often, and what never."""
+"""A result without findings says how often the checks judged each kind of step."""
 
 import pytest
 
@@ -16,7 +16,7 @@ from emu.units import Dfn
 
 
 def judged(machine: Machine) -> Judged:
-    """Return what was judged in one execution of a machine."""
+    """Return how often each check was asked in one execution of a machine."""
     execution = machine.execution(RoundRobinStrategy())
     direct.run(execution)
     found = Judged()

@@ -62,7 +62,7 @@ def machine_of(unmap: Unmap, settings: VtdSettings, cast: Cast) -> Machine:
 
 
 def told(m: Machine, strategy: Strategy | None = None, unit: str = "vtd0", page: Dfn | None = None) -> str:
-    """Run a machine, and return what its first finding at a unit says, or that of a page; nothing if there is none."""
+    """Run a machine; return the sentence of its first finding at a unit, or of a page; empty without a finding."""
     execution = m.execution(strategy or RoundRobinStrategy())
     direct.run(execution)
     found = [one for one in m.conclude(execution) if isinstance(one, OldPath) and one.unit == unit]
@@ -286,7 +286,7 @@ def test_a_wait_that_ended_before_its_flush_is_told_by_what_ended_it(kind: str, 
 
 
 class CpusFirst:
-    """Lets a unit go on only while every CPU waits, and has whatever may fail fail."""
+    """Lets a unit go on only while every CPU waits, and makes everything fail that may fail."""
 
     def pick(self, enabled: Sequence[Agent]) -> Agent:
         return next((agent for agent in enabled if agent.name.startswith("cpu")), enabled[0])

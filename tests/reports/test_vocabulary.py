@@ -1,4 +1,4 @@
-"""The vocabulary of logs is fixed: nothing occurs that is not in it."""
+"""The vocabulary of logs is fixed: logs hold only its events and keys."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Causes: how executions are counted for them, and which of these are kept."""
+"""Causes: the count of their executions, and the schedules that are kept."""
 
 import attrs
 

@@ -1,4 +1,4 @@
-"""Comparing a revision with another one: what is new, gone, unchanged, undecided, and what breaks."""
+"""Comparing a revision with a base: findings that are new, gone, unchanged or undecided, and mistakes."""
 
 import os
 from pathlib import Path
@@ -235,7 +235,7 @@ def test_functions_that_are_never_entered_and_changed_lines_that_are_never_execu
 
 
 FLUSHES_ALWAYS = ("iommu.py", "    flush_type = FlushType.NONE\n", "    flush_type = FlushType.MODIFIED\n")
-"""A map of v1 flushes, whatever it has found."""
+"""A map of v1 that flushes in any case."""
 
 FLUSH = "await iommu_flush_iotlb(cpu, self.driver, domain, dfn, old_present=old_present, page_count=page_count)"
 IGNORES_EVERY_TIMEOUT = ("vtd.py", f"        return {FLUSH}\n", f"        {FLUSH}\n        return OK\n")

@@ -1,4 +1,4 @@
-"""Explorations: what is executed, what ends them, and what they make of what they find."""
+"""Explorations: their executions, their limits, and their verdicts."""
 
 import itertools
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Reading saved schedules: what is refused, for any content of a file."""
+"""Reading saved schedules: a file of any content is read or refused."""
 
 import sys
 from pathlib import Path

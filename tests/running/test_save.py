@@ -1,4 +1,4 @@
-"""Saved schedules: what is read back and repeated."""
+"""Saved schedules are read back, and repeat their executions."""
 
 import re
 from pathlib import Path

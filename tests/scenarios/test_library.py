@@ -1,4 +1,4 @@
-"""Files with scenarios: what is refused, in a sentence."""
+"""Files with scenarios: a mistake is refused in a sentence."""
 
 from pathlib import Path
 

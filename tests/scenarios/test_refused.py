@@ -1,4 +1,4 @@
-"""What a scenario's author can get wrong before anything runs, and in what a call is given: one sentence each."""
+"""The mistakes of a scenario's author before anything runs, and in the arguments of a call: one sentence each."""
 
 from collections.abc import Callable
 from enum import Enum

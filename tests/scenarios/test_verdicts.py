@@ -1,4 +1,4 @@
-"""Verdict tables: which row counts, which cells it stands for, and what is refused."""
+"""Verdict tables: the row that counts, the cells of a row, and the tables that are refused."""
 
 import pytest
 
