@@ -16,7 +16,7 @@ from emu.machine.machine import Machine
 from emu.scenarios.scenario import BoundScenario
 from tests.vtd import unit_of
 
-CLASSES_MAX = 200_000
+CLASSES_MAX = 2_000_000
 
 TIMES = {"began", "held", "held_since", "holder", "waited", "waited_for", "reads"}
 """What an event tells of steps, or of who came before: equal classes may differ in it."""
@@ -65,12 +65,17 @@ class Past:
 
 @attrs.define
 class Prefix:
-    """An execution as far as it has come."""
+    """An execution as far as it has come.
+
+    Attributes:
+        pending: what `announced` returns; None until it is asked after a step.
+    """
 
     machine: Machine
     execution: Execution
     strategy: Chosen
     past: Past
+    pending: tuple[Announced | None, ...] | None = None
 
     @classmethod
     def reach(cls, bound: BoundScenario, past: Past | None) -> "Prefix":
@@ -81,8 +86,10 @@ class Prefix:
         for agent in execution.agents:
             execution.start(agent)
         count = len(execution.agents)
+        execution.is_checking = False  # each of these steps was checked when it was taken first
         for number, strategy.chosen in past.ways if past else ():
             execution.step(execution.agents[number])
+        execution.is_checking = True
         return cls(machine, execution, strategy, past or Past((), (), ((),) * count, (0,) * count))
 
     def go_on(self) -> list[Way]:
@@ -120,10 +127,12 @@ class Prefix:
 
     def announced(self) -> tuple[Announced | None, ...]:
         """Return for each agent what it will do next, and what that may touch."""
-        return tuple(
-            None if agent.pending is None else (type(agent.pending).__name__, tuple(agent.pending.accesses()))
-            for agent in self.execution.agents
-        )
+        if self.pending is None:
+            self.pending = tuple(
+                None if agent.pending is None else (type(agent.pending).__name__, tuple(agent.pending.accesses()))
+                for agent in self.execution.agents
+            )
+        return self.pending
 
     def take(self, way: Way) -> None:
         """Take a step. What others have announced may change only if it depends on the step."""
@@ -139,6 +148,7 @@ class Prefix:
         operation = agent.pending
         assert operation is not None
         self.execution.step(agent)
+        self.pending = None
         self.past = Past(
             (*past.ways, way),
             (*past.performed, (number, accesses, level)),

@@ -17,15 +17,10 @@ from emu.iommus.vtd.formats import WaitDescriptor
 from emu.platforms import VTD
 from emu.running.exploration import ScenarioExploration
 from emu.running.plan import Plan
-from emu.scenarios.library import bundled, bundled_names, find
+from emu.scenarios.library import bundled_names, find
 from emu.scenarios.scenario import BoundScenario
 from tests.classes import Classes, Way, conflict, told
 from tests.programs import PROGRAMS
-
-WITHOUT_SMALL_FORM = ("domain_id_freed_too_early", "remove_moved_page")
-"""Scenarios with more than 60,000 classes where stores become visible late or waits do not fence; never more than five.
-
-There they are compared with random schedules only."""
 
 
 def bound_to(name: str, parameters: str, **others: str) -> BoundScenario:
@@ -94,10 +89,12 @@ WITH_ENGINE = {"synchronous": "false"}
 
 SLOW_IF_WEAK = (
     "device_returned_with_writes_queued",
+    "domain_id_freed_too_early",
     "freed_id_matches_domain_0",
     "map_into_flagged_region",
     "map_same_frame_before_flush",
     "remap_before_flush",
+    "remove_moved_page",
     "two_wait_for_mapping_lock",
 )
 """Scenarios that have many classes where stores become visible late: only with `-m long`."""
@@ -105,10 +102,12 @@ SLOW_IF_WEAK = (
 SLOW_IF_LOOSE = (
     "device_returned_with_writes_queued",
     "displace_while_moving",
+    "domain_id_freed_too_early",
     "freed_id_matches_domain_0",
     "map_into_flagged_region",
     "move_more_than_fit",
     "remap_before_flush",
+    "remove_moved_page",
     "timeout_on_one_unit",
     "two_wait_for_mapping_lock",
 )
@@ -116,9 +115,8 @@ SLOW_IF_LOOSE = (
 
 
 def small_forms_of(slow: Sequence[str]) -> list[Any]:
-    """Return every scenario that has a small form; those that are slow are for `-m long`."""
-    names = (name for name in bundled_names() if name not in WITHOUT_SMALL_FORM)
-    return [pytest.param(name, marks=[pytest.mark.long] if name in slow else []) for name in names]
+    """Return all scenarios; those that are slow are for `-m long`."""
+    return [pytest.param(name, marks=[pytest.mark.long] if name in slow else []) for name in bundled_names()]
 
 
 REPAIRED = """
@@ -192,11 +190,6 @@ def compare_with_every_class(name: str, parameters: dict[str, str]) -> None:
     assert set(stepwise.causes) == set(short.causes) == classes.signatures
 
 
-def test_at_most_five_scenarios_have_no_small_form_for_every_setting() -> None:
-    assert set(WITHOUT_SMALL_FORM) <= set(bundled())
-    assert len(WITHOUT_SMALL_FORM) <= 5
-
-
 @pytest.mark.parametrize(("name", "revision"), SMALL_FORMS)
 def test_every_class_of_interleavings_is_explored_once_and_has_one_verdict(name: str, revision: str) -> None:
     compare_with_every_class(name, {**VTD.small, **find(name).small, "revision": revision})
@@ -219,18 +212,6 @@ def test_so_it_is_where_walks_do_not_snoop_and_a_write_buffer_stands_before_memo
 def test_so_it_is_where_the_waits_of_the_driver_do_not_fence(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("emu.hypervisor.vtd.qinval.WaitDescriptor", partial(WaitDescriptor, fence=False))
     compare_with_every_class(name, {**VTD.small, **find(name).small, **WITH_ENGINE, "revision": "merged"})
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("setting", [WEAK, WITH_ENGINE])
-@pytest.mark.parametrize("name", WITHOUT_SMALL_FORM)
-def test_random_schedules_show_nothing_else_where_there_is_no_small_form(
-    name: str, setting: dict[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if setting is WITH_ENGINE:
-        monkeypatch.setattr("emu.hypervisor.vtd.qinval.WaitDescriptor", partial(WaitDescriptor, fence=False))
-    bound = find(name).bind({**VTD.small, **find(name).small, **setting, "revision": "merged"})
-    assert seeded(bound, 300) <= set(explored(bound, sections=True).causes)
 
 
 @pytest.mark.ci_long
