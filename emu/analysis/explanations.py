@@ -18,6 +18,10 @@ PRESENT = 1
 """The present bit of a device's entry."""
 
 
+Span = tuple[Event, Event | None]
+"""The event that began a call or a hypercall, and the event that ended it, if it ended."""
+
+
 @attrs.frozen
 class Omission:
     """A call that changed the entry and returned, at step `step`, without a flush that ever covered it.
@@ -61,6 +65,7 @@ class Explanation:
         arrival: when the store reached memory.
         written_back: the write-back of the same call before the store, where no write-back came after it.
         flush: the flush that removed the translation at last; None if none did.
+        is_flush_of_call: it was submitted in the call that changed the entry, or that call had put it off.
         given_up: the step after which the CPU of `flush` gave up waiting for it; None if it did not.
         ended_early: how the wait for `flush` ended before `flush` had completed; None if it did not.
         is_unawaited: the CPU that broke the promise had submitted `flush` and had not waited for it.
@@ -79,6 +84,7 @@ class Explanation:
     arrival: Arrival | None = None
     written_back: WriteBack | None = None
     flush: Flush | None = None
+    is_flush_of_call: bool = True
     given_up: int | None = None
     ended_early: EarlyEnd | None = None
     is_unawaited: bool = False
@@ -120,6 +126,7 @@ def explain(finding: OldPath, trace: Trace) -> Explanation:
         arrival=finding.arrival,
         written_back=write_back_before(finding, agent, call, events, trace),
         flush=flush,
+        is_flush_of_call=flush is None or is_of_call(flush, agent, call),
         given_up=given_up(flush, events) if flush else None,
         ended_early=early_end(flush, events, trace) if flush else None,
         is_unawaited=flush is not None and is_unawaited(flush, finding.agent, finding.step, events, trace),
@@ -142,6 +149,13 @@ def taken_away(finding: OldPath, events: list[Event], trace: Trace) -> TakenAway
     return None
 
 
+def is_of_call(flush: Flush, agent: str, call: Span | None) -> bool:
+    """Whether a flush belongs to the call that changed an entry: submitted in it, or put off by it."""
+    if call is None or call[1] is None or call[1].fields.get("deferred"):
+        return True
+    return flush.agent == agent and flush.submitted <= call[1].step
+
+
 def closing_flush(finding: OldPath, every: list[Flush]) -> Flush | None:
     """Return the first flush after a finding that removed its translation."""
     seen = seen_at(finding)
@@ -153,10 +167,6 @@ def seen_at(finding: OldPath) -> float:
     if finding.arrival is not None:
         return inf if finding.arrival.step is None else finding.arrival.step
     return finding.replaced.outdated if finding.replaced else inf
-
-
-Span = tuple[Event, Event | None]
-"""The event that began a call or a hypercall, and the event that ended it, if it ended."""
 
 
 def around(step: int, agent: str, enter: str, leave: str, events: list[Event]) -> Span | None:

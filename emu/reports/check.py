@@ -64,7 +64,7 @@ class CheckReport:
         """Say why a cell that shows nothing is undecided."""
         for side, name in ((compared.base, self.check.base), (compared.ours, self.check.revision)):
             if side.problem is not None:
-                return f"nothing is known, because {name} makes a mistake: {side.problem}"
+                return f"nothing is known, because it ends with a mistake on {name}: {side.problem}"
         return "neither shows anything, and at least one was not executed to the end"
 
     def missing_side(self, difference: Difference) -> str:

@@ -178,8 +178,9 @@ def late_flush(why: Explanation, flush: Flush) -> str:
             f"only a flush from before has removed it: {flush.agent} had submitted one at step {flush.submitted}"
             f"{at(flush.source)}, {waited(why)}and it began afterwards and completed at step {flush.completed}"
         )
+    what = "the flush came late" if why.is_flush_of_call else "only a later call's flush has removed it"
     return (
-        f"the flush came late: {flush.agent} submitted it at step {flush.submitted}"
+        f"{what}: {flush.agent} submitted it at step {flush.submitted}"
         f"{at(flush.source)}, {waited(why)}and it completed at step {flush.completed}"
     )
 

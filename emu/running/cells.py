@@ -215,6 +215,8 @@ def refuse_unusable(cells: Sequence[Cell], revision: str) -> None:
         ScenarioError: naming what is wrong.
     """
     if not cells:
-        raise ScenarioError("there is nothing to check: no scenario has all the parameters that -p names")
+        raise ScenarioError(
+            "there is nothing to check: no scenario has all the parameters that -p names; `emu list` shows them"
+        )
     for cell in cells:
         cell.bind(revision)

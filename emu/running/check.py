@@ -81,7 +81,7 @@ class Compared:
     def differences(self) -> Iterator[Difference]:
         """Yield the differences of the cell: the mistake or the new findings first."""
         base, ours = self.base, self.ours
-        if ours.problem is not None and ours.problem != base.problem:
+        if ours.problem is not None and base.problem is None:
             yield Difference(Change.BREAKS, self, problem=ours.problem)
             return
         new = {one: shown for one, shown in ours.shown.items() if one not in base.shown}

@@ -36,7 +36,8 @@ def find(name: str) -> Scenario:
     path = folder("scenarios") / f"{name}.py"
     if name.isidentifier() and path.is_file():
         return load(path)
-    hint = did_you_mean(name, bundled_names())
+    is_here = Path(f"{name}.py").is_file()
+    hint = f" (did you mean {name}.py?)" if is_here else did_you_mean(name, bundled_names())
     raise ScenarioError(f"there is no scenario {name!r}{hint}; `emu list` shows them")
 
 

@@ -88,7 +88,7 @@ def test_a_flush_that_came_late_is_named_with_its_steps() -> None:
     assert (facts["changed_by"], facts["changed"], facts["step"]) == ("cpu0", 7, 9)
     assert facts["flush"]["submitted"] > 9
     assert facts["window"] == facts["flush"]["completed"] - 7
-    assert "the flush came late: cpu0 submitted it at step" in facts["message"]
+    assert "only a later call's flush has removed it: cpu0 submitted it at step" in facts["message"]
     orjson.dumps(facts)
 
 

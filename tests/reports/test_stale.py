@@ -324,3 +324,15 @@ def test_a_page_that_is_still_mapped_is_told_with_the_device_that_the_domain_had
     assert cause.finding is not None
     said = sentence(cause.finding, cause.run.reported.machine.trace)
     assert ("had cleared the entry of device 00:1f.0 at step 5" in said) is is_lost
+
+
+def test_a_flush_of_a_later_call_is_told_as_that() -> None:
+    def unmapping_twice(m: Machine, domain: Domain) -> None:
+        @m.cpu(0)
+        async def unmapper(cpu: Cpu) -> None:
+            await m.hypervisor.unmap(cpu, domain, G)
+            await m.hypervisor.flush_all(cpu, domain)
+
+    assert "; only a" not in told(machine_of(clear, VtdSettings(), unmapping))
+    said = told(machine_of(clear, VtdSettings(), unmapping_twice))
+    assert "and only a later call's flush has removed it: cpu0 submitted it at step " in said

@@ -66,6 +66,7 @@ def test_a_mistake_breaks_unless_the_base_makes_the_same() -> None:
     broken = CellResult(problem="it raised")
     assert changes(side(a=STALE), broken) == [(Change.BREAKS, "")]
     assert changes(broken, broken) == [(Change.UNDECIDED, "")]
+    assert changes(broken, CellResult(problem="it raised at another step")) == [(Change.UNDECIDED, "")]
 
 
 def test_the_grid_is_the_cells_of_the_table_and_each_setting_with_the_small_form() -> None:
