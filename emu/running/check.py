@@ -241,7 +241,9 @@ def run_in_pool(jobs: Sequence[Job], processes: int) -> Iterator[CellResult | No
     except BrokenProcessPool:
         yield None
     finally:
+        previous = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C could only leave processes behind
         if not all(future.done() for future in waiting):
             for child in multiprocessing.active_children():
                 child.terminate()
         pool.shutdown(cancel_futures=True)
+        signal.signal(signal.SIGINT, previous)
