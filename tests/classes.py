@@ -4,7 +4,7 @@ It goes over the classes of prefixes and takes every step that is enabled in eac
 executed, and what the agents have seen must not depend on the way. So what steps declare is tested, not believed.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import Any, TypeVar
 
@@ -181,6 +181,30 @@ def told(event: tuple[str, Any]) -> Iterator[str]:
             yield f"{key}={value}"
 
 
+def ends(bound: BoundScenario, enter: Callable[[Prefix], bool]) -> Iterator[Prefix]:
+    """Take every step that can be taken in each prefix that is new, and yield each prefix that cannot go on.
+
+    Args:
+        enter: returns whether a prefix is new.
+    """
+    to_do: list[tuple[Past | None, Way | None]] = [(None, None)]
+    while to_do:
+        past, first = to_do.pop()
+        prefix = Prefix.reach(bound, past)
+        if first is not None:
+            prefix.take(first)
+        try:
+            while enter(prefix):
+                following = prefix.go_on()
+                if not following:
+                    yield prefix
+                    break
+                to_do += [(prefix.past, way) for way in following[1:]]
+                prefix.take(following[0])
+        finally:
+            prefix.execution.end()
+
+
 @attrs.define
 class Classes:
     """Every class of interleavings of a scenario.
@@ -197,20 +221,9 @@ class Classes:
     @classmethod
     def of(cls, bound: BoundScenario) -> "Classes":
         found = cls()
-        to_do: list[tuple[Past | None, Way | None]] = [(None, None)]
-        while to_do:
-            past, first = to_do.pop()
-            prefix = Prefix.reach(bound, past)
-            if first is not None:
-                prefix.take(first)
-            while found.enter(prefix):
-                following = prefix.go_on()
-                if not following:
-                    found.end(prefix)
-                    break
-                to_do += [(prefix.past, way) for way in following[1:]]
-                prefix.take(following[0])
-            prefix.execution.end()
+        for prefix in ends(bound, found.enter):
+            found.traces += 1
+            found.signatures |= prefix.conclude()
         return found
 
     def enter(self, prefix: Prefix) -> bool:
@@ -220,7 +233,3 @@ class Classes:
         assert known == looks, f"two interleavings of one class differ: {prefix.past.ways}"
         assert len(self.known) <= CLASSES_MAX
         return known is looks
-
-    def end(self, prefix: Prefix) -> None:
-        self.traces += 1
-        self.signatures |= prefix.conclude()

@@ -15,7 +15,7 @@ from emu.iommus.unit import Unit
 from emu.machine.machine import Machine
 from emu.scenarios.scenario import BoundScenario
 from emu.units import Dfn
-from tests.classes import Past, Prefix, Way
+from tests.classes import Prefix, ends
 
 STATES_MAX = 500
 
@@ -37,20 +37,8 @@ class States:
     def of(cls, bound: BoundScenario) -> "States | None":
         """Return every state; None if there are too many."""
         found = cls()
-        to_do: list[tuple[Past | None, Way | None]] = [(None, None)]
-        while to_do:
-            past, first = to_do.pop()
-            prefix = Prefix.reach(bound, past)
-            if first is not None:
-                prefix.take(first)
-            while found.enter(prefix):
-                following = prefix.go_on()
-                if not following:
-                    found.signatures |= prefix.conclude()
-                    break
-                to_do += [(prefix.past, way) for way in following[1:]]
-                prefix.take(following[0])
-            prefix.execution.end()
+        for prefix in ends(bound, found.enter):
+            found.signatures |= prefix.conclude()
             if len(found.known) > STATES_MAX:
                 return None
         return found
