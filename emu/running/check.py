@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from enum import Enum
 
 import attrs
@@ -230,20 +231,26 @@ def run_in_pool(jobs: Sequence[Job], processes: int) -> Iterator[CellResult | No
     """
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(min(processes, len(jobs)), context, end_with_parent)
-    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
+    with ctrl_c_ignored():  # the processes that it starts inherit that
         waiting = [pool.submit(evaluate, job) for job in jobs]
-    finally:
-        signal.signal(signal.SIGINT, previous)
     try:
         for future in waiting:
             yield future.result()
     except BrokenProcessPool:
         yield None
     finally:
-        previous = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C could only leave processes behind
-        if not all(future.done() for future in waiting):
-            for child in multiprocessing.active_children():
-                child.terminate()
-        pool.shutdown(cancel_futures=True)
+        with ctrl_c_ignored():  # it could only leave processes behind
+            if not all(future.done() for future in waiting):
+                for child in multiprocessing.active_children():
+                    child.terminate()
+            pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def ctrl_c_ignored() -> Iterator[None]:
+    """Ignore Ctrl-C within the block."""
+    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
         signal.signal(signal.SIGINT, previous)
