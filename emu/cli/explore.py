@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from emu.reports.exploration import ExplorationReport
     from emu.running.exploration import ScenarioExploration
     from emu.running.plan import Plan
-    from emu.running.save import SavedSchedule
 
 RANDOM_EXECUTIONS = 1000
 """The number of random executions where no option limits them."""
@@ -82,23 +81,16 @@ def make_plan(strategy: str, executions: int | None, seconds: float | None, seed
 def save_failed(exploration: "ScenarioExploration", schedules: Schedules) -> str | None:
     """Save the schedule that leads to a scenario's mistake; return the command that replays it, None without one."""
     saved = exploration.failing_schedule()
-    return None if saved is None else save(exploration, saved, schedules)
+    return None if saved is None else schedules.command_for(saved, exploration.named, exploration.bound)
 
 
 def save_causes(exploration: "ScenarioExploration", schedules: Schedules) -> dict[Any, str]:
     """Save the schedule of each cause; return the commands that replay them, by signature."""
     return {
-        cause.signature: save(exploration, cause.saved, schedules)
+        cause.signature: schedules.command_for(cause.saved, exploration.named, exploration.bound)
         for cause in exploration.causes.values()
         if cause.saved is not None
     }
-
-
-def save(exploration: "ScenarioExploration", saved: "SavedSchedule", schedules: Schedules) -> str:
-    """Save a schedule and return the command that replays it."""
-    from emu.running.replay import Replay
-
-    return schedules.save_replay(Replay.with_code(saved, exploration.named, exploration.bound))
 
 
 def show(report: "ExplorationReport", replays: dict[Any, str], *, as_json: bool) -> None:

@@ -60,9 +60,8 @@ def run_command(
 
 def save_finding(run: "Run", named: str, schedules: Schedules) -> str | None:
     """Save the schedule of a finding; return the command that replays it, None without a finding."""
-    from emu.running.replay import Replay
     from emu.running.save import schedule_of_run
 
     about = next((one for one, _ in run.reported.signed()), None) if run.reported else None
     saved = schedule_of_run(run, named, about) if about else None
-    return None if saved is None else schedules.save_replay(Replay.with_code(saved, named, run.bound))
+    return None if saved is None else schedules.command_for(saved, named, run.bound)

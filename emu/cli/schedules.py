@@ -9,8 +9,8 @@ import click
 from emu.errors import reason_of
 
 if TYPE_CHECKING:
-    from emu.running.replay import Replay
     from emu.running.save import SavedSchedule
+    from emu.scenarios.scenario import BoundScenario
 
 FOLDER = "emu-findings"
 """The folder for schedules if the user names no other."""
@@ -39,6 +39,8 @@ class Schedules:
             click.echo(f"emu: the schedule cannot be saved in {str(self.folder)!r}: {reason_of(error)}", err=True)
             return saved.token()
 
-    def save_replay(self, replay: "Replay") -> str:
-        """Save the schedule of a replay; return the command that repeats it."""
-        return replay.command(self.save(replay.saved))
+    def command_for(self, saved: "SavedSchedule", named: str, bound: "BoundScenario") -> str:
+        """Save a schedule; return the command that replays it with the code that has just executed it."""
+        from emu.running.replay import Replay
+
+        return Replay.with_code(saved, named, bound).command(self.save(saved))

@@ -10,6 +10,7 @@ import shutil
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -77,13 +78,12 @@ def write_new(paths: Iterator[Path], content: bytes, bytes_max: int) -> Path:
         OSError, ValueError: if the file cannot be written, or would be too large.
         FileExistsError: if no name is free.
     """
-    path = next(paths)
-    with part_of(path, lambda file: file.write(content), bytes_max) as part:
-        while not give_name(part, path):
-            if holds(path, content):
+    first = next(paths)
+    with part_of(first, lambda file: file.write(content), bytes_max) as part:
+        for path in chain([first], paths):
+            if give_name(part, path) or holds(path, content):
                 return path
-            path = next_of(paths)
-    return path
+    raise FileExistsError(errno.EEXIST, "all names that the file may have are taken")
 
 
 def holds(path: Path, content: bytes) -> bool:
@@ -95,17 +95,6 @@ def holds(path: Path, content: bytes) -> bool:
             return file.read(len(content) + 1) == content
     except OSError:
         return False
-
-
-def next_of(candidates: Iterator[Path]) -> Path:
-    """Return the next name.
-
-    Raises:
-        FileExistsError: if there is no further name.
-    """
-    for path in candidates:
-        return path
-    raise FileExistsError(errno.EEXIST, "all names that the file may have are taken")
 
 
 def give_name(part: Path, path: Path) -> bool:
