@@ -6,7 +6,7 @@ from math import inf
 import pytest
 
 from emu.engine import Access, Kind
-from emu.iommus.vtd.invalidation import Begin
+from emu.iommus.invalidation import Begin
 from emu.memory import (
     FIRST_DATA_FRAME,
     FIRST_TABLE_FRAME,

@@ -5,6 +5,8 @@ settings.py   how a field of a unit's settings is declared
 formats.py    the format of a vendor's page tables; translations
 walk.py       the walk of page tables, one word a step
 requests.py   the requests of devices in flight, and when a walk is void
+ring.py       the ring by which software hands commands to a unit
+invalidation.py  the steps of an invalidation: it begins, drops, completes
 status.py     the status words that a unit writes
 iotlb.py      the entries that a unit really caches
 ledger.py     the translations that a unit may legally use; the next three files are its parts

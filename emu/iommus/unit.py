@@ -15,8 +15,8 @@ from emu.memory import Memory
 from emu.units import Maddr
 
 
-class Unit(Protocol):
-    """A remapping unit.
+class UnitState(Protocol):
+    """The state of a remapping unit that units of every vendor have.
 
     Attributes:
         name: unique in its machine, and the name of its engine's agent.
@@ -38,6 +38,10 @@ class Unit(Protocol):
     @property
     def settings(self) -> UnitSettings:
         """Its settings."""
+
+
+class Unit(UnitState, Protocol):
+    """A remapping unit."""
 
     def watch_status(self, watcher: StatusWatcher) -> None:
         """Let a watcher judge the status words that the unit writes."""

@@ -10,9 +10,9 @@ from emu.cpus import Cpu
 from emu.devices.device import Commit, Device
 from emu.engine import Agent, Choose
 from emu.engine.hosts import direct
+from emu.iommus.invalidation import Remove
 from emu.iommus.iotlb import Fill
 from emu.iommus.requests import Request
-from emu.iommus.vtd.invalidation import Remove
 from emu.iommus.vtd.unit import VtdUnit
 from emu.machine.description import Description
 from emu.machine.machine import Machine

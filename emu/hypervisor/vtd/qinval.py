@@ -12,6 +12,7 @@ from emu.hypervisor.fixes import Fix
 from emu.hypervisor.ops import ETIMEDOUT, OK
 from emu.hypervisor.records import record_result
 from emu.hypervisor.vtd.state import DriverState, VtdIommu
+from emu.iommus.ring import ReadTail, WriteTail
 from emu.iommus.vtd.formats import (
     ContextInvalidation,
     Descriptor,
@@ -20,7 +21,6 @@ from emu.iommus.vtd.formats import (
     WaitDescriptor,
     encode_descriptor,
 )
-from emu.iommus.vtd.queue import ReadTail, WriteTail
 from emu.units import page_count
 
 QINVAL_STAT_INIT = 0

@@ -2,11 +2,11 @@
 
 formats.py       entries and descriptors, bit for bit
 settings.py      capabilities, and what makes the model smaller
-queue.py         the invalidation queue, a ring in memory
+queue.py         the invalidation queue
 contexts.py      the context cache
 state.py         what a unit holds
 walk.py          the walk: context entry, then page tables
-invalidation.py  the steps of an invalidation: it begins, drops, completes
+invalidation.py  the invalidation of cached context entries
 engine.py        the agent that executes descriptors
 unit.py          a unit, made of these
 

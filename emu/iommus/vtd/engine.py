@@ -34,61 +34,23 @@ Not architectural: an engine that executes descriptors in the step that posts th
 """
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import attrs
 
-from emu.engine import Access, Choose, Operation, Wait
+from emu.engine import Access, Choose, Operation
 from emu.engine.atomic import InlineCoroutine
 from emu.iommus.formats import base_of_order
+from emu.iommus.invalidation import Begin, Begun, Complete, Range, Remove
 from emu.iommus.requests import Request
+from emu.iommus.ring import Look
 from emu.iommus.status import WriteStatus
 from emu.iommus.vtd.formats import ContextInvalidation, Descriptor, Granularity, IotlbInvalidation, WaitDescriptor
-from emu.iommus.vtd.invalidation import Begin, Complete, Range, Remove, RemoveContexts
-from emu.iommus.vtd.queue import Fetch, Look
+from emu.iommus.vtd.invalidation import RemoveContexts
+from emu.iommus.vtd.queue import FetchDescriptor
 from emu.iommus.vtd.state import VtdState
 from emu.units import Dfn
-
-
-@attrs.define
-class Begun:
-    """An IOTLB invalidation that has begun.
-
-    Attributes:
-        has_dropped: the entries in its range are dropped.
-        to_drain: the requests that must be committed before it completes.
-    """
-
-    unit: VtdState
-    descriptor: IotlbInvalidation
-    range: Range
-    start: int
-    has_dropped: bool = False
-    to_drain: list[Request] = attrs.field(factory=list)
-
-    async def drop(self) -> None:
-        """Drop the entries in its range, and find the requests that it must drain."""
-        # 2. Cached entries in its range are dropped, and walks that could still fill with one are void (section
-        #    6.5.3.3).
-        self.has_dropped = True
-        for request in await Remove(self.unit, self.range, self.start):
-            # 3. Requests that were translated by such an entry are drained if DR or DW asks for it (section 6.5.4).
-            is_drained = self.descriptor.drain_writes if request.is_write else self.descriptor.drain_reads
-            if not (self.unit.settings.drain and is_drained):
-                request.is_undrained = True
-            elif self.unit.settings.synchronous:
-                request.recall()
-            else:
-                self.to_drain.append(request)
-
-    async def complete(self) -> None:
-        """Complete the invalidation, after the requests that it must drain."""
-        if not self.has_dropped:
-            await self.drop()
-        for request in self.to_drain:
-            await Wait(request.committed)
-        # 4. It has completed: a wait descriptor behind it may complete now (section 6.5.2.12).
-        await Complete(self.unit, self.range, self.start)
 
 
 @attrs.define
@@ -124,12 +86,16 @@ class Segment:
         covered = covered_range(unit, slot, descriptor)
         # 1. It begins: it drops values replaced by stores that walkers could see before this step (section 6.5.3.6).
         start = await Begin(unit.memory, {"iommu": unit.name, **covered.keys()})
-        begun = Begun(unit, descriptor, covered, start)
+        begun = Begun(unit, covered, start, partial(drains, unit, descriptor))
+        # 2. Cached entries in its range are dropped, and walks that could still fill with one are void (section
+        #    6.5.3.3).
         if not is_unfenced or await Choose("drop with the wait", 2) == 0:
             await begun.drop()
+        # 3. Requests that were translated by such an entry are drained if DR or DW asks for it (section 6.5.4).
         if is_unfenced or begun.to_drain:
             self.iotlb.append(begun)
         else:
+            # 4. It has completed: a wait descriptor behind it may complete now (section 6.5.2.12).
             await begun.complete()
 
     async def complete(self) -> None:
@@ -141,15 +107,20 @@ class Segment:
             await write_status(self.unit, *self.wait)
 
 
+def drains(unit: VtdState, descriptor: IotlbInvalidation, request: Request) -> bool:
+    """Whether an invalidation must drain a request that it took the translation of (section 6.5.4)."""
+    return unit.settings.drain and (descriptor.drain_writes if request.is_write else descriptor.drain_reads)
+
+
 async def engine(unit: VtdState) -> None:
     """Execute descriptors for ever; stop at one that is not valid (FSTS.IQE, section 6.5.2.14)."""
     slot, segment = 0, Segment(unit)
     left: list[Segment] = []
     while True:
         await complete_left(unit, slot, left)
-        fetch = Fetch(unit.queue, slot)
+        fetch = FetchDescriptor(unit.queue, slot)
         await fetch
-        match fetch.descriptor:
+        match fetch.command:
             case IotlbInvalidation() as descriptor:
                 # It executes after all earlier context invalidations (section 6.5.2.12).
                 for earlier in (*left, segment):
@@ -193,7 +164,7 @@ class SynchronousEngine:
         """Return every access that executing these slots may make."""
         unit = self.unit
         for slot in slots:
-            for operation in operations(unit, slot, unit.queue.descriptor(slot)):
+            for operation in operations(unit, slot, unit.queue.command_in(slot)):
                 yield from operation.accesses()
 
     def execute(self, step: int) -> None:

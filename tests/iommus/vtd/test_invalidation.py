@@ -8,6 +8,7 @@ from emu.checks.findings import Finding, Stuck
 from emu.cpus import Cpu
 from emu.engine import Wait
 from emu.hypervisor.vtd.qinval import qinval_update
+from emu.iommus.ring import WriteTail
 from emu.iommus.vtd.formats import (
     ContextInvalidation,
     Descriptor,
@@ -16,7 +17,6 @@ from emu.iommus.vtd.formats import (
     WaitDescriptor,
     encode_descriptor,
 )
-from emu.iommus.vtd.queue import WriteTail
 from emu.iommus.vtd.settings import VtdSettings
 from emu.machine.description import Description
 from emu.machine.machine import Machine

@@ -14,6 +14,7 @@ from emu.engine.strategies.random import RandomStrategy
 from emu.engine.strategies.round_robin import RoundRobinStrategy
 from emu.errors import ScenarioError
 from emu.hypervisor.vtd.qinval import qinval_update
+from emu.iommus.ring import WriteTail
 from emu.iommus.vtd.formats import (
     Descriptor,
     Granularity,
@@ -22,7 +23,7 @@ from emu.iommus.vtd.formats import (
     decode_descriptor,
     encode_descriptor,
 )
-from emu.iommus.vtd.queue import ENTRIES, InvalidationQueue, WriteTail
+from emu.iommus.vtd.queue import ENTRIES, InvalidationQueue
 from emu.iommus.vtd.settings import VtdSettings
 from emu.machine.description import Description
 from emu.machine.machine import Machine

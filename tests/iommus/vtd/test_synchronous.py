@@ -14,6 +14,7 @@ from emu.engine.hosts import direct
 from emu.hypervisor.ops import READ_WRITE, MapFlags
 from emu.hypervisor.vtd.qinval import qinval_update
 from emu.iommus.iotlb import Lookup
+from emu.iommus.ring import WriteTail
 from emu.iommus.vtd.formats import (
     ContextInvalidation,
     Descriptor,
@@ -22,7 +23,6 @@ from emu.iommus.vtd.formats import (
     WaitDescriptor,
     encode_descriptor,
 )
-from emu.iommus.vtd.queue import WriteTail
 from emu.iommus.vtd.settings import VtdSettings
 from emu.machine.description import Description
 from emu.machine.machine import Machine

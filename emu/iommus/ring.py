@@ -1,0 +1,276 @@
+"""A ring in memory by which software hands commands to a unit, with its head and tail registers, whatever the vendor.
+
+A command is 128 bits. The vendor says how it is encoded, and what else posting it touches.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Generic, Protocol, TypeVar
+
+import attrs
+
+from emu.engine import Access, Kind, Latch, Operation, Space, Wait
+from emu.iommus.status import StatusWatcher, Unwatched
+from emu.memory import WORDS, Memory, word_number
+from emu.units import WORD_BYTES, Maddr
+
+SLOT_BYTES = 16
+TAIL, FIRST_SLOT = 0, 1
+
+Command = TypeVar("Command")
+
+
+class Engine(Protocol):
+    """Executes commands in the step that posts them."""
+
+    def accesses(self, slots: range) -> Iterable[Access]:
+        """Return every access that executing these slots may make."""
+
+    def execute(self, step: int) -> None:
+        """Execute all posted commands."""
+
+
+@attrs.define(eq=False)
+class Ring(Generic[Command]):
+    """The ring in memory, and its base, head and tail registers.
+
+    Attributes:
+        memory: the memory that holds the ring.
+        base: the address of the ring.
+        entries: how many slots the ring has.
+        at_once: executes commands in the step that posts them; None if the unit has an agent for it.
+        tail: the tail register as an index: the slot that software fills next.
+        count: how many slots were ever posted.
+        fetched_at: the step at which hardware fetched each slot.
+        posted: latches "slot n is posted", n counted from the start and never wrapped.
+        taken: latches "slot n is fetched", made when one is first asked for.
+        error: hardware has met a command that it cannot execute, and has stopped.
+        status_watcher: judges the status words of waits.
+    """
+
+    unit: str
+    memory: Memory
+    base: Maddr
+    entries: int
+    at_once: Engine | None = None
+    tail: int = 0
+    count: int = 0
+    fetched_at: list[int] = attrs.field(factory=list)
+    posted: dict[int, Latch] = attrs.field(factory=dict)
+    taken: dict[int, Latch] = attrs.field(factory=dict)
+    error: bool = False
+    status_watcher: StatusWatcher = attrs.field(factory=Unwatched)
+
+    name = "ring"
+    """The vendor's name for it."""
+
+    command = "command"
+    """The vendor's name for what a slot holds."""
+
+    @property
+    def fetched(self) -> int:
+        """How many slots hardware has fetched."""
+        return len(self.fetched_at)
+
+    @property
+    def space(self) -> Space:
+        """The space of the shared objects: the tail register, then every slot ever posted.
+
+        A slot's object stands for whether it is posted, and for what the vendor adds.
+        """
+        return ("queue", self.unit)
+
+    def decode(self, bits: int) -> Command | None:
+        """Decode the 128 bits of a slot; None if they are no valid command.
+
+        Raises:
+            NotImplementedError: if a subclass leaves it out.
+        """
+        raise NotImplementedError
+
+    def about(self, command: Command) -> dict[str, Any]:
+        """Return a command as keys of an event.
+
+        Raises:
+            NotImplementedError: if a subclass leaves it out.
+        """
+        raise NotImplementedError
+
+    def status_address(self, command: Command) -> Maddr | None:
+        """Return the address at which a command asks for a status word; None if it asks for none.
+
+        Raises:
+            NotImplementedError: if a subclass leaves it out.
+        """
+        raise NotImplementedError
+
+    def first_touched(self, slots: range) -> int:
+        """Return the first slot of which posting these slots changes the object."""
+        return slots.start
+
+    def fetch_access(self, slot: int, kind: Kind) -> Access:
+        """Return the access to the state of slot number `slot`: fetched or not."""
+        return Access.to((*self.space, "fetched"), slot, kind)
+
+    def room(self) -> Latch | None:
+        """Return the latch that is set when there is room for one more command; None if there always was.
+
+        The ring is full when it holds one command less than it has slots.
+        """
+        awaited = self.count + 1 - self.entries
+        if awaited < 0:
+            return None
+        if awaited not in self.taken:
+            name = f"a free slot in {self.unit}'s {self.name}"
+            latch = self.taken[awaited] = Latch(name, self.fetch_access(awaited, Kind.READ))
+            if self.fetched > awaited:
+                latch.set(self.fetched_at[awaited])
+        return self.taken[awaited]
+
+    def slot_access(self, slot: int, kind: Kind) -> Access:
+        """Return the access to the slot posted as number `slot`."""
+        return Access.to(self.space, FIRST_SLOT + slot, kind)
+
+    def slot_address(self, slot: int) -> Maddr:
+        """Return the address of a slot's command; slots wrap round."""
+        return Maddr(self.base + SLOT_BYTES * (slot % self.entries))
+
+    def command_in(self, slot: int) -> Command | None:
+        """Return the command in a slot; None if its words are no valid one."""
+        address = self.slot_address(slot)
+        return self.decode(self.memory.peek(address) | self.memory.peek(address + WORD_BYTES) << 64)
+
+    def post(self, slots: range, step: int) -> None:
+        """Hand slots to the hardware."""
+        for slot in slots:
+            self.latch(slot).set(step)
+        self.count = slots.stop
+        self.tail = slots.stop % self.entries
+
+    def latch(self, slot: int) -> Latch:
+        """Return the latch that is set when slot number `slot` is posted."""
+        if slot not in self.posted:
+            touch = self.slot_access(slot, Kind.READ)
+            self.posted[slot] = Latch(f"{self.command} {slot} of {self.unit}'s {self.name}", touch)
+        return self.posted[slot]
+
+
+class ReadTail(Operation[int]):
+    """Read the tail register: the index of the slot to fill."""
+
+    __slots__ = ("queue", "value")
+
+    event = "queue.tail"
+
+    def __init__(self, queue: Ring[Any]) -> None:
+        self.queue = queue
+        self.value = 0
+
+    def accesses(self) -> Iterable[Access]:
+        return (Access.to(self.queue.space, TAIL, Kind.READ),)
+
+    def perform(self, step: int) -> int:
+        self.value = self.queue.tail
+        return self.value
+
+    def describe(self) -> tuple[str, Mapping[str, Any]]:
+        return self.event, {"iommu": self.queue.unit, "slot": self.value}
+
+
+class WriteTail(Operation[None]):
+    """Write the tail register: hand every slot up to the new tail to the hardware.
+
+    No other agent changes a slot between its filling and its fetch, so the words of slots are not declared.
+    """
+
+    __slots__ = ("queue", "slot", "value")
+
+    event = "queue.post"
+
+    def __init__(self, queue: Ring[Any], value: int) -> None:
+        self.queue = queue
+        self.value = value
+        self.slot = queue.count
+
+    @property
+    def slots(self) -> range:
+        """The slots up to the new tail."""
+        queue = self.queue
+        return range(queue.count, queue.count + (self.value - queue.tail) % queue.entries)
+
+    def accesses(self) -> Iterable[Access]:
+        queue, slots = self.queue, self.slots
+        first = queue.first_touched(slots)
+        yield Access.to(queue.space, TAIL, Kind.WRITE)
+        yield Access(queue.space, FIRST_SLOT + first, FIRST_SLOT + slots.stop - 1, Kind.WRITE)
+        for command in filter(None, map(queue.command_in, slots)):
+            address = queue.status_address(command)
+            if address is not None:
+                yield from queue.status_watcher.reads(address)
+        if queue.at_once is not None:
+            yield from queue.at_once.accesses(slots)
+
+    def perform(self, step: int) -> None:
+        queue, slots = self.queue, self.slots
+        self.slot = slots.start
+        queue.post(slots, step)
+        if queue.at_once is not None:
+            queue.at_once.execute(step)
+
+    def describe(self) -> tuple[str, Mapping[str, Any]]:
+        return self.event, {"iommu": self.queue.unit, "slot": self.slot}
+
+
+class Look(Operation[bool]):
+    """Look whether a slot is posted."""
+
+    __slots__ = ("found", "queue", "slot")
+
+    event = "queue.look"
+
+    def __init__(self, queue: Ring[Any], slot: int) -> None:
+        self.queue = queue
+        self.slot = slot
+        self.found = False
+
+    def accesses(self) -> Iterable[Access]:
+        return (self.queue.slot_access(self.slot, Kind.READ),)
+
+    def perform(self, step: int) -> bool:
+        self.found = self.slot < self.queue.count
+        return self.found
+
+    def describe(self) -> tuple[str, Mapping[str, Any]]:
+        return self.event, {"iommu": self.queue.unit, "slot": self.slot, "found": self.found}
+
+
+class Fetch(Wait, Generic[Command]):
+    """Fetch the next command once it is posted."""
+
+    __slots__ = ("command", "queue", "slot")
+
+    event = "queue.fetch"
+
+    def __init__(self, queue: Ring[Command], slot: int) -> None:
+        super().__init__(queue.latch(slot))
+        self.queue = queue
+        self.slot = slot
+        self.command: Command | None = None
+
+    def accesses(self) -> Iterable[Access]:
+        first = word_number(self.queue.slot_address(self.slot))
+        yield from super().accesses()
+        yield Access(WORDS, first, first + 1, Kind.READ)
+        yield self.queue.fetch_access(self.slot, Kind.WRITE)
+
+    def perform(self, step: int) -> None:
+        self.command = self.queue.command_in(self.slot)
+        self.queue.fetched_at.append(step)
+        if self.slot in self.queue.taken:
+            self.queue.taken[self.slot].set(step)
+        self.queue.error = self.command is None
+
+    def describe(self) -> tuple[str, Mapping[str, Any]]:
+        keys = {"iommu": self.queue.unit, "slot": self.slot}
+        if self.command is None:
+            return "queue.error", keys
+        return self.event, {**keys, **self.queue.about(self.command)}
