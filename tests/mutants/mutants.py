@@ -763,7 +763,7 @@ if decode_pte(old, 1) is not None and old & ~3 == new & ~3:
     # Hardware
     Mutant(
         "an invalidation counts from its completion",
-        "emu/iommus/vtd/invalidation.py",
+        "emu/iommus/invalidation.py",
         "self.unit.ledger.complete(self.start, covered.tag,",
         "self.unit.ledger.complete(step, covered.tag,",
         "tests/iommus/vtd/test_invalidation.py::test_the_ledger_counts_an_invalidation_from_its_start",
