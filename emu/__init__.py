@@ -67,6 +67,7 @@ if TYPE_CHECKING:
         STALE,
         STALE_FAULT,
         STALE_OBSERVED,
+        TORN,
         WRONG_RESULT,
         Expectation,
     )
@@ -99,6 +100,7 @@ __all__ = [
     "STALE",
     "STALE_FAULT",
     "STALE_OBSERVED",
+    "TORN",
     "WRONG_RESULT",
     "Bounds",
     "Cpu",
@@ -137,7 +139,7 @@ PLACES = {
     "emu.machine.machine": "Machine",
     "emu.scenarios.expectation": (
         "ASSERTION BEYOND_RANGE CLEAN DEADLOCK FOREIGN FREED_TABLE GAP LATE LOST_ERROR NOT_ISOLATED NOT_ROLLED_BACK "
-        "OVERRUN OWED RELEASED STALE STALE_FAULT STALE_OBSERVED WRONG_RESULT Expectation"
+        "OVERRUN OWED RELEASED STALE STALE_FAULT STALE_OBSERVED TORN WRONG_RESULT Expectation"
     ),
     "emu.scenarios.parameters": "PageOrder",
     "emu.scenarios.scenario": "scenario",

@@ -38,6 +38,10 @@ class InternalError(EmuError):
         return f"{super().__str__()}; this is a bug of emu, please report it with the command that showed it"
 
 
+class ModelAssertionError(AssertionError):
+    """An assertion that the emulated software itself makes does not hold: a finding, whoever's line raised it."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return a suggestion of the known name that is most like a mistyped name; empty if none is."""
     close = difflib.get_close_matches(name, list(known), n=1)

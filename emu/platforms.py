@@ -9,10 +9,14 @@ import attrs
 from emu.devices.device import Device
 from emu.engine import Trace
 from emu.engine.execution import ReadRecorder
+from emu.hypervisor.amd.driver import AmdDriver
 from emu.hypervisor.driver import Driver
 from emu.hypervisor.faults import Faults
 from emu.hypervisor.revisions.loader import Revision, load_revision
 from emu.hypervisor.vtd.driver import VtdDriver
+from emu.iommus.amd.formats import AMD_FORMAT
+from emu.iommus.amd.settings import REFUSED, AmdSettings
+from emu.iommus.amd.unit import AmdUnit
 from emu.iommus.formats import TableFormat
 from emu.iommus.settings import UnitSettings
 from emu.iommus.unit import Unit
@@ -34,6 +38,7 @@ class Platform:
         make_unit: makes a unit from its name, its settings, the memory, the trace and the recorder.
         make_driver: makes the driver, without any unit, from the memory, the devices and the faults.
         load_revision: loads a revision, whose `make_ops` makes the driver's hooks (`IommuOps`).
+        refused: settings of other vendors that its units lack, each with the reason.
         small: parameters with which a machine has few traces.
     """
 
@@ -44,6 +49,7 @@ class Platform:
     make_driver: Callable[[Memory, Mapping[str, Device], Faults], Driver]
     load_revision: Callable[[str], Revision]
     small: Mapping[str, str] = attrs.field(factory=dict)
+    refused: Mapping[str, str] = attrs.field(factory=dict)
 
 
 def make_vtd_driver(memory: Memory, devices: Mapping[str, Device], faults: Faults) -> Driver:
@@ -61,5 +67,22 @@ VTD = Platform(
     {"levels": "3", "synchronous": "true", "walk_at_once": "true"},
 )
 
-PLATFORMS: Mapping[str, Platform] = {one.name: one for one in (VTD,)}
+
+def make_amd_driver(memory: Memory, devices: Mapping[str, Device], faults: Faults) -> Driver:
+    """Return the AMD-Vi driver."""
+    return AmdDriver(devices, faults=faults)
+
+
+AMD = Platform(
+    "amd",
+    AmdSettings,
+    AMD_FORMAT,
+    AmdUnit,
+    make_amd_driver,
+    partial(load_revision, hooks_file="amd.py", hooks_class="AmdIommuOps"),
+    {"levels": "2", "synchronous": "true", "walk_at_once": "true"},
+    REFUSED,
+)
+
+PLATFORMS: Mapping[str, Platform] = {one.name: one for one in (VTD, AMD)}
 """The platforms by the name that `-p iommu=NAME` takes."""

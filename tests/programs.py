@@ -6,7 +6,7 @@ from emu.engine import Wait
 from emu.hypervisor.ops import OK, iommu_dont_flush_iotlb
 from emu.hypervisor.vtd.assignment import write_context
 from emu.hypervisor.vtd.flush import iommu_flush_context_device
-from emu.hypervisor.vtd.qinval import qinval_update
+from emu.hypervisor.vtd.queue import qinval_update
 from emu.iommus.vtd.formats import ContextInvalidation, Descriptor, Granularity, IotlbInvalidation, WaitDescriptor
 from emu.machine.machine import Machine
 from emu.scenarios.expectation import CLEAN

@@ -210,7 +210,7 @@ def test_so_it_is_where_walks_do_not_snoop_and_a_write_buffer_stands_before_memo
 @pytest.mark.ci_long
 @pytest.mark.parametrize("name", small_forms_of(SLOW_IF_LOOSE))
 def test_so_it_is_where_the_waits_of_the_driver_do_not_fence(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("emu.hypervisor.vtd.qinval.WaitDescriptor", partial(WaitDescriptor, fence=False))
+    monkeypatch.setattr("emu.hypervisor.vtd.queue.WaitDescriptor", partial(WaitDescriptor, fence=False))
     compare_with_every_class(name, {**VTD.small, **find(name).small, **WITH_ENGINE, "revision": "merged"})
 
 

@@ -93,6 +93,9 @@ class ToyUnit:
     def may_refuse(self, source_id: int) -> bool:
         return False
 
+    def lets_through(self, source_id: int) -> bool:
+        return False
+
     def device_reads(self, source_id: int) -> list[tuple[Space, int]]:
         return []
 
@@ -131,6 +134,7 @@ class ToyDriver:
     units: list[ToyUnit] = attrs.field(factory=list)
     fixes: set[Fix] = attrs.field(factory=set)
     known_fixes: frozenset[Fix] = frozenset()
+    debug_build: bool = False
 
     def add_unit(self, unit: Unit) -> None:
         assert isinstance(unit, ToyUnit)

@@ -35,6 +35,9 @@ CYCLES: Mapping[str, int] = {
     "iotlb.invalidate": 300,
     "invalidate.complete": 27,
     "context.invalidate": 300,
+    "device_entry.invalidate": 300,
+    "queue.head": 500,
+    "register.clear": 500,
     "pte.read": 40,
     "pte.write": 150,
     "pte.clear": 150,
@@ -43,6 +46,7 @@ CYCLES: Mapping[str, int] = {
     # A walk reads memory; a hit in the IOTLB costs 3 cycles, one in a small cache of a device 1 (gem5, SMMUv3.py).
     "walk.root": 100,
     "walk.context": 100,
+    "walk.device_entry": 100,
     "walk.read": 100,
     "iotlb.hit": 3,
     "iotlb.miss": 3,

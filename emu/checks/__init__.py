@@ -10,6 +10,7 @@ results.py     whether a call has done what its result says, and nothing else
 assignments.py whether a unit may still use the old tables of a device that has changed its domain
 releases.py    whether a frame is out of reach when it is freed or gets a new owner
 isolation.py   whether a frame is reached only by tables of its owner, or of domains that the owner lets map it
+torn.py        whether an entry that is stored in halves leads elsewhere between
 usage.py       the accesses of devices: observed evidence, late and foreign accesses, the emulator's check of itself
 status.py      the status words that units write
 signatures.py  signatures: equal for findings of any executions that are the same

@@ -3,7 +3,7 @@
 After an attach, a detach or a re-assignment that succeeds, no unit may translate for the device by the tables of a
 domain that it has left and not joined again: neither through a cached context entry nor through an IOTLB entry.
 Quarantine is a domain like any other. A unit that caches non-present context entries may not refuse a request because
-of a replaced one.
+of a replaced one. And no unit may let the device's requests through untranslated, to all memory.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -51,3 +51,5 @@ class AssignmentChecks:
             yield StaleAssignment(step, bdf, device.assigned_to, number, unit.name)
         if device.assigned_to is not None and unit.may_refuse(source_id):
             yield StaleAssignment(step, bdf, device.assigned_to, None, unit.name)
+        if unit.lets_through(source_id):
+            yield StaleAssignment(step, bdf, device.assigned_to, None, unit.name, is_untranslated=True)

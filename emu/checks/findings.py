@@ -35,6 +35,7 @@ __all__ = [
     "Stale",
     "StaleAssignment",
     "Stuck",
+    "Torn",
     "WrongResult",
 ]
 
@@ -138,6 +139,7 @@ class StaleAssignment:
     Attributes:
         joined: the domain to which the device was given; None where it was taken away.
         left: the domain whose tables may still translate for it; None where the unit may still refuse its requests.
+        is_untranslated: the unit may let its requests through untranslated instead.
     """
 
     step: int
@@ -145,10 +147,13 @@ class StaleAssignment:
     joined: int | None
     left: int | None
     unit: str
+    is_untranslated: bool = False
 
     @property
     def kind(self) -> FindingKind:
-        """Whether the unit may still translate for the device, or refuse its requests."""
+        """Whether the unit may still translate for the device, refuse its requests, or let them through."""
+        if self.is_untranslated:
+            return FindingKind.NOT_ISOLATED
         return FindingKind.STALE_FAULT if self.left is None else FindingKind.STALE
 
     def facts(self, trace: Trace) -> Facts:
@@ -225,6 +230,44 @@ class FreedTable:
         return (freed, self.domain, self.dfn, self.frame, None, self.agent)
 
 
+@attrs.frozen(kw_only=True)
+class Torn:
+    """An entry that a CPU has replaced in two stores, and that led elsewhere between the two.
+
+    Attributes:
+        steps: the steps of the two stores.
+        address: the address of the word.
+        words: the word before the first store, between the two, and after the second.
+        frame: the frame to which the word led between the stores.
+        use: a use by a device.
+    """
+
+    agent: str
+    steps: tuple[int, int]
+    domain: int
+    dfn: Dfn
+    unit: str
+    address: Maddr
+    words: tuple[int, int, int]
+    frame: Mfn
+    use: Use | None = None
+
+    kind = FindingKind.TORN
+
+    @property
+    def step(self) -> int:
+        """The step of the second store."""
+        return self.steps[1]
+
+    @property
+    def evidence(self) -> Evidence:
+        """Whether a device has used the entry."""
+        return Evidence.POSSIBLE if self.use is None else Evidence.OBSERVED
+
+    def facts(self, trace: Trace) -> Facts:
+        return ("torn", self.domain, self.dfn, self.frame, self.unit, self.agent)
+
+
 @attrs.frozen
 class Overrun:
     """A store of more entries into an array than it has room for."""
@@ -245,7 +288,7 @@ class NotIsolated:
     """A frame in reach of a domain's devices which its owner does not let the domain map so; or which is a page table.
 
     Attributes:
-        domain: the domain whose tables lead to the frame.
+        domain: the domain whose tables lead to the frame; None where the unit let an access through untranslated.
         owner: the domain that owns the frame; None where the frame is a page table that no domain has.
         is_table: the frame is a page table.
         allowed: the permissions that the owner gives the domain.
@@ -255,7 +298,7 @@ class NotIsolated:
     agent: str
     act: Act
     step: int
-    domain: int
+    domain: int | None
     dfn: Dfn
     frame: Mfn
     unit: str
@@ -267,7 +310,7 @@ class NotIsolated:
     kind = FindingKind.NOT_ISOLATED
 
     @property
-    def page(self) -> tuple[int, Dfn, str, Mfn]:
+    def page(self) -> tuple[int | None, Dfn, str, Mfn]:
         """The subject of the finding, apart from the act: domain, dfn, unit and frame."""
         return (self.domain, self.dfn, self.unit, self.frame)
 
@@ -326,6 +369,7 @@ Finding = (
     | BeyondRange
     | Gap
     | FreedTable
+    | Torn
     | Overrun
     | Late
     | LateStatus

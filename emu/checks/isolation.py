@@ -82,7 +82,7 @@ class IsolationJudge:
                     if path.translation.frame(dfn) == mfn:
                         yield unit.name, dfn
 
-    def permits(self, page: Page, domain: Domain, flags: MapFlags) -> bool:
+    def permits(self, page: Page, domain: Domain | None, flags: MapFlags) -> bool:
         """Whether a domain may use a frame as the flags say."""
         self.recorder.read(OWNERS, page.mfn)
         return may_use(page, domain, flags)
@@ -140,28 +140,32 @@ class IsolationWatch:
         return entry.permits(is_write=request.is_write) and self.pages.may_have_owner(entry.frame(request.dfn))
 
 
-def may_use(page: Page, domain: Domain, flags: MapFlags) -> bool:
-    """Whether a domain's devices may use a frame as the flags say. Use of a free frame is not judged here."""
-    if domain.maps_all or page.is_table:
-        return domain.maps_all
+def may_use(page: Page, domain: Domain | None, flags: MapFlags) -> bool:
+    """Whether a domain's devices may use a frame as the flags say; None: a device without tables of any domain.
+
+    Use of a free frame is not judged here.
+    """
+    maps_all = domain is not None and domain.maps_all
+    if maps_all or page.is_table:
+        return maps_all
     if page.owner is None or page.owner is domain or page.owner.number == DOMID_IO:
         return True
-    return not flags & ~page.grants.get(domain.number, NOTHING)
+    return domain is not None and not flags & ~page.grants.get(domain.number, NOTHING)
 
 
-def breach(page: Page, domain: Domain, dfn: Dfn, unit: str, agent: str, act: Act, step: int) -> NotIsolated:
+def breach(page: Page, domain: Domain | None, dfn: Dfn, unit: str, agent: str, act: Act, step: int) -> NotIsolated:
     """Return the finding that a domain's devices may reach a frame at a dfn through a unit."""
     return NotIsolated(
         agent=agent,
         act=act,
         step=step,
-        domain=domain.number,
+        domain=None if domain is None else domain.number,
         dfn=dfn,
         frame=page.mfn,
         unit=unit,
         owner=page.owner.number if page.owner else None,
         is_table=page.is_table,
-        allowed=page.grants.get(domain.number, NOTHING),
+        allowed=NOTHING if domain is None else page.grants.get(domain.number, NOTHING),
     )
 
 

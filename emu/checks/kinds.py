@@ -23,6 +23,7 @@ class FindingKind(Enum):
     DEADLOCK = "deadlock"  # no agent can go on
     LATE = "late-access"  # an access was made after a promise that its translation is gone: it was not drained
     FREED_TABLE = "freed-table"  # a CPU stored an entry into the frame of a page table that its domain had lost
+    TORN = "torn-entry"  # between two stores an entry led to a frame to which neither the old nor the new one leads
     OVERRUN = "overrun"  # more references were stored than an array has room for
     FOREIGN = "foreign-access"  # an access that one domain's driver had programmed was made to another domain's memory
     NOT_ISOLATED = "not-isolated"  # a domain's devices may reach a frame that its owner does not let the domain map so

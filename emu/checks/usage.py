@@ -50,12 +50,17 @@ class UsageWatch:
             self.findings.extend(self.late(unit, request, entry, step))
         elif not self.is_legal(unit, request, entry):
             self.findings.append(Illegal(device, step, unit.name, request.dfn, entry.translation.leaf))
+        domain = domain_of(self.domains(), unit, entry)
+        if domain is not None and request.programmed_by not in {None, domain.number}:
+            self.findings.extend(self.foreign(unit, request, entry, domain, step))
+
+    def foreign(
+        self, unit: Unit, request: Request, entry: IotlbEntry, domain: Domain, step: int
+    ) -> Iterator[ForeignAccess]:
+        """Yield the finding if an access that another domain's driver had programmed was let through."""
         if request.programmed_by is not None and entry.permits(is_write=request.is_write):
-            domain = domain_of(self.domains(), unit, entry).number
-            if domain != request.programmed_by:
-                frame = entry.frame(request.dfn)
-                foreign = ForeignAccess(device, step, unit.name, request.dfn, frame, request.programmed_by, domain)
-                self.findings.append(foreign)
+            device, frame = self.names[request.source_id], entry.frame(request.dfn)
+            yield ForeignAccess(device, step, unit.name, request.dfn, frame, request.programmed_by, domain.number)
 
     def is_legal(self, unit: Unit, request: Request, entry: IotlbEntry) -> bool:
         """Whether the ledger allows the translation that an access has used."""
@@ -69,6 +74,8 @@ class UsageWatch:
         different agents' promises may differ between equivalent schedules.
         """
         domain, frame = domain_of(self.domains(), unit, entry), entry.frame(request.dfn)
+        if domain is None:
+            return
         device = self.names[request.source_id]
         tables = Tables(entry.tag, domain.pgd, domain.levels)
         promised = self.promised.get((domain.number, request.dfn), ())
@@ -85,14 +92,16 @@ class UsageWatch:
             yield Late(device, step, unit.name, domain.number, request.dfn, frame, request.is_write, *made)
 
 
-def domain_of(domains: Iterable[Domain], unit: Unit, entry: IotlbEntry) -> Domain:
-    """Return the domain in whose tables a walk found an entry."""
-    return next(domain for domain in domains if domain.pgd == root_of(unit, entry))
+def domain_of(domains: Iterable[Domain], unit: Unit, entry: IotlbEntry) -> Domain | None:
+    """Return the domain in whose tables a walk found an entry; None if the request passed through untranslated."""
+    root = root_of(unit, entry)
+    return None if root is None else next(domain for domain in domains if domain.pgd == root)
 
 
-def root_of(unit: Unit, entry: IotlbEntry) -> Maddr:
-    """Return the highest table that the walk to an entry read."""
-    return frame_address(address_frame(Maddr(table_reads(unit, entry)[0].address)))
+def root_of(unit: Unit, entry: IotlbEntry) -> Maddr | None:
+    """Return the highest table that the walk to an entry read; None if it read none."""
+    first = next(iter(table_reads(unit, entry)), None)
+    return None if first is None else frame_address(address_frame(Maddr(first.address)))
 
 
 def table_reads(unit: Unit, entry: IotlbEntry) -> list[TableRead]:

@@ -18,7 +18,7 @@ from emu.engine.failures import agent_raised, is_cancellation, refuse_not_an_ope
 from emu.engine.operations import Choose, Operation, Wait
 from emu.engine.schedules import describe_announced
 from emu.engine.sections import Sections
-from emu.engine.sources import claim_of, is_asserted_by_user, is_interrupt, raised_at, suspended_at
+from emu.engine.sources import claim_of, is_asserted_by_model, is_interrupt, raised_at, suspended_at
 from emu.engine.strategies import Strategy
 from emu.engine.trace import Trace
 from emu.errors import EmuError, InternalError, LimitReached, ScenarioError
@@ -285,7 +285,7 @@ class Execution:
             BaseException: any other error, unchanged.
         """
         self.finish(agent)
-        if isinstance(error, AssertionError) and not self.has_ended and is_asserted_by_user(error):
+        if isinstance(error, AssertionError) and not self.has_ended and is_asserted_by_model(error):
             claim, source = claim_of(error), raised_at(error)
             self.broken.append(Broken(claim, When.ASSERTED, agent.name, self.trace.step, source))
             return

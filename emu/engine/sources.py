@@ -10,7 +10,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
 
-from emu.errors import text_of
+from emu.errors import ModelAssertionError, text_of
 
 PACKAGE = Path(__file__).parent.parent
 BUNDLED_SCENARIOS = PACKAGE / "bundled" / "scenarios"
@@ -99,9 +99,9 @@ def is_interrupt(error: BaseException) -> bool:
     return innermost.tb_frame.f_code.co_code[innermost.tb_lasti] != RAISES
 
 
-def is_asserted_by_user(error: AssertionError) -> bool:
-    """Whether a user's own line raised the error, rather than emu or a library that it called."""
-    return is_users(raised_lines(error)[-1])
+def is_asserted_by_model(error: AssertionError) -> bool:
+    """Whether a user's own line or the emulated software raised the error, rather than emu or a library."""
+    return isinstance(error, ModelAssertionError) or is_users(raised_lines(error)[-1])
 
 
 def claim_of(error: AssertionError) -> str:

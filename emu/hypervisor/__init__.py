@@ -8,6 +8,8 @@ hooks.py        a driver's hooks with faults injected and results recorded
 returned.py     the values that a revision's functions may return
 driver.py       the protocol of a driver, whatever the vendor
 entries.py      reading and storing entries of page tables, whatever the vendor
+commands.py     handing commands to a unit, and waiting for it, whatever the vendor
+places.py       the place of a word in page tables, and a store to it
 mappings.py     the mappings in a domain's tables, as the CPUs have stored them
 charging.py     notes each change of a mapping in the record of the call that made it
 tables.py       freeing page tables
@@ -18,7 +20,7 @@ bitmaps.py      bitmaps that CPUs share
 faults.py       faults that the strategy may inject
 fixes.py        repairs that a driver has or lacks
 revisions/      the wrappers and hooks at different commits of Xen
-vtd/            the VT-d driver without its hooks
+vtd/, amd/      the drivers without their hooks
 
 `(Xen: FILE, FUNCTION)` in a docstring names the function of Xen that the code models, and `in FUNCTION` a part of it. A
 file is named relative to xen/drivers/passthrough/ if it is there, else to xen/.

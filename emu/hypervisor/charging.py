@@ -10,7 +10,8 @@ from collections.abc import Iterable
 
 from emu.cpus import Cpu
 from emu.hypervisor.domain import Domain
-from emu.hypervisor.mappings import Place, known_below, translation_below
+from emu.hypervisor.mappings import known_below, translation_below
+from emu.hypervisor.places import Place
 from emu.hypervisor.records import CHANGES, CallRecord, Update, open_call
 from emu.units import Dfn
 

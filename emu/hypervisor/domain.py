@@ -12,6 +12,7 @@ from emu.cpus import Cpu, SpinLock
 from emu.engine import Access, Space, Variable
 from emu.errors import ScenarioError
 from emu.hypervisor.ops import IommuOps, MapFlags
+from emu.hypervisor.places import Place, Stored
 from emu.iommus.formats import TableFormat
 from emu.units import Dfn, Maddr, Mfn, offset
 
@@ -61,6 +62,12 @@ class TableFrames(Protocol):
 
     def leaf_stored(self, mfn: Mfn, cpu: Cpu, domain: "Domain", dfn: Dfn, flags: MapFlags, step: int) -> None:
         """Note that a CPU stores a leaf that maps a frame at a dfn of a domain."""
+
+    def half_reads(self) -> Iterable[Access]:
+        """Return the reads of `word_stored` for a half of a word."""
+
+    def word_stored(self, cpu: Cpu, domain: "Domain", place: Place, stored: Stored) -> None:
+        """Note that a CPU has stored a word of a domain's tables, or a half of it."""
 
     def page_changed(self, cpu: Cpu, domain: "Domain", dfn: Dfn, step: int) -> None:
         """Note that a CPU's store changes the mapping of a page, while no call is open on the CPU."""

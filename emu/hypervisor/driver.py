@@ -20,10 +20,12 @@ class Driver(Protocol):
     Attributes:
         fixes: the repairs that the driver has.
         known_fixes: the repairs that it can have.
+        debug_build: an ASSERT of Xen that does not hold is a finding.
     """
 
     fixes: set[Fix]
     known_fixes: frozenset[Fix]
+    debug_build: bool
 
     def add_unit(self, unit: Unit) -> None:
         """Add a unit of the machine."""

@@ -3,18 +3,20 @@
 The format is the domain's, so these are the same for every vendor.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from emu.cpus import Cpu
 from emu.engine import Access, Kind
 from emu.hypervisor.charging import charge, charge_read
 from emu.hypervisor.domain import EVER_MAPPED, Domain
-from emu.hypervisor.mappings import Place, place_of, tables_below
+from emu.hypervisor.mappings import place_of, tables_below
 from emu.hypervisor.ops import READ_WRITE, MapFlags
 from emu.hypervisor.pages import PAGES
+from emu.hypervisor.places import Half, Place, Stored
 from emu.iommus.formats import Entry
 from emu.iommus.requests import TableRead
-from emu.memory import WORDS, Load, Memory, Store, word_number
+from emu.memory import HALF_BYTES, HALF_MASK, WORDS, Load, Memory, Store, word_number
 from emu.units import WORD_BYTES, Dfn, Maddr, Mfn, address_frame, frame_address
 
 
@@ -29,19 +31,38 @@ class StoreEntry(Store):
     it need not read those entries: a store that cuts a table off reads the whole table.
     """
 
-    __slots__ = ("cpu", "dfn", "domain", "level")
+    __slots__ = ("before", "cpu", "dfn", "domain", "half", "level", "slot", "word")
 
-    def __init__(self, cpu: Cpu, domain: Domain, dfn: Dfn, level: int, address: Maddr, word: int) -> None:
+    def __init__(
+        self, cpu: Cpu, domain: Domain, dfn: Dfn, level: int, address: Maddr, word: int, *, half: Half | None = None
+    ) -> None:
+        """Prepare the store of a word, or of one of its halves."""
         details = {"domain": domain.number, "dfn": dfn, "table_level": level}
-        super().__init__(cpu.memory, address, word, 8 * WORD_BYTES, "pte.write" if word else "pte.clear", details)
+        label = "pte.write" if word else "pte.clear"
+        if half is None:
+            super().__init__(cpu.memory, address, word, 8 * WORD_BYTES, label, details)
+        else:
+            place, value = address + HALF_BYTES * half, word >> 32 * half & HALF_MASK
+            super().__init__(cpu.memory, place, value, 8 * HALF_BYTES, label, details)
         self.cpu = cpu
         self.domain = domain
         self.dfn = dfn
         self.level = level
+        self.half = half
+        self.slot = address
+        self.word = word
+        self.before = 0
+
+    def stored_word(self) -> int:
+        """Return the whole word as it stands after the store."""
+        if self.half is None:
+            return self.word
+        mask = HALF_MASK << 32 * self.half
+        return (self.memory.peek(self.slot) & ~mask) | (self.word & mask)
 
     def accesses(self) -> Iterable[Access]:
         yield from super().accesses()
-        yield Access.to(PAGES, address_frame(Maddr(self.address)), Kind.READ)
+        yield Access.to(PAGES, address_frame(self.slot), Kind.READ)
         *_, place = places = self.places()
         for address in {address: None for one in places for address in one.above}:
             yield Access.to(PAGES, address_frame(address), Kind.READ)
@@ -53,38 +74,49 @@ class StoreEntry(Store):
             yield Access(EVER_MAPPED, first, first + (1 << leaf.order) - 1, Kind.COMMUTE)
             yield from self.domain.frames.leaf_reads(first, self.domain, permissions(leaf))
         if place.level > 1:
-            yield from tables_below(self.memory, self.domain, place, self.memory.peek(self.address), self.value)
+            yield from tables_below(self.memory, self.domain, place, self.memory.peek(self.slot), self.stored_word())
+        if self.half is not None:
+            yield from self.domain.frames.half_reads()
 
     def places(self) -> list[Place]:
         """Return the word's place by a walk for the dfn; if that walk does not reach it, its real place follows."""
-        address = Maddr(self.address)
-        named = place_of(self.memory, self.domain, self.dfn, address)
-        near = self.domain.frames.dfn_of_table(address_frame(address), self.domain)
+        named = place_of(self.memory, self.domain, self.dfn, self.slot)
+        near = self.domain.frames.dfn_of_table(address_frame(self.slot), self.domain)
         if named.level or near is None or near == self.dfn:
             return [named]
-        return [named, place_of(self.memory, self.domain, near, address)]
+        return [named, place_of(self.memory, self.domain, near, self.slot)]
 
     def leaf_at(self, place: Place) -> Entry | None:
         """Return the leaf that the store puts at a place; None if the word is no leaf."""
-        entry = self.domain.format.decode(self.value, place.level or self.level)
+        entry = self.domain.format.decode(self.stored_word(), place.level or self.level)
         return entry if entry is not None and entry.is_leaf else None
 
     def perform(self, step: int) -> int:
-        frame, domain = address_frame(Maddr(self.address)), self.domain
+        frame, domain = address_frame(self.slot), self.domain
         domain.frames.entry_stored(frame, self.cpu, domain, self.dfn, step)
         place = self.places()[-1]
         leaf = self.leaf_at(place)
         if leaf is not None:
             mfn = address_frame(leaf.address)
             domain.frames.leaf_stored(mfn, self.cpu, domain, self.dfn, permissions(leaf), step)
+        self.before = self.memory.peek(self.slot)
+        self.word = self.stored_word()
         old = super().perform(step)
         if leaf is not None:
             first = place.first if place.level else domain.format.base(self.dfn, self.level)
             domain.note_leaf(first, address_frame(leaf.address), leaf.order)
         if place.level:
             is_table = domain.frames.dfn_of_table(frame, domain) is not None
-            charge(self.cpu, domain, place, old, self.value, step, is_table=is_table)
+            charge(self.cpu, domain, place, self.before, self.word, step, is_table=is_table)
+            stored = Stored(self.slot, self.before, self.word, self.half, step)
+            domain.frames.word_stored(self.cpu, domain, place, stored)
         return old
+
+    def describe(self) -> tuple[str, Mapping[str, Any]]:
+        if self.half is None:
+            return super().describe()
+        whole = {"address": self.slot, "old": self.before, "value": self.word, "half": self.half.name.lower()}
+        return self.label, {**self.details, **whole}
 
 
 def permissions(entry: Entry) -> MapFlags:
@@ -129,6 +161,12 @@ async def read_pte(cpu: Cpu, domain: Domain, dfn: Dfn, address: Maddr, level: in
     word = await load_pte(cpu, domain, dfn, address, level)
     charge_read(cpu, domain, dfn, level, word)
     return word
+
+
+async def write_pte_halves(cpu: Cpu, domain: Domain, dfn: Dfn, address: Maddr, word: int, level: int = 1) -> None:
+    """Store an entry of a dfn in two steps, the high half first, as a 32-bit driver does. Walks may read between."""
+    for half in (Half.HIGH, Half.LOW):
+        await StoreEntry(cpu, domain, dfn, level, address, word, half=half)
 
 
 async def write_pte(cpu: Cpu, domain: Domain, dfn: Dfn, address: Maddr, word: int, level: int = 1) -> None:

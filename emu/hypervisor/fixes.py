@@ -17,6 +17,11 @@ class Fix(Enum):
     OWN_ID = "c5c84e9766"  # non-present IOTLB entries are flushed under the domain's own id (2021)
     DYING = "1ef48c82e7"  # no CPU changes a dying domain's tables, and they are freed only after the last change (2021)
 
+    PRESENT_BIT = "ba9b5a09da"  # an unmap looks for the present bit in the low half of an AMD entry (2019)
+    XSA_347 = "3b055121c5"  # an AMD entry is stored in one step (2020)
+    WAIT_FOR_EVER = "e4fee66043"  # a CPU waits for an AMD unit as long as the unit takes (2021)
+    RING_ROOM = "c4e4434357"  # a CPU waits for room in the command buffer of an AMD unit (2021)
+
 
 AS_OF_2018 = frozenset({Fix.XSA_78})
 """The repairs that a driver has unless a scenario changes them."""

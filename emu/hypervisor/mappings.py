@@ -4,31 +4,13 @@ This is the CPUs' own view of memory. The ledger (iommus/ledger.py) knows the va
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from emu.engine import Access, Kind
 from emu.hypervisor.domain import Domain
+from emu.hypervisor.places import Place
 from emu.iommus.formats import FAULT, Entry, Translation
 from emu.memory import WORDS, Memory, word_number
 from emu.units import WORD_BYTES, Dfn, Maddr
-
-
-class Place(NamedTuple):
-    """The place of a word in a domain's tables.
-
-    Attributes:
-        above: the addresses of the entries that lead to the word, the highest first; if none leads to it, of those
-            followed.
-        level: the word's level; 0 if no entry leads to it, so that it maps nothing.
-        first: the first dfn of the word.
-        read, write: the permissions that all the entries above grant.
-    """
-
-    above: tuple[Maddr, ...]
-    level: int = 0
-    first: Dfn = Dfn(0)
-    read: bool = True
-    write: bool = True
 
 
 def place_of(memory: Memory, domain: Domain, dfn: Dfn, address: Maddr) -> Place:

@@ -4,6 +4,7 @@ from enum import IntEnum, IntFlag
 from typing import Protocol, TypeVar
 
 from emu.cpus import Cpu, PerCpu
+from emu.errors import ModelAssertionError
 from emu.units import Dfn, Mfn
 
 OK = 0
@@ -27,6 +28,16 @@ INVALID_DFN = Dfn((1 << 64) - 1)
 
 iommu_dont_flush_iotlb = PerCpu("iommu_dont_flush_iotlb", initial=False)
 """While it is set on a CPU, wrappers that read it do not flush; the code that set it flushes later."""
+
+
+def xen_assert(debug_build: bool, condition: bool, text: str) -> None:
+    """Make an assertion of Xen's, which a debug build checks (Xen: include/xen/lib.h, ASSERT).
+
+    Raises:
+        ModelAssertionError: if it does not hold in a debug build.
+    """
+    if debug_build and not condition:
+        raise ModelAssertionError(f"ASSERT({text})")
 
 
 class DomainIsDyingError(Exception):

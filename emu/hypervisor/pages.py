@@ -20,6 +20,7 @@ from emu.engine import Access, Kind, Operation, Space
 from emu.errors import ScenarioError
 from emu.hypervisor.domain import Domain, check_types
 from emu.hypervisor.ops import READ_WRITE, MapFlags
+from emu.hypervisor.places import Place, Stored
 from emu.memory import FIRST_DATA_FRAME, FIRST_TABLE_FRAME, WORDS, WORDS_OF_FRAME, Memory, word_number
 from emu.units import Dfn, Mfn, check_frame, frame_address
 
@@ -102,6 +103,16 @@ class AccessJudge(Protocol):
         """Judge a frame at the step from which a domain may not map it any more."""
 
 
+class WordJudge(Protocol):
+    """Judges words of page tables that are stored in halves. Implemented by the checks."""
+
+    def half_reads(self) -> Iterable[Access]:
+        """Return the reads of `word_stored` for a half of a word."""
+
+    def word_stored(self, cpu: Cpu, domain: Domain, place: Place, stored: Stored) -> None:
+        """Judge a word of a domain's tables, or a half of it, at the step of its store."""
+
+
 @attrs.define(eq=False)
 class Pages:
     """All frames that a domain owns or has owned.
@@ -113,6 +124,7 @@ class Pages:
     memory: Memory
     judge: OwnerJudge
     access_judge: AccessJudge
+    word_judge: WordJudge
     frames: dict[Mfn, Page] = attrs.field(factory=dict)
     free: list[Page] = attrs.field(factory=list)
 
@@ -136,6 +148,14 @@ class Pages:
         """Tell the judge if a CPU stores an entry for a domain's dfn into a frame that is no table of the domain."""
         if self.dfn_of_table(frame, domain) is None:
             self.judge.entry_stored(self.find(frame), cpu, domain, dfn, step)
+
+    def half_reads(self) -> Iterable[Access]:
+        """Return the reads of `word_stored` for a half of a word."""
+        return self.word_judge.half_reads()
+
+    def word_stored(self, cpu: Cpu, domain: Domain, place: Place, stored: Stored) -> None:
+        """Let the judge see a word of a domain's tables that a CPU has stored."""
+        self.word_judge.word_stored(cpu, domain, place, stored)
 
     def page_changed(self, cpu: Cpu, domain: Domain, dfn: Dfn, step: int) -> None:
         """Tell the judge that a CPU's store changes the mapping of a page, while no call is open on the CPU."""

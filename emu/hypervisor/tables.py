@@ -17,8 +17,9 @@ from emu.hypervisor.domain import Domain, check_types
 from emu.hypervisor.driver import Driver
 from emu.hypervisor.entries import load_pte
 from emu.hypervisor.fixes import Fix
-from emu.hypervisor.mappings import Place, known_below
+from emu.hypervisor.mappings import known_below
 from emu.hypervisor.pages import Pages
+from emu.hypervisor.places import Place
 from emu.units import Dfn, Maddr, Mfn, address_frame
 
 LEAF_TABLE = 2

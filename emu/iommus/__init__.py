@@ -14,4 +14,5 @@ paths.py      the reads by which a walk may have found a translation
 completed_invalidations.py  the completed invalidations of a unit
 objects.py    the ledger's shared objects
 vtd/          Intel VT-d
+amd/          AMD-Vi
 """

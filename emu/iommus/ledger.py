@@ -21,12 +21,12 @@ import attrs
 
 from emu.engine import Access, Kind, Space
 from emu.engine.execution import ReadRecorder
-from emu.iommus.completed_invalidations import CompletedInvalidations
+from emu.iommus.completed_invalidations import DFN_BITS, CompletedInvalidations
 from emu.iommus.formats import TableFormat, Translation
 from emu.iommus.objects import leaf_space, object_number, object_range, table_space
 from emu.iommus.paths import Descent, NotedReads, Path, Tables, is_widened
 from emu.memory import Memory, Version
-from emu.units import Dfn
+from emu.units import Dfn, Maddr
 
 
 @attrs.define(eq=False)
@@ -93,12 +93,14 @@ class Ledger:
 
     def descend(self, tables: Tables, dfn: Dfn, notes: NotedReads | None) -> Iterator[Path]:
         """Yield every legal path of a dfn, and note the objects on which the paths depend."""
+        if not tables.levels:
+            return iter([Path(Translation(0, DFN_BITS, tables.read, tables.write, Maddr(0)), ())])
         since = self.completed.since(tables.tag, dfn)
         descent = Descent(
             self.memory,
             self.format,
             self.completed,
-            tables.tag,
+            tables,
             dfn,
             since,
             self.caches_non_present,

@@ -17,11 +17,16 @@ from emu.iommus.objects import object_number, table_space
 from emu.memory import WORDS, Memory, Version, word_number
 from emu.units import Dfn, Maddr
 
+UNTRANSLATED = 1 << 16
+"""The tag of requests that pass through untranslated: no domain's, and no invalidation names it."""
+
 
 class Tables(NamedTuple):
     """The tables that translate for a domain tag.
 
     Attributes:
+        levels: how many levels they have; 0 where requests pass through untranslated.
+        read, write: the permissions that the device's own entry grants.
         since: the first step at which a device's own entry led a walk to the root table.
         until: the step from which no walk may use the root table any more.
     """
@@ -31,6 +36,8 @@ class Tables(NamedTuple):
     levels: int
     since: int = 0
     until: float = inf
+    read: bool = True
+    write: bool = True
 
 
 class PathEntry(NamedTuple):
@@ -148,7 +155,7 @@ class Descent:
     memory: Memory
     format: TableFormat
     completed: CompletedInvalidations
-    tag: int
+    tables: Tables
     dfn: Dfn
     since: int
     caches_non_present: bool
@@ -185,17 +192,17 @@ class Descent:
                 yield Path(FAULT, entries)
         elif entry.next_level:
             if self.notes is not None:
-                self.notes.drop(self.tag, self.dfn >> self.format.orders[level], level, overwritten)
+                self.notes.drop(self.tables.tag, self.dfn >> self.format.orders[level], level, overwritten)
             # A unit's cached copy of an entry that skips levels may stand for the dfns of the next table alone.
             reached = entry.next_level + 1
-            dropped = inf if latest == inf else self.completed.next_drop(self.tag, self.dfn, reached, latest)
+            dropped = inf if latest == inf else self.completed.next_drop(self.tables.tag, self.dfn, reached, latest)
             yield from self.below(entry.next_level, entry.address, earliest, dropped, entries)
         elif latest > self.since:
             yield Path(self.translation(entry, entries), entries)
 
     def translation(self, leaf: Entry, entries: tuple[PathEntry, ...]) -> Translation:
         """Return the translation of a path, with the permissions that all its entries grant."""
-        read, write = leaf.read, leaf.write
+        read, write = leaf.read and self.tables.read, leaf.write and self.tables.write
         for one in entries[:-1]:
             above = self.format.decode(one.version.value, one.level)
             read, write = read and bool(above and above.read), write and bool(above and above.write)

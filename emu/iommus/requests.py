@@ -16,6 +16,7 @@ import attrs
 
 from emu.engine import Access, Kind, Latch
 from emu.iommus.formats import base_of_order
+from emu.iommus.paths import Tables
 from emu.memory import Memory
 from emu.units import Dfn
 
@@ -64,6 +65,7 @@ class Request:
             unit cannot drain.
         committed: set when the access was made or has faulted.
         programmed_by: the number of the domain whose driver programmed the access; None if no driver did.
+        tables: the tables that the device's own entry named, where that is read before the cache is looked up.
     """
 
     number: int
@@ -79,6 +81,7 @@ class Request:
     is_recalled: bool = False
     is_undrained: bool = False
     programmed_by: int | None = None
+    tables: Tables | None = None
 
     def begin_walk(self, step: int) -> None:
         """Forget an earlier walk, and begin a walk after a step."""

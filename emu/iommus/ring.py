@@ -176,6 +176,33 @@ class ReadTail(Operation[int]):
         return self.event, {"iommu": self.queue.unit, "slot": self.value}
 
 
+class ReadHead(Operation[bool]):
+    """Read the head register, and return whether the ring is full: it holds one command less than it has slots."""
+
+    __slots__ = ("is_full", "queue")
+
+    event = "queue.head"
+
+    def __init__(self, queue: Ring[Any]) -> None:
+        self.queue = queue
+        self.is_full = False
+
+    @property
+    def awaited(self) -> int:
+        """The slot whose fetch makes room; negative if there always was room."""
+        return self.queue.count + 1 - self.queue.entries
+
+    def accesses(self) -> Iterable[Access]:
+        return (self.queue.fetch_access(self.awaited, Kind.READ),) if self.awaited >= 0 else ()
+
+    def perform(self, step: int) -> bool:
+        self.is_full = self.queue.fetched <= self.awaited
+        return self.is_full
+
+    def describe(self) -> tuple[str, Mapping[str, Any]]:
+        return self.event, {"iommu": self.queue.unit, "full": self.is_full}
+
+
 class WriteTail(Operation[None]):
     """Write the tail register: hand every slot up to the new tail to the hardware.
 

@@ -67,5 +67,8 @@ class Unit(UnitState, Protocol):
     def may_refuse(self, source_id: int) -> bool:
         """Whether the unit may refuse a device's requests by a cached non-present device entry, since replaced."""
 
+    def lets_through(self, source_id: int) -> bool:
+        """Whether the unit may let a device's requests through untranslated."""
+
     def device_reads(self, source_id: int) -> list[tuple[Space, int]]:
         """Return the objects that decide which tables translate for a device."""

@@ -48,7 +48,7 @@ async def walk_tables(
 
     The entry has the permissions that every word of the walk grants.
     """
-    table, level, read, write = tables.root, tables.levels, True, True
+    table, level, read, write = tables.root, tables.levels, tables.read, tables.write
     while True:
         address = format_.entry_address(table, request.dfn, level)
         word = await ReadTable(memory, format_, request, address, level)

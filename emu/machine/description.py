@@ -20,6 +20,7 @@ class Description:
         settings: the settings of each unit; by default the vendor's.
         widening_faults: a unit may refuse an access by a table entry that it cached before the entry permitted more.
         faults: how many faults of each sort the strategy may inject on a CPU.
+        debug_build: an ASSERT of Xen that does not hold is a finding.
         refuse_gaps: a page that is mapped before and after a change must not be unmapped between.
         sources: keep the source lines of every step.
         is_checking: every read of a check must have been declared.
@@ -31,6 +32,7 @@ class Description:
     widening_faults: bool = False
     faults: Mapping[Fault, int] = attrs.field(factory=dict)
     limits: Limits = attrs.field(factory=Limits)
+    debug_build: bool = False
     refuse_gaps: bool = False
     sources: bool = False
     is_checking: bool = False

@@ -13,6 +13,7 @@ from emu.checks.isolation import IsolationJudge, IsolationWatch
 from emu.checks.promises import PromiseJudge
 from emu.checks.releases import ReleaseJudge
 from emu.checks.status import StatusWatch
+from emu.checks.torn import TornJudge
 from emu.checks.usage import UsageWatch
 from emu.cpus import Cpu, Signal
 from emu.devices.device import Device, Watcher
@@ -73,6 +74,7 @@ class Machine:
         self.faults = Faults(dict(description.faults))
         first = self.make_unit()
         self.driver = platform.make_driver(self.memory, self.devices, self.faults)
+        self.driver.debug_build = description.debug_build
         self.findings: list[Finding] = []
         self.claims: list[Claim] = []
         self.broken: list[Broken] = []
@@ -82,9 +84,10 @@ class Machine:
         self.hypervisor = Calls(revision, self.judge)
         releases = ReleaseJudge(self.units, self.findings, self.domains.values, self.judge.debts, self.judge.promised)
         isolation = IsolationJudge(self.units, self.findings, self.recorder)
-        self.pages = Pages(self.memory, releases, isolation)
+        torn = TornJudge(self.units, self.findings, self.watch.names)
+        self.pages = Pages(self.memory, releases, isolation, torn)
         watch = IsolationWatch(isolation, self.pages, self.domains.values, self.watch.names)
-        self.watchers: tuple[Watcher, ...] = (self.watch, watch)
+        self.watchers: tuple[Watcher, ...] = (self.watch, watch, torn)
         self.status_watch = StatusWatch(self.findings, self.pages, releases.freed)
         self.add_unit(first)
         self.hooks = Hooks(revision.make_ops(self.driver), self.faults)
@@ -386,10 +389,7 @@ class Machine:
         )
 
     def conclude(self, execution: Execution) -> list[Finding]:
-        """Return the findings of an execution that has ended.
-
-        Where a failed assertion has ended an agent, no deadlock is reported: others may have waited for that agent.
-        """
+        """Return the findings of an ended execution; no deadlock where a failed assertion has ended an agent."""
         if execution.deadlock is not None and not execution.has_ended_by_assertion:
             self.findings.append(Stuck(execution.deadlock))
         self.judge.conclude()

@@ -27,6 +27,7 @@ from emu.checks.findings import (
     Stale,
     StaleAssignment,
     Stuck,
+    Torn,
     WrongResult,
 )
 from emu.engine import Trace
@@ -54,30 +55,33 @@ def sentence(finding: Finding, trace: Trace) -> str:
             return f"deadlock at step {deadlock.step}: {waits}"
         case Asserted():
             return claim_sentence(finding, line_of_claim(finding, trace))
-        case StaleAssignment() | NotIsolated() | Overrun() | FreedTable():
+        case StaleAssignment() | NotIsolated() | Overrun() | FreedTable() | Torn():
             return act_sentence(finding, trace) + at(line_of_caller(trace, finding.step))
         case Late() | LateStatus() | ForeignAccess() | Illegal():
             return access_sentence(finding, trace)
 
 
-def act_sentence(finding: StaleAssignment | NotIsolated | Overrun | FreedTable, trace: Trace) -> str:
+def act_sentence(finding: StaleAssignment | NotIsolated | Overrun | FreedTable | Torn, trace: Trace) -> str:
     """Say which act of an agent was wrong."""
     if isinstance(finding, StaleAssignment):
         return assignment_sentence(finding)
+    if isinstance(finding, Torn):
+        return torn_sentence(finding)
     return isolation_sentence(finding) if isinstance(finding, NotIsolated) else access_sentence(finding, trace)
 
 
 def assignment_sentence(finding: StaleAssignment) -> str:
-    """Say by which tables a device may still be translated, or why it may be refused."""
+    """Say by which tables a device may still be translated, why it may be refused, or that it is let through."""
     given = "taken away" if finding.joined is None else f"given to domain {finding.joined}"
-    if finding.left is None:
-        what, harm = "stale fault", "refuse its requests, for it may have cached that the device had no context entry"
+    if finding.is_untranslated:
+        what, harm = "not isolated", "let its requests through untranslated, to all memory"
+    elif finding.left is None:
+        what, harm = "stale fault", "still refuse its requests, for it may have cached a device entry that refuses them"
     else:
-        what, harm = "stale translation", f"translate for it by the tables of domain {finding.left}, which it has left"
-    return (
-        f"{what} (possible): when device {finding.device} was {given} at step {finding.step}, {finding.unit} could "
-        f"still {harm}"
-    )
+        what = "stale translation"
+        harm = f"still translate for it by the tables of domain {finding.left}, which it has left"
+    when = f"when device {finding.device} was {given} at step {finding.step}"
+    return f"{what} (possible): {when}, {finding.unit} could {harm}"
 
 
 def access_sentence(finding: Overrun | FreedTable | Late | LateStatus | ForeignAccess | Illegal, trace: Trace) -> str:
@@ -142,9 +146,23 @@ def status_sentence(finding: LateStatus) -> str:
     )
 
 
+def torn_sentence(finding: Torn) -> str:
+    """Say what a walk could find between the two stores of an entry, and from which stores it was composed."""
+    old, composed, new = (f"{word:#x}" for word in finding.words)
+    use = f"; device {finding.use.device} used it at step {finding.use.step}" if finding.use else ""
+    return (
+        f"torn entry ({finding.evidence.value}): {finding.agent} replaced the entry of domain {finding.domain} dfn "
+        f"{finding.dfn:#x} in two stores, at steps {finding.steps[0]} and {finding.steps[1]}; between them walks of "
+        f"{finding.unit} found {composed}, which leads to mfn {finding.frame:#x}: one half of {old} and one of "
+        f"{new}{use}"
+    )
+
+
 def isolation_sentence(finding: NotIsolated) -> str:
     """Name the agent that let a frame be reached, or reached it, and say why that is forbidden."""
-    page, frame = f"domain {finding.domain} dfn {finding.dfn:#x}", f"mfn {finding.frame:#x}"
+    page, frame = f"dfn {finding.dfn:#x}", f"mfn {finding.frame:#x}"
+    if finding.domain is not None:
+        page = f"domain {finding.domain} {page}"
     match finding.act:
         case Act.MAP:
             done = f"{finding.agent} mapped {frame} at {page}, for {finding.unit} to translate"
@@ -164,6 +182,8 @@ def reason(finding: NotIsolated) -> str:
         return "it is a page table" if finding.owner is None else f"it is a page table of domain {finding.owner}"
     if finding.act is Act.WITHDRAW:
         return f"{finding.unit} could still translate domain {finding.domain} dfn {finding.dfn:#x} to it"
+    if finding.domain is None:
+        return f"it belongs to domain {finding.owner}, and {finding.unit} let the access through untranslated"
     verbs = " and ".join(verb for verb, flag in VERBS.items() if flag in finding.allowed)
     what = f"may only {verbs} it" if verbs else "may not map it"
     return f"it belongs to domain {finding.owner}, and domain {finding.domain} {what}"
@@ -252,6 +272,6 @@ def data(finding: Finding, trace: Trace) -> dict[str, Any]:
         message, facts = sentence(finding, trace), cattrs.unstructure(finding)
     if isinstance(finding, WrongResult):
         facts["left"], facts["asked"] = finding.left and finding.left._asdict(), finding.asked._asdict()
-    if isinstance(finding, NotIsolated):
+    if isinstance(finding, NotIsolated | Torn):
         facts["evidence"] = finding.evidence.value
     return {"kind": finding.kind.value, "message": message, **facts}

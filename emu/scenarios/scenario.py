@@ -68,6 +68,8 @@ class Scenario:
         of_machine = machine_parameters(platform, platforms)
         known = {parameter.name: parameter for parameter in (*self.parameters, *of_machine)}
         for name in texts:
+            if name in platform.refused:
+                raise ScenarioError(f"{platform.name} has no setting {name}: {platform.refused[name]}")
             if name not in known:
                 hint = did_you_mean(name, known)
                 raise ScenarioError(f"{self.name} has no parameter {name!r}{hint}; it has {', '.join(known)}")
@@ -170,6 +172,7 @@ class BoundScenario:
                 settings=self.platform.settings(**settings),
                 widening_faults=values["widen"] == "fault",
                 faults={fault: values[f"{fault.value}_faults"] for fault in Fault},
+                debug_build=values["debug_build"],
                 refuse_gaps=values["refuse_gaps"],
                 limits=Limits(steps=values["steps"]),
                 sources=sources,

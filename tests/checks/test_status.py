@@ -5,7 +5,8 @@ import pytest
 from emu.checks.findings import FindingKind, LateStatus
 from emu.checks.signatures import Signature
 from emu.cpus import Cpu
-from emu.hypervisor.vtd.qinval import AwaitUnit, qinval_update
+from emu.hypervisor.commands import AwaitUnit
+from emu.hypervisor.vtd.queue import qinval_update
 from emu.iommus.vtd.formats import WaitDescriptor
 from emu.machine.machine import Machine
 from emu.reports.findings import data, sentence

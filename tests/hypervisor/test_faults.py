@@ -16,7 +16,7 @@ from emu.engine.strategies.optimal import Optimal
 from emu.engine.strategies.round_robin import RoundRobinStrategy
 from emu.hypervisor.faults import Fault
 from emu.hypervisor.ops import EFAULT, ENOMEM, ETIMEDOUT, OK
-from emu.hypervisor.vtd.qinval import invalidate_sync
+from emu.hypervisor.vtd.queue import invalidate_sync
 from emu.iommus.vtd.settings import VtdSettings
 from emu.machine.description import Description
 from emu.machine.machine import Machine

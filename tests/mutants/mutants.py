@@ -587,7 +587,7 @@ if decode_pte(old, 1) is not None and old & ~3 == new & ~3:
     # The status word
     Mutant(
         "the status word is not reset",
-        "emu/hypervisor/vtd/qinval.py",
+        "emu/hypervisor/vtd/queue.py",
         "    await cpu.store32(address, QINVAL_STAT_INIT)\n",
         "",
         "free_page_after_page",
@@ -753,10 +753,8 @@ if decode_pte(old, 1) is not None and old & ~3 == new & ~3:
     Mutant(
         "a foreign access of the first device only",
         "emu/checks/usage.py",
-        "            if domain != request.programmed_by:\n",
-        """\
-            if domain != request.programmed_by and device == "00:1f.0":
-""",
+        "        if request.programmed_by is not None and entry.permits(",
+        '        if self.names[request.source_id] == "00:1f.0" and entry.permits(',
         "device_returned_with_writes_queued",
         "devices=2 synchronous=true walk_at_once=true",
     ),

@@ -13,10 +13,11 @@ from emu.engine import Agent, Choose, Strategy
 from emu.engine.hosts import direct
 from emu.engine.strategies.random import RandomStrategy
 from emu.engine.strategies.round_robin import RoundRobinStrategy
+from emu.hypervisor.commands import AwaitUnit
 from emu.hypervisor.domain import Domain
 from emu.hypervisor.ops import OK, MapFlags
 from emu.hypervisor.vtd import addr_to_dma_page_maddr, iommu_flush_cache_entry, write_pte
-from emu.hypervisor.vtd.qinval import AwaitUnit, invalidate_sync, qinval_update
+from emu.hypervisor.vtd.queue import invalidate_sync, qinval_update
 from emu.iommus.vtd.formats import Descriptor, Granularity, IotlbInvalidation, WaitDescriptor
 from emu.iommus.vtd.settings import VtdSettings
 from emu.machine.description import Description

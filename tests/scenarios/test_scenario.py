@@ -75,7 +75,7 @@ def test_a_value_is_read_as_the_type_of_its_parameter(name: str, text: str, valu
         ("wet", "maybe", "wet takes true or false"),
         ("revision", "v9", "there is no revision 'v9': use one of implicit, v1, merged, flush_on_error, or a folder"),
         ("color", "red", "did you mean 'colour'"),
-        ("iommu", "amd", "iommu takes one of vtd, not 'amd'"),
+        ("iommu", "smmu", "iommu takes one of vtd, amd, not 'smmu'"),
         ("queue_entries", "1", "queue_entries takes a whole number from 2 to 256"),
         ("zzz", "1", "painted has no parameter 'zzz'; it has count, colour"),
     ],

@@ -14,7 +14,7 @@ from emu.hypervisor.vtd.flush import (
     iommu_flush_iotlb_dsi,
     iommu_flush_write_buffer,
 )
-from emu.hypervisor.vtd.qinval import NOT_ISSUED
+from emu.hypervisor.vtd.queue import NOT_ISSUED
 from emu.hypervisor.vtd.state import DriverState, VtdIommu
 from emu.iommus.vtd.contexts import context_entry_address, root_entry_address
 from emu.iommus.vtd.formats import ContextEntry, decode_root_entry, encode_context_entry

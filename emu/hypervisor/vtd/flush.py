@@ -4,7 +4,7 @@ from emu.cpus import Cpu
 from emu.hypervisor.domain import Domain
 from emu.hypervisor.fixes import Fix
 from emu.hypervisor.ops import INVALID_DFN, OK
-from emu.hypervisor.vtd.qinval import NOT_ISSUED, flush_qi
+from emu.hypervisor.vtd.queue import NOT_ISSUED, flush_qi
 from emu.hypervisor.vtd.state import DriverState, VtdIommu
 from emu.iommus.formats import base_of_order
 from emu.iommus.vtd.formats import ContextInvalidation, Granularity, IotlbInvalidation

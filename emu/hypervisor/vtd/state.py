@@ -48,6 +48,7 @@ class DriverState:
         bitmaps: each domain's iommu_bitmap, by the number of the domain.
         fixes: the repairs that the driver's code has.
         faults: the faults that the strategy may inject.
+        debug_build: an ASSERT of Xen that does not hold is a finding.
     """
 
     poll_slots: Maddr
@@ -56,6 +57,7 @@ class DriverState:
     bitmaps: dict[int, Bitmap] = attrs.field(factory=dict)
     fixes: set[Fix] = attrs.field(factory=lambda: set(AS_OF_2018))
     faults: Faults = attrs.field(factory=Faults)
+    debug_build: bool = False
 
     @property
     def is_coherent(self) -> bool:

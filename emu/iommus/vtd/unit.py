@@ -74,6 +74,10 @@ class VtdUnit(VtdState):
         """Return the objects that decide which tables translate for a device: its context entries."""
         return self.contexts.reads(source_id)
 
+    def lets_through(self, source_id: int) -> bool:
+        """Whether requests may pass untranslated: no, pass-through context entries (TT 2) are not modelled."""
+        return False
+
     def may_refuse(self, source_id: int) -> bool:
         """Whether the unit may refuse a device's requests by a cached context entry that is not present."""
         return self.contexts.may_refuse(source_id)

@@ -12,7 +12,7 @@ from emu.devices.device import Commit, Device, Refuse
 from emu.engine import Agent, Choose, Event, Strategy, Wait
 from emu.engine.hosts import direct
 from emu.hypervisor.ops import READ_WRITE, MapFlags, iommu_dont_flush_iotlb
-from emu.hypervisor.vtd.qinval import qinval_update
+from emu.hypervisor.vtd.queue import qinval_update
 from emu.iommus.vtd.formats import ContextInvalidation, Descriptor, Granularity, IotlbInvalidation, WaitDescriptor
 from emu.iommus.vtd.settings import VtdSettings
 from emu.machine.description import Description

@@ -7,7 +7,7 @@ import pytest
 from emu.checks.findings import Finding, Stuck
 from emu.cpus import Cpu
 from emu.engine import Wait
-from emu.hypervisor.vtd.qinval import qinval_update
+from emu.hypervisor.vtd.queue import qinval_update
 from emu.iommus.ring import WriteTail
 from emu.iommus.vtd.formats import (
     ContextInvalidation,

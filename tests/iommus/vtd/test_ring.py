@@ -13,7 +13,7 @@ from emu.engine.strategies.optimal import Optimal
 from emu.engine.strategies.random import RandomStrategy
 from emu.engine.strategies.round_robin import RoundRobinStrategy
 from emu.errors import ScenarioError
-from emu.hypervisor.vtd.qinval import qinval_update
+from emu.hypervisor.vtd.queue import qinval_update
 from emu.iommus.ring import WriteTail
 from emu.iommus.vtd.formats import (
     Descriptor,

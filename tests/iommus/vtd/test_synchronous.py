@@ -12,7 +12,7 @@ from emu.devices.device import Commit, Device, Refuse
 from emu.engine import Agent, Choose, Event
 from emu.engine.hosts import direct
 from emu.hypervisor.ops import READ_WRITE, MapFlags
-from emu.hypervisor.vtd.qinval import qinval_update
+from emu.hypervisor.vtd.queue import qinval_update
 from emu.iommus.iotlb import Lookup
 from emu.iommus.ring import WriteTail
 from emu.iommus.vtd.formats import (

@@ -12,8 +12,9 @@ from emu.engine import Agent, Choose, Event, Exploration, Strategy, Wait
 from emu.engine.execution import Execution
 from emu.engine.hosts import direct
 from emu.engine.strategies.optimal import Optimal
+from emu.hypervisor.commands import AwaitUnit
 from emu.hypervisor.ops import iommu_dont_flush_iotlb
-from emu.hypervisor.vtd.qinval import AwaitUnit, qinval_update
+from emu.hypervisor.vtd.queue import qinval_update
 from emu.iommus.ring import WriteTail
 from emu.iommus.vtd.formats import (
     ContextInvalidation,

@@ -10,7 +10,7 @@ from emu.cpus import Cpu
 from emu.devices.device import Device
 from emu.engine import Agent, Choose, Operation, Wait
 from emu.engine.hosts import direct
-from emu.hypervisor.vtd.qinval import qinval_update
+from emu.hypervisor.vtd.queue import qinval_update
 from emu.iommus.iotlb import Fill
 from emu.iommus.vtd.formats import (
     VTD_FORMAT,

@@ -1,18 +1,15 @@
 """The invalidation queue as the driver uses it (Xen: vtd/qinval.c)."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import attrs
 
 from emu.cpus import Cpu
-from emu.engine import Latch, Wait
+from emu.hypervisor.commands import AwaitUnit, post
 from emu.hypervisor.faults import Fault
 from emu.hypervisor.fixes import Fix
 from emu.hypervisor.ops import ETIMEDOUT, OK
 from emu.hypervisor.records import record_result
 from emu.hypervisor.vtd.state import DriverState, VtdIommu
-from emu.iommus.ring import ReadTail, WriteTail
+from emu.iommus.ring import ReadTail
 from emu.iommus.vtd.formats import (
     ContextInvalidation,
     Descriptor,
@@ -30,23 +27,6 @@ NOT_ISSUED = 1
 """The result of a flush that posts nothing, because only non-present entries changed and the unit caches none."""
 
 
-class AwaitUnit(Wait):
-    """Wait until a unit has written this CPU's status word, or has room in its queue; `label` is the event's name.
-
-    (Xen: vtd/qinval.c, in queue_invalidate_wait and qinval_next_index)
-    """
-
-    __slots__ = ("iommu", "label")
-
-    def __init__(self, latch: Latch, label: str, iommu: str) -> None:
-        super().__init__(latch)
-        self.label = label
-        self.iommu = iommu
-
-    def describe(self) -> tuple[str, Mapping[str, Any]]:
-        return self.label, {"iommu": self.iommu}
-
-
 async def qinval_update(cpu: Cpu, iommu: VtdIommu, descriptor: Descriptor) -> None:
     """Post a descriptor to a unit's queue.
 
@@ -58,9 +38,7 @@ async def qinval_update(cpu: Cpu, iommu: VtdIommu, descriptor: Descriptor) -> No
         room = queue.room()
         if room is not None:
             await AwaitUnit(room, "queue.room", iommu.unit.name)
-        address = queue.slot_address(tail)
-        await cpu.store128(address, encode_descriptor(descriptor), "queue.write", iommu=iommu.unit.name)
-        await WriteTail(queue, (tail + 1) % queue.entries)
+        await post(cpu, queue, tail, encode_descriptor(descriptor))
 
 
 async def invalidate_sync(cpu: Cpu, driver: DriverState, iommu: VtdIommu) -> int:

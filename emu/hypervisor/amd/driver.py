@@ -1,0 +1,77 @@
+"""The AMD-Vi driver without its hooks, which belong to a revision (Xen: amd/pci_amd_iommu.c)."""
+
+from collections.abc import Iterable
+
+import attrs
+
+from emu.cpus import Cpu
+from emu.devices.device import Device
+from emu.errors import InternalError
+from emu.hypervisor.amd.assignment import (
+    amd_iommu_disable_domain_device,
+    amd_iommu_setup_domain_device,
+    reassign_device,
+)
+from emu.hypervisor.amd.before_first_step import cache_leaf, enter_device
+from emu.hypervisor.amd.state import AmdIommu, DriverState
+from emu.hypervisor.domain import Domain
+from emu.hypervisor.entries import enter_leaf, write_pte
+from emu.hypervisor.fixes import Fix
+from emu.hypervisor.ops import MapFlags
+from emu.iommus.amd.formats import encode_leaf
+from emu.iommus.amd.unit import AmdUnit
+from emu.iommus.unit import Unit
+from emu.units import Dfn, Maddr, Mfn, frame_address
+
+
+@attrs.define(eq=False)
+class AmdDriver(DriverState):
+    """The driver. `Driver` documents its methods."""
+
+    known_fixes: frozenset[Fix] = frozenset({Fix.PRESENT_BIT, Fix.XSA_347, Fix.WAIT_FOR_EVER, Fix.RING_ROOM})
+
+    def add_unit(self, unit: Unit) -> None:
+        """Add a unit (Xen: amd/iommu_detect.c, amd_iommu_detect_one_acpi).
+
+        Raises:
+            InternalError: if it is no AMD-Vi unit.
+        """
+        if not isinstance(unit, AmdUnit):
+            raise InternalError(f"the AMD-Vi driver was given {unit!r}")
+        self.iommus.append(AmdIommu(len(self.iommus), unit))
+
+    def add_device(self, device: Device) -> None:
+        """Leave a device's entry zero: the unit lets its requests through untranslated."""
+
+    def add_domain(self, domain: Domain) -> None:
+        """Give a domain its highest table (Xen: amd/pci_amd_iommu.c, amd_iommu_domain_init)."""
+        domain.levels = self.iommus[0].unit.settings.levels
+        domain.pgd = frame_address(domain.frames.add_table(domain, Dfn(0)))
+
+    def assign(self, domain: Domain, device: Device) -> None:
+        """Enter a device's table entry (Xen: amd/pci_amd_iommu.c, amd_iommu_setup_domain_device)."""
+        enter_device(self, domain, device)
+
+    def premap(self, domain: Domain, dfn: Dfn, mfn: Mfn, flags: MapFlags, users: Iterable[Device]) -> None:
+        """Map one page, and cache it as if some devices of the domain had used it."""
+        read, write = MapFlags.READABLE in flags, MapFlags.WRITABLE in flags
+        leaf = encode_leaf(frame_address(mfn), read=read, write=write)
+        reads = enter_leaf(self.iommus[0].unit.memory, domain, dfn, leaf)
+        for device in users:
+            cache_leaf(self, domain, device, dfn, leaf, reads)
+
+    async def attach(self, cpu: Cpu, domain: Domain, device: Device) -> int:
+        """Attach a device (Xen: amd/pci_amd_iommu.c, amd_iommu_setup_domain_device)."""
+        return await amd_iommu_setup_domain_device(cpu, self, domain, device)
+
+    async def detach(self, cpu: Cpu, domain: Domain, device: Device) -> int:
+        """Detach a device (Xen: amd/pci_amd_iommu.c, amd_iommu_disable_domain_device)."""
+        return await amd_iommu_disable_domain_device(cpu, self, domain, device)
+
+    async def reassign(self, cpu: Cpu, source: Domain, target: Domain, device: Device) -> int:
+        """Move a device from one domain to another (Xen: amd/pci_amd_iommu.c, reassign_device)."""
+        return await reassign_device(cpu, self, source, target, device)
+
+    async def store_entry(self, cpu: Cpu, domain: Domain, dfn: Dfn, level: int, address: Maddr, word: int) -> None:
+        """Store an entry in one step; walks snoop the CPUs' caches (Xen: amd/iommu_map.c, amd_iommu_unmap_page)."""
+        await write_pte(cpu, domain, dfn, address, word, level)

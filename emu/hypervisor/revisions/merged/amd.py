@@ -1,0 +1,68 @@
+"""AMD-Vi hooks as merged (Xen: amd/iommu_map.c). They change entries and never flush; each reports what to flush."""
+
+import attrs
+
+from emu.cpus import Cpu
+from emu.hypervisor.amd import (
+    AmdDriver,
+    amd_iommu_flush_all_pages,
+    amd_iommu_flush_pages,
+    clear_iommu_pte_present,
+    flush_range,
+    iommu_pde_from_dfn,
+    leaf_section,
+    read_pte,
+    set_iommu_pte_present,
+)
+from emu.hypervisor.domain import Domain
+from emu.hypervisor.fixes import Fix
+from emu.hypervisor.ops import EFAULT, OK, FlushType, MapFlags
+from emu.iommus.amd.formats import PRESENT
+from emu.units import Dfn, Mfn
+
+
+@attrs.frozen
+class AmdIommuOps:
+    """The hooks (Xen: amd/pci_amd_iommu.c, amd_iommu_ops)."""
+
+    driver: AmdDriver
+
+    async def map_page(self, cpu: Cpu, domain: Domain, dfn: Dfn, mfn: Mfn, flags: MapFlags) -> tuple[int, FlushType]:
+        """Store a leaf (Xen: amd/iommu_map.c, amd_iommu_map_page)."""
+        is_changed = False
+        async with domain.mapping_lock.held(cpu, leaf_section(cpu, domain, dfn, mfn)):
+            address = await iommu_pde_from_dfn(cpu, self.driver, domain, dfn)
+            if address is not None:
+                is_changed = await set_iommu_pte_present(cpu, self.driver, domain, dfn, address, mfn, flags)
+        if address is None:
+            domain.crash(cpu)
+            return EFAULT, FlushType.NONE
+        return OK, FlushType.MODIFIED if is_changed else FlushType.ADDED
+
+    async def unmap_page(self, cpu: Cpu, domain: Domain, dfn: Dfn) -> tuple[int, FlushType]:
+        """Clear a leaf, and report whether it was present (Xen: amd/iommu_map.c, amd_iommu_unmap_page).
+
+        Until ba9b5a09da the present bit, bit 0, was looked for in the high half: that is bit 32 of the frame's address.
+        """
+        old = 0
+        async with domain.mapping_lock.held(cpu, leaf_section(cpu, domain, dfn)):
+            address = await iommu_pde_from_dfn(cpu, self.driver, domain, dfn)
+            if address is not None:
+                old = await read_pte(cpu, domain, dfn, address)
+                await clear_iommu_pte_present(cpu, domain, dfn, address)
+        if address is None:
+            domain.crash(cpu)
+            return EFAULT, FlushType.NONE
+        half = old if Fix.PRESENT_BIT in self.driver.fixes else old >> 32
+        return OK, FlushType.MODIFIED if half & PRESENT else FlushType.NONE
+
+    async def iotlb_flush(self, cpu: Cpu, domain: Domain, dfn: Dfn, page_count: int, flush_type: FlushType) -> int:
+        """Flush a range if a leaf was modified (Xen: amd/iommu_map.c, amd_iommu_flush_iotlb_pages)."""
+        if flush_type == FlushType.MODIFIED:
+            await amd_iommu_flush_pages(cpu, self.driver, domain, dfn, flush_range(domain, dfn, page_count))
+        return OK
+
+    async def iotlb_flush_all(self, cpu: Cpu, domain: Domain) -> int:
+        """Flush a domain (Xen: amd/iommu_map.c, amd_iommu_flush_iotlb_all)."""
+        await amd_iommu_flush_all_pages(cpu, self.driver, domain)
+        return OK

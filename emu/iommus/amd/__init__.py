@@ -1,0 +1,14 @@
+"""AMD-Vi (the AMD IOMMU) with host translation: device table, page-table caches and the command buffer.
+
+formats.py       entries and commands, bit for bit
+settings.py      capabilities, and what makes the model smaller
+queue.py         the command buffer
+device_table.py  the device table and its cache
+state.py         what a unit holds
+walk.py          the walk: device table entry, cached translation, page tables
+invalidation.py  the invalidation of a cached device table entry
+engine.py        the agent that executes commands
+unit.py          a unit, made of these
+
+Sections refer to the AMD I/O Virtualization Technology (IOMMU) Specification, publication 48882.
+"""

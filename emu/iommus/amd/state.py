@@ -1,0 +1,49 @@
+"""The state of an AMD-Vi unit: its tables, caches, requests and command buffer."""
+
+from emu.engine import Trace
+from emu.engine.execution import ReadRecorder
+from emu.iommus.amd.device_table import TABLE_FRAMES, DeviceTable
+from emu.iommus.amd.formats import AMD_FORMAT
+from emu.iommus.amd.queue import CommandBuffer
+from emu.iommus.amd.settings import AmdSettings
+from emu.iommus.formats import TableFormat
+from emu.iommus.iotlb import Iotlb
+from emu.iommus.ledger import Ledger
+from emu.iommus.requests import Request, Requests, TableRead
+from emu.memory import Memory
+from emu.units import frame_address
+
+
+class AmdState:
+    """The state of a unit, with one device table and one command buffer of its own.
+
+    Attributes:
+        sources: the devices behind it, by their device ids.
+    """
+
+    def __init__(self, name: str, settings: AmdSettings, memory: Memory, trace: Trace, recorder: ReadRecorder) -> None:
+        self.name = name
+        self.format: TableFormat = AMD_FORMAT
+        self.sources: list[int] = []
+        self.settings = settings
+        self.memory = memory
+        self.trace = trace
+        self.ledger = Ledger(name, memory, self.format, settings.np_cache, recorder)
+        first, *_ = [memory.allocate_table() for _ in range(TABLE_FRAMES)]
+        self.device_table = DeviceTable(name, memory, frame_address(first))
+        self.iotlb = Iotlb(name, settings.iotlb_entries or None, self.format)
+        self.requests = Requests(name)
+        ring, registers = (frame_address(memory.allocate_data()) for _ in range(2))
+        self.queue = CommandBuffer(name, memory, ring, settings.queue_entries, status=registers)
+
+    def is_void(self, request: Request) -> bool:
+        """Whether a walk may not fill the IOTLB any more: an invalidation has dropped a word that it had read."""
+        device_level = self.format.device_level
+        return self.device_table.is_void(request, device_level) or self.requests.is_void(request, self.was_replaced)
+
+    def was_replaced(self, request: Request, read: TableRead, step: int) -> bool:
+        """Whether a newer value of a page table's word was visible up to a step.
+
+        An invalidation of pages does not void a walk by the device's own entry.
+        """
+        return read.level != self.format.device_level and read.was_replaced(self.memory, step)
