@@ -1,4 +1,4 @@
-"""Xen's wrappers and the drivers' hooks at different commits: a folder each, with the same files and the same functions.
+"""Xen's wrappers and drivers' hooks at different commits: a folder each, with the same files and the same functions.
 
 loader.py        loads a revision: one of those below, or a folder of the user's
 executed.py      which lines of a revision are executed
