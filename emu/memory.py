@@ -10,7 +10,7 @@ Not architectural: a walk of the model reads the newest value that is certainly 
 value; the ledger allows for both.
 
 Not architectural: frames are allocated from two fixed regions, tables below data, so that "every table word" is one
-range of objects.
+range of objects. A scenario may name frames below and above these.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,6 +27,11 @@ WORDS: Space = ("memory",)
 FIRST_TABLE_FRAME = Mfn(0x100000)  # 4 GiB
 FIRST_DATA_FRAME = Mfn(0x180000)  # 6 GiB
 FRAMES_MAX = FIRST_DATA_FRAME - FIRST_TABLE_FRAME
+TABLE_FRAMES = range(FIRST_TABLE_FRAME, FIRST_DATA_FRAME)
+DATA_FRAMES = range(FIRST_DATA_FRAME, FIRST_DATA_FRAME + FRAMES_MAX)
+NAMED_FRAMES = (range(1, TABLE_FRAMES.start), range(DATA_FRAMES.stop, 1 << 28))
+"""Frames that nobody gets who does not name them: below 4 GiB, but for frame 0, and from 8 GiB to 1 TiB."""
+
 TABLES_PER_OWNER = 1 << 12
 
 WORD_MASK = (1 << 64) - 1
@@ -78,6 +83,8 @@ class Memory:
     Attributes:
         dirty: table words of which only the CPUs' caches hold the newest version, with its index.
         buffered: table words in the write buffer, with the index of the version.
+        next_data: the frame from which on data frames are free.
+        named: the frames that were allocated by their numbers.
     """
 
     def __init__(self, *, is_coherent: bool = True, has_write_buffer: bool = False) -> None:
@@ -88,6 +95,7 @@ class Memory:
         self.versions: dict[int, list[Version]] = {}
         self.tables: dict[int, int] = {}
         self.next_data = FIRST_DATA_FRAME
+        self.named: list[range] = []
         self.latches: dict[int, list[tuple[int, int, Latch]]] = {}
 
     def allocate_table(self, owner: int = 0) -> Mfn:
@@ -111,10 +119,25 @@ class Memory:
         """
         size = 1 << page_order
         frame = Mfn((self.next_data + size - 1) & ~(size - 1))
-        if frame + size > FIRST_DATA_FRAME + FRAMES_MAX:
+        if frame + size > DATA_FRAMES.stop:
             raise LimitReached(f"all {FRAMES_MAX} data frames are in use (limit 'frames'): allocate fewer pages")
         self.next_data = Mfn(frame + size)
         return frame
+
+    def allocate_named(self, first: Mfn, page_order: int = 0) -> None:
+        """Take 2^page_order zeroed frames from `first` on.
+
+        Raises:
+            ScenarioError: if one of them may not be named, or is in use.
+        """
+        frames = range(first, first + (1 << page_order))
+        if not any(frames.start in region and frames[-1] in region for region in NAMED_FRAMES):
+            places = " or ".join(f"{region.start:#x} to {region[-1]:#x}" for region in NAMED_FRAMES)
+            raise ScenarioError(f"mfn {first:#x} of order {page_order} cannot be named: name frames from {places}")
+        for other in self.named:
+            if frames.start < other.stop and other.start < frames.stop:
+                raise ScenarioError(f"mfn {max(frames.start, other.start):#x} is allocated already: name another frame")
+        self.named.append(frames)
 
     def history(self, address: int) -> Sequence[Version]:
         """Return every value of the word at an aligned address, oldest first."""

@@ -21,7 +21,7 @@ from emu.errors import ScenarioError
 from emu.hypervisor.domain import Domain, check_types
 from emu.hypervisor.ops import READ_WRITE, MapFlags
 from emu.hypervisor.places import Place, Stored
-from emu.memory import FIRST_DATA_FRAME, FIRST_TABLE_FRAME, WORDS, WORDS_OF_FRAME, Memory, word_number
+from emu.memory import DATA_FRAMES, TABLE_FRAMES, WORDS, WORDS_OF_FRAME, Memory, word_number
 from emu.units import Dfn, Mfn, check_frame, frame_address
 
 PAGES: Space = ("page",)
@@ -60,7 +60,7 @@ class Page:
     def is_table(self) -> bool:
         """Whether it is a page table, or will be once a domain gets it: tables have a region of their own."""
         if self.generation == 0:
-            return FIRST_TABLE_FRAME <= self.mfn < FIRST_DATA_FRAME
+            return self.mfn in TABLE_FRAMES
         return self.table is not None and self.owner is not None
 
     def let_map(self, domain: Domain, flags: MapFlags) -> None:
@@ -163,9 +163,9 @@ class Pages:
 
     def may_have_owner(self, mfn: Mfn) -> bool:
         """Whether a frame has an owner or may get one: not if the scenario took it for no domain, or made it up."""
-        if FIRST_TABLE_FRAME <= mfn < FIRST_DATA_FRAME:
+        if mfn in TABLE_FRAMES or mfn in self.frames:
             return True
-        return mfn in self.frames or mfn >= self.memory.next_data
+        return mfn in DATA_FRAMES and mfn >= self.memory.next_data
 
     def leaf_reads(self, mfn: Mfn, domain: Domain, flags: MapFlags) -> Iterable[Access]:
         """Return the reads of `leaf_stored`."""

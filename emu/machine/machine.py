@@ -32,6 +32,7 @@ from emu.hypervisor.tables import PageTables
 from emu.iommus.unit import Unit
 from emu.machine.claims import Read, add_claim
 from emu.machine.description import Description
+from emu.machine.frames import allocate
 from emu.machine.role import WITNESS, Role
 from emu.memory import Memory
 from emu.units import Dfn, Mfn, check_frame, offset, page_count, parse_source_id
@@ -199,21 +200,18 @@ class Machine:
             device.assigned_to = domain.number
         return domain
 
-    def allocate(self, *, page_order: int = 0, domain: Domain | None = None) -> Mfn:
+    def allocate(self, *, page_order: int = 0, domain: Domain | None = None, at: Mfn | None = None) -> Mfn:
         """Return the first of 2^page_order frames.
 
         Args:
             domain: owns each of them, with one reference; without it the frames have no owner and no references.
+            at: the first frame, where it matters which one it is: below 4 GiB, or from 8 GiB to 1 TiB.
 
         Raises:
-            ScenarioError: if agents run already.
+            ScenarioError: if agents run already, or the frames from `at` on cannot be had.
         """
         self.set_up("allocate", ", or await m.pages.allocate(cpu, domain)")
-        first = self.memory.allocate_data(page_order)
-        if domain is not None:
-            for i in range(page_count(page_order)):
-                self.pages.add(Mfn(first + i), domain)
-        return first
+        return allocate(self.pages, page_order, domain, at)
 
     def let_map(self, mfn: Mfn, domain: Domain, flags: MapFlags = READ_WRITE) -> None:
         """Let a domain map a frame of another one, before the first step.
