@@ -14,13 +14,10 @@ from emu.hypervisor.driver import Driver
 from emu.hypervisor.faults import Faults
 from emu.hypervisor.revisions.loader import Revision, load_revision
 from emu.hypervisor.vtd.driver import VtdDriver
-from emu.iommus.amd.formats import AMD_FORMAT
 from emu.iommus.amd.settings import REFUSED, AmdSettings
 from emu.iommus.amd.unit import AmdUnit
-from emu.iommus.formats import TableFormat
 from emu.iommus.settings import UnitSettings
 from emu.iommus.unit import Unit
-from emu.iommus.vtd.formats import VTD_FORMAT
 from emu.iommus.vtd.settings import VtdSettings
 from emu.iommus.vtd.unit import VtdUnit
 from emu.memory import Memory
@@ -34,7 +31,6 @@ class Platform:
     Attributes:
         name: the name in `-p iommu=NAME`; its units are NAME0, NAME1, ..., a revision's hooks are in NAME.py.
         settings: makes the settings of a unit; each field made with `setting` is a parameter of a machine.
-        format: the format of page tables.
         make_unit: makes a unit from its name, its settings, the memory, the trace and the recorder.
         make_driver: makes the driver, without any unit, from the memory, the devices and the faults.
         load_revision: loads a revision, whose `make_ops` makes the driver's hooks (`IommuOps`).
@@ -44,7 +40,6 @@ class Platform:
 
     name: str
     settings: Callable[..., UnitSettings]
-    format: TableFormat
     make_unit: Callable[[str, Any, Memory, Trace, ReadRecorder], Unit]
     make_driver: Callable[[Memory, Mapping[str, Device], Faults], Driver]
     load_revision: Callable[[str], Revision]
@@ -60,7 +55,6 @@ def make_vtd_driver(memory: Memory, devices: Mapping[str, Device], faults: Fault
 VTD = Platform(
     "vtd",
     VtdSettings,
-    VTD_FORMAT,
     VtdUnit,
     make_vtd_driver,
     partial(load_revision, hooks_file="vtd.py", hooks_class="IntelIommuOps"),
@@ -76,7 +70,6 @@ def make_amd_driver(memory: Memory, devices: Mapping[str, Device], faults: Fault
 AMD = Platform(
     "amd",
     AmdSettings,
-    AMD_FORMAT,
     AmdUnit,
     make_amd_driver,
     partial(load_revision, hooks_file="amd.py", hooks_class="AmdIommuOps"),

@@ -216,7 +216,6 @@ def make_ops(driver: Driver) -> ToyOps:
 TOY = Platform(
     "toy",
     Settings,
-    FORMAT,
     ToyUnit,
     make_driver,
     lambda name: attrs.evolve(VTD.load_revision(name), hooks=make_ops),

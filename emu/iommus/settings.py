@@ -7,6 +7,9 @@ import attrs
 MEANING = "meaning"
 BOUNDS = "bounds"
 
+FULL_BITS = 9
+"""How many bits of a dfn index a table of 4 KiB."""
+
 
 class Bounds(NamedTuple):
     """The least and the greatest value of a parameter: `Annotated[int, Bounds(0, 9)]`."""
@@ -39,3 +42,13 @@ def setting(default: Any, meaning: str, *, bounds: Bounds | None = None) -> Any:
     """
     validators = [attrs.validators.ge(bounds.least), attrs.validators.le(bounds.greatest)] if bounds else []
     return attrs.field(default=default, validator=validators, metadata={MEANING: meaning, BOUNDS: bounds})
+
+
+def superpage_bits_setting() -> Any:
+    """Return the field of any vendor's settings that makes superpages smaller, so that an exploration can end."""
+    return setting(
+        FULL_BITS,
+        f"how many bits of a dfn index each table below a superpage; fewer than {FULL_BITS} are not architectural: "
+        "with 1, a superpage of 2 MiB has two pages, and one of 1 GiB has four",
+        bounds=Bounds(1, FULL_BITS),
+    )

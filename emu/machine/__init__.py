@@ -5,4 +5,5 @@ description.py  a machine's parts and settings
 frames.py       frames that stand there before the first step
 machine.py      the machine, with the methods by which a scenario sets it up
 role.py         gives a CPU or a device the function that it runs
+units.py        what the units of a machine have in common
 """

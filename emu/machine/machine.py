@@ -34,6 +34,7 @@ from emu.machine.claims import Read, add_claim
 from emu.machine.description import Description
 from emu.machine.frames import allocate
 from emu.machine.role import WITNESS, Role
+from emu.machine.units import check_unit
 from emu.memory import Memory
 from emu.units import Dfn, Mfn, check_frame, offset, page_count, parse_source_id
 
@@ -119,17 +120,9 @@ class Machine:
         """Add a unit to the driver, and add the agent of the unit's engine.
 
         Raises:
-            ScenarioError: if the unit and the machine's first unit see memory differently.
+            ScenarioError: if the unit and the machine's first unit see memory differently, or walk other tables.
         """
-        for does, ours, theirs in (
-            ("snoop the CPUs' caches", self.memory.is_coherent, unit.settings.coherent),
-            ("have a write buffer before them", self.memory.has_write_buffer, unit.settings.write_buffer),
-        ):
-            if ours != theirs:
-                raise ScenarioError(
-                    f"the walks of {unit.name} {does if theirs else f'do not {does}'}, and those of this machine's "
-                    f"other units {'do' if ours else 'do not'}: give all units of a machine the same setting"
-                )
+        check_unit(unit, self.units, self.memory)
         unit.watch_status(self.status_watch)
         unit.ledger.counts_widening = self.description.widening_faults
         self.units.append(unit)
@@ -190,8 +183,7 @@ class Machine:
             )
         if number in self.domains:
             raise ScenarioError(f"domain {number} exists already: give each domain a number of its own")
-        format_ = self.description.platform.format
-        domain = Domain(number, 1 + len(self.domains), format_, self.hooks, self.pages, maps_all=maps_all)
+        domain = Domain(number, 1 + len(self.domains), self.unit.format, self.hooks, self.pages, maps_all=maps_all)
         self.driver.add_domain(domain)
         self.domains[number] = domain
         for bdf in devices:

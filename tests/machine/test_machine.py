@@ -149,6 +149,13 @@ def test_a_unit_that_sees_memory_in_another_way_than_the_first_is_refused(
     assert [unit.name for unit in machine.units] == ["vtd0"]
 
 
+def test_a_unit_that_walks_tables_of_another_format_than_the_first_is_refused() -> None:
+    machine = Machine(Description())
+    settings = VtdSettings(superpage_bits=8)
+    with pytest.raises(ScenarioError, match="vtd1 walks other tables than vtd0: give all units of a machine the same"):
+        machine.add_unit(VtdUnit("vtd1", settings, machine.memory, machine.trace, machine.recorder))
+
+
 def test_a_unit_that_sees_memory_as_the_first_does_is_taken() -> None:
     machine = Machine(Description())
     settings = VtdSettings(caching_mode=True, drain=False)

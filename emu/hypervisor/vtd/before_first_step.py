@@ -8,14 +8,7 @@ from emu.iommus.formats import Translation
 from emu.iommus.iotlb import IotlbEntry
 from emu.iommus.requests import TableRead
 from emu.iommus.vtd.contexts import root_entry_address
-from emu.iommus.vtd.formats import (
-    VTD_FORMAT,
-    ContextEntry,
-    decode_pte,
-    decode_root_entry,
-    encode_context_entry,
-    encode_root_entry,
-)
+from emu.iommus.vtd.formats import ContextEntry, decode_root_entry, encode_context_entry, encode_root_entry
 from emu.iommus.vtd.unit import VtdUnit
 from emu.memory import WORD_MASK
 from emu.units import WORD_BYTES, Dfn, Maddr, frame_address
@@ -44,18 +37,18 @@ def enter_context(driver: DriverState, domain: Domain, device: Device) -> None:
 
 def context_words(driver: DriverState, device: Device) -> tuple[TableRead, ...]:
     """Return the words of the root and context tables that a walk for a device reads."""
-    root_table = driver.iommu_of(device).unit.contexts.root_table
-    root_entry, entry = root_entry_address(root_table, device.source_id), context_entry(driver, device)
-    level = VTD_FORMAT.device_level
+    unit = driver.iommu_of(device).unit
+    root_entry, entry = root_entry_address(unit.contexts.root_table, device.source_id), context_entry(driver, device)
+    level = unit.format.device_level
     words = (root_entry, entry, entry + WORD_BYTES)
-    return tuple(TableRead(level, VTD_FORMAT.orders[level], word, 0, is_leaf=False) for word in words)
+    return tuple(TableRead(level, unit.format.orders[level], word, 0, is_leaf=False) for word in words)
 
 
 def cache_leaf(
     driver: DriverState, domain: Domain, device: Device, dfn: Dfn, leaf: int, reads: tuple[TableRead, ...]
 ) -> None:
     """Cache a leaf in the IOTLB of a device's unit, as if the device had used the page by a walk with these reads."""
-    iommu, entry = driver.iommu_of(device), decode_pte(leaf, 1)
+    iommu, entry = driver.iommu_of(device), domain.format.decode(leaf, 1)
     if entry is None:
         return
     translation = Translation(leaf, entry.order, entry.read, entry.write, entry.address)

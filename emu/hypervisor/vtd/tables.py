@@ -10,7 +10,7 @@ from emu.hypervisor.ops import ENOMEM, DomainIsDyingError
 from emu.hypervisor.tables import AllocateTable
 from emu.hypervisor.vtd.flush import iommu_flush_cache_entry
 from emu.hypervisor.vtd.state import DriverState
-from emu.iommus.vtd.formats import READ, VTD_FORMAT, WRITE, decode_pte
+from emu.iommus.vtd.formats import READ, WRITE
 from emu.units import Dfn, Maddr, frame_address
 
 
@@ -33,9 +33,9 @@ async def addr_to_dma_page_maddr(
         return None
     table = domain.pgd
     for level in range(domain.levels, 1, -1):
-        address = VTD_FORMAT.entry_address(table, dfn, level)
+        address = domain.format.entry_address(table, dfn, level)
         word = await load_pte(cpu, domain, dfn, address, level)
-        entry = decode_pte(word, level)
+        entry = domain.format.decode(word, level)
         if entry is None:
             if not alloc:
                 charge_read(cpu, domain, dfn, 1, 0)
@@ -49,4 +49,4 @@ async def addr_to_dma_page_maddr(
             await iommu_flush_cache_entry(cpu, driver, address)
         else:
             table = entry.address
-    return VTD_FORMAT.entry_address(table, dfn, 1)
+    return domain.format.entry_address(table, dfn, 1)

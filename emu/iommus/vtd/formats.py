@@ -4,12 +4,13 @@ Sections 9.1 (root entry), 9.3 (context entry), 9.8 (second-level paging entries
 """
 
 from enum import IntEnum
-from functools import lru_cache
+from functools import cache, lru_cache, partial
 
 import attrs
 
 from emu.errors import ScenarioError
 from emu.iommus.formats import Entry, TableFormat
+from emu.iommus.settings import FULL_BITS
 from emu.units import PAGE_SHIFT, PAGE_SIZE, Dfn, Maddr
 
 READ = 1 << 0
@@ -18,8 +19,8 @@ SUPERPAGE = 1 << 7
 SNOOP = 1 << 11
 ADDRESS = ((1 << 52) - 1) & ~0xFFF
 
-LEVEL_BITS = 9
-"""Each level of a table is indexed by nine bits of the dfn."""
+LEVEL_BITS = FULL_BITS
+"""Each level of a table is indexed by nine bits of the dfn; only a setting makes those below a superpage smaller."""
 
 SUPERPAGE_LEVELS = (2, 3)
 """Levels at which a leaf may stand beside level 1: 2 MiB and 1 GiB."""
@@ -31,11 +32,13 @@ CONTEXT_TABLE = ADDRESS
 DID_SHIFT, DID_MASK = 8, 0xFFFF
 
 
-@lru_cache(maxsize=1 << 16)
-def decode_pte(word: int, level: int) -> Entry | None:
+def decode_entry(word: int, level: int, bits: int) -> Entry | None:
     """Decode a second-level entry (section 9.8). Present means that R or W is set; there is no other bit for it.
 
     A superpage's address bits below its size are reserved and read as zero here.
+
+    Args:
+        bits: the number of bits of a dfn that index a table below a superpage.
     """
     if not word & (READ | WRITE):
         return None
@@ -43,19 +46,24 @@ def decode_pte(word: int, level: int) -> Entry | None:
     address, read, write = word & ADDRESS, bool(word & READ), bool(word & WRITE)
     if not is_leaf:
         return Entry(Maddr(address), level - 1, 0, read, write)
-    order = LEVEL_BITS * (level - 1)
+    order = bits * (level - 1)
     return Entry(Maddr(address >> PAGE_SHIFT + order << PAGE_SHIFT + order), 0, order, read, write)
 
 
-def encode_leaf(address: Maddr, *, read: bool, write: bool, snoop: bool = False, level: int = 1) -> int:
+def encode_leaf(
+    address: Maddr, *, read: bool, write: bool, snoop: bool = False, level: int = 1, bits: int = LEVEL_BITS
+) -> int:
     """Return a leaf that maps 4 KiB (level 1), 2 MiB (2) or 1 GiB (3) from an address.
+
+    Args:
+        bits: the number of bits of a dfn that index a table below a superpage.
 
     Raises:
         ScenarioError: if there is no leaf at the level, or the address is not aligned to the size.
     """
     if level not in {1, *SUPERPAGE_LEVELS}:
         raise ScenarioError(f"no leaf can stand at level {level}: use 1, 2 or 3")
-    size = PAGE_SIZE << LEVEL_BITS * (level - 1)
+    size = PAGE_SIZE << bits * (level - 1)
     if address % size or not 0 <= address < 1 << 52:
         raise ScenarioError(f"a level-{level} leaf cannot map {address:#x}: align it to {size:#x} below 2^52")
     superpage = SUPERPAGE if level in SUPERPAGE_LEVELS else 0
@@ -67,8 +75,24 @@ def encode_table(address: Maddr, next_level: int = 1) -> int:
     return (address & ADDRESS) | READ | WRITE
 
 
-VTD_FORMAT = TableFormat((LEVEL_BITS,) * 5, DEPTHS, (1, *SUPERPAGE_LEVELS), decode_pte, encode_leaf, encode_table)
-"""Second-level tables. The manual defines five levels; this model has units with three and four."""
+@cache
+def vtd_format(superpage_bits: int) -> TableFormat:
+    """Return the format of second-level tables. The manual defines five levels; this model's units have three or four.
+
+    Args:
+        superpage_bits: the number of bits of a dfn that index a table below a superpage.
+    """
+    index_bits = (*(superpage_bits for _ in SUPERPAGE_LEVELS), *(LEVEL_BITS,) * 3)
+    decode = lru_cache(maxsize=1 << 16)(partial(decode_entry, bits=superpage_bits))
+    encode = partial(encode_leaf, bits=superpage_bits)
+    return TableFormat(index_bits, DEPTHS, (1, *SUPERPAGE_LEVELS), decode, encode, encode_table)
+
+
+VTD_FORMAT = vtd_format(LEVEL_BITS)
+"""Second-level tables as the manual defines them."""
+
+decode_pte = VTD_FORMAT.decode
+"""Decodes an entry of `VTD_FORMAT`: (word, level). On level 1 all formats are the same."""
 
 
 def encode_root_entry(context_table: Maddr) -> int:

@@ -2,14 +2,14 @@
 
 import attrs
 
-from emu.iommus.settings import Bounds, setting
-from emu.iommus.vtd.formats import VTD_FORMAT
+from emu.iommus.settings import Bounds, setting, superpage_bits_setting
+from emu.iommus.vtd.formats import DEPTHS
 from emu.iommus.vtd.queue import ENTRIES
 
 
 @attrs.frozen
 class VtdSettings:
-    """The settings of a unit. The fields below `walk_at_once` are not parameters of a machine.
+    """The settings of a unit. The fields below `superpage_bits` are not parameters of a machine.
 
     Attributes:
         mamv: CAP.MAMV: the largest address mask of a page-selective invalidation.
@@ -17,7 +17,7 @@ class VtdSettings:
         snoop_control: ECAP.SC: leaves may carry SNP.
     """
 
-    levels: int = setting(4, "CAP.SAGAW: how many levels tables have", bounds=Bounds(*VTD_FORMAT.depths))
+    levels: int = setting(4, "CAP.SAGAW: how many levels tables have", bounds=Bounds(*DEPTHS))
     coherent: bool = setting(True, "ECAP.C: walks snoop the CPUs' caches")
     caching_mode: bool = setting(
         False, "CAP.CM: non-present entries are cached, so software must invalidate after making one present"
@@ -42,6 +42,7 @@ class VtdSettings:
         "begins again instead",
     )
     walk_at_once: bool = setting(False, "not architectural: a walk is one step")
+    superpage_bits: int = superpage_bits_setting()
     mamv: int = attrs.field(default=18, validator=[attrs.validators.ge(0), attrs.validators.le(52)])
     page_selective: bool = True
     snoop_control: bool = True

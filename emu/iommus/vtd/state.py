@@ -7,7 +7,7 @@ from emu.iommus.iotlb import Iotlb
 from emu.iommus.ledger import Ledger
 from emu.iommus.requests import Request, Requests, TableRead
 from emu.iommus.vtd.contexts import ContextCache
-from emu.iommus.vtd.formats import VTD_FORMAT
+from emu.iommus.vtd.formats import vtd_format
 from emu.iommus.vtd.queue import InvalidationQueue
 from emu.iommus.vtd.settings import VtdSettings
 from emu.memory import Memory
@@ -23,7 +23,7 @@ class VtdState:
 
     def __init__(self, name: str, settings: VtdSettings, memory: Memory, trace: Trace, recorder: ReadRecorder) -> None:
         self.name = name
-        self.format: TableFormat = VTD_FORMAT
+        self.format: TableFormat = vtd_format(settings.superpage_bits)
         self.sources: list[int] = []
         self.settings = settings
         self.memory = memory

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from emu.errors import ScenarioError
 from emu.iommus.formats import Entry
 from emu.iommus.vtd.formats import (
+    VTD_FORMAT,
     ContextEntry,
     ContextInvalidation,
     Descriptor,
@@ -22,6 +23,7 @@ from emu.iommus.vtd.formats import (
     encode_leaf,
     encode_root_entry,
     encode_table,
+    vtd_format,
 )
 from emu.units import Dfn, Maddr
 
@@ -135,6 +137,30 @@ def test_a_table_entry_decodes_to_its_table(address: Maddr, level: int) -> None:
     assert decode_pte(encode_table(address), level) == Entry(
         address, next_level=level - 1, order=0, read=True, write=True
     )
+
+
+@pytest.mark.parametrize(("bits", "pages"), [(1, (1, 2, 4)), (3, (1, 8, 64)), (9, (1, 512, 512 * 512))])
+def test_a_setting_says_how_many_pages_a_superpage_has(bits: int, pages: tuple[int, ...]) -> None:
+    small = vtd_format(bits)
+    assert tuple(1 << order for order in small.leaf_orders) == pages
+    assert tuple(small.span(level) for level in (1, 2, 3)) == pages
+    for level, count in enumerate(pages, start=1):
+        word = small.encode_leaf(Maddr(0x1000 * count), read=True, write=False, level=level)
+        entry = small.decode(word, level)
+        assert entry == Entry(Maddr(0x1000 * count), 0, small.orders[level], read=True, write=False)
+        with pytest.raises(ScenarioError, match=f"align it to {0x1000 * count:#x}"):
+            small.encode_leaf(Maddr(0x1000 * count + 0x800), read=True, write=True, level=level)
+
+
+def test_tables_above_all_superpages_keep_their_size() -> None:
+    assert vtd_format(1).index_bits == (1, 1, 9, 9, 9)
+    assert vtd_format(9) is VTD_FORMAT
+
+
+@pytest.mark.parametrize("bits", [1, 8])
+@pytest.mark.parametrize("word", [0, 0x1_539F_B803, 0x1_3440_0883])
+def test_entries_of_level_1_are_the_same_whatever_the_size_of_a_superpage(word: int, bits: int) -> None:
+    assert vtd_format(bits).decode(word, 1) == decode_pte(word, 1)
 
 
 @pytest.mark.parametrize(("address", "level"), [(0x1800, 1), (0x10_0000, 2), (0x20_0000, 3), (1 << 52, 1), (-4096, 1)])
