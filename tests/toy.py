@@ -149,7 +149,10 @@ class ToyDriver:
     def assign(self, domain: Domain, device: Device) -> None:
         self.units[0].given[device.source_id] = Tables(domain.number, domain.pgd, domain.levels)
 
-    def premap(self, domain: Domain, dfn: Dfn, mfn: Mfn, flags: MapFlags, users: Iterable[Device]) -> None:
+    def premap(
+        self, domain: Domain, dfn: Dfn, mfn: Mfn, flags: MapFlags, users: Iterable[Device], page_order: int = 0
+    ) -> None:
+        assert page_order == 0
         leaf = encode_leaf(frame_address(mfn), read=True, write=MapFlags.WRITABLE in flags)
         reads = enter_leaf(self.memory, domain, dfn, leaf)
         for _ in users:

@@ -2,7 +2,8 @@
 
 A window opens with the store that replaces an entry, deferred or not, at every unit and tag under which the domain's
 tables translate at that time. It closes there with the completion of an invalidation that covers the page, and that
-began when every walker saw the store.
+began when every walker saw the store. The window of a superpage closes when each of its pages is covered: a unit may
+have cached it page by page.
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,7 +16,7 @@ from emu.engine import Event
 from emu.iommus.formats import TableFormat
 from emu.iommus.paths import Tables
 from emu.machine.machine import Machine
-from emu.units import Dfn, Maddr, address_frame
+from emu.units import Dfn, address_frame, page_count
 
 CHANGES = {"pte.write", "pte.clear"}
 ACCESSES = {"dma.read", "dma.write"}
@@ -118,7 +119,7 @@ def windows(machine: Machine, events: list[Event], clock: Clock) -> Iterator[Win
     for change in changes(machine, events):
         in_reach = [(unit.name, one.tag) for unit, one in tables[change.domain] if change.is_reached_by(one)]
         for iommu, tag in dict.fromkeys(in_reach):
-            closing = next((one for one in completions if closes(one, change, iommu, tag)), None)
+            closing = closed_by(completions, change, iommu, tag)
             opened, closed = change.event.step, machine.trace.step if closing is None else closing.step
             yield Window(
                 change.domain,
@@ -157,8 +158,31 @@ def changes(machine: Machine, events: list[Event]) -> list[Change]:
     return found
 
 
+def closed_by(completions: list[Event], change: Change, iommu: str, tag: int) -> Event | None:
+    """Return the completion that closes a window; None if none does."""
+    left = [(change.first, change.last)]
+    for one in completions:
+        if closes(one, change, iommu, tag):
+            left = list(uncovered(one, left))
+            if not left or not change.is_leaf:
+                return one
+    return None
+
+
+def uncovered(completion: Event, ranges: list[tuple[Dfn, Dfn]]) -> Iterator[tuple[Dfn, Dfn]]:
+    """Yield what an `invalidate.complete` event leaves of ranges first..last of pages."""
+    keys = completion.fields
+    if "dfn" in keys:
+        before, after = Dfn(keys["dfn"] - 1), Dfn(keys["dfn"] + page_count(keys["page_order"]))
+        for first, last in ranges:
+            if first <= before:
+                yield first, min(last, before)
+            if after <= last:
+                yield max(first, after), last
+
+
 def closes(completion: Event, change: Change, iommu: str, tag: int) -> bool:
-    """Whether a completed invalidation closes a window."""
+    """Whether a completed invalidation drops a replaced entry: of a superpage, a page at least."""
     if completion.fields["began"] < change.visible or not (change.is_leaf or drops_tables(completion)):
         return False
     return covers(completion, iommu, tag, change.first, change.last)
@@ -179,8 +203,8 @@ def drops_tables(completion: Event) -> bool:
 
 def uses(access: Event, change: Change, iommu: str, tag: int) -> bool:
     """Whether an access went through a replaced leaf."""
-    leaf = change.format.decode(change.event.fields["old"], 1)
-    if change.level != 1 or leaf is None:
+    leaf, keys = change.format.decode(change.event.fields["old"], change.level), access.fields
+    if leaf is None or not leaf.is_leaf or (keys["iommu"], keys["tag"]) != (iommu, tag):
         return False
-    through = {"iommu": iommu, "tag": tag, "dfn": change.dfn, "mfn": address_frame(Maddr(leaf.address))}
-    return through.items() <= access.fields.items()
+    page: int = keys["dfn"] - change.first
+    return page in range(change.format.span(change.level)) and bool(keys["mfn"] == address_frame(leaf.address) + page)

@@ -13,7 +13,8 @@ from emu.hypervisor.domain import Domain
 from emu.hypervisor.mappings import known_below, translation_below
 from emu.hypervisor.places import Place
 from emu.hypervisor.records import CHANGES, CallRecord, Update, open_call
-from emu.units import Dfn
+from emu.memory import TABLE_FRAMES
+from emu.units import Dfn, Maddr, address_frame
 
 
 def charge(cpu: Cpu, domain: Domain, place: Place, old: int, new: int, step: int, *, is_table: bool) -> None:
@@ -42,11 +43,16 @@ def charge(cpu: Cpu, domain: Domain, place: Place, old: int, new: int, step: int
             record.beyond[domain.number, dfn] = update.stored(after, step)
 
 
-def charge_read(cpu: Cpu, domain: Domain, dfn: Dfn, level: int, word: int) -> None:
-    """Note that the current step read a leaf or clear word of a dfn under the lock: an update of each of its pages."""
+def charge_read(cpu: Cpu, domain: Domain, dfn: Dfn, level: int, address: Maddr, word: int) -> None:
+    """Note that the current step read a leaf or clear word of a dfn under the lock: an update of each of its pages.
+
+    A word that lies in no frame of a table says nothing of a page: a hook that takes a superpage for a table reads such
+    words.
+    """
     record, step = cpu.peek(open_call), cpu.trace.step
     entry = domain.format.decode(word, level)
-    if record is None or (entry is not None and not entry.is_leaf):
+    is_of_page = (entry is None or entry.is_leaf) and address_frame(address) in TABLE_FRAMES
+    if record is None or not is_of_page:
         return
     place = Place((), level, domain.format.base(dfn, level))
     found = translation_below(cpu.memory, domain, dfn, place, word)

@@ -11,7 +11,7 @@ from sortedcontainers import SortedSet
 from emu.cpus import Cpu, SpinLock
 from emu.engine import Access, Space, Variable
 from emu.errors import ScenarioError
-from emu.hypervisor.ops import IommuOps, MapFlags
+from emu.hypervisor.ops import MapFlags, WrapperOps
 from emu.hypervisor.places import Place, Stored
 from emu.iommus.formats import TableFormat
 from emu.units import Dfn, Maddr, Mfn, offset
@@ -57,11 +57,13 @@ class TableFrames(Protocol):
     def entry_stored(self, frame: Mfn, cpu: Cpu, domain: "Domain", dfn: Dfn, step: int) -> None:
         """Note that a CPU stores an entry for a dfn of a domain into a frame."""
 
-    def leaf_reads(self, mfn: Mfn, domain: "Domain", flags: MapFlags) -> Iterable[Access]:
+    def leaf_reads(self, mfn: Mfn, domain: "Domain", flags: MapFlags, order: int = 0) -> Iterable[Access]:
         """Return the reads of `leaf_stored`. More flags may add reads, and never take any away."""
 
-    def leaf_stored(self, mfn: Mfn, cpu: Cpu, domain: "Domain", dfn: Dfn, flags: MapFlags, step: int) -> None:
-        """Note that a CPU stores a leaf that maps a frame at a dfn of a domain."""
+    def leaf_stored(
+        self, mfn: Mfn, cpu: Cpu, domain: "Domain", dfn: Dfn, flags: MapFlags, step: int, order: int = 0
+    ) -> None:
+        """Note that a CPU stores a leaf that maps 2^order frames from a dfn of a domain on."""
 
     def half_reads(self) -> Iterable[Access]:
         """Return the reads of `word_stored` for a half of a word."""
@@ -96,7 +98,7 @@ class Domain:
     number: int
     index: int
     format: TableFormat = attrs.field(repr=False)
-    ops: "IommuOps[Domain]"
+    ops: "WrapperOps[Domain]"
     frames: TableFrames = attrs.field(repr=False)
     levels: int = attrs.field(init=False, default=0)
     pgd: Maddr = attrs.field(init=False, default=Maddr(0))

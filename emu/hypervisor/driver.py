@@ -39,8 +39,10 @@ class Driver(Protocol):
     def assign(self, domain: Domain, device: Device) -> None:
         """Let a domain's tables translate for a device."""
 
-    def premap(self, domain: Domain, dfn: Dfn, mfn: Mfn, flags: MapFlags, users: Iterable[Device]) -> None:
-        """Map one page of 4 KiB. The IOTLB caches it for the users, which are devices of the domain."""
+    def premap(
+        self, domain: Domain, dfn: Dfn, mfn: Mfn, flags: MapFlags, users: Iterable[Device], page_order: int = 0
+    ) -> None:
+        """Map 2^page_order pages by one leaf. The IOTLB caches it for the users, which are devices of the domain."""
 
     async def attach(self, cpu: Cpu, domain: Domain, device: Device) -> int:
         """Let a domain's tables translate for a device; return 0 or a negative errno."""

@@ -3,11 +3,12 @@
 The format is the domain's, so these are the same for every vendor.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from emu.cpus import Cpu
 from emu.engine import Access, Kind
+from emu.errors import ScenarioError
 from emu.hypervisor.charging import charge, charge_read
 from emu.hypervisor.domain import EVER_MAPPED, Domain
 from emu.hypervisor.mappings import place_of, tables_below
@@ -17,7 +18,7 @@ from emu.hypervisor.places import Half, Place, Stored
 from emu.iommus.formats import Entry
 from emu.iommus.requests import TableRead
 from emu.memory import HALF_BYTES, HALF_MASK, WORDS, Load, Memory, Store, word_number
-from emu.units import WORD_BYTES, Dfn, Maddr, Mfn, address_frame, frame_address
+from emu.units import WORD_BYTES, Dfn, Maddr, Mfn, address_frame, frame_address, page_count
 
 
 class StoreEntry(Store):
@@ -70,9 +71,7 @@ class StoreEntry(Store):
                 yield Access.to(WORDS, word_number(address), Kind.READ)
         leaf = self.leaf_at(place)
         if leaf is not None:
-            first = address_frame(leaf.address)
-            yield Access(EVER_MAPPED, first, first + (1 << leaf.order) - 1, Kind.COMMUTE)
-            yield from self.domain.frames.leaf_reads(first, self.domain, permissions(leaf))
+            yield from maps(self.domain, address_frame(leaf.address), permissions(leaf), leaf.order)
         if place.level > 1:
             yield from tables_below(self.memory, self.domain, place, self.memory.peek(self.slot), self.stored_word())
         if self.half is not None:
@@ -96,14 +95,14 @@ class StoreEntry(Store):
         domain.frames.entry_stored(frame, self.cpu, domain, self.dfn, step)
         place = self.places()[-1]
         leaf = self.leaf_at(place)
+        first = place.first if place.level else domain.format.base(self.dfn, self.level)
         if leaf is not None:
-            mfn = address_frame(leaf.address)
-            domain.frames.leaf_stored(mfn, self.cpu, domain, self.dfn, permissions(leaf), step)
+            mfn, flags = address_frame(leaf.address), permissions(leaf)
+            domain.frames.leaf_stored(mfn, self.cpu, domain, first, flags, step, leaf.order)
         self.before = self.memory.peek(self.slot)
         self.word = self.stored_word()
         old = super().perform(step)
         if leaf is not None:
-            first = place.first if place.level else domain.format.base(self.dfn, self.level)
             domain.note_leaf(first, address_frame(leaf.address), leaf.order)
         if place.level:
             is_table = domain.frames.dfn_of_table(frame, domain) is not None
@@ -125,30 +124,45 @@ def permissions(entry: Entry) -> MapFlags:
     return allowed | MapFlags.WRITABLE if entry.write else allowed
 
 
-def leaf_section(cpu: Cpu, domain: Domain, dfn: Dfn, mfn: Mfn | None = None) -> tuple[Access, ...] | None:
+def maps(domain: Domain, mfn: Mfn, flags: MapFlags, order: int) -> Iterator[Access]:
+    """Yield the accesses of a step that maps 2^order frames, besides that to the leaf."""
+    yield Access(EVER_MAPPED, mfn, mfn + page_count(order) - 1, Kind.COMMUTE)
+    yield from domain.frames.leaf_reads(mfn, domain, flags, order)
+
+
+def leaf_section(
+    cpu: Cpu, domain: Domain, dfn: Dfn, mfn: Mfn | None = None, *, target: int = 1
+) -> tuple[Access, ...] | None:
     """Return the accesses of a mapping_lock section that only reads or stores one leaf.
 
-    None if a table on the way to the leaf is missing: the section may then make one.
+    None if a table on the way to the leaf is missing, or a table stands in the leaf's place: the section may then do
+    more.
 
     Args:
-        mfn: the frame that the section may map.
+        mfn: the first frame that the section may map.
+        target: the level of the leaf.
     """
+    format_ = domain.format
     touched: list[Access] = []
     if mfn is not None:
-        touched = [Access.to(EVER_MAPPED, mfn, Kind.COMMUTE), *domain.frames.leaf_reads(mfn, domain, READ_WRITE)]
+        touched = [*maps(domain, mfn, READ_WRITE, format_.orders[target])]
     table, level = domain.pgd, domain.levels
-    while level > 1:
-        address = domain.format.entry_address(table, dfn, level)
+    while level > target:
+        address = format_.entry_address(table, dfn, level)
         touched += [
             Access.to(WORDS, word_number(address), Kind.READ),
             Access.to(PAGES, address_frame(table), Kind.READ),
         ]
-        entry = domain.format.read(cpu.memory.peek(address), level, dfn)
+        entry = format_.read(cpu.memory.peek(address), level, dfn)
         if entry is None or entry.is_leaf:
             return None
         table, level = entry.address, entry.next_level
+    address = format_.entry_address(table, dfn, target)
+    entry = format_.decode(cpu.memory.peek(address), target)
+    if level != target or (entry is not None and not entry.is_leaf):
+        return None
     touched.append(Access.to(PAGES, address_frame(table), Kind.READ))
-    return (*touched, Access.to(WORDS, word_number(domain.format.entry_address(table, dfn, 1)), Kind.WRITE))
+    return (*touched, Access.to(WORDS, word_number(address), Kind.WRITE))
 
 
 def load_pte(cpu: Cpu, domain: Domain, dfn: Dfn, address: Maddr, level: int = 1) -> Load:
@@ -159,7 +173,7 @@ def load_pte(cpu: Cpu, domain: Domain, dfn: Dfn, address: Maddr, level: int = 1)
 async def read_pte(cpu: Cpu, domain: Domain, dfn: Dfn, address: Maddr, level: int = 1) -> int:
     """Return an entry of a dfn, its leaf unless a level is named. The caller holds the mapping_lock."""
     word = await load_pte(cpu, domain, dfn, address, level)
-    charge_read(cpu, domain, dfn, level, word)
+    charge_read(cpu, domain, dfn, level, address, word)
     return word
 
 
@@ -174,11 +188,17 @@ async def write_pte(cpu: Cpu, domain: Domain, dfn: Dfn, address: Maddr, word: in
     await StoreEntry(cpu, domain, dfn, level, address, word)
 
 
-def enter_leaf(memory: Memory, domain: Domain, dfn: Dfn, leaf: int) -> tuple[TableRead, ...]:
-    """Store a 4 KiB leaf and the tables that lead to it, before the first step; return the reads of a walk to it."""
+def enter_leaf(memory: Memory, domain: Domain, dfn: Dfn, leaf: int, target: int = 1) -> tuple[TableRead, ...]:
+    """Store a leaf of a level, and the tables that lead to it, before the first step; return the reads of a walk to it.
+
+    Raises:
+        ScenarioError: if the tables have too few levels, or a leaf or a table of another size stands there already.
+    """
     path: list[TableRead] = []
     format_, table, level = domain.format, domain.pgd, domain.levels
-    while level > 1:
+    if target > level:
+        raise ScenarioError(f"{level} levels of tables have no leaf of level {target}: map smaller pages")
+    while level > target:
         address = format_.entry_address(table, dfn, level)
         path.append(TableRead(level, format_.orders[level], address, 0, is_leaf=False))
         entry = format_.read(memory.peek(address), level, dfn)
@@ -186,11 +206,21 @@ def enter_leaf(memory: Memory, domain: Domain, dfn: Dfn, leaf: int) -> tuple[Tab
             level -= 1
             table = frame_address(domain.frames.add_table(domain, dfn))
             memory.put(address, format_.encode_table(table, level))
+        elif entry.next_level < target:
+            raise stands_there(dfn, "a superpage" if entry.is_leaf else "a table")
         else:
             table, level = entry.address, entry.next_level
-    address = format_.entry_address(table, dfn, 1)
+    address = format_.entry_address(table, dfn, target)
+    before = format_.decode(memory.peek(address), target)
+    if before is not None and not before.is_leaf:
+        raise stands_there(dfn, "a table")
     memory.put(address, leaf)
-    entered = format_.decode(leaf, 1)
+    entered = format_.decode(leaf, target)
     if entered is not None:
-        domain.note_leaf(dfn, address_frame(entered.address))
-    return (*path, TableRead(1, 0, address, 0, is_leaf=True))
+        domain.note_leaf(dfn, address_frame(entered.address), entered.order)
+    return (*path, TableRead(target, format_.orders[target], address, 0, is_leaf=True))
+
+
+def stands_there(dfn: Dfn, what: str) -> ScenarioError:
+    """Return the error for a leaf whose place is taken by something of another size."""
+    return ScenarioError(f"dfn {dfn:#x} cannot be mapped: {what} stands there already; map each page once")

@@ -70,7 +70,11 @@ DomainT_contra = TypeVar("DomainT_contra", contravariant=True)
 
 
 class IommuOps(Protocol[DomainT_contra]):
-    """A driver's hooks, as the wrappers find them in a `Domain` (Xen: include/xen/iommu.h, struct iommu_ops)."""
+    """A driver's hooks (Xen: include/xen/iommu.h, struct iommu_ops).
+
+    Those of a revision with superpages take a last parameter, `page_order`: they map or unmap 2^page_order pages. In
+    Xen the order stands in the flags of a map, and is a parameter of an unmap.
+    """
 
     async def map_page(
         self, cpu: Cpu, domain: DomainT_contra, dfn: Dfn, mfn: Mfn, flags: MapFlags
@@ -87,3 +91,17 @@ class IommuOps(Protocol[DomainT_contra]):
 
     async def iotlb_flush_all(self, cpu: Cpu, domain: DomainT_contra) -> int:
         """Flush all cached entries of a domain; return the result."""
+
+
+class WrapperOps(IommuOps[DomainT_contra], Protocol[DomainT_contra]):
+    """The hooks as the wrappers find them in a `Domain`: an order is passed on to a revision whose hooks take one."""
+
+    async def map_page(
+        self, cpu: Cpu, domain: DomainT_contra, dfn: Dfn, mfn: Mfn, flags: MapFlags, page_order: int = 0
+    ) -> tuple[int, FlushType]:
+        """Make an entry that maps 2^page_order pages; return the result and the flush required."""
+
+    async def unmap_page(
+        self, cpu: Cpu, domain: DomainT_contra, dfn: Dfn, page_order: int = 0
+    ) -> tuple[int, FlushType]:
+        """Clear the entry of 2^page_order pages; return the result and the flush required."""

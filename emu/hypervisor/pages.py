@@ -10,7 +10,7 @@ The owner may let other domains map a frame, by a grant or as a foreign page. A 
 needs a reference takes one. A grant ends when it is withdrawn, or with the ownership.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 import attrs
@@ -22,7 +22,7 @@ from emu.hypervisor.domain import Domain, check_types
 from emu.hypervisor.ops import READ_WRITE, MapFlags
 from emu.hypervisor.places import Place, Stored
 from emu.memory import DATA_FRAMES, TABLE_FRAMES, WORDS, WORDS_OF_FRAME, Memory, word_number
-from emu.units import Dfn, Mfn, check_frame, frame_address
+from emu.units import Dfn, Mfn, check_frame, frame_address, offset, page_count
 
 PAGES: Space = ("page",)
 """The space of owners and references: one object for each frame, numbered by mfn."""
@@ -167,14 +167,18 @@ class Pages:
             return True
         return mfn in DATA_FRAMES and mfn >= self.memory.next_data
 
-    def leaf_reads(self, mfn: Mfn, domain: Domain, flags: MapFlags) -> Iterable[Access]:
+    def leaf_reads(self, mfn: Mfn, domain: Domain, flags: MapFlags, order: int = 0) -> Iterable[Access]:
         """Return the reads of `leaf_stored`."""
-        return self.access_judge.leaf_reads(self.find(mfn), domain, flags) if self.may_have_owner(mfn) else ()
+        pages = (self.find(frame) for frame in frames_of(mfn, order) if self.may_have_owner(frame))
+        return dict.fromkeys(read for page in pages for read in self.access_judge.leaf_reads(page, domain, flags))
 
-    def leaf_stored(self, mfn: Mfn, cpu: Cpu, domain: Domain, dfn: Dfn, flags: MapFlags, step: int) -> None:
-        """Let the judge see a leaf that a CPU stores for a domain's dfn."""
-        if self.may_have_owner(mfn):
-            self.access_judge.leaf_stored(self.find(mfn), cpu, domain, dfn, flags, step)
+    def leaf_stored(
+        self, mfn: Mfn, cpu: Cpu, domain: Domain, dfn: Dfn, flags: MapFlags, step: int, order: int = 0
+    ) -> None:
+        """Let the judge see each frame of a leaf that a CPU stores for 2^order pages from a dfn on."""
+        for i, frame in enumerate(frames_of(mfn, order)):
+            if self.may_have_owner(frame):
+                self.access_judge.leaf_stored(self.find(frame), cpu, domain, offset(dfn, i), flags, step)
 
     def page(self, mfn: Mfn) -> Page:
         """Return a frame.
@@ -234,6 +238,11 @@ class Pages:
         page = self.find(self.memory.allocate_data())
         self.frames[page.mfn] = page
         return page
+
+
+def frames_of(mfn: Mfn, order: int) -> Iterator[Mfn]:
+    """Yield 2^order frames from one on."""
+    return (Mfn(mfn + i) for i in range(page_count(order)))
 
 
 class GetPage(Operation[bool]):

@@ -136,8 +136,8 @@ def record_result(cpu: Cpu, hook: str, dfn: Dfn, page_count: int, result: int) -
         record.failures = [one for one in record.failures if not one.is_covered_by(hook, dfn, page_count)]
 
 
-def record_refusal(cpu: Cpu, dfn: Dfn) -> None:
-    """Note that a call does nothing at a page because its domain is dying."""
+def record_refusal(cpu: Cpu, dfn: Dfn, page_count: int = 1) -> None:
+    """Note that a call does nothing at a number of pages because its domain is dying."""
     record = cpu.peek(open_call)
     if record is not None:
-        record.refused.add(dfn)
+        record.refused |= {Dfn(dfn + i) for i in range(page_count)}

@@ -6,6 +6,7 @@ from typing import NamedTuple, Protocol
 
 import attrs
 
+from emu.errors import ScenarioError
 from emu.units import WORD_BYTES, Dfn, Maddr, Mfn, address_frame
 
 
@@ -119,6 +120,17 @@ class TableFormat:
         set_once(self, "orders", (0, 0, *accumulate(self.index_bits)))
         set_once(self, "table_levels", tuple(range(2, self.depths[1] + 1)))
         set_once(self, "leaf_orders", tuple(self.orders[level] for level in self.leaf_levels))
+
+    def leaf_level(self, page_order: int) -> int:
+        """Return the level of a leaf that maps 2^page_order pages.
+
+        Raises:
+            ScenarioError: if no leaf maps so many.
+        """
+        if page_order not in self.leaf_orders:
+            orders = ", ".join(map(str, self.leaf_orders))
+            raise ScenarioError(f"no leaf has page order {page_order!r}: name one of {orders}")
+        return self.leaf_levels[self.leaf_orders.index(page_order)]
 
     def index(self, dfn: Dfn, level: int) -> int:
         """Return the index of a dfn's entry in its table of a level."""

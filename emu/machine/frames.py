@@ -1,9 +1,14 @@
-"""Frames that a machine has before the first step."""
+"""Frames that a machine has before the first step, and where they are mapped."""
 
-from emu.hypervisor.calls import check_order
+from collections.abc import Iterable
+
+from emu.devices.device import Device
+from emu.hypervisor.calls import check_order, check_range
 from emu.hypervisor.domain import Domain
+from emu.hypervisor.driver import Driver
+from emu.hypervisor.ops import MapFlags
 from emu.hypervisor.pages import Pages
-from emu.units import Mfn, page_count
+from emu.units import Dfn, Mfn, offset, page_count
 
 
 def allocate(pages: Pages, page_order: int, domain: Domain | None, at: Mfn | None) -> Mfn:
@@ -22,3 +27,27 @@ def allocate(pages: Pages, page_order: int, domain: Domain | None, at: Mfn | Non
         for i in range(page_count(page_order)):
             pages.add(Mfn(first + i), domain)
     return first
+
+
+def premap(
+    driver: Driver,
+    domain: Domain,
+    dfn: Dfn,
+    mfn: Mfn,
+    page_order: int,
+    flags: MapFlags,
+    users: Iterable[Device],
+    *,
+    leaf_order: int,
+) -> None:
+    """Map 2^page_order pages by leaves of 2^leaf_order pages each.
+
+    Raises:
+        ScenarioError: if dfn or mfn does not fit the order or the domain, no leaf has its order, or a leaf or a table
+            of another size stands there already.
+    """
+    check_range(domain, dfn, page_order)
+    check_order("mfn", mfn, page_order)
+    for i in range(0, page_count(page_order), page_count(leaf_order)):
+        driver.premap(domain, offset(dfn, i), Mfn(mfn + i), flags, users, leaf_order)
+    domain.p2m |= {offset(dfn, i): Mfn(mfn + i) for i in range(page_count(page_order))}

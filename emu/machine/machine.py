@@ -22,7 +22,7 @@ from emu.engine.claims import Broken, Claim, Claims, Predicate, When
 from emu.engine.execution import ReadRecorder
 from emu.errors import ScenarioError
 from emu.hypervisor.assignment import Assignment
-from emu.hypervisor.calls import Calls, check_order, check_range
+from emu.hypervisor.calls import Calls
 from emu.hypervisor.domain import DOMID_FIRST_RESERVED, DOMID_IO, Domain
 from emu.hypervisor.faults import Fault, Faults
 from emu.hypervisor.hooks import HOOKS_THAT_CAN_FAIL, HookFault, Hooks
@@ -32,11 +32,11 @@ from emu.hypervisor.tables import PageTables
 from emu.iommus.unit import Unit
 from emu.machine.claims import Read, add_claim
 from emu.machine.description import Description
-from emu.machine.frames import allocate
+from emu.machine.frames import allocate, premap
 from emu.machine.role import WITNESS, Role
 from emu.machine.units import check_unit
 from emu.memory import Memory
-from emu.units import Dfn, Mfn, check_frame, offset, page_count, parse_source_id
+from emu.units import Dfn, Mfn, check_frame, parse_source_id
 
 WITNESS_REQUESTS = 1 << 31
 """The number of a witness's first request, so that the device's own requests keep their numbers."""
@@ -222,23 +222,23 @@ class Machine:
         *,
         page_order: int = 0,
         flags: MapFlags = READ_WRITE,
+        superpage: bool = False,
         cached: bool = False,
     ) -> None:
-        """Map pages before the first step, in 4 KiB leaves.
+        """Map pages before the first step, in leaves of 4 KiB.
 
         Args:
-            cached: every device of the domain has used the pages: the IOTLB holds their translations.
+            superpage: map them by one leaf instead, of their order.
+            cached: every device of the domain has used the pages: the IOTLB holds their translations, as large as
+                their leaves are.
 
         Raises:
-            ScenarioError: if dfn or mfn does not fit the order or the domain, or agents run already.
+            ScenarioError: if dfn or mfn does not fit the order or the domain, agents run already, no leaf has the
+                order, or another leaf maps a page already that is of another size.
         """
         self.set_up("premap")
-        check_range(domain, dfn, page_order)
-        check_order("mfn", mfn, page_order)
         users = [device for device in self.devices.values() if cached and device.assigned_to == domain.number]
-        for i in range(page_count(page_order)):
-            domain.p2m[offset(dfn, i)] = Mfn(mfn + i)
-            self.driver.premap(domain, offset(dfn, i), Mfn(mfn + i), flags, users)
+        premap(self.driver, domain, dfn, mfn, page_order, flags, users, leaf_order=page_order if superpage else 0)
 
     def cpu(self, number: int) -> Role[Cpu]:
         """Return CPU `number`; decorate with it the function that it runs.

@@ -20,7 +20,7 @@ from emu.engine.foreign import run_foreign
 from emu.errors import ScenarioError, did_you_mean, said_by
 from emu.hypervisor.domain import Domain
 from emu.hypervisor.driver import Driver
-from emu.hypervisor.ops import FlushType, IommuOps, MapFlags
+from emu.hypervisor.ops import FlushType, IommuOps, MapFlags, WrapperOps
 from emu.hypervisor.revisions.executed import compiled, is_watched
 from emu.units import Dfn, Mfn
 
@@ -176,7 +176,8 @@ def hooks_of(module: ModuleType, name: str) -> Callable[[Driver], "IommuOps[Doma
         raise ScenarioError(f"{module.__file__}:1: there is no class {name}: define or import it")
     for hook in HOOKS:
         takes = tuple(inspect.signature(getattr(IommuOps, hook)).parameters)
-        function(found, hook, takes, module.__file__)
+        may_take = tuple(inspect.signature(getattr(WrapperOps, hook)).parameters)
+        function(found, hook, takes, module.__file__, may_take)
     hooks: Callable[[Driver], IommuOps[Domain]] = found
     return hooks
 
@@ -199,8 +200,10 @@ def entry_points(wrappers: ModuleType) -> tuple[Callable[..., Awaitable[int]], .
     return found["iommu_legacy_map"], found["iommu_legacy_unmap"], flush, flush_all
 
 
-def function(owner: Any, name: str, takes: tuple[str, ...], file: str | None = None) -> Callable[..., Awaitable[Any]]:
-    """Return an async function of a module or a class that takes certain parameters.
+def function(
+    owner: Any, name: str, takes: tuple[str, ...], file: str | None = None, may_take: tuple[str, ...] | None = None
+) -> Callable[..., Awaitable[Any]]:
+    """Return an async function of a module or a class that takes certain parameters, or others that it may take.
 
     Raises:
         ScenarioError: if there is none.
@@ -210,7 +213,7 @@ def function(owner: Any, name: str, takes: tuple[str, ...], file: str | None = N
         raise ScenarioError(f"{file or owner.__file__}:1: there is no {name}: define or import it")
     where = f"{found.__code__.co_filename}:{found.__code__.co_firstlineno}"
     has = tuple(inspect.signature(found).parameters)
-    if has != takes:
+    if has not in {takes, may_take}:
         raise ScenarioError(f"{where}: {name} takes ({', '.join(has)}); let it take ({', '.join(takes)})")
     if not inspect.iscoroutinefunction(found):
         raise ScenarioError(f"{where}: {name} is not async: write `async def {name}`")

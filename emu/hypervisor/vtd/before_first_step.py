@@ -48,7 +48,7 @@ def cache_leaf(
     driver: DriverState, domain: Domain, device: Device, dfn: Dfn, leaf: int, reads: tuple[TableRead, ...]
 ) -> None:
     """Cache a leaf in the IOTLB of a device's unit, as if the device had used the page by a walk with these reads."""
-    iommu, entry = driver.iommu_of(device), domain.format.decode(leaf, 1)
+    iommu, entry = driver.iommu_of(device), domain.format.decode(leaf, reads[-1].level)
     if entry is None:
         return
     translation = Translation(leaf, entry.order, entry.read, entry.write, entry.address)

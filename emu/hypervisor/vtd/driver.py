@@ -54,17 +54,26 @@ class VtdDriver(DriverState):
         """Enter a device's context entry (Xen: vtd/iommu.c, domain_context_mapping)."""
         enter_context(self, domain, device)
 
-    def premap(self, domain: Domain, dfn: Dfn, mfn: Mfn, flags: MapFlags, users: Iterable[Device]) -> None:
-        """Map one page, and cache it as if some devices of the domain had used it."""
-        leaf = self.leaf(mfn, flags)
-        reads = enter_leaf(self.iommus[0].unit.memory, domain, dfn, leaf)
+    def premap(
+        self, domain: Domain, dfn: Dfn, mfn: Mfn, flags: MapFlags, users: Iterable[Device], page_order: int = 0
+    ) -> None:
+        """Map 2^page_order pages by one leaf, and cache it as if some devices of the domain had used it."""
+        level = domain.format.leaf_level(page_order)
+        leaf = self.leaf(mfn, flags, level)
+        reads = enter_leaf(self.iommus[0].unit.memory, domain, dfn, leaf, level)
         for device in users:
             cache_leaf(self, domain, device, dfn, leaf, reads)
 
-    def leaf(self, mfn: Mfn, flags: MapFlags) -> int:
-        """Return the leaf that maps a frame (Xen: vtd/iommu.c, in intel_iommu_map_page)."""
-        read, write = MapFlags.READABLE in flags, MapFlags.WRITABLE in flags
-        return encode_leaf(frame_address(mfn), read=read, write=write, snoop=self.snoop_control)
+    def leaf(self, mfn: Mfn, flags: MapFlags, level: int = 1) -> int:
+        """Return the leaf of a level that maps the frames from one on (Xen: vtd/iommu.c, in intel_iommu_map_page)."""
+        return encode_leaf(
+            frame_address(mfn),
+            read=MapFlags.READABLE in flags,
+            write=MapFlags.WRITABLE in flags,
+            snoop=self.snoop_control,
+            level=level,
+            bits=self.iommus[0].unit.settings.superpage_bits,
+        )
 
     async def attach(self, cpu: Cpu, domain: Domain, device: Device) -> int:
         """Attach a device (Xen: vtd/iommu.c, domain_context_mapping)."""
