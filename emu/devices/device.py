@@ -321,7 +321,12 @@ class Device:
                 return entry
 
     async def fill(self, request: Request, entry: IotlbEntry) -> bool:
-        """Cache the entry that a walk has found; return whether the entry translates the request."""
+        """Cache the entry that a walk has found; return whether the entry translates the request.
+
+        A unit may cache the leaf of a superpage as a whole, or only the page of the request (VT-d 6.2.4.1).
+        """
+        if entry.translation.order and await Choose("cache one page of a superpage", 2):
+            entry = entry._replace(is_fractured=True)
         return await Fill(self.unit.iotlb, request, entry, await self.choose_victim(), self.unit.is_void)
 
     async def choose_victim(self) -> Key | None:

@@ -31,6 +31,7 @@ class IotlbEntry(NamedTuple):
         user: the number by which it is looked up.
         dfn: the page that the walk was for.
         reads: the words that the walk read.
+        is_fractured: of the leaf of a superpage only that page is cached (VT-d 6.2.4.1).
     """
 
     user: int
@@ -38,12 +39,17 @@ class IotlbEntry(NamedTuple):
     dfn: Dfn
     translation: Translation
     reads: tuple[TableRead, ...]
+    is_fractured: bool = False
+
+    @property
+    def order(self) -> int:
+        """It is cached for 2^order pages."""
+        return 0 if self.is_fractured else self.translation.order
 
     @property
     def key(self) -> Key:
         """The key of the entry in the cache."""
-        order = self.translation.order
-        return (self.tag, order, base_of_order(self.dfn, order), self.user)
+        return (self.tag, self.order, base_of_order(self.dfn, self.order), self.user)
 
     def permits(self, *, is_write: bool) -> bool:
         """Whether the entry lets an access through."""
@@ -227,10 +233,8 @@ class Fill(Operation[bool]):
         self.was_cached = self.was_filled = False
 
     def accesses(self) -> Iterable[Access]:
-        order = self.entry.translation.order
-        first = base_of_order(self.entry.dfn, order)
-        last = first + (1 << order) - 1
-        yield self.iotlb.access(first, last, Kind.WRITE)
+        _, order, first, _ = self.entry.key
+        yield self.iotlb.access(first, first + (1 << order) - 1, Kind.WRITE)
         yield from self.iotlb.room_access(Kind.WRITE)
         yield from self.iotlb.walk_accesses(self.entry.dfn, self.entry.reads)
         if self.victim is not None:
@@ -252,6 +256,8 @@ class Fill(Operation[bool]):
         if not self.was_filled:
             return "walk.void", keys
         keys |= {"leaf": self.entry.translation.leaf, "tag": self.entry.tag}
+        if self.entry.translation.order:
+            keys["page_order"] = self.entry.order
         if self.victim is not None:
             keys["evicted_dfn"] = self.victim[2]
         return "iotlb.fill" if self.was_cached else "iotlb.bypass", keys

@@ -144,6 +144,25 @@ def test_a_superpage_is_dropped_by_the_invalidation_of_any_page_in_it(iotlb: Iot
     assert len(iotlb.invalidate(TAG, Dfn(1000), Dfn(1000))) == 1
 
 
+@pytest.mark.parametrize(("dropped", "left"), [(1000, [513, 514]), (513, [514]), (None, [])])
+def test_of_a_superpage_that_is_cached_page_by_page_an_invalidation_drops_the_pages_that_it_names(
+    iotlb: Iotlb, dropped: int | None, left: list[int]
+) -> None:
+    for dfn in (513, 514):
+        iotlb.insert(cached(NETWORK, TAG, dfn, level=2)._replace(is_fractured=True))
+    first, last = (512, 1023) if dropped is None else (dropped, dropped)
+    assert len(iotlb.invalidate(TAG, Dfn(first), Dfn(last))) == 2 - len(left)
+    assert [dfn for dfn in range(512, 1024) if iotlb.find(NETWORK, Dfn(dfn)) is not None] == left
+
+
+def test_one_page_of_a_superpage_is_cached_for_that_page_alone_and_gives_its_frame(iotlb: Iotlb) -> None:
+    iotlb.insert(cached(NETWORK, TAG, 515, level=2, mfn=0x2003)._replace(is_fractured=True))
+    found = iotlb.find(NETWORK, Dfn(515))
+    assert found is not None
+    assert found.frame(Dfn(515)) == 0x2003
+    assert iotlb.find(NETWORK, Dfn(514)) is iotlb.find(NETWORK, Dfn(516)) is None
+
+
 def test_a_superpage_gives_each_page_its_own_frame(iotlb: Iotlb) -> None:
     iotlb.insert(cached(NETWORK, TAG, 515, level=2, mfn=0x2003))
     found = iotlb.find(NETWORK, Dfn(520))
