@@ -9,6 +9,7 @@ V1_HOOKS = f"{REVISIONS}v1/vtd.py"
 FLUSH_ON_ERROR_WRAPPERS = f"{REVISIONS}flush_on_error/iommu.py"
 ASSIGNMENT = "emu/hypervisor/vtd/assignment.py"
 PROMISES = "emu/checks/promises.py"
+SUPERPAGES = "tests/hypervisor/test_superpages.py::"
 
 MAP_TYPE = """\
 , Mfn(mfn + i), flags)
@@ -758,7 +759,35 @@ if decode_pte(old, 1) is not None and old & ~3 == new & ~3:
         "device_returned_with_writes_queued",
         "devices=2 synchronous=true walk_at_once=true",
     ),
+    Mutant(
+        "the first frame of a superpage only",
+        "emu/hypervisor/pages.py",
+        "in enumerate(frames_of(mfn, order)):",
+        "in enumerate(frames_of(mfn, 0)):",
+        f"{SUPERPAGES}test_each_frame_of_a_superpage_must_be_the_domains_or_let_to_it",
+    ),
+    Mutant(
+        "a word of a superpage says what a table's word would",
+        "emu/hypervisor/charging.py",
+        " and address_frame(address) in TABLE_FRAMES",
+        "",
+        f"{SUPERPAGES}test_a_revision_that_takes_a_superpage_for_a_table_does_not_do_what_it_says",
+    ),
+    Mutant(
+        "the window of a superpage closes with its first page",
+        "emu/analysis/windows.py",
+        "            if not left or not change.is_leaf:\n",
+        "            if left:\n",
+        f"{SUPERPAGES}test_the_window_of_a_superpage_closes_when_each_of_its_pages_is_flushed",
+    ),
     # Hardware
+    Mutant(
+        "a unit caches superpages as a whole only",
+        "emu/iommus/iotlb.py",
+        "return 0 if self.is_fractured else self.translation.order",
+        "return self.translation.order",
+        "tests/iommus/test_fractured.py::test_an_exploration_finds_that_a_device_uses_the_piece_that_was_left",
+    ),
     Mutant(
         "an invalidation counts from its completion",
         "emu/iommus/invalidation.py",
