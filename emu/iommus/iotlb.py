@@ -7,6 +7,7 @@ page-selective invalidation drops both. Where the devices of a domain share entr
 Not architectural: fully associative; when it is full the strategy chooses the entry to evict.
 """
 
+from bisect import insort
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -70,6 +71,7 @@ class Iotlb:
         user_bits: the width of the numbers by which entries are looked up.
         entries: sorted by `Key`, so that dropping a range does not touch the rest.
         by_user: the keys of the entries, by (user, page order, first dfn).
+        orders: the page orders of all entries so far, the smallest first.
     """
 
     unit: str
@@ -78,6 +80,7 @@ class Iotlb:
     user_bits: int = 16
     entries: Any = attrs.field(factory=SortedDict)
     by_user: dict[tuple[int, int, Dfn], Key] = attrs.field(factory=dict)
+    orders: list[int] = attrs.field(factory=list)
 
     @property
     def space(self) -> Space:
@@ -127,7 +130,7 @@ class Iotlb:
 
     def find(self, user: int, dfn: Dfn) -> IotlbEntry | None:
         """Return the entry cached for a user's page, the smallest page size first; None if there is none."""
-        for order in self.format.leaf_orders:
+        for order in self.orders:
             key = self.by_user.get((user, order, base_of_order(dfn, order)))
             if key is not None:
                 found: IotlbEntry = self.entries[key]
@@ -142,6 +145,8 @@ class Iotlb:
             self.remove(old)
         if self.is_full:
             return False
+        if order not in self.orders:
+            insort(self.orders, order)
         self.entries[(tag, order, first, user)] = entry
         self.by_user[(user, order, first)] = entry.key
         return True
@@ -156,7 +161,7 @@ class Iotlb:
         if tag is None:
             yield from self.entries
             return
-        for order in self.format.leaf_orders:
+        for order in self.orders:
             low = (tag, order, base_of_order(first, order), 0)
             yield from self.entries.irange(low, (tag, order, last, 1 << self.user_bits))
 

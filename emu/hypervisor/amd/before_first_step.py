@@ -4,7 +4,7 @@ from emu.devices.device import Device
 from emu.hypervisor.amd.assignment import entry_for
 from emu.hypervisor.amd.state import DriverState
 from emu.hypervisor.domain import Domain
-from emu.iommus.amd.formats import AMD_FORMAT, decode_pte, encode_device_entry
+from emu.iommus.amd.formats import encode_device_entry
 from emu.iommus.formats import Translation
 from emu.iommus.iotlb import IotlbEntry
 from emu.iommus.requests import TableRead
@@ -21,16 +21,16 @@ def enter_device(driver: DriverState, domain: Domain, device: Device) -> None:
 
 def device_words(driver: DriverState, device: Device) -> tuple[TableRead, ...]:
     """Return the words of a device's entry, as a walk for the device reads them."""
-    level = AMD_FORMAT.device_level
-    words = driver.iommu_of(device).unit.device_table.words(device.source_id)
-    return tuple(TableRead(level, AMD_FORMAT.orders[level], word, 0, is_leaf=False) for word in words)
+    unit = driver.iommu_of(device).unit
+    level, words = unit.format.device_level, unit.device_table.words(device.source_id)
+    return tuple(TableRead(level, unit.format.orders[level], word, 0, is_leaf=False) for word in words)
 
 
 def cache_leaf(
     driver: DriverState, domain: Domain, device: Device, dfn: Dfn, leaf: int, reads: tuple[TableRead, ...]
 ) -> None:
     """Cache a leaf in the IOTLB of a device's unit, as if the device had used the page by a walk with these reads."""
-    unit, entry = driver.iommu_of(device).unit, decode_pte(leaf, 1)
+    unit, entry = driver.iommu_of(device).unit, domain.format.decode(leaf, reads[-1].level)
     if entry is None:
         return
     translation = Translation(leaf, entry.order, entry.read, entry.write, entry.address)

@@ -18,7 +18,6 @@ from emu.hypervisor.domain import Domain
 from emu.hypervisor.entries import enter_leaf, write_pte
 from emu.hypervisor.fixes import Fix
 from emu.hypervisor.ops import MapFlags
-from emu.iommus.amd.formats import encode_leaf
 from emu.iommus.amd.unit import AmdUnit
 from emu.iommus.unit import Unit
 from emu.units import Dfn, Maddr, Mfn, frame_address
@@ -52,11 +51,14 @@ class AmdDriver(DriverState):
         """Enter a device's table entry (Xen: amd/pci_amd_iommu.c, amd_iommu_setup_domain_device)."""
         enter_device(self, domain, device)
 
-    def premap(self, domain: Domain, dfn: Dfn, mfn: Mfn, flags: MapFlags, users: Iterable[Device]) -> None:
-        """Map one page, and cache it as if some devices of the domain had used it."""
+    def premap(
+        self, domain: Domain, dfn: Dfn, mfn: Mfn, flags: MapFlags, users: Iterable[Device], page_order: int = 0
+    ) -> None:
+        """Map 2^page_order pages by one leaf, and cache it as if some devices of the domain had used it."""
+        level = domain.format.leaf_level(page_order)
         read, write = MapFlags.READABLE in flags, MapFlags.WRITABLE in flags
-        leaf = encode_leaf(frame_address(mfn), read=read, write=write)
-        reads = enter_leaf(self.iommus[0].unit.memory, domain, dfn, leaf)
+        leaf = domain.format.encode_leaf(frame_address(mfn), read=read, write=write, level=level)
+        reads = enter_leaf(self.iommus[0].unit.memory, domain, dfn, leaf, level)
         for device in users:
             cache_leaf(self, domain, device, dfn, leaf, reads)
 

@@ -4,12 +4,13 @@ Sections 2.2.3 (page tables), 2.2.2 (device table) and 2.4 (commands); Xen: incl
 """
 
 from enum import IntEnum
-from functools import lru_cache
+from functools import cache, lru_cache, partial
 
 import attrs
 
 from emu.errors import ScenarioError
 from emu.iommus.formats import Entry, TableFormat
+from emu.iommus.settings import FULL_BITS
 from emu.units import PAGE_SHIFT, Dfn, Maddr
 
 PRESENT = 1 << 0
@@ -24,22 +25,25 @@ RESERVED = 0x7F << 52
 LEAF, SIZED_LEAF = 0, 7
 """Next levels that lead to no table: a leaf of its level's size, and a leaf whose address says its size."""
 
-LEVEL_BITS = 9
-INDEX_BITS = (LEVEL_BITS,) * 5 + (7,)
-"""Each level of a table is indexed by nine bits of the dfn; the sixth by the seven that are left of 64 address bits."""
+LEVEL_BITS = FULL_BITS
+UPPER_BITS = (LEVEL_BITS, LEVEL_BITS, LEVEL_BITS, 7)
+"""Each level of a table is indexed by nine bits of the dfn, the sixth by the seven that are left of 64 address bits;
+only a setting makes those below a superpage smaller."""
 
 DEPTHS = (1, 6)
 LEAF_LEVELS = (1, 2, 3)
-"""Levels at which software of this model puts leaves: 4 KiB, 2 MiB and 1 GiB."""
+"""Levels at which a leaf may stand: 4 KiB, 2 MiB and 1 GiB. The larger sizes that the manual has are not modelled."""
 
 DFN_BITS = 52
 
 
-@lru_cache(maxsize=1 << 16)
-def decode_pte(word: int, level: int) -> Entry | None:
+def decode_entry(word: int, level: int, bits: int) -> Entry | None:
     """Decode an entry (section 2.2.3): PR, the next level, the address, IR and IW.
 
     None where the walk ends in a fault: PR is clear, a reserved bit is set, or the next level is none that can follow.
+
+    Args:
+        bits: the number of bits of a dfn that index a table below a superpage.
     """
     next_level = (word >> NEXT_LEVEL_SHIFT) & NEXT_LEVEL_MASK
     if not word & PRESENT or word & RESERVED:
@@ -47,10 +51,12 @@ def decode_pte(word: int, level: int) -> Entry | None:
     read, write, address = bool(word & READ), bool(word & WRITE), word & ADDRESS
     if LEAF < next_level < SIZED_LEAF:
         return Entry(Maddr(address), next_level, 0, read, write) if next_level < level else None
-    order = LEVEL_BITS * (level - 1)
+    if level not in LEAF_LEVELS:
+        return None
+    order = bits * (level - 1)
     if next_level == SIZED_LEAF:
         sized = order_of_size(address >> PAGE_SHIFT)
-        if not order < sized < order + LEVEL_BITS:
+        if not order < sized < order + bits:
             return None
         order = sized
     first = address >> PAGE_SHIFT + order << PAGE_SHIFT + order
@@ -67,17 +73,20 @@ def with_size(frame: int, order: int) -> int:
     return frame >> order << order | (1 << order - 1) - 1
 
 
-def encode_leaf(address: Maddr, *, read: bool, write: bool, level: int = 1) -> int:
+def encode_leaf(address: Maddr, *, read: bool, write: bool, level: int = 1, bits: int = LEVEL_BITS) -> int:
     """Return a leaf that maps 4 KiB (level 1), 2 MiB (2) or 1 GiB (3) from an address: PR, FC, IR and IW.
 
     (Xen: amd/iommu_map.c, set_iommu_pde_present)
+
+    Args:
+        bits: the number of bits of a dfn that index a table below a superpage.
 
     Raises:
         ScenarioError: if there is no leaf at the level, or the address is not aligned to the size.
     """
     if level not in LEAF_LEVELS:
         raise ScenarioError(f"no leaf can stand at level {level}: use 1, 2 or 3")
-    size = 1 << PAGE_SHIFT + LEVEL_BITS * (level - 1)
+    size = 1 << PAGE_SHIFT + bits * (level - 1)
     if address % size or not 0 <= address < 1 << 52:
         raise ScenarioError(f"a level-{level} leaf cannot map {address:#x}: align it to {size:#x} below 2^52")
     return PRESENT | address | FORCE_COHERENT | read * READ | write * WRITE
@@ -105,8 +114,24 @@ def encode_table(address: Maddr, next_level: int = 1) -> int:
     return PRESENT | next_level << NEXT_LEVEL_SHIFT | (address & ADDRESS) | READ | WRITE
 
 
-AMD_FORMAT = TableFormat(INDEX_BITS, DEPTHS, LEAF_LEVELS, decode_pte, encode_leaf, encode_table)
-"""Host page tables, of one to six levels; an entry may skip levels."""
+@cache
+def amd_format(superpage_bits: int) -> TableFormat:
+    """Return the format of host page tables, of one to six levels; an entry may skip levels.
+
+    Args:
+        superpage_bits: the number of bits of a dfn that index a table below a superpage.
+    """
+    index_bits = (superpage_bits, superpage_bits, *UPPER_BITS)
+    decode = lru_cache(maxsize=1 << 16)(partial(decode_entry, bits=superpage_bits))
+    encode = partial(encode_leaf, bits=superpage_bits)
+    return TableFormat(index_bits, DEPTHS, LEAF_LEVELS, decode, encode, encode_table)
+
+
+AMD_FORMAT = amd_format(LEVEL_BITS)
+"""Host page tables as the manual defines them."""
+
+decode_pte = AMD_FORMAT.decode
+"""Decodes an entry of `AMD_FORMAT`: (word, level). On level 1 all formats are the same, but for sized leaves."""
 
 
 @attrs.frozen

@@ -4,9 +4,9 @@ from typing import ClassVar
 
 import attrs
 
-from emu.iommus.amd.formats import AMD_FORMAT
+from emu.iommus.amd.formats import DEPTHS
 from emu.iommus.amd.queue import ENTRIES
-from emu.iommus.settings import Bounds, setting
+from emu.iommus.settings import Bounds, setting, superpage_bits_setting
 
 
 @attrs.frozen
@@ -20,9 +20,7 @@ class AmdSettings:
     coherent: ClassVar[bool] = True
     write_buffer: ClassVar[bool] = False
 
-    levels: int = setting(
-        4, "how many levels the tables of a domain have from the start", bounds=Bounds(*AMD_FORMAT.depths)
-    )
+    levels: int = setting(4, "how many levels the tables of a domain have from the start", bounds=Bounds(*DEPTHS))
     np_cache: bool = setting(
         False, "NpCache: non-present entries are cached, so software must invalidate after making one present"
     )
@@ -36,6 +34,7 @@ class AmdSettings:
         "begins again instead",
     )
     walk_at_once: bool = setting(False, "not architectural: a walk is one step")
+    superpage_bits: int = superpage_bits_setting()
 
 
 REFUSED = {

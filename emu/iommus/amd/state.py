@@ -3,7 +3,7 @@
 from emu.engine import Trace
 from emu.engine.execution import ReadRecorder
 from emu.iommus.amd.device_table import TABLE_FRAMES, DeviceTable
-from emu.iommus.amd.formats import AMD_FORMAT
+from emu.iommus.amd.formats import amd_format
 from emu.iommus.amd.queue import CommandBuffer
 from emu.iommus.amd.settings import AmdSettings
 from emu.iommus.formats import TableFormat
@@ -23,7 +23,7 @@ class AmdState:
 
     def __init__(self, name: str, settings: AmdSettings, memory: Memory, trace: Trace, recorder: ReadRecorder) -> None:
         self.name = name
-        self.format: TableFormat = AMD_FORMAT
+        self.format: TableFormat = amd_format(settings.superpage_bits)
         self.sources: list[int] = []
         self.settings = settings
         self.memory = memory
