@@ -24,7 +24,8 @@ from emu.engine import Access, Kind
 from emu.engine.execution import ReadRecorder
 from emu.hypervisor.domain import DOMID_IO, EVER_MAPPED, Domain
 from emu.hypervisor.ops import MapFlags
-from emu.hypervisor.pages import OWNERS, Page, Pages
+from emu.hypervisor.page import Page
+from emu.hypervisor.pages import OWNERS, Pages
 from emu.iommus.iotlb import IotlbEntry
 from emu.iommus.requests import Request
 from emu.iommus.unit import Unit

@@ -16,7 +16,7 @@ from emu.checks.promises import Promise, device_reads, promise_space, reads_of, 
 from emu.cpus import Cpu
 from emu.engine import Access, Kind
 from emu.hypervisor.domain import EVER_MAPPED, Domain
-from emu.hypervisor.pages import Page
+from emu.hypervisor.page import Page
 from emu.hypervisor.records import CallRecord
 from emu.iommus.paths import Path
 from emu.iommus.unit import Unit

@@ -13,6 +13,7 @@ places.py       the place of a word in page tables, and a store to it
 mappings.py     the mappings in a domain's tables, as the CPUs have stored them
 charging.py     notes each change of a mapping in the record of the call that made it
 tables.py       freeing page tables
+page.py         one frame, and the protocols of the checks that judge it
 pages.py        owners and references of frames
 physmap.py      moving pages within a domain
 assignment.py   attaching devices to domains

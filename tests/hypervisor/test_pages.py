@@ -13,7 +13,7 @@ from emu.engine.strategies.round_robin import RoundRobinStrategy
 from emu.errors import ModelError
 from emu.hypervisor.domain import Domain
 from emu.hypervisor.ops import READ_WRITE, MapFlags, iommu_dont_flush_iotlb
-from emu.hypervisor.pages import Page
+from emu.hypervisor.page import Page
 from emu.machine.description import Description
 from emu.machine.machine import Machine
 from emu.reports.findings import sentence
