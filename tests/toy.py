@@ -87,6 +87,9 @@ class ToyUnit:
     def tables_ever(self, source_id: int) -> list[Tables]:
         return [self.given[source_id]]
 
+    def tables_found(self, source_id: int) -> list[Tables]:
+        return list(self.given.values())
+
     def tables_at(self, root: Maddr) -> list[Tables]:
         return list(dict.fromkeys(tables for tables in self.given.values() if tables.root == root))
 
@@ -144,7 +147,8 @@ class ToyDriver:
         pass
 
     def add_domain(self, domain: Domain) -> None:
-        domain.levels, domain.pgd = 2, frame_address(domain.frames.add_table(domain, Dfn(0)))
+        domain.levels = domain.most_levels = 2
+        domain.enter_root(frame_address(domain.frames.add_table(domain, Dfn(0))))
 
     def assign(self, domain: Domain, device: Device) -> None:
         self.units[0].given[device.source_id] = Tables(domain.number, domain.pgd, domain.levels)

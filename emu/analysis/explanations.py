@@ -11,11 +11,11 @@ from emu.checks.details import Arrival
 from emu.checks.findings import OldPath, Owed
 from emu.engine import Event, Trace
 from emu.hypervisor.ops import iommu_dont_flush_iotlb
-from emu.memory import LINE_BYTES
+from emu.memory import HALF_MASK, LINE_BYTES
 from emu.units import PAGE_SIZE
 
 PRESENT = 1
-"""The present bit of a device's entry."""
+"""The lowest bit of a device's entry: it is present, or valid. The store of it has the root, or the root's low half."""
 
 
 Span = tuple[Event, Event | None]
@@ -143,7 +143,7 @@ def taken_away(finding: OldPath, events: list[Event], trace: Trace) -> TakenAway
     before = (event for event in reversed(events) if event.step <= finding.step and "bdf" in event.fields)
     for event in before:
         old, new = event.fields.get("old", 0), event.fields.get("value", 0)
-        if old & PRESENT and not new & PRESENT and old & -PAGE_SIZE == finding.root:
+        if old & PRESENT and not new & PRESENT and old & -PAGE_SIZE in {finding.root, finding.root & HALF_MASK}:
             source = line_of_change(trace, event.step)
             return TakenAway(event.agent.name, event.fields["bdf"], event.step, source)
     return None

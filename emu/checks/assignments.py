@@ -45,7 +45,7 @@ class AssignmentChecks:
         """Yield a finding for each left domain whose tables may still translate for the device; and a stale refusal."""
         unit, bdf, source_id = device.unit, device.bdf, device.source_id
         left = {number for number in device.assigned_before if number != device.assigned_to}
-        roots = {domain.pgd: domain.number for domain in self.domains() if domain.number in left}
+        roots = {root: domain.number for domain in self.domains() if domain.number in left for root in domain.roots}
         usable = (tables for tables in unit.tables_ever(source_id) if tables.until == inf and tables.root in roots)
         for number in dict.fromkeys(roots[tables.root] for tables in usable):
             yield StaleAssignment(step, bdf, device.assigned_to, number, unit.name)

@@ -64,7 +64,7 @@ def promise_space(unit: Unit) -> Space:
 
 def tables_of_domain(units: Sequence[Unit], domain: Domain) -> list[tuple[Unit, Tables]]:
     """Return each unit with each tag under which the domain's tables translate there, or ever have."""
-    return [(unit, tables) for unit in units for tables in unit.tables_at(domain.pgd)]
+    return [(unit, tables) for unit in units for root in domain.roots for tables in unit.tables_at(root)]
 
 
 def device_reads(units: Sequence[Unit]) -> Iterator[Access]:

@@ -64,8 +64,8 @@ class UsageWatch:
 
     def is_legal(self, unit: Unit, request: Request, entry: IotlbEntry) -> bool:
         """Whether the ledger allows the translation that an access has used."""
-        tables_of_tag = (tables for tables in unit.tables_ever(request.source_id) if tables.tag == entry.tag)
-        return any(entry.translation in unit.ledger.legal(tables, request.dfn) for tables in tables_of_tag)
+        found = (tables for tables in unit.tables_found(request.source_id) if tables.tag == entry.tag)
+        return any(entry.translation in unit.ledger.legal(tables, request.dfn) for tables in found)
 
     def late(self, unit: Unit, request: Request, entry: IotlbEntry, step: int) -> Iterator[Late]:
         """Yield the finding if an access that was not drained breaks a promise made before it.
@@ -77,7 +77,8 @@ class UsageWatch:
         if domain is None:
             return
         device = self.names[request.source_id]
-        tables = Tables(entry.tag, domain.pgd, domain.levels)
+        highest = table_reads(unit, entry)[0]
+        tables = Tables(entry.tag, frame_address(address_frame(Maddr(highest.address))), highest.level)
         promised = self.promised.get((domain.number, request.dfn), ())
         is_mapped_again = leaves_mapped(request.dfn, entry, promised)
         broken = [
@@ -95,7 +96,7 @@ class UsageWatch:
 def domain_of(domains: Iterable[Domain], unit: Unit, entry: IotlbEntry) -> Domain | None:
     """Return the domain in whose tables a walk found an entry; None if the request passed through untranslated."""
     root = root_of(unit, entry)
-    return None if root is None else next(domain for domain in domains if domain.pgd == root)
+    return None if root is None else next(domain for domain in domains if root in domain.roots)
 
 
 def root_of(unit: Unit, entry: IotlbEntry) -> Maddr | None:

@@ -238,7 +238,7 @@ def check_range(domain: Domain, dfn: Dfn, page_order: int) -> None:
         ScenarioError: naming the dfn.
     """
     check_order("dfn", dfn, page_order)
-    if not 0 <= dfn <= dfn + page_count(page_order) - 1 < domain.format.reach(domain.levels):
+    if not 0 <= dfn <= dfn + page_count(page_order) - 1 < domain.format.reach(domain.most_levels):
         raise ScenarioError(
-            f"dfn {dfn:#x} of order {page_order} lies beyond the reach of {domain.levels} levels of tables"
+            f"dfn {dfn:#x} of order {page_order} lies beyond the reach of {domain.most_levels} levels of tables"
         )

@@ -71,6 +71,9 @@ class TableFrames(Protocol):
     def word_stored(self, cpu: Cpu, domain: "Domain", place: Place, stored: Stored) -> None:
         """Note that a CPU has stored a word of a domain's tables, or a half of it."""
 
+    async def put(self, cpu: Cpu, mfn: Mfn) -> bool:
+        """Drop a reference of a frame; return whether it was the last and the frame is free."""
+
     def page_changed(self, cpu: Cpu, domain: "Domain", dfn: Dfn, step: int) -> None:
         """Note that a CPU's store changes the mapping of a page, while no call is open on the CPU."""
 
@@ -84,8 +87,11 @@ class Domain:
         format: the format of its page tables.
         frames: gives out the frames of its page tables.
         levels: how many levels its page tables have; set by the driver.
+        most_levels: how many levels they can come to have; set by the driver.
         pgd: its highest page table; made by the driver.
+        roots: every highest page table that it has had, the oldest first.
         tables: the frames of all its page tables (Xen: x86/iommu.c, hd->arch.pgtables.list).
+        is_hvm: its tables begin with few levels and grow, where the driver does that (AMD-Vi).
         maps_all: it may map every frame, as the hardware domain may unless dom0-iommu=strict is set.
         is_dying: it is being destroyed.
         mapping_lock: guards its page tables (Xen: vtd/iommu.c, hd->arch.mapping_lock).
@@ -101,10 +107,13 @@ class Domain:
     ops: "WrapperOps[Domain]"
     frames: TableFrames = attrs.field(repr=False)
     levels: int = attrs.field(init=False, default=0)
+    most_levels: int = attrs.field(init=False, default=0)
     pgd: Maddr = attrs.field(init=False, default=Maddr(0))
+    roots: list[Maddr] = attrs.field(init=False, factory=list)
     tables: list[Mfn] = attrs.field(factory=list)
     is_crashed: bool = False
     maps_all: bool = False
+    is_hvm: bool = False
     is_dying: Variable[bool] = attrs.field(init=False)
     mapping_lock: SpinLock = attrs.field(init=False)
     p2m_lock: SpinLock = attrs.field(init=False)
@@ -116,6 +125,11 @@ class Domain:
         self.mapping_lock = SpinLock(f"d{self.number}.mapping_lock")
         self.p2m_lock = SpinLock(f"d{self.number}.p2m_lock")
         self.is_dying = Variable(f"d{self.number}.is_dying", value=False)
+
+    def enter_root(self, root: Maddr) -> None:
+        """Let a table be the highest from now on."""
+        self.pgd = root
+        self.roots.append(root)
 
     def note_leaf(self, dfn: Dfn, mfn: Mfn, order: int = 0) -> None:
         """Note that 2^order frames were mapped from a dfn on."""

@@ -61,6 +61,9 @@ class Unit(UnitState, Protocol):
     def tables_ever(self, source_id: int) -> list[Tables]:
         """Return the tables that have ever translated for a device, with their lifetimes, newest first."""
 
+    def tables_found(self, source_id: int) -> list[Tables]:
+        """Return the tables of which a device may ever have found what was cached, its own and others'."""
+
     def tables_at(self, root: Maddr) -> list[Tables]:
         """Return the tables with this root that have ever translated here, and record the deciding objects as read."""
 

@@ -164,11 +164,14 @@ class Machine:
         self.driver.add_device(device)
         return device
 
-    def domain(self, number: int, *, devices: Sequence[str] = (), maps_all: bool = False) -> Domain:
+    def domain(
+        self, number: int, *, devices: Sequence[str] = (), maps_all: bool = False, is_hvm: bool = False
+    ) -> Domain:
         """Return a new domain with empty page tables, and assign devices to it.
 
         Args:
             maps_all: it may map every frame, like the hardware domain without dom0-iommu=strict.
+            is_hvm: its tables begin with two levels and grow on AMD-Vi, as an HVM guest's do.
 
         Raises:
             ScenarioError: if the domain or a device is in use already.
@@ -183,7 +186,8 @@ class Machine:
             )
         if number in self.domains:
             raise ScenarioError(f"domain {number} exists already: give each domain a number of its own")
-        domain = Domain(number, 1 + len(self.domains), self.unit.format, self.hooks, self.pages, maps_all=maps_all)
+        index, format_ = 1 + len(self.domains), self.unit.format
+        domain = Domain(number, index, format_, self.hooks, self.pages, maps_all=maps_all, is_hvm=is_hvm)
         self.driver.add_domain(domain)
         self.domains[number] = domain
         for bdf in devices:

@@ -7,7 +7,6 @@ LEFT_OUT = (
     "device-TLBs",
     "peer-to-peer accesses",
     "invalidations wider than asked",
-    "superpages",
     "first-stage tables",
     "interrupts",
 )

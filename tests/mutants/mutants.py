@@ -695,8 +695,8 @@ if decode_pte(old, 1) is not None and old & ~3 == new & ~3:
     Mutant(
         "old paths at the first unit only",
         PROMISES,
-        "for unit in units for tables in unit.tables_at(domain.pgd)]",
-        "for unit in units[:1] for tables in unit.tables_at(domain.pgd)]",
+        "for unit in units for root in domain.roots for tables in unit.tables_at(root)]",
+        "for unit in units[:1] for root in domain.roots for tables in unit.tables_at(root)]",
         "grant_mapped_twice",
         "units=2",
     ),

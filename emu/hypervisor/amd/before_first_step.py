@@ -1,7 +1,7 @@
 """The state before the first step: device table entries, cached translations. Takes no step."""
 
 from emu.devices.device import Device
-from emu.hypervisor.amd.assignment import entry_for
+from emu.hypervisor.amd.device_entries import entry_of
 from emu.hypervisor.amd.state import DriverState
 from emu.hypervisor.domain import Domain
 from emu.iommus.amd.formats import encode_device_entry
@@ -15,7 +15,9 @@ def enter_device(driver: DriverState, domain: Domain, device: Device) -> None:
     """Point a device's entry at a domain's tables (Xen: amd/pci_amd_iommu.c, amd_iommu_setup_domain_device)."""
     unit = driver.iommu_of(device).unit
     words = unit.device_table.words(device.source_id)
-    for address, value in zip(words, encode_device_entry(entry_for(domain)), strict=True):
+    for address, value in zip(
+        words, encode_device_entry(entry_of(domain.number, domain.pgd, domain.levels)), strict=True
+    ):
         unit.memory.put(address, value)
 
 

@@ -13,11 +13,13 @@ from emu.hypervisor.amd.assignment import (
     reassign_device,
 )
 from emu.hypervisor.amd.before_first_step import cache_leaf, enter_device
-from emu.hypervisor.amd.state import AmdIommu, DriverState
+from emu.hypervisor.amd.paging import FIRST_LEVELS
+from emu.hypervisor.amd.state import AS_OF_THE_PATCH, AmdIommu, DriverState
 from emu.hypervisor.domain import Domain
 from emu.hypervisor.entries import enter_leaf, write_pte
 from emu.hypervisor.fixes import Fix
 from emu.hypervisor.ops import MapFlags
+from emu.iommus.amd.formats import DEPTHS
 from emu.iommus.amd.unit import AmdUnit
 from emu.iommus.unit import Unit
 from emu.units import Dfn, Maddr, Mfn, frame_address
@@ -27,7 +29,15 @@ from emu.units import Dfn, Maddr, Mfn, frame_address
 class AmdDriver(DriverState):
     """The driver. `Driver` documents its methods."""
 
-    known_fixes: frozenset[Fix] = frozenset({Fix.PRESENT_BIT, Fix.XSA_347, Fix.WAIT_FOR_EVER, Fix.RING_ROOM})
+    known_fixes: frozenset[Fix] = AS_OF_THE_PATCH | {
+        Fix.XSA_347,
+        Fix.WAIT_FOR_EVER,
+        Fix.RING_ROOM,
+        Fix.FILL_FIRST,
+        Fix.ABORT,
+        Fix.LIVE_ENTRY,
+        Fix.WHOLE_ENTRY,
+    }
 
     def add_unit(self, unit: Unit) -> None:
         """Add a unit (Xen: amd/iommu_detect.c, amd_iommu_detect_one_acpi).
@@ -44,8 +54,9 @@ class AmdDriver(DriverState):
 
     def add_domain(self, domain: Domain) -> None:
         """Give a domain its highest table (Xen: amd/pci_amd_iommu.c, amd_iommu_domain_init)."""
-        domain.levels = self.iommus[0].unit.settings.levels
-        domain.pgd = frame_address(domain.frames.add_table(domain, Dfn(0)))
+        levels = self.iommus[0].unit.settings.levels
+        domain.levels, domain.most_levels = (FIRST_LEVELS, DEPTHS[1]) if domain.is_hvm else (levels, levels)
+        domain.enter_root(frame_address(domain.frames.add_table(domain, Dfn(0))))
 
     def assign(self, domain: Domain, device: Device) -> None:
         """Enter a device's table entry (Xen: amd/pci_amd_iommu.c, amd_iommu_setup_domain_device)."""

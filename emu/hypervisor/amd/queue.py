@@ -1,6 +1,6 @@
 """The command buffer as the driver uses it (Xen: amd/iommu_cmd.c). The caller holds the unit's lock."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from emu.cpus import Cpu
@@ -10,7 +10,7 @@ from emu.hypervisor.faults import Fault
 from emu.hypervisor.fixes import Fix
 from emu.hypervisor.ops import ETIMEDOUT
 from emu.iommus.amd.engine import COM_WAIT_INT
-from emu.iommus.amd.formats import Command, CompletionWait, encode_command
+from emu.iommus.amd.formats import CompletionWait, encode_command
 from emu.iommus.ring import ReadHead, ReadTail
 from emu.memory import HALF_MASK, Memory, Store
 from emu.units import Maddr
@@ -35,8 +35,8 @@ class ClearBits(Store):
         return self.label, {**self.details, "address": self.address, "old": self.old, "value": self.old & ~self.value}
 
 
-async def send_iommu_command(cpu: Cpu, driver: DriverState, iommu: AmdIommu, command: Command) -> bool:
-    """Post a command; return whether there was room for it (Xen: amd/iommu_cmd.c, send_iommu_command).
+async def send_iommu_command(cpu: Cpu, driver: DriverState, iommu: AmdIommu, bits: int) -> bool:
+    """Post the 128 bits of a command; return whether there was room for it (Xen: amd/iommu_cmd.c, send_iommu_command).
 
     Until c4e4434357 a command for which there was no room was dropped, and no caller looked at the result.
     """
@@ -47,9 +47,10 @@ async def send_iommu_command(cpu: Cpu, driver: DriverState, iommu: AmdIommu, com
         if room is not None:
             await AwaitUnit(room, "queue.room", iommu.unit.name)
     elif await ReadHead(queue):
-        cpu.note("queue.drop", iommu=iommu.unit.name, **queue.about(command))
+        command = queue.decode(bits)
+        cpu.note("queue.drop", iommu=iommu.unit.name, **({} if command is None else queue.about(command)))
         return False
-    await post(cpu, queue, tail, encode_command(command))
+    await post(cpu, queue, tail, bits)
     return True
 
 
@@ -62,7 +63,7 @@ async def flush_command_buffer(cpu: Cpu, driver: DriverState, iommu: AmdIommu) -
     unit, waits_for_ever = iommu.unit, Fix.WAIT_FOR_EVER in driver.fixes
     await ClearBits(cpu.memory, unit.queue.status, COM_WAIT_INT, unit.name)
     latch = cpu.memory.latch(unit.queue.status, COM_WAIT_INT)
-    is_posted = await send_iommu_command(cpu, driver, iommu, CompletionWait(interrupt=True))
+    is_posted = await send_iommu_command(cpu, driver, iommu, encode_command(CompletionWait(interrupt=True)))
     if not is_posted or (not waits_for_ever and await driver.faults.strike(cpu, Fault.WAIT)):
         cpu.note("fault.inject", iommu=unit.name, result=ETIMEDOUT)
         return
@@ -71,8 +72,7 @@ async def flush_command_buffer(cpu: Cpu, driver: DriverState, iommu: AmdIommu) -
         await ClearBits(cpu.memory, unit.queue.status, COM_WAIT_INT, unit.name)
 
 
-async def execute(cpu: Cpu, driver: DriverState, iommu: AmdIommu, commands: Iterable[Command]) -> None:
-    """Post commands, each with a wait, and wait for them (Xen: amd/iommu_cmd.c, in _amd_iommu_flush_pages)."""
-    for command in commands:
-        await send_iommu_command(cpu, driver, iommu, command)
-        await flush_command_buffer(cpu, driver, iommu)
+async def execute(cpu: Cpu, driver: DriverState, iommu: AmdIommu, bits: int) -> None:
+    """Post a command and a wait, and wait for them (Xen: amd/iommu_cmd.c, in _amd_iommu_flush_pages)."""
+    await send_iommu_command(cpu, driver, iommu, bits)
+    await flush_command_buffer(cpu, driver, iommu)

@@ -10,8 +10,9 @@ from emu.hypervisor.faults import Faults
 from emu.hypervisor.fixes import Fix
 from emu.iommus.amd.unit import AmdUnit
 
-AS_OF_THE_PATCH = frozenset({Fix.PRESENT_BIT})
-"""The repairs that the driver has unless a scenario changes them: the wrong test of the merged patch is repaired."""
+AS_OF_THE_PATCH = frozenset({Fix.PRESENT_BIT, Fix.XSA_275, Fix.SIZE, Fix.NO_MERGE, Fix.FREE_AFTER_MERGE})
+"""The repairs that the driver has unless a scenario changes them: those before the seed patch, and that of the wrong
+test in the merged patch, which came some weeks later."""
 
 
 @attrs.define(eq=False)
@@ -39,6 +40,7 @@ class DriverState:
         fixes: the repairs that the driver's code has.
         faults: the faults that the strategy may inject.
         debug_build: an ASSERT of Xen that does not hold is a finding.
+        no_merge: the domains whose leaves are no longer merged (Xen: include/asm-x86/iommu.h, arch_iommu.no_merge).
     """
 
     devices: Mapping[str, Device] = attrs.field(factory=dict)
@@ -46,6 +48,7 @@ class DriverState:
     fixes: set[Fix] = attrs.field(factory=lambda: set(AS_OF_THE_PATCH))
     faults: Faults = attrs.field(factory=Faults)
     debug_build: bool = False
+    no_merge: set[int] = attrs.field(factory=set)
 
     def iommu_of(self, device: Device) -> AmdIommu:
         """Return the unit that a device stands behind (Xen: amd/iommu_init.c, find_iommu_for_device)."""

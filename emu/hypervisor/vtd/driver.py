@@ -46,8 +46,8 @@ class VtdDriver(DriverState):
 
     def add_domain(self, domain: Domain) -> None:
         """Give a domain its highest table (Xen: vtd/iommu.c, intel_iommu_domain_init and addr_to_dma_page_maddr)."""
-        domain.levels = self.iommus[0].unit.settings.levels
-        domain.pgd = frame_address(domain.frames.add_table(domain, Dfn(0)))
+        domain.levels = domain.most_levels = self.iommus[0].unit.settings.levels
+        domain.enter_root(frame_address(domain.frames.add_table(domain, Dfn(0))))
         self.bitmaps[domain.number] = Bitmap(f"d{domain.number}.iommu_bitmap")
 
     def assign(self, domain: Domain, device: Device) -> None:

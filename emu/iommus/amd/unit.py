@@ -58,6 +58,10 @@ class AmdUnit(AmdState):
                 found.append(tables._replace(since=since, until=until))
         return found
 
+    def tables_found(self, source_id: int) -> list[Tables]:
+        """Return the tables that have ever translated for any device: devices with one domain id find the same."""
+        return [tables for one in dict.fromkeys((source_id, *self.sources)) for tables in self.tables_ever(one)]
+
     def tables_at(self, root: Maddr) -> list[Tables]:
         """Return the tables with this root that have ever translated here for any device, with tags and lifetimes.
 

@@ -59,6 +59,10 @@ class VtdUnit(VtdState):
             for entry, since, dropped in self.contexts.lifetimes(source_id)
         ]
 
+    def tables_found(self, source_id: int) -> list[Tables]:
+        """Return the tables that have ever translated for a device: it finds only what was cached for itself."""
+        return self.tables_ever(source_id)
+
     def tables_at(self, root: Maddr) -> list[Tables]:
         """Return the tables with this root that have ever translated here for any device, with tags and lifetimes.
 

@@ -12,6 +12,7 @@ from emu.hypervisor.amd import (
     iommu_pde_from_dfn,
     leaf_section,
     set_iommu_pte_present,
+    update_paging_mode,
 )
 from emu.hypervisor.domain import Domain
 from emu.hypervisor.ops import EFAULT, OK, FlushType, MapFlags
@@ -27,23 +28,25 @@ class AmdIommuOps:
     async def map_page(self, cpu: Cpu, domain: Domain, dfn: Dfn, mfn: Mfn, flags: MapFlags) -> tuple[int, FlushType]:
         """Store a leaf; a changed one is flushed under the lock (Xen: amd/iommu_map.c, amd_iommu_map_page)."""
         async with domain.mapping_lock.held(cpu, leaf_section(cpu, domain, dfn, mfn)):
-            address = await iommu_pde_from_dfn(cpu, self.driver, domain, dfn)
+            error = await update_paging_mode(cpu, self.driver, domain, dfn)
+            address = None if error else await iommu_pde_from_dfn(cpu, self.driver, domain, dfn)
             if address is not None and await set_iommu_pte_present(cpu, self.driver, domain, dfn, address, mfn, flags):
                 await amd_iommu_flush_pages(cpu, self.driver, domain, dfn, 0)
         if address is None:
             domain.crash(cpu)
-            return EFAULT, FlushType.NONE
+            return error or EFAULT, FlushType.NONE
         return OK, FlushType.NONE
 
     async def unmap_page(self, cpu: Cpu, domain: Domain, dfn: Dfn) -> tuple[int, FlushType]:
         """Clear a leaf, and flush it whatever it was (Xen: amd/iommu_map.c, amd_iommu_unmap_page)."""
         async with domain.mapping_lock.held(cpu, leaf_section(cpu, domain, dfn)):
-            address = await iommu_pde_from_dfn(cpu, self.driver, domain, dfn)
+            error = await update_paging_mode(cpu, self.driver, domain, dfn)
+            address = None if error else await iommu_pde_from_dfn(cpu, self.driver, domain, dfn)
             if address is not None:
-                await clear_iommu_pte_present(cpu, domain, dfn, address)
+                await clear_iommu_pte_present(cpu, self.driver, domain, dfn, address)
         if address is None:
             domain.crash(cpu)
-            return EFAULT, FlushType.NONE
+            return error or EFAULT, FlushType.NONE
         await amd_iommu_flush_pages(cpu, self.driver, domain, dfn, 0)
         return OK, FlushType.NONE
 

@@ -13,6 +13,7 @@ from emu.hypervisor.amd import (
     leaf_section,
     read_pte,
     set_iommu_pte_present,
+    update_paging_mode,
 )
 from emu.hypervisor.domain import Domain
 from emu.hypervisor.fixes import Fix
@@ -31,12 +32,13 @@ class AmdIommuOps:
         """Store a leaf (Xen: amd/iommu_map.c, amd_iommu_map_page)."""
         is_changed = False
         async with domain.mapping_lock.held(cpu, leaf_section(cpu, domain, dfn, mfn)):
-            address = await iommu_pde_from_dfn(cpu, self.driver, domain, dfn)
+            error = await update_paging_mode(cpu, self.driver, domain, dfn)
+            address = None if error else await iommu_pde_from_dfn(cpu, self.driver, domain, dfn)
             if address is not None:
                 is_changed = await set_iommu_pte_present(cpu, self.driver, domain, dfn, address, mfn, flags)
         if address is None:
             domain.crash(cpu)
-            return EFAULT, FlushType.NONE
+            return error or EFAULT, FlushType.NONE
         return OK, FlushType.MODIFIED if is_changed else FlushType.ADDED
 
     async def unmap_page(self, cpu: Cpu, domain: Domain, dfn: Dfn) -> tuple[int, FlushType]:
@@ -46,13 +48,14 @@ class AmdIommuOps:
         """
         old = 0
         async with domain.mapping_lock.held(cpu, leaf_section(cpu, domain, dfn)):
-            address = await iommu_pde_from_dfn(cpu, self.driver, domain, dfn)
+            error = await update_paging_mode(cpu, self.driver, domain, dfn)
+            address = None if error else await iommu_pde_from_dfn(cpu, self.driver, domain, dfn)
             if address is not None:
                 old = await read_pte(cpu, domain, dfn, address)
-                await clear_iommu_pte_present(cpu, domain, dfn, address)
+                await clear_iommu_pte_present(cpu, self.driver, domain, dfn, address)
         if address is None:
             domain.crash(cpu)
-            return EFAULT, FlushType.NONE
+            return error or EFAULT, FlushType.NONE
         half = old if Fix.PRESENT_BIT in self.driver.fixes else old >> 32
         return OK, FlushType.MODIFIED if half & PRESENT else FlushType.NONE
 

@@ -12,6 +12,7 @@ from emu.hypervisor.amd import (
     iommu_pde_from_dfn,
     leaf_section,
     set_iommu_pte_present,
+    update_paging_mode,
 )
 from emu.hypervisor.domain import Domain
 from emu.hypervisor.ops import EFAULT, OK, FlushType, MapFlags, xen_assert
@@ -28,23 +29,25 @@ class AmdIommuOps:
         """Store a leaf (Xen: amd/iommu_map.c, amd_iommu_map_page)."""
         is_changed = False
         async with domain.mapping_lock.held(cpu, leaf_section(cpu, domain, dfn, mfn)):
-            address = await iommu_pde_from_dfn(cpu, self.driver, domain, dfn)
+            error = await update_paging_mode(cpu, self.driver, domain, dfn)
+            address = None if error else await iommu_pde_from_dfn(cpu, self.driver, domain, dfn)
             if address is not None:
                 is_changed = await set_iommu_pte_present(cpu, self.driver, domain, dfn, address, mfn, flags)
         if address is None:
             domain.crash(cpu)
-            return EFAULT, FlushType.NONE
+            return error or EFAULT, FlushType.NONE
         return OK, FlushType.MODIFIED if is_changed else FlushType.NONE
 
     async def unmap_page(self, cpu: Cpu, domain: Domain, dfn: Dfn) -> tuple[int, FlushType]:
         """Clear a leaf, whatever it is (Xen: amd/iommu_map.c, amd_iommu_unmap_page)."""
         async with domain.mapping_lock.held(cpu, leaf_section(cpu, domain, dfn)):
-            address = await iommu_pde_from_dfn(cpu, self.driver, domain, dfn)
+            error = await update_paging_mode(cpu, self.driver, domain, dfn)
+            address = None if error else await iommu_pde_from_dfn(cpu, self.driver, domain, dfn)
             if address is not None:
-                await clear_iommu_pte_present(cpu, domain, dfn, address)
+                await clear_iommu_pte_present(cpu, self.driver, domain, dfn, address)
         if address is None:
             domain.crash(cpu)
-            return EFAULT, FlushType.NONE
+            return error or EFAULT, FlushType.NONE
         return OK, FlushType.NONE
 
     async def iotlb_flush(self, cpu: Cpu, domain: Domain, dfn: Dfn, page_count: int, flush_type: FlushType) -> int:
