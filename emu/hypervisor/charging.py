@@ -25,7 +25,7 @@ def charge(cpu: Cpu, domain: Domain, place: Place, old: int, new: int, step: int
     """
     record = cpu.peek(open_call)
     entry = domain.format.decode(new, place.level)
-    if entry is None and place.level > 1 and domain.format.decode(old, place.level) is None:
+    if place.level > 1 and entry == domain.format.decode(old, place.level) and not (entry and entry.is_leaf):
         return
     says_all = entry is None or entry.is_leaf
     for dfn in sorted({*pages_mapped(domain, place), *(pages_of(record, domain, place) if says_all else ())}):

@@ -61,8 +61,10 @@ def tables_below(memory: Memory, domain: Domain, place: Place, old: int, new: in
     even if nothing was ever mapped in it: another CPU's store into it would be cut off, too. A table is read as a
     whole.
     """
-    dfns = known_below(domain, place)
     before, after = domain.format.decode(old, place.level), domain.format.decode(new, place.level)
+    if before == after:
+        return
+    dfns = known_below(domain, place)
     if before is not None and not before.is_leaf and (after is None or after.address != before.address):
         dfns += [dfn for dfn in dfns_of_tables(domain) if domain.format.base(dfn, place.level) == place.first]
     seen: set[Maddr] = set()

@@ -15,6 +15,7 @@ from emu.hypervisor.amd.assignment import (
 from emu.hypervisor.amd.before_first_step import cache_leaf, enter_device
 from emu.hypervisor.amd.paging import FIRST_LEVELS
 from emu.hypervisor.amd.state import AS_OF_THE_PATCH, AmdIommu, DriverState
+from emu.hypervisor.amd.superpages import count_before_first_step
 from emu.hypervisor.domain import Domain
 from emu.hypervisor.entries import enter_leaf, write_pte
 from emu.hypervisor.fixes import Fix
@@ -69,7 +70,10 @@ class AmdDriver(DriverState):
         level = domain.format.leaf_level(page_order)
         read, write = MapFlags.READABLE in flags, MapFlags.WRITABLE in flags
         leaf = domain.format.encode_leaf(frame_address(mfn), read=read, write=write, level=level)
-        reads = enter_leaf(self.iommus[0].unit.memory, domain, dfn, leaf, level)
+        memory = self.iommus[0].unit.memory
+        reads = enter_leaf(memory, domain, dfn, leaf, level)
+        if Fix.NO_MERGE not in self.fixes:
+            count_before_first_step(memory, domain, dfn, mfn, reads)
         for device in users:
             cache_leaf(self, domain, device, dfn, leaf, reads)
 

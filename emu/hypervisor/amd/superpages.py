@@ -4,6 +4,8 @@ No code of 2018 makes superpages for AMD-Vi: until 5c08550ff4 (2018) leaves were
 they are mapped so. A superpage that stands there before the first step is split by the first map or unmap below it.
 """
 
+from collections.abc import Sequence
+
 from emu.cpus import Cpu
 from emu.hypervisor.amd.flush import amd_iommu_flush_all_pages
 from emu.hypervisor.amd.state import DriverState
@@ -15,6 +17,8 @@ from emu.hypervisor.ops import ENOMEM, READ_WRITE, MapFlags
 from emu.hypervisor.tables import AllocateTable, TakeTable
 from emu.iommus.amd.formats import encode_table
 from emu.iommus.formats import Entry
+from emu.iommus.requests import TableRead
+from emu.memory import Memory
 from emu.units import PAGE_SHIFT, WORD_BYTES, Dfn, Maddr, Mfn, address_frame, frame_address
 
 COUNT = 0xFF << 1 | 1 << 63
@@ -112,16 +116,39 @@ async def is_complete(
     cpu: Cpu, domain: Domain, dfn: Dfn, mfn: Mfn, level: int, address: Maddr, word: int, entry: Entry
 ) -> bool:
     """Count a store below an entry; return whether all were counted (Xen: amd/iommu_map.c, iommu_update_pde_count)."""
+    below = await load_pte(cpu, domain, dfn, entry.address, level - 1)
+    counted = count_store(domain, dfn, mfn, level, word, below)
+    if counted is None:
+        return True
+    await write_pte(cpu, domain, dfn, address, counted, level)
+    return False
+
+
+def count_store(domain: Domain, dfn: Dfn, mfn: Mfn, level: int, word: int, below: int) -> int | None:
+    """Return an entry of a level with one more store counted, or none if it does not fit; None if all were counted.
+
+    Args:
+        below: the first word of the table to which the entry leads.
+    """
     format_ = domain.format
-    below = format_.decode(await load_pte(cpu, domain, dfn, entry.address, level - 1), level - 1)
+    found = format_.decode(below, level - 1)
     first, block = first_frame(domain, dfn, mfn, level), 1 << format_.orders[level] + PAGE_SHIFT
     count = (word >> 1 & 0xFF) | word >> 63 << 8
-    fits = below is not None and below.address == first and first % block == 0
+    fits = found is not None and found.address == first and first % block == 0
     if fits and count == (1 << format_.index_bits[level - 2]) - 1:
-        return True
+        return None
     count = count + 1 if fits else 0
-    await write_pte(cpu, domain, dfn, address, word & ~COUNT | (count & 0xFF) << 1 | count >> 8 << 63, level)
-    return False
+    return word & ~COUNT | (count & 0xFF) << 1 | count >> 8 << 63
+
+
+def count_before_first_step(memory: Memory, domain: Domain, dfn: Dfn, mfn: Mfn, reads: Sequence[TableRead]) -> None:
+    """Count a leaf that is mapped before the first step, as the call that mapped it would have."""
+    if len(reads) > 1:
+        entry, leaf = reads[-2:]
+        table = frame_address(address_frame(Maddr(leaf.address)))
+        counted = count_store(domain, dfn, mfn, entry.level, memory.peek(entry.address), memory.peek(table))
+        if counted is not None:
+            memory.put(entry.address, counted)
 
 
 async def free_table(cpu: Cpu, domain: Domain, table: Maddr) -> None:
