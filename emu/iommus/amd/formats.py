@@ -303,9 +303,14 @@ def encode_pages(dfn: Dfn, order: int | None) -> int:
     """Return the address and the size bit S of an invalidation of pages (section 2.4.3, table on S and the address).
 
     With S the lowest zero bit of the page number says the size.
+
+    Raises:
+        ScenarioError: if no address says the order.
     """
     if order is None:
         return ALL_PAGES << PAGE_SHIFT | 1
+    if not 0 <= order < DFN_BITS:
+        raise ScenarioError(f"no address of a command says order {order}: use one below {DFN_BITS}, or all pages")
     number = field("dfn", dfn, 0, DFN_BITS)
     return (with_size(number, order) << PAGE_SHIFT | 1) if order else number << PAGE_SHIFT
 

@@ -91,6 +91,7 @@ def test_a_leaf_has_the_bits_of_its_layout(word: int, read: bool, write: bool) -
 
 
 @pytest.mark.parametrize(
+    ("word", "address", "level", "order"),
     [(0x7000_0001_3440_0001, 0x1_3440_0000, 2, 9), (0x7000_0001_4000_0001, 0x1_4000_0000, 3, 18)],
 )
 def test_a_superpage_is_a_leaf_at_a_higher_level(word: int, address: int, level: int, order: int) -> None:
@@ -397,6 +398,9 @@ def test_an_opcode_that_is_not_executed_decodes_to_none(opcode: int) -> None:
         (InvalidatePages(0x1_0000), "domain_id"),
         (InvalidatePages(-1), "domain_id"),
         (InvalidatePages(1, Dfn(1 << 52)), "dfn"),
+        (InvalidatePages(1, Dfn(0), 52), "order"),
+        (InvalidatePages(1, Dfn(0), 64), "order"),
+        (InvalidatePages(1, Dfn(0), -1), "order"),
         (InvalidateDeviceTlb(1, queue_id=0x1_0000), "queue_id"),
         (InvalidateDeviceTlb(1, max_pending=0x100), "max_pending"),
     ],
