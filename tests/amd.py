@@ -1,13 +1,31 @@
 """A machine's AMD-Vi units and driver, with what only they have."""
 
-from emu.hypervisor.amd import AmdDriver
-from emu.iommus.amd.formats import Command, decode_command
+from collections.abc import Callable, Sequence
+
+import attrs
+
+from emu.checks.findings import Finding
+from emu.cpus import Cpu
+from emu.engine import Agent, Choose, Operation, Wait
+from emu.engine.hosts import direct
+from emu.hypervisor.amd import AmdDriver, send_iommu_command
+from emu.iommus.amd.formats import (
+    Command,
+    CompletionWait,
+    DeviceTableEntry,
+    decode_command,
+    encode_command,
+    encode_device_entry,
+)
 from emu.iommus.amd.settings import AmdSettings
 from emu.iommus.amd.unit import AmdUnit
 from emu.machine.description import Description
 from emu.machine.machine import Machine
 from emu.platforms import AMD
-from emu.units import WORD_BYTES
+from emu.units import WORD_BYTES, Maddr
+
+TOLD = 7
+"""What `settle` lets its wait store."""
 
 
 def amd_machine(settings: AmdSettings | None = None, *, revision: str = "v1", is_checking: bool = True) -> Machine:
@@ -34,3 +52,57 @@ def submitted(machine: Machine, number: int = 0) -> list[Command | None]:
     queue, memory = unit_of(machine, number).queue, machine.memory
     words = [queue.slot_address(slot) for slot in range(queue.count)]
     return [decode_command(memory.peek(at) | memory.peek(at + WORD_BYTES) << 64) for at in words]
+
+
+def enter(machine: Machine, bdf: str, entry: DeviceTableEntry) -> None:
+    """Write a device's table entry before the first step."""
+    device = machine.devices[bdf]
+    table = unit_of(machine, machine.units.index(device.unit)).device_table
+    for address, word in zip(table.words(device.source_id), encode_device_entry(entry), strict=True):
+        machine.memory.put(address, word)
+
+
+def status_word(machine: Machine, number: int = 0) -> Maddr:
+    """Return where a wait may store: a word of its own, beside the status register of unit 0."""
+    return Maddr(unit_of(machine).queue.status + 0x100 + 8 * number)
+
+
+def wait(machine: Machine, number: int = 0, *, flush: bool = False) -> CompletionWait:
+    """Return a wait that stores to a word of its own."""
+    return CompletionWait(status_word(machine, number), TOLD, store=True, flush=flush)
+
+
+async def post(machine: Machine, cpu: Cpu, *commands: Command) -> None:
+    """Post commands to unit 0."""
+    driver = driver_of(machine)
+    for command in commands:
+        assert await send_iommu_command(cpu, driver, driver.iommus[0], encode_command(command))
+
+
+async def settle(machine: Machine, cpu: Cpu, *commands: Command) -> None:
+    """Post commands to unit 0, and wait until they have completed."""
+    done = cpu.memory.latch(status_word(machine), TOLD)
+    await post(machine, cpu, *commands, wait(machine))
+    await Wait(done)
+
+
+@attrs.define
+class HoldBack:
+    """Let the device go first, up to an operation that waits until nobody else can go on."""
+
+    holds: Callable[[Operation[object] | None], bool]
+
+    def pick(self, enabled: Sequence[Agent]) -> Agent:
+        devices = [agent for agent in enabled if "device" in agent.labels]
+        others = [agent for agent in enabled if "device" not in agent.labels]
+        return devices[0] if devices and (not others or not self.holds(devices[0].pending)) else others[0]
+
+    def choose(self, choice: Choose) -> int:
+        return 0
+
+
+def held_back(machine: Machine, operation: type) -> list[Finding]:
+    """Run a machine whose device does one sort of operation only when nobody else can go on; return the findings."""
+    execution = machine.execution(HoldBack(lambda pending: isinstance(pending, operation)))
+    direct.run(execution)
+    return machine.conclude(execution)
