@@ -126,9 +126,9 @@ async def fetch(unit: AmdState, slot: int) -> Command | None:
 
 
 async def complete_waits(unit: AmdState, slot: int, waits: list[Segment]) -> None:
-    """Complete the waits in their order; where the next command is posted, perhaps not yet."""
+    """Complete the waits in their order; where the next command is posted and no wait has F set, perhaps not yet."""
     while waits:
-        fences = unit.settings.synchronous or (waits[0].wait is not None and waits[0].wait.flush)
+        fences = unit.settings.synchronous or any(one.wait is not None and one.wait.flush for one in waits)
         if not fences and await Look(unit.queue, slot) and await Choose("wait or next command first", 2):
             return
         await waits.pop(0).complete()

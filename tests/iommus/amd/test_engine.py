@@ -170,6 +170,18 @@ def test_nothing_behind_a_wait_with_f_begins_before_it_has_completed() -> None:
     ]
 
 
+def test_nothing_behind_a_wait_with_f_begins_before_it_has_completed_where_an_older_wait_lacks_f() -> None:
+    machine = machine_with()
+    commands: list[Command] = [wait(machine, 1), wait(machine, 2, flush=True), page(), wait(machine, 3)]
+    events = submitted(machine, InTurn(last=True), *commands, awaited=[3])
+    assert said(machine, events, "queue.status", "invalidate.begin") == [
+        ("queue.status", 1),
+        ("queue.status", 2),
+        ("invalidate.begin", 2),
+        ("queue.status", 3),
+    ]
+
+
 @pytest.mark.parametrize(("flush", "orders"), [(False, 2), (True, 1)])
 def test_both_orders_of_a_wait_and_the_command_behind_it_are_explored_if_it_lacks_f(flush: bool, orders: int) -> None:
     seen: set[tuple[tuple[str, object], ...]] = set()
