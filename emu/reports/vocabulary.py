@@ -79,6 +79,7 @@ EVENTS = {
     "context.fill": "a unit caches a device's context entry",
     "context.void": "a context entry was replaced since the walk read it, and is not cached",
     "device_entry.invalidate": "a unit drops cached device table entries",
+    "device_entry.complete": "the accesses that dropped device table entries had let through are drained",
     "device_entry.hit": "a device's table entry is cached",
     "device_entry.miss": "a device's table entry is not cached",
     "device_entry.fill": "a unit caches a device's table entry",

@@ -2,8 +2,8 @@
 
 An entry is legal if it was visible at or after the start of the last completed INVALIDATE_DEVTAB_ENTRY of its device.
 Translations that were cached through an old entry keep its domain id, and are found again by that id only. When the
-invalidation completes, no request uses the old entry any more: a walk that has read it begins again, and a request
-that was translated through it has been committed.
+invalidation completes, no request uses the old entry any more: a walk that has read it began again when the entry was
+dropped, and a request that was translated through it has been committed.
 """
 
 from collections.abc import Iterator
@@ -37,13 +37,16 @@ class DeviceTable:
     Attributes:
         base: the address of the table.
         entries: the cached entries.
-        completed: the invalidations, each with its start, its completion, and its device; None for every device.
+        removals: the invalidations that have dropped their entries, each with its start, and its device; None for
+            every device.
+        completed: those that have completed, each with its start, its completion, and its device.
     """
 
     unit: str
     memory: Memory
     base: Maddr
     entries: dict[int, CachedEntry] = attrs.field(factory=dict)
+    removals: list[tuple[int, int | None]] = attrs.field(factory=list)
     completed: list[tuple[int, int, int | None]] = attrs.field(factory=list)
 
     @property
@@ -69,16 +72,20 @@ class DeviceTable:
         return joined(self.memory.seen(word) for word in self.words(source_id))
 
     def since(self, source_id: int) -> int:
-        """Return the start of the last completed invalidation of a device's entry; 0 if there was none."""
-        return max((start for start, _, done in self.completed if done in {None, source_id}), default=0)
+        """Return the start of the last invalidation that has dropped a device's entry; 0 if there was none."""
+        return max((start for start, done in self.removals if done in {None, source_id}), default=0)
 
-    def invalidate(self, source_id: int | None, start: int, step: int) -> int:
-        """Drop a device's entry, or all, and count the invalidation as completed; return how many were dropped."""
+    def remove(self, source_id: int | None, start: int) -> int:
+        """Drop a device's entry, or all, for an invalidation that began at a step; return how many were dropped."""
         dropped = [one for one in self.entries if source_id in {None, one}]
         for one in dropped:
             del self.entries[one]
-        self.completed.append((start, step, source_id))
+        self.removals.append((start, source_id))
         return len(dropped)
+
+    def complete(self, source_id: int | None, start: int, step: int) -> None:
+        """Count an invalidation as completed: the accesses that the dropped entries let through have been made."""
+        self.completed.append((start, step, source_id))
 
     def lifetimes(self, source_id: int) -> Iterator[tuple[DeviceTableEntry, int, float]]:
         """Yield every entry that a device has ever had, with the steps from and until which it may be used.
@@ -100,17 +107,11 @@ class DeviceTable:
             default=inf,
         )
 
-    def had_dropped(self, source_id: int, read: TableRead, step: float) -> bool:
-        """Whether an entry that a walk has read was replaced, and then dropped, before a step."""
-        return any(
-            done < step and device in {None, source_id} and read.was_replaced(self.memory, start)
-            for start, done, device in self.completed
-        )
-
     def is_void(self, request: Request, level: int) -> bool:
         """Whether a request has read an entry that was replaced, and was dropped since."""
-        of_entry = (read for read in request.reads if read.level == level)
-        return any(self.had_dropped(request.source_id, read, inf) for read in of_entry)
+        starts = [start for start, done in self.removals if done in {None, request.source_id}]
+        of_entry = [read for read in request.reads if read.level == level]
+        return any(read.was_replaced(self.memory, start) for start in starts for read in of_entry)
 
     def reads(self, source_id: int) -> list[tuple[Space, int]]:
         """Return the objects that decide which entries a device may use."""

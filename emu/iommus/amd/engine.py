@@ -27,7 +27,7 @@ from emu.iommus.amd.formats import (
     InvalidateDeviceTlb,
     InvalidatePages,
 )
-from emu.iommus.amd.invalidation import RemoveDeviceEntry
+from emu.iommus.amd.invalidation import CompleteDeviceEntry, RemoveDeviceEntry
 from emu.iommus.amd.state import AmdState
 from emu.iommus.formats import base_of_order
 from emu.iommus.invalidation import Begin, Begun, Complete, Range, Remove
@@ -45,13 +45,13 @@ class Segment:
     """A wait, once it is fetched, and the commands ahead of it that have not completed.
 
     Attributes:
-        to_drain: the requests that must be committed first.
-        begun: the invalidations that wait for their own requests.
+        devices: the invalidations of devices' entries that must be drained: the requests, and what completes each.
+        begun: the invalidations of translations that wait for their own requests.
         posted: the step that posted the wait.
     """
 
     unit: AmdState
-    to_drain: list[Request] = attrs.field(factory=list)
+    devices: list[tuple[list[Request], CompleteDeviceEntry]] = attrs.field(factory=list)
     begun: list[Begun] = attrs.field(factory=list)
     wait: CompletionWait | None = None
     posted: int = 0
@@ -74,17 +74,20 @@ class Segment:
         """Execute an invalidation of a device's entry, or of all entries (section 2.4.2)."""
         unit = self.unit
         keys = {"iommu": unit.name, "slot": slot, "descriptor": "device"}
-        let_through = await RemoveDeviceEntry(unit, source_id, await Begin(unit.memory, keys))
+        start = await Begin(unit.memory, keys)
+        let_through = await RemoveDeviceEntry(unit, source_id, start)
+        if not unit.settings.synchronous and let_through:
+            self.devices.append((let_through, CompleteDeviceEntry(unit, source_id, start)))
+            return
         for request in let_through:
-            if unit.settings.synchronous:
-                request.recall()
-            else:
-                self.to_drain.append(request)
+            request.recall()
 
     async def complete(self) -> None:
         """Complete the commands ahead of the wait, and then the wait itself (section 2.4.1)."""
-        for request in self.to_drain:
-            await Wait(request.committed)
+        for to_drain, completion in self.devices:
+            for request in to_drain:
+                await Wait(request.committed)
+            await completion
         for begun in self.begun:
             await begun.complete()
         if self.wait is not None and (self.wait.store or self.wait.interrupt):

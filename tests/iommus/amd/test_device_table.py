@@ -40,6 +40,13 @@ def write(table: DeviceTable, entry: DeviceTableEntry, step: int) -> None:
         table.memory.put(address, word, step=step)
 
 
+def invalidate(table: DeviceTable, source_id: int | None, start: int, step: int) -> int:
+    """Drop entries and complete at once; return how many were dropped."""
+    dropped = table.remove(source_id, start)
+    table.complete(source_id, start, step)
+    return dropped
+
+
 def legal(table: DeviceTable, source_id: int = DEVICE) -> list[DeviceTableEntry]:
     """Return the entries that the unit may use for a device now, newest first."""
     return [entry for entry, _, until in table.lifetimes(source_id) if until == inf]
@@ -72,7 +79,7 @@ def test_an_invalidation_ends_the_old_entry_of_its_device(
     table: DeviceTable, source_id: int | None, left: list[DeviceTableEntry]
 ) -> None:
     write(table, NEW, 1)
-    table.invalidate(source_id, 2, 3)
+    invalidate(table, source_id, 2, 3)
     assert legal(table) == left
 
 
@@ -81,15 +88,24 @@ def test_an_invalidation_counts_only_if_it_began_when_the_new_entry_was_stored_o
     table: DeviceTable, start: int, left: list[DeviceTableEntry]
 ) -> None:
     write(table, NEW, 2)
-    table.invalidate(DEVICE, start, 4)
+    invalidate(table, DEVICE, start, 4)
     assert legal(table) == left
 
 
 def test_an_entry_ends_at_the_completion_of_the_first_invalidation_that_counts(table: DeviceTable) -> None:
     write(table, NEW, 2)
     for start, step in ((1, 3), (5, 9), (6, 8)):
-        table.invalidate(DEVICE, start, step)
+        invalidate(table, DEVICE, start, step)
     assert list(table.lifetimes(DEVICE)) == [(NEW, 2, inf), (OLD, 0, 8)]
+
+
+def test_an_entry_that_was_dropped_stays_legal_until_its_invalidation_completes(table: DeviceTable) -> None:
+    write(table, NEW, 1)
+    table.remove(DEVICE, 2)
+    assert legal(table) == [NEW, OLD]
+    assert table.since(DEVICE) == 2, "it may not be cached again"
+    table.complete(DEVICE, 2, 3)
+    assert legal(table) == [NEW]
 
 
 def test_an_entry_that_is_written_in_parts_is_legal_as_it_stands_between_them(table: DeviceTable) -> None:
@@ -99,7 +115,7 @@ def test_an_entry_that_is_written_in_parts_is_legal_as_it_stands_between_them(ta
     table.memory.put(first, words[0], step=2)
     torn = DeviceTableEntry(mode=OLD.mode, root=OLD.root, domain_id=NEW.domain_id)
     assert legal(table) == [NEW, torn, OLD]
-    table.invalidate(DEVICE, 3, 4)
+    invalidate(table, DEVICE, 3, 4)
     assert legal(table) == [NEW]
 
 
@@ -110,10 +126,10 @@ def test_an_entry_that_is_not_legal_is_as_good_as_one_that_aborts(table: DeviceT
 
 def test_an_invalidation_drops_cached_entries_of_its_device_alone_and_says_how_many(table: DeviceTable) -> None:
     table.entries = {DEVICE: (OLD, ()), OTHER: (NEW, ())}
-    assert table.invalidate(DEVICE, 1, 2) == 1
+    assert invalidate(table, DEVICE, 1, 2) == 1
     assert table.entries == {OTHER: (NEW, ())}
-    assert table.invalidate(DEVICE, 3, 4) == 0
-    assert table.invalidate(None, 5, 6) == 1
+    assert invalidate(table, DEVICE, 3, 4) == 0
+    assert invalidate(table, None, 5, 6) == 1
 
 
 # The domain id by which translations are found

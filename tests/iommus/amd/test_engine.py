@@ -1,6 +1,7 @@
 """The command processor: what completes before a wait, what may overtake it, what it drains, and how it tells."""
 
 from collections.abc import Callable, Sequence
+from math import inf
 
 import attrs
 import pytest
@@ -279,3 +280,23 @@ def test_what_was_to_be_drained_before_an_earlier_wait_is_drained_before_a_later
     machine = machine_with()
     uses(machine, NIC, G)
     assert is_drained(machine, OF_NIC, wait(machine, 1), page(1))
+
+
+@pytest.mark.parametrize("command", [OF_NIC, InvalidateAll()])
+def test_a_devices_old_entry_counts_as_in_use_until_the_accesses_that_it_let_through_are_drained(
+    command: Command,
+) -> None:
+    machine = machine_with()
+    table, device = unit_of(machine).device_table, machine.devices[NIC]
+    uses(machine, NIC, G)
+
+    @machine.cpu(0)
+    async def detacher(cpu: Cpu) -> None:
+        await cpu.store64(table.address(device.source_id), 0)
+        await settle(machine, cpu, command)
+
+    assert held_back(machine, Commit) == []
+    (made,) = [event.step for event in machine.trace.events() if event.name == "dma.read"]
+    new, old = table.lifetimes(device.source_id)
+    assert new[2] == inf
+    assert made < old[2] < inf
