@@ -59,22 +59,22 @@ class TornJudge:
         )
         if composed is None or is_part_of(composed, old) or is_part_of(composed, new):
             return
-        for unit, tables in tables_of_domain(self.units, domain):
-            if tables.until == inf:
-                use = self.uses.get((unit.name, stored.address, first.word))
-                self.findings.append(
-                    Torn(
-                        agent=cpu.name,
-                        steps=(first.step, stored.step),
-                        domain=domain.number,
-                        dfn=place.first,
-                        unit=unit.name,
-                        address=stored.address,
-                        words=(first.before, first.word, stored.word),
-                        frame=address_frame(composed.address),
-                        use=use,
-                    )
+        found = tables_of_domain(self.units, domain)
+        for unit in dict.fromkeys(unit.name for unit, tables in found if tables.until == inf):
+            use = self.uses.get((unit, stored.address, first.word))
+            self.findings.append(
+                Torn(
+                    agent=cpu.name,
+                    steps=(first.step, stored.step),
+                    domain=domain.number,
+                    dfn=place.first,
+                    unit=unit,
+                    address=stored.address,
+                    words=(first.before, first.word, stored.word),
+                    frame=address_frame(composed.address),
+                    use=use,
                 )
+            )
 
     def reads(self, unit: Unit, request: Request, entry: IotlbEntry | None) -> Iterable[Access]:
         """Return nothing: whether a use comes before the finding or after it, the finding has it."""

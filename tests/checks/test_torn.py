@@ -165,6 +165,18 @@ def test_it_is_found_once_for_each_unit_that_translates_by_the_table(
     assert [finding.kind for finding in execute(machine)] == [FindingKind.TORN] * count
 
 
+def test_it_is_found_once_where_devices_were_given_to_the_domain_at_different_times(execute: Execute) -> None:
+    machine = mapped(Leaf(LOW))
+    machine.plug(DISK)
+
+    @machine.cpu(0)
+    async def toolstack(cpu: Cpu) -> None:
+        await machine.assignment.attach(cpu, machine.domains[1], machine.devices[DISK])
+        await machine.hypervisor.map(cpu, machine.domains[1], G, HIGH)
+
+    assert [finding.kind for finding in execute(machine)] == [FindingKind.TORN]
+
+
 def test_it_is_found_on_each_of_two_units(execute: Execute) -> None:
     machine = amd_machine()
     machine.scope(1, DISK)
