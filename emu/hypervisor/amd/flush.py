@@ -67,7 +67,7 @@ def flush_range(domain: Domain, dfn: Dfn, page_count: int) -> int | None:
     A bad range is covered by a flush of all pages (Xen: amd/iommu_map.c, amd_iommu_flush_iotlb_pages).
     """
     last = dfn + page_count - 1
-    if page_count <= 0 or dfn == INVALID_DFN or last > INVALID_DFN:
+    if page_count <= 0 or dfn == INVALID_DFN or last >= INVALID_DFN:
         return None
     if page_count == 1:
         return 0

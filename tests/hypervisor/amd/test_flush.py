@@ -129,6 +129,7 @@ def test_a_flush_of_a_domain_is_a_flush_of_all_its_pages(execute: Execute) -> No
         (INVALID_DFN, 1, None),
         (INVALID_DFN, 0, None),
         (INVALID_DFN - 1, 4, None),
+        (INVALID_DFN - 1, 2, None),
         (INVALID_DFN - 1, 1, 0),
     ],
 )
