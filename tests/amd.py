@@ -101,8 +101,16 @@ class HoldBack:
         return 0
 
 
-def held_back(machine: Machine, operation: type) -> list[Finding]:
-    """Run a machine whose device does one sort of operation only when nobody else can go on; return the findings."""
-    execution = machine.execution(HoldBack(lambda pending: isinstance(pending, operation)))
+def held_back(machine: Machine, operation: type, *, level: int | None = None) -> list[Finding]:
+    """Run a machine whose device does one sort of operation only when nobody else can go on; return the findings.
+
+    Args:
+        level: only if it is about a table of this level.
+    """
+
+    def holds(pending: Operation[object] | None) -> bool:
+        return isinstance(pending, operation) and level in {None, getattr(pending, "level", None)}
+
+    execution = machine.execution(HoldBack(holds))
     direct.run(execution)
     return machine.conclude(execution)

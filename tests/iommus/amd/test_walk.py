@@ -21,7 +21,7 @@ from emu.iommus.amd.formats import (
     encode_table,
 )
 from emu.iommus.amd.settings import AmdSettings
-from emu.iommus.amd.walk import LookupByTag, PassThrough
+from emu.iommus.amd.walk import DeviceFill, LookupByTag, PassThrough
 from emu.iommus.iotlb import Fill
 from emu.machine.machine import Machine
 from emu.units import Dfn, Maddr, Mfn, frame_address
@@ -225,7 +225,7 @@ def moved(*commands: Command, before: DeviceTableEntry | None = None) -> tuple[M
 DEVICE = InvalidateDeviceEntry(0xF8)
 
 
-@pytest.mark.parametrize("operation", [LookupByTag, Fill])
+@pytest.mark.parametrize("operation", [DeviceFill, LookupByTag, Fill])
 @pytest.mark.parametrize("command", [DEVICE, InvalidateAll()])
 def test_a_request_that_has_read_the_old_entry_begins_again_after_its_invalidation(
     operation: type[Operation[object]], command: Command
@@ -233,10 +233,10 @@ def test_a_request_that_has_read_the_old_entry_begins_again_after_its_invalidati
     machine, found = moved(command)
     assert held_back(machine, operation) == []
     assert found == [NEW]
-    assert steps(machine.trace.events(), "walk.void")
+    assert len(steps(machine.trace.events(), "walk.void", "device_entry.void")) == 1
 
 
-@pytest.mark.parametrize("operation", [LookupByTag, Fill])
+@pytest.mark.parametrize("operation", [DeviceFill, LookupByTag, Fill])
 @pytest.mark.parametrize(
     "commands",
     [(), (InvalidateDeviceEntry(0xF9),), (InvalidatePages(1, Dfn(0), None, directory=True),)],
@@ -248,7 +248,7 @@ def test_a_request_that_has_read_the_old_entry_goes_on_after_anything_else(
     machine, found = moved(*commands)
     assert held_back(machine, operation) == []
     assert found == [OLD]
-    assert steps(machine.trace.events(), "walk.void") == []
+    assert steps(machine.trace.events(), "walk.void", "device_entry.void") == []
 
 
 @pytest.mark.parametrize("is_invalidated", [False, True])
