@@ -6,15 +6,17 @@ executed, and what the agents have seen must not depend on the way. So what step
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import attrs
 
 from emu.checks.signatures import Signature, signature
 from emu.engine import Access, Agent, Choose, Execution
+from emu.iommus.amd.unit import AmdUnit
+from emu.iommus.unit import Unit
+from emu.iommus.vtd.unit import VtdUnit
 from emu.machine.machine import Machine
 from emu.scenarios.scenario import BoundScenario
-from tests.vtd import unit_of
 
 CLASSES_MAX = 2_000_000
 
@@ -26,6 +28,11 @@ Levels = tuple[tuple[Way, ...], ...]
 Announced = tuple[str, tuple[Access, ...]]
 Looks = tuple[tuple[int, ...], tuple[Announced | None, ...], frozenset[Signature], int]
 Item = TypeVar("Item")
+
+
+def cached_device_entries(unit: Unit) -> dict[int, Any]:
+    """Return what a unit has cached of the devices' own entries."""
+    return unit.device_table.entries if isinstance(unit, AmdUnit) else cast(VtdUnit, unit).contexts.entries
 
 
 @attrs.define
@@ -109,15 +116,13 @@ class Prefix:
         units = [
             (
                 sorted((key, entry.translation.leaf) for key, entry in unit.iotlb.entries.items()),
-                sorted(
-                    (source_id, entry) for source_id, (entry, _) in unit_of(machine, number).contexts.entries.items()
-                ),
+                sorted((source_id, entry) for source_id, (entry, _) in cached_device_entries(unit).items()),
                 sorted(
                     (one.number, one.tag, one.is_translated, one.is_recalled, one.is_undrained, unit.is_void(one))
                     for one in unit.requests.in_flight.values()
                 ),
             )
-            for number, unit in enumerate(machine.units)
+            for unit in machine.units
         ]
         return (
             sorted(words.items()),
