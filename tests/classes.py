@@ -4,7 +4,7 @@ It goes over the classes of prefixes and takes every step that is enabled in eac
 executed, and what the agents have seen must not depend on the way. So what steps declare is tested, not believed.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from typing import Any, TypeVar, cast
 
@@ -13,8 +13,10 @@ import attrs
 from emu.checks.signatures import Signature, signature
 from emu.engine import Access, Agent, Choose, Execution
 from emu.iommus.amd.unit import AmdUnit
+from emu.iommus.requests import TableRead
 from emu.iommus.unit import Unit
 from emu.iommus.vtd.unit import VtdUnit
+from emu.iommus.walk_cache import ReachedTable
 from emu.machine.machine import Machine
 from emu.scenarios.scenario import BoundScenario
 
@@ -117,6 +119,7 @@ class Prefix:
             (
                 sorted((key, entry.translation.leaf) for key, entry in unit.iotlb.entries.items()),
                 sorted((source_id, entry) for source_id, (entry, _) in cached_device_entries(unit).items()),
+                [(one[:-1], *self.replaced(one.reads)) for one in cached_tables(unit)],
                 sorted(
                     (one.number, one.tag, one.is_translated, one.is_recalled, one.is_undrained, unit.is_void(one))
                     for one in unit.requests.in_flight.values()
@@ -129,6 +132,11 @@ class Prefix:
             units,
             sorted((page, sorted((one.agent, one.call) for one in made)) for page, made in promised),
         )
+
+    def replaced(self, reads: Iterable[TableRead]) -> Iterator[bool]:
+        """Yield for each word that a walk has read whether walkers read a newer value by now."""
+        memory, now = self.machine.memory, self.machine.trace.step
+        return (read.was_replaced(memory, now) for read in reads)
 
     def announced(self) -> tuple[Announced | None, ...]:
         """Return for each agent what it will do next, and what that may touch."""
@@ -172,6 +180,12 @@ class Prefix:
         """Return what is found where nobody can go on."""
         assert self.execution.pick() is None
         return {signature(finding, self.machine.trace) for finding in self.machine.conclude(self.execution)}
+
+
+def cached_tables(unit: Unit) -> list[ReachedTable]:
+    """Return the table entries that a unit has cached, in the order in which a walk finds them."""
+    cached = {} if unit.walk_cache is None else unit.walk_cache.entries
+    return [one for _, values in sorted(cached.items()) for one in values]
 
 
 def with_item(items: tuple[Item, ...], number: int, item: Item) -> tuple[Item, ...]:

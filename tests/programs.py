@@ -3,18 +3,32 @@
 from emu.cpus import Cpu
 from emu.devices.device import Device
 from emu.engine import Wait
+from emu.hypervisor.assignment import HandOver
+from emu.hypervisor.domain import Domain
 from emu.hypervisor.ops import OK, iommu_dont_flush_iotlb
 from emu.hypervisor.vtd.assignment import write_context
 from emu.hypervisor.vtd.flush import iommu_flush_context_device
 from emu.hypervisor.vtd.queue import qinval_update
-from emu.iommus.vtd.formats import ContextInvalidation, Descriptor, Granularity, IotlbInvalidation, WaitDescriptor
+from emu.iommus.vtd.formats import (
+    ContextEntry,
+    ContextInvalidation,
+    Descriptor,
+    Granularity,
+    IotlbInvalidation,
+    WaitDescriptor,
+    encode_context_entry,
+)
 from emu.machine.machine import Machine
+from emu.memory import WORD_MASK
 from emu.scenarios.expectation import CLEAN
 from emu.scenarios.scenario import Build, Scenario, scenario
 from emu.units import Dfn, Maddr, frame_address
 from tests.vtd import driver_of
 
 G = Dfn(0x1000)
+NEAR = Dfn(G + 1)
+"""A page in the same table of leaves as G."""
+
 FAR = Dfn(G + (1 << 19))
 """A page with no table in common with G, in a tree of three levels."""
 
@@ -257,3 +271,56 @@ def status_word_into_a_frame_that_is_given_away(m: Machine) -> None:
     async def owner(cpu: Cpu) -> None:
         await m.pages.put(cpu, frame)
         await m.pages.allocate(cpu, other)
+
+
+async def cut_off(cpu: Cpu, m: Machine, domain: Domain) -> None:
+    """Clear the entry that leads to the page's table of leaves, and post the invalidation of the page and the next."""
+    (path,) = m.unit.ledger.paths(m.unit.tables_at(domain.pgd)[0], G)
+    await cpu.store64(path.entries[-2].address, 0)
+    await post(m, cpu, IotlbInvalidation(Granularity.NARROW, 1, G, 1))
+
+
+@program
+def accesses_beside_a_table_that_is_cut_off(m: Machine) -> None:
+    domain = m.domain(1, devices=("00:1f.0",))
+    for dfn in (G, NEAR):
+        m.premap(domain, dfn, m.allocate(), cached=dfn == G)
+    m.cpu(0).runs(cut_off, m, domain)
+
+    @m.device("00:1f.0")
+    async def device(device: Device) -> None:
+        await device.read(NEAR)
+        await device.write(G, 7)
+
+
+@program
+def walks_of_a_device_and_of_what_it_has_posted(m: Machine) -> None:
+    domain = m.domain(1, devices=("00:1f.0",))
+    for dfn in (G, NEAR):
+        m.premap(domain, dfn, m.allocate(), cached=dfn == G)
+    m.cpu(0).runs(cut_off, m, domain)
+
+    @m.device("00:1f.0", posts=True)
+    async def device(device: Device) -> None:
+        await device.post(G, 7)
+        await device.write(NEAR, 7)
+
+
+@program
+def access_by_tables_that_a_device_has_left(m: Machine) -> None:
+    first, second = m.domain(1, devices=("00:1f.0",)), m.domain(2, devices=("00:1f.1",))
+    for domain in (first, second):
+        m.premap(domain, G, m.allocate(domain=domain), cached=True)
+        m.premap(domain, NEAR, m.allocate(domain=domain))
+
+    @m.cpu(0)
+    async def toolstack(cpu: Cpu) -> None:
+        device, iommu = m.devices["00:1f.0"], driver_of(m).iommus[0]
+        entry = encode_context_entry(ContextEntry(2, second.pgd, second.levels))
+        await write_context(cpu, driver_of(m), device, [(0, 0), (1, entry >> 64), (0, entry & WORD_MASK)])
+        await iommu_flush_context_device(cpu, driver_of(m), iommu, 1, device.source_id, non_present=False)
+        await HandOver(device, 2)
+
+    @m.device("00:1f.0")
+    async def programmed(device: Device) -> None:
+        await device.write_programmed(NEAR, 7)

@@ -15,7 +15,7 @@ from emu.iommus.unit import Unit
 from emu.machine.machine import Machine
 from emu.scenarios.scenario import BoundScenario
 from emu.units import Dfn
-from tests.classes import Prefix, ends
+from tests.classes import Prefix, cached_tables, ends
 
 STATES_MAX = 500
 
@@ -59,6 +59,7 @@ def in_order(machine: Machine) -> Iterator[object]:
     yield sorted(machine.memory.dirty), sorted(machine.memory.buffered)
     for unit in machine.units:
         yield sorted((what, rank[step]) for what, step in completed(unit))
+        yield [[rank[read.step] for read in one.reads] for one in cached_tables(unit)]
     yield sorted((page, one.agent, one.call, rank[one.changed]) for page, one in promises(machine))
     yield sorted((name, call, dfn, rank[step]) for name, call, dfn, step in debts(machine))
     for mfn, page in sorted(machine.pages.frames.items()):
@@ -72,6 +73,7 @@ def steps_of(machine: Machine) -> Iterator[float]:
         for one in history:
             yield from (one.stored, one.visible)
     yield from (step for unit in machine.units for _, step in completed(unit))
+    yield from (read.step for unit in machine.units for one in cached_tables(unit) for read in one.reads)
     yield from (one.changed for _, one in promises(machine))
     yield from (step for *_, step in debts(machine))
 

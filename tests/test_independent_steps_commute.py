@@ -10,25 +10,35 @@ from emu.devices.device import Device
 from emu.engine import Execution
 from emu.engine.strategies.round_robin import RoundRobinStrategy
 from emu.hypervisor.domain import Domain
+from emu.iommus.vtd.formats import VTD_FORMAT
 from emu.iommus.vtd.settings import VtdSettings
 from emu.machine.description import Description
 from emu.machine.machine import Machine
 from emu.units import Dfn, Mfn
+from tests.classes import cached_tables
 from tests.vtd import unit_of
 
 DEVICES = ("00:1f.0", "00:1f.1", "00:02.0")
 PAGES = 3
+RELINKED = "relinked"
 Plan = list[tuple[str, int, int]]
 
 
 def crowd(kind: str, iotlb_entries: int | None) -> Machine:
-    """Return a machine with three CPUs and three devices on two domains; pages are fresh, mapped or cached."""
-    machine = Machine(Description(settings=VtdSettings(iotlb_entries=iotlb_entries or 0)))
+    """Return a machine with three CPUs and three devices on two domains; pages are fresh, mapped or cached.
+
+    Of one kind, walks start at cached table entries, and a CPU links tables to new ones and back without a flush.
+    """
+    settings = VtdSettings(iotlb_entries=iotlb_entries or 0, walk_caches=kind == RELINKED)
+    machine = Machine(Description(settings=settings))
     one, other = machine.domain(1, devices=DEVICES[:2]), machine.domain(2, devices=DEVICES[2:])
     frames = [machine.allocate() for _ in range(6)]
     for page in range(PAGES if kind != "fresh" else 0):
         for domain in (one, other):
-            machine.premap(domain, Dfn(page), frames[page], cached=kind == "cached")
+            machine.premap(domain, Dfn(page), frames[page], cached=kind == "cached" or (kind == RELINKED and not page))
+
+    links = {domain.number: machine.memory.peek(domain.pgd) for domain in (one, other)}
+    relinking = [("relink", 0, 1), ("relink", 0, 0), ("relink", 0, 1), ("relink", 0, 0)] if kind == RELINKED else []
 
     async def work(cpu: Cpu, domain: Domain, plan: Plan) -> None:
         for call, page, frame in plan:
@@ -36,6 +46,8 @@ def crowd(kind: str, iotlb_entries: int | None) -> Machine:
                 await machine.hypervisor.map(cpu, domain, Dfn(page), Mfn(frames[frame]))
             elif call == "unmap":
                 await machine.hypervisor.unmap(cpu, domain, Dfn(page))
+            elif call == "relink":
+                await cpu.store64(VTD_FORMAT.entry_address(domain.pgd, Dfn(page), 4), (links[domain.number], 0)[frame])
             else:
                 await machine.hypervisor.flush(cpu, domain, Dfn(page), pages=1)
 
@@ -45,7 +57,7 @@ def crowd(kind: str, iotlb_entries: int | None) -> Machine:
 
     machine.cpu(0).runs(work, one, [("map", 0, 3), ("unmap", 1, 0)])
     machine.cpu(1).runs(work, one, [("unmap", 0, 0), ("map", 1, 4), ("flush", 2, 0)])
-    machine.cpu(2).runs(work, other, [("map", 0, 5), ("unmap", 1, 0)])
+    machine.cpu(2).runs(work, other, [("map", 0, 5), *relinking, ("unmap", 1, 0)])
     for bdf in DEVICES:
         machine.device(bdf).runs(stream)
     return machine
@@ -79,6 +91,7 @@ def state(machine: Machine, execution: Execution) -> dict[str, Any]:
         "pending": pending,
         "memory": {address: versions[-1].value for address, versions in machine.memory.versions.items()},
         "iotlb": {key: entry.translation for key, entry in machine.unit.iotlb.entries.items()},
+        "tables": [one[:-1] for one in cached_tables(machine.unit)],
         "contexts": {source: entry for source, (entry, _) in unit_of(machine).contexts.entries.items()},
         "legal": legal,
         "findings": sorted((finding.kind.value, getattr(finding, "agent", "")) for finding in machine.findings),
@@ -94,7 +107,7 @@ def are_independent(execution: Execution, pair: list[int]) -> bool:
     return not any(one.conflicts(other) for one in declared[0] for other in declared[1])
 
 
-@pytest.mark.parametrize("kind", ["fresh", "mapped", "cached"])
+@pytest.mark.parametrize("kind", ["fresh", "mapped", "cached", RELINKED])
 @pytest.mark.parametrize("iotlb_entries", [None, 2])
 @pytest.mark.parametrize("seed", range(2))
 def test_steps_that_share_no_object_commute(kind: str, iotlb_entries: int | None, seed: int) -> None:

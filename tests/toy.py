@@ -28,6 +28,7 @@ from emu.iommus.settings import setting
 from emu.iommus.status import StatusWatcher
 from emu.iommus.unit import Unit
 from emu.iommus.walk import walk_tables
+from emu.iommus.walk_cache import WalkCache
 from emu.memory import TABLE_WORDS, WORDS, Memory
 from emu.platforms import VTD, Platform
 from emu.units import Dfn, Maddr, Mfn, frame_address
@@ -64,6 +65,7 @@ class ToyUnit:
         self.ledger = Ledger(name, memory, FORMAT, recorder=recorder)
         self.iotlb = Iotlb(name, None, FORMAT, user_bits=STREAM_BITS)
         self.requests = Requests(name)
+        self.walk_cache: WalkCache | None = None
 
     def watch_status(self, watcher: StatusWatcher) -> None:
         pass  # it tells of what it has done by no status word

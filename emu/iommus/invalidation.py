@@ -14,6 +14,7 @@ from emu.engine import Access, Kind, Operation, Wait
 from emu.iommus.iotlb import DFN_MAX, IotlbEntry
 from emu.iommus.requests import Removal, Request
 from emu.iommus.unit import UnitState
+from emu.iommus.walk_cache import WalkCache
 from emu.memory import TABLE_WORDS, WORDS, Memory
 from emu.units import Dfn
 
@@ -75,7 +76,7 @@ class Begin(Operation[int]):
 class Remove(Operation[list[Request]]):
     """Drop the entries in a range, void the walks that hold one, and return the requests to drain."""
 
-    __slots__ = ("draining", "dropped", "range", "start", "unit")
+    __slots__ = ("draining", "dropped", "range", "start", "tables_dropped", "unit")
 
     event = "iotlb.invalidate"
 
@@ -84,7 +85,13 @@ class Remove(Operation[list[Request]]):
         self.range = covered
         self.start = start
         self.dropped: list[IotlbEntry] = []
+        self.tables_dropped = 0
         self.draining = 0
+
+    @property
+    def walk_cache(self) -> WalkCache | None:
+        """The cache of table entries, if there is one and the invalidation drops them."""
+        return None if self.range.leaf_only else self.unit.walk_cache
 
     def accesses(self) -> Iterable[Access]:
         iotlb, covered = self.unit.iotlb, self.range
@@ -94,11 +101,15 @@ class Remove(Operation[list[Request]]):
                 yield iotlb.access(first, first + (1 << order) - 1, Kind.COMMUTE)
         yield from iotlb.room_access(Kind.COMMUTE)
         yield from iotlb.void_accesses(covered.dfn, covered.last)
+        if self.walk_cache is not None:
+            yield from self.walk_cache.drop_accesses(covered.dfn, covered.last)
 
     def perform(self, step: int) -> list[Request]:
         unit, covered = self.unit, self.range
         dfns = (covered.tag, covered.dfn, covered.last)
         self.dropped = unit.iotlb.invalidate(*dfns)
+        if self.walk_cache is not None:
+            self.tables_dropped = self.walk_cache.invalidate(*dfns)
         insort(unit.requests.removals, Removal(self.start, *dfns, covered.leaf_only), key=lambda one: one.start)
         translated = unit.requests.translated(*dfns)
         self.draining = len(translated)
@@ -110,6 +121,8 @@ class Remove(Operation[list[Request]]):
             entry for entry in self.dropped if not any(read.was_replaced(memory, self.start) for read in entry.reads)
         ]
         done = {"removed": len(self.dropped), "over_flushed": len(valid)}
+        if self.unit.walk_cache is not None:
+            done["tables_removed"] = self.tables_dropped
         return self.event, {"iommu": self.unit.name, **self.range.keys(), **done, "draining": self.draining}
 
 

@@ -107,9 +107,8 @@ class Iotlb:
 
         Leaves of level 1 are left out: for them a fill accesses the cache's own object of the dfn.
         """
-        above = {read.level: read.order for read in reads if read.level > 1}
-        for level, order in above.items():
-            yield Access.to(self.walk_space(level), dfn >> order, Kind.READ)
+        for order in dict.fromkeys(read.order for read in reads if read.level > 1):
+            yield Access.to(self.walk_space(self.format.orders.index(order)), dfn >> order, Kind.READ)
 
     def walk_space(self, level: int) -> Space:
         """The space of the shared objects for the entries of a level that walks in flight hold."""

@@ -11,6 +11,7 @@ from emu.iommus.paths import Tables
 from emu.iommus.requests import Request, Requests
 from emu.iommus.settings import UnitSettings
 from emu.iommus.status import StatusWatcher
+from emu.iommus.walk_cache import WalkCache
 from emu.memory import Memory
 from emu.units import Maddr
 
@@ -25,6 +26,7 @@ class UnitState(Protocol):
         ledger: the translations that it may legally use.
         iotlb: the translations that it really caches.
         requests: the requests in flight.
+        walk_cache: the table entries that it really caches; None if it caches none.
     """
 
     name: str
@@ -34,6 +36,7 @@ class UnitState(Protocol):
     ledger: Ledger
     iotlb: Iotlb
     requests: Requests
+    walk_cache: WalkCache | None
 
     @property
     def settings(self) -> UnitSettings:

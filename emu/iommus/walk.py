@@ -8,6 +8,7 @@ from emu.iommus.formats import FAULT, TableFormat, Translation
 from emu.iommus.iotlb import IotlbEntry
 from emu.iommus.paths import Tables
 from emu.iommus.requests import Request, TableRead
+from emu.iommus.walk_cache import FillTables, ReachedTable, WalkCache
 from emu.memory import WORDS, Memory, word_number
 from emu.units import Dfn, Maddr
 
@@ -42,26 +43,42 @@ class ReadTable(Operation[int]):
 
 
 async def walk_tables(
-    memory: Memory, format_: TableFormat, request: Request, tables: Tables, *, caches_non_present: bool
+    memory: Memory,
+    format_: TableFormat,
+    request: Request,
+    start: Tables | ReachedTable,
+    *,
+    caches_non_present: bool,
+    walk_cache: WalkCache | None = None,
 ) -> IotlbEntry | None:
     """Walk tables for a request; return the entry that may be cached, None for a fault that may not.
 
     The entry has the permissions that every word of the walk grants.
+
+    Args:
+        start: the tables, if the walk starts at their root; else the table to which a cached entry leads.
+        walk_cache: caches the table entries that the walk reads; None if the unit caches none.
     """
-    table, level, read, write = tables.root, tables.levels, tables.read, tables.write
+    table = ReachedTable.root(format_, request.user, start) if isinstance(start, Tables) else start
+    reached: list[ReachedTable] = []
     while True:
-        address = format_.entry_address(table, request.dfn, level)
+        level = table.tables.levels
+        address = format_.entry_address(table.tables.root, request.dfn, level)
         word = await ReadTable(memory, format_, request, address, level)
         entry = format_.read(word, level, request.dfn)
-        reads = tuple(request.reads)
-        if entry is None:
-            non_present = IotlbEntry(request.user, tables.tag, request.dfn, FAULT, reads)
-            return non_present if caches_non_present else None
-        read, write = read and entry.read, write and entry.write
-        if entry.is_leaf:
-            translation = Translation(word, entry.order, read, write, entry.address)
-            return IotlbEntry(request.user, tables.tag, request.dfn, translation, reads)
-        table, level = entry.address, entry.next_level
+        if entry is None or entry.is_leaf:
+            break
+        table = table.below(format_, request.dfn, entry, tuple(request.reads))
+        reached.append(table)
+    if walk_cache is not None and reached:
+        await FillTables(walk_cache, request, reached)
+    tag, reads = table.tables.tag, tuple(request.reads)
+    if entry is None:
+        non_present = IotlbEntry(request.user, tag, request.dfn, FAULT, reads)
+        return non_present if caches_non_present else None
+    read, write = table.read and entry.read, table.write and entry.write
+    translation = Translation(word, entry.order, read, write, entry.address)
+    return IotlbEntry(request.user, tag, request.dfn, translation, reads)
 
 
 def words_walked(memory: Memory, format_: TableFormat, tables: Tables, dfn: Dfn) -> Iterator[Access]:

@@ -6,6 +6,7 @@ from emu.hypervisor.vtd.assignment import context_entry
 from emu.hypervisor.vtd.state import DriverState
 from emu.iommus.formats import Translation
 from emu.iommus.iotlb import IotlbEntry
+from emu.iommus.paths import Tables
 from emu.iommus.requests import TableRead
 from emu.iommus.vtd.contexts import root_entry_address
 from emu.iommus.vtd.formats import ContextEntry, decode_root_entry, encode_context_entry, encode_root_entry
@@ -55,3 +56,6 @@ def cache_leaf(
     found = (*context_words(driver, device), *reads)
     did = iommu.domids.put(domain.number)
     iommu.unit.iotlb.insert(IotlbEntry(device.source_id, did, dfn, translation, found))
+    if iommu.unit.walk_cache is not None:
+        tables = Tables(did, domain.pgd, domain.levels)
+        iommu.unit.walk_cache.insert_walk(device.source_id, tables, dfn, found)

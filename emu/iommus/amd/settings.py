@@ -41,6 +41,7 @@ REFUSED = {
     "coherent": "its walks always snoop the CPUs' caches",
     "write_buffer": "it sees every store at once",
     "caching_mode": "it caches non-present entries with np_cache=true",
+    "walk_caches": "its walks start at no cached table entry, though the ledger allows it",
     "drain": "a completed wait has always drained the requests before it",
 }
 """Settings of other vendors that these units lack, each with the reason."""

@@ -10,6 +10,7 @@ from emu.iommus.formats import TableFormat
 from emu.iommus.iotlb import Iotlb
 from emu.iommus.ledger import Ledger
 from emu.iommus.requests import Request, Requests, TableRead
+from emu.iommus.walk_cache import WalkCache
 from emu.memory import Memory
 from emu.units import frame_address
 
@@ -33,6 +34,7 @@ class AmdState:
         self.device_table = DeviceTable(name, memory, frame_address(first))
         self.iotlb = Iotlb(name, settings.iotlb_entries or None, self.format)
         self.requests = Requests(name)
+        self.walk_cache: WalkCache | None = None
         ring, registers = (frame_address(memory.allocate_data()) for _ in range(2))
         self.queue = CommandBuffer(name, memory, ring, settings.queue_entries, status=registers)
 

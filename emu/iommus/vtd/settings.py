@@ -36,6 +36,11 @@ class VtdSettings:
         bounds=Bounds(2, ENTRIES),
     )
     iotlb_entries: int = setting(0, "size of the concrete IOTLB; 0: as many as come", bounds=Bounds(0, 4096))
+    walk_caches: bool = setting(
+        False,
+        "units cache table entries, and a walk may start at one of them instead of at the root table (section 6.2.5); "
+        "what may be used is the same",
+    )
     synchronous: bool = setting(
         False,
         "not architectural: descriptors are executed in the step that posts them, and a request that had to be drained "

@@ -10,6 +10,7 @@ from emu.iommus.vtd.contexts import ContextCache
 from emu.iommus.vtd.formats import vtd_format
 from emu.iommus.vtd.queue import InvalidationQueue
 from emu.iommus.vtd.settings import VtdSettings
+from emu.iommus.walk_cache import WalkCache
 from emu.memory import Memory
 from emu.units import frame_address
 
@@ -32,6 +33,7 @@ class VtdState:
         self.contexts = ContextCache(name, memory, frame_address(memory.allocate_table()), settings.caching_mode)
         self.iotlb = Iotlb(name, settings.iotlb_entries or None, self.format)
         self.requests = Requests(name)
+        self.walk_cache = WalkCache(self.iotlb, memory, self.is_void) if settings.walk_caches else None
         self.queue = InvalidationQueue(name, memory, frame_address(memory.allocate_data()), settings.queue_entries)
 
     def is_void(self, request: Request) -> bool:

@@ -14,6 +14,7 @@ from emu.iommus.vtd.engine import SynchronousEngine, engine
 from emu.iommus.vtd.settings import VtdSettings
 from emu.iommus.vtd.state import VtdState
 from emu.iommus.vtd.walk import walk, walk_accesses
+from emu.iommus.walk_cache import choose_start
 from emu.memory import Memory
 from emu.units import Maddr
 
@@ -35,12 +36,16 @@ class VtdUnit(VtdState):
         return Lookup(self.iotlb, request)
 
     async def walk(self, request: Request) -> IotlbEntry | None:
-        """Find a request's translation in the tables; None if the request faults and the fault is not cached."""
+        """Find a request's translation in the tables; None if the request faults and the fault is not cached.
+
+        The start of a walk that is one step is chosen in steps before it.
+        """
+        start = await choose_start(self.walk_cache, request)
         if self.settings.walk_at_once:
             return await AtomicBlock(
-                "walk", lambda: walk(self, request), lambda: walk_accesses(self, request), self.trace
+                "walk", lambda: walk(self, request, start), lambda: walk_accesses(self, request, start), self.trace
             )
-        return await walk(self, request)
+        return await walk(self, request, start)
 
     async def run(self) -> None:
         """Execute the descriptors of the invalidation queue, as an agent."""

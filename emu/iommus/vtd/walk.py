@@ -14,6 +14,7 @@ from emu.iommus.vtd.contexts import CachedContext, context_entry_address, did_of
 from emu.iommus.vtd.formats import ContextEntry, decode_context_entry, decode_root_entry
 from emu.iommus.vtd.state import VtdState
 from emu.iommus.walk import walk_tables, words_walked
+from emu.iommus.walk_cache import ReachedTable
 from emu.memory import WORDS, Memory, word_number
 from emu.units import WORD_BYTES, Maddr
 
@@ -123,9 +124,17 @@ async def walk_context(unit: VtdState, request: Request) -> ContextEntry | None:
             return decoded
 
 
-async def walk(unit: VtdState, request: Request) -> IotlbEntry | None:
-    """Walk the tables for a request; return the entry that may be cached, None for a fault that may not."""
+async def walk(unit: VtdState, request: Request, start: ReachedTable | None) -> IotlbEntry | None:
+    """Walk the tables for a request; return the entry that may be cached, None for a fault that may not.
+
+    Args:
+        start: the cached table entry at which the walk starts; None if it starts at the device's context entry.
+    """
     request.begin_walk(unit.trace.step)
+    if start is not None:
+        # A cached table entry stands for all that was read before it (section 6.2.5).
+        start.go_on(request)
+        return await walk_below(unit, request, start)
     # Steps 1 to 4 find the context entry.
     context = await walk_context(unit, request)
     if context is None:
@@ -135,8 +144,15 @@ async def walk(unit: VtdState, request: Request) -> IotlbEntry | None:
         return None
     # 6. One word a level is read, from the second-level table that the context entry names (section 3.7).
     request.tag = context.did
-    tables, caches = tables_of(context), unit.settings.caching_mode
-    return await walk_tables(unit.memory, unit.format, request, tables, caches_non_present=caches)
+    return await walk_below(unit, request, tables_of(context))
+
+
+async def walk_below(unit: VtdState, request: Request, start: Tables | ReachedTable) -> IotlbEntry | None:
+    """Walk the tables from a table on."""
+    caches = unit.settings.caching_mode
+    return await walk_tables(
+        unit.memory, unit.format, request, start, caches_non_present=caches, walk_cache=unit.walk_cache
+    )
 
 
 def tables_of(context: ContextEntry) -> Tables:
@@ -144,8 +160,13 @@ def tables_of(context: ContextEntry) -> Tables:
     return Tables(context.did, context.root, context.levels)
 
 
-def walk_accesses(unit: VtdState, request: Request) -> Iterator[Access]:
+def walk_accesses(unit: VtdState, request: Request, start: ReachedTable | None) -> Iterator[Access]:
     """Yield the accesses of a walk that would be made now."""
+    if unit.walk_cache is not None:
+        yield from unit.walk_cache.block_accesses(request, start)
+    if start is not None:
+        yield from words_walked(unit.memory, unit.format, start.tables, request.dfn)
+        return
     source_id, memory, contexts = request.source_id, unit.memory, unit.contexts
     yield contexts.access(Kind.WRITE, source_id, source_id)
     cached = contexts.entries.get(source_id)

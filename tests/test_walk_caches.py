@@ -1,0 +1,112 @@
+"""Where walks start at cached table entries, an exploration misses nothing, and no device uses what it must not."""
+
+import random
+
+import pytest
+
+from emu.platforms import VTD
+from emu.scenarios.library import bundled_names, find
+from tests.classes import Classes
+from tests.programs import PROGRAMS
+from tests.test_soundness import (
+    LARGE,
+    STRATEGIES,
+    Following,
+    bound_to,
+    compare_with_every_class,
+    explored,
+    outcome,
+    seeded,
+    swapped,
+)
+
+WALK_CACHES = {"walk_caches": "true"}
+
+DEVICES_WALK = (
+    "device_returned_with_writes_queued",
+    "map_dma_unmap_dma",
+    "replace_while_device_reads",
+    "write_in_flight",
+    "write_permission_taken_away",
+)
+"""Scenarios whose devices walk."""
+
+SHORT = DEVICES_WALK[1:]
+
+SCENARIOS = [
+    pytest.param(name, marks=[pytest.mark.long] if name in LARGE else [] if name in SHORT else [pytest.mark.ci_long])
+    for name in bundled_names()
+]
+
+REPLACED = (
+    "accesses_beside_a_table_that_is_cut_off",
+    "walks_of_a_device_and_of_what_it_has_posted",
+    "access_by_tables_that_a_device_has_left",
+)
+"""Programs in which walks start at cached table entries that were replaced."""
+
+FORMS = [
+    pytest.param("synchronous=true walk_at_once=true", marks=pytest.mark.ci_long),
+    pytest.param("synchronous=true", marks=pytest.mark.ci_long),
+    pytest.param("walk_at_once=true", marks=pytest.mark.ci_long),
+    pytest.param("", marks=pytest.mark.long),
+    pytest.param("synchronous=true coherent=false", marks=pytest.mark.long),
+    pytest.param("synchronous=true caching_mode=true", marks=pytest.mark.long),
+    pytest.param("synchronous=true drain=false", marks=pytest.mark.long),
+]
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_every_class_of_a_small_scenario_is_explored_once_and_has_one_verdict(name: str) -> None:
+    compare_with_every_class(name, {**VTD.small, **find(name).small, **WALK_CACHES, "revision": "merged"})
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", bundled_names())
+def test_so_it_is_on_machines_that_are_not_small(name: str) -> None:
+    compare_with_every_class(name, {**find(name).small, **WALK_CACHES, "revision": "merged"})
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_scenarios_show_what_they_show_without_and_more_only_if_a_device_walks(name: str) -> None:
+    small = {**VTD.small, **find(name).small, "revision": "merged"}
+    without, done = (explored(find(name).bind(values), sections=True) for values in (small, {**small, **WALK_CACHES}))
+    assert set(done.causes) >= set(without.causes)
+    assert done.done >= without.done
+    assert name in DEVICES_WALK or (done.done, set(done.causes)) == (without.done, set(without.causes))
+
+
+def compare_program(name: str, form: str) -> None:
+    """Hold an exploration against every class; walks that start at cached entries make more of them."""
+    bound = bound_to(name, f"{form} walk_caches=true", levels="3", revision="merged")
+    classes = Classes.of(bound)
+    done = explored(bound, sections=False)
+    assert done.done == classes.traces
+    assert set(done.causes) == set(explored(bound, sections=True).causes) == classes.signatures >= seeded(bound, 200)
+    assert done.done > explored(bound_to(name, form, levels="3", revision="merged"), sections=False).done
+
+
+def test_every_class_of_a_program_whose_walks_find_replaced_entries_is_explored_once() -> None:
+    compare_program(REPLACED[0], "synchronous=true walk_at_once=true")
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("name", REPLACED)
+def test_so_it_is_of_other_such_programs_and_of_other_units(name: str, form: str) -> None:
+    compare_program(name, form)
+
+
+@pytest.mark.parametrize("name", REPLACED)
+def test_the_order_of_independent_steps_changes_nothing_that_anyone_is_told_or_finds(name: str) -> None:
+    bound = bound_to(name, "levels=3 revision=merged synchronous=true walk_caches=true")
+    for seed in range(60):
+        drawn = Following(inner=STRATEGIES[seed % 2](seed))
+        before, chance = outcome(bound, drawn), random.Random(seed)
+        for _ in range(5):
+            assert outcome(bound, Following(swapped(drawn, chance))) == before
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_the_check_of_what_devices_use_is_silent(name: str) -> None:
+    bound = bound_to(name, "levels=3 revision=merged synchronous=true walk_at_once=true walk_caches=true")
+    assert not explored(bound, sections=True).has_emulator_bug
