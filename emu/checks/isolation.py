@@ -136,6 +136,9 @@ class IsolationWatch:
         if not any(is_consequence(found, walked, one) for one in self.judge.findings):
             self.judge.note(attrs.evolve(found, use=Use(device, step)))
 
+    def refused(self, unit: Unit, request: Request, step: int) -> None:
+        """Do nothing: no frame was reached."""
+
     def is_judged(self, request: Request, entry: IotlbEntry) -> bool:
         """Whether an access is permitted by its entry, and its frame has an owner or may get one."""
         return entry.permits(is_write=request.is_write) and self.pages.may_have_owner(entry.frame(request.dfn))

@@ -91,6 +91,9 @@ class TornJudge:
             if isinstance(one, Torn) and one.use is None and uses_torn(unit, entry, one):
                 self.findings[index] = attrs.evolve(one, use=use)
 
+    def refused(self, unit: Unit, request: Request, step: int) -> None:
+        """Do nothing: what leads nowhere does no harm."""
+
 
 def uses_torn(unit: Unit, entry: IotlbEntry, finding: Torn) -> bool:
     """Whether an access went through the entry of a finding."""

@@ -54,6 +54,12 @@ class UsageWatch:
         if domain is not None and request.programmed_by not in {None, domain.number}:
             self.findings.extend(self.foreign(unit, request, entry, domain, step))
 
+    def refused(self, unit: Unit, request: Request, step: int) -> None:
+        """Note the use of a frame that was released, where the walk has read it as a page table."""
+        for index, finding in enumerate(self.findings):
+            if isinstance(finding, Released) and finding.use is None and walks_through(unit, request, finding):
+                self.findings[index] = attrs.evolve(finding, use=Use(self.names[request.source_id], step))
+
     def foreign(
         self, unit: Unit, request: Request, entry: IotlbEntry, domain: Domain, step: int
     ) -> Iterator[ForeignAccess]:
@@ -118,6 +124,13 @@ def uses_old_path(unit: Unit, request: Request, entry: IotlbEntry, finding: OldP
     if isinstance(finding, Released):
         return True
     return is_replaced(unit, table_reads(unit, entry), finding.changed, is_seen=finding.update is None)
+
+
+def walks_through(unit: Unit, request: Request, finding: Released) -> bool:
+    """Whether the walk of a request has read the frame of a finding as a page table."""
+    if (unit.name, request.dfn, request.tag) != (finding.unit, finding.dfn, finding.tag):
+        return False
+    return any(address_frame(Maddr(read.address)) == finding.table for read in request.reads)
 
 
 def leaves_mapped(dfn: Dfn, entry: IotlbEntry, promised: Iterable[Promise]) -> bool:

@@ -27,10 +27,13 @@ class Watcher(Protocol):
     """A check of the accesses that devices make."""
 
     def reads(self, unit: Unit, request: Request, entry: IotlbEntry | None) -> Iterable[Access]:
-        """Return the reads of `committed`; the entry is None where the walk found no translation."""
+        """Return the reads of `committed`; the entry is None where the walk found no translation: of `refused`."""
 
     def committed(self, unit: Unit, request: Request, entry: IotlbEntry, step: int) -> None:
         """Judge an access that was made, or refused, through an entry."""
+
+    def refused(self, unit: Unit, request: Request, step: int) -> None:
+        """Judge an access that was refused because its walk found no translation."""
 
 
 class AssignmentJudge(Protocol):
@@ -88,8 +91,10 @@ class End(Operation[Result]):
     def close(self, step: int) -> None:
         """End the request, and tell the watchers by which entry it was made or refused."""
         unit = self.device.unit
-        if self.entry is not None:
-            for watcher in self.device.watchers:
+        for watcher in self.device.watchers:
+            if self.entry is None:
+                watcher.refused(unit, self.request, step)
+            else:
                 watcher.committed(unit, self.request, self.entry, step)
         unit.requests.close(self.request, step)
 

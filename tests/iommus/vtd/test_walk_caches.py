@@ -5,9 +5,11 @@ from collections.abc import Sequence
 import attrs
 import pytest
 
-from emu.checks.findings import FindingKind
+from emu.checks.details import Evidence
+from emu.checks.findings import FindingKind, Released
 from emu.cpus import Cpu
-from emu.devices.device import Device
+from emu.cpus.signal import Send
+from emu.devices.device import Commit, Device
 from emu.engine import Agent, Choose, Wait
 from emu.engine.hosts import direct
 from emu.hypervisor.tables import TakeTable
@@ -27,6 +29,7 @@ from emu.scenarios.expectation import CLEAN
 from emu.scenarios.scenario import Scenario, scenario
 from emu.units import Dfn, Maddr, address_frame, frame_address, offset
 from tests.events import steps
+from tests.programs import PROGRAMS
 from tests.vtd import driver_of, unit_of
 
 G, NIC = Dfn(0x200), "00:1f.0"
@@ -299,3 +302,58 @@ def test_an_invalidation_tells_how_many_table_entries_it_has_dropped() -> None:
     run(machine, Order([]))
     (dropped,) = [event.fields for event in machine.trace.events() if event.name == "iotlb.invalidate"]
     assert (dropped["removed"], dropped["tables_removed"]) == (1, 2)
+
+
+# What is found
+
+
+@pytest.mark.parametrize(("start", "kinds"), [(1, [FindingKind.LATE]), (0, [])])
+def test_an_access_through_a_cached_entry_may_be_late(start: int, kinds: list[FindingKind]) -> None:
+    machine = machine_with(drain=False)
+    results = reads(machine, NEAR)
+    domain, word, stored = machine.domains[1], words(machine)[2], machine.signal("stored")
+
+    @machine.cpu(0)
+    async def driver(cpu: Cpu) -> None:
+        await cpu.store64(word, 0)
+        await stored.send()
+        await machine.hypervisor.flush(cpu, domain, NEAR, pages=1)
+
+    execution = machine.execution(Order([("cpu0", Send), (NIC, Commit), *FLUSHED, ("cpu0", None)], start))
+    direct.run(execution)
+    assert [finding.kind for finding in machine.conclude(execution)] == kinds
+    assert results == [0 if start else None]
+
+
+@pytest.mark.parametrize("walk_caches", ["true", "false"])
+def test_an_access_through_a_cached_entry_may_go_to_the_domain_that_the_device_has_left(walk_caches: str) -> None:
+    program = PROGRAMS["access_by_tables_that_a_device_has_left"]
+    parameters = {**FORMS[0], "levels": "3", "walk_caches": walk_caches}
+    done = ScenarioExploration(program.bind(parameters), __file__, Plan())
+    for execution in done.each():
+        direct.run(execution)
+    foreign = [cause.check for cause in done.causes if cause.kind is FindingKind.FOREIGN]
+    assert ("programmed by domain 2" in foreign) is (walk_caches == "true")
+
+
+@pytest.mark.parametrize("start", [0, 1])
+def test_a_freed_table_was_used_if_a_walk_is_refused_that_has_read_it(start: int) -> None:
+    machine = machine_with()
+    cut_off, leaf = words(machine)[2], words(machine)[1]
+    machine.memory.put(leaf, 0)
+    machine.unit.iotlb.invalidate(1, G, G)
+    results = reads(machine, G)
+
+    @machine.cpu(0)
+    async def driver(cpu: Cpu) -> None:
+        await cpu.store64(cut_off, 0)
+        await TakeTable(machine.domains[1], address_frame(leaf))
+        await machine.pages.put(cpu, address_frame(leaf))
+
+    execution = machine.execution(Order([("cpu0", None)], start))
+    direct.run(execution)
+    (finding,) = machine.conclude(execution)
+    assert isinstance(finding, Released)
+    assert finding.table == address_frame(leaf)
+    assert finding.evidence is (Evidence.OBSERVED if start else Evidence.POSSIBLE)
+    assert results == [None]
