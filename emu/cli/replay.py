@@ -59,14 +59,13 @@ def replay_command(
 
 def add_witness(repeated: "Replay", run: "Run", host: str, schedules: Schedules) -> tuple["Replay", str, "Run"]:
     """Save a schedule by which a device uses the stale entry; return its replay, its file or token, and its run."""
-    from emu.running.add_witness import is_witnessed, with_witness
+    from emu.running.add_witness import is_witnessed, witnessed
 
-    witnessed = with_witness(repeated, run)
-    schedule = schedules.save(witnessed.saved)
-    shown = witnessed.run(host)
-    if not is_witnessed(witnessed, shown):
+    found, shown = witnessed(repeated, run, host)
+    schedule = schedules.save(found.saved)
+    if not is_witnessed(found, shown):
         click.echo("emu: the device got another translation: the IOTLB no longer holds the old one", err=True)
-    return witnessed, schedule, shown
+    return found, schedule, shown
 
 
 def refuse_another_execution(run: "Run") -> None:

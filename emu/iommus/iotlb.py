@@ -265,3 +265,29 @@ class Fill(Operation[bool]):
         if self.victim is not None:
             keys["evicted_dfn"] = self.victim[2]
         return "iotlb.fill" if self.was_cached else "iotlb.bypass", keys
+
+
+class Evict(Operation[None]):
+    """Drop all that is cached of a page, as a unit may at any time (VT-d 6.2.4)."""
+
+    __slots__ = ("dfn", "iotlb", "removed")
+
+    event = "iotlb.evict"
+
+    def __init__(self, iotlb: Iotlb, dfn: Dfn) -> None:
+        self.iotlb = iotlb
+        self.dfn = dfn
+        self.removed = 0
+
+    def accesses(self) -> Iterable[Access]:
+        yield self.iotlb.access(0, DFN_MAX, Kind.WRITE)
+        yield from self.iotlb.room_access(Kind.WRITE)
+
+    def perform(self, step: int) -> None:
+        keys = [key for key in self.iotlb.entries if key[2] <= self.dfn < key[2] + (1 << key[1])]
+        for key in keys:
+            self.iotlb.remove(key)
+        self.removed = len(keys)
+
+    def describe(self) -> tuple[str, Mapping[str, Any]]:
+        return self.event, {"iommu": self.iotlb.unit, "dfn": self.dfn, "removed": self.removed}

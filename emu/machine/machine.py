@@ -5,8 +5,6 @@ A scenario receives a fresh machine for each execution, and adds domains, device
 
 from collections.abc import Iterable, Sequence
 
-import attrs
-
 from emu.checks.assignments import AssignmentChecks
 from emu.checks.findings import Asserted, Finding, OldPath, Stuck
 from emu.checks.isolation import IsolationJudge, IsolationWatch
@@ -33,13 +31,10 @@ from emu.iommus.unit import Unit
 from emu.machine.claims import Read, add_claim
 from emu.machine.description import Description
 from emu.machine.frames import allocate, premap
-from emu.machine.role import WITNESS, Role
+from emu.machine.role import Role
 from emu.machine.units import check_unit
 from emu.memory import Memory
 from emu.units import Dfn, Mfn, check_frame, parse_source_id
-
-WITNESS_REQUESTS = 1 << 31
-"""The number of a witness's first request, so that the device's own requests keep their numbers."""
 
 CPUS_MAX = 64
 UNITS_MAX = 8
@@ -283,17 +278,6 @@ class Machine:
             if device.unit.name == finding.unit
             and any((tables.tag, tables.root) == used for tables in device.unit.tables_ever(device.source_id))
         )
-
-    def add_witness(self, bdf: str, dfn: Dfn) -> str:
-        """Add an agent, the witness, by which a device reads one more page; return the agent's name."""
-
-        async def witness() -> None:
-            await device.read(dfn)
-
-        device = attrs.evolve(self.device(bdf).actor, first_request=WITNESS_REQUESTS)
-        name = f"{bdf}{WITNESS}"
-        self.add_agent(Agent(name, witness, {"device": bdf}))
-        return name
 
     def signal(self, name: str) -> Signal:
         """Return a signal that one CPU sends once, and that others wait for."""

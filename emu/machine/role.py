@@ -46,5 +46,5 @@ class Role(Generic[Actor]):
 
 
 def is_witness(agent: Agent) -> bool:
-    """Whether an agent was added to a machine by `add_witness`."""
+    """Whether an agent was added to a machine in order to use a stale translation."""
     return agent.name.endswith(WITNESS)

@@ -18,6 +18,7 @@ from emu.reports.left_out import left_out_clause
 from emu.running.causes import Cause
 from emu.running.exploration import ScenarioExploration
 from emu.running.verdict import Verdict
+from emu.running.witness import is_usable
 from emu.scenarios.expectation import Expectation
 
 LARGE = 1_000_000
@@ -86,7 +87,12 @@ class ExplorationReport:
         said = f"in {cause.executions} of {count(self.exploration.done, 'execution')}, first in number {cause.first}"
         if cause.shown != cause.first:
             said += f"; shown: number {cause.shown}"
-        return said
+        return f"{said}; to see a device use it: -p walk_caches=true" if self.needs_walk_caches(cause) else said
+
+    def needs_walk_caches(self, cause: Cause) -> bool:
+        """Whether no device was seen to use a replaced table entry because units cache none."""
+        finding, has_walk_caches = cause.finding, self.exploration.bound.values.get("walk_caches")
+        return is_usable(finding) and finding.replaces_table and has_walk_caches is False
 
     def verdict(self) -> str:
         """Return the verdict as a sentence."""

@@ -93,13 +93,20 @@ def occasion(finding: OldTranslation) -> tuple[str, str]:
 def evidence(finding: OldTranslation, trace: Trace) -> str:
     """Return the evidence, and whether the use is a read that was added to show the finding."""
     if finding.use and is_added(finding.use, trace):
-        return f"{finding.evidence.value}, by a read that emu has added"
+        access = "write" if is_write(finding.use, trace) else "read"
+        return f"{finding.evidence.value}, by a {access} that emu has added"
     return finding.evidence.value
 
 
 def is_added(use: Use, trace: Trace) -> bool:
     """Whether a use is a read by a witness."""
     return is_witness(trace.agent_of(use.step))
+
+
+def is_write(use: Use, trace: Trace) -> bool:
+    """Whether a use is a write, made or refused."""
+    made = (event for event in trace.events() if event.step == use.step and not event.is_note)
+    return any(event.name == "dma.write" or event.fields.get("access") == "write" for event in made)
 
 
 def harm(finding: OldTranslation) -> str:

@@ -100,6 +100,7 @@ EVENTS = {
     "iotlb.miss": "the translation of a device's page is not cached",
     "iotlb.fill": "a unit caches the translation of a device's page",
     "iotlb.bypass": "a unit translates a request without caching the translation, for lack of room",
+    "iotlb.evict": "a unit drops what it has cached of a page, as it may at any time",
     "iotlb.room": "a unit looks for room in a limited IOTLB",
     "dma.program": "a driver programs an access, which the device makes later",
     "dma.post": "a device leaves a translated write to the root complex",

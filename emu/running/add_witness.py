@@ -1,5 +1,7 @@
 """Adding a witness to a replay: a device that uses a stale translation."""
 
+from collections.abc import Iterator
+
 import attrs
 
 from emu.checks.signatures import Signature
@@ -9,8 +11,8 @@ from emu.running.run import Run
 from emu.running.witness import Witness, is_usable, is_used
 
 
-def with_witness(replay: Replay, run: Run, wanted: Signature | None = None) -> Replay:
-    """Return a replay cut after its first possible finding, and continued by a device that uses the translation.
+def with_witnesses(replay: Replay, run: Run, wanted: Signature | None = None) -> Iterator[Replay]:
+    """Yield replays cut after the first possible finding, and continued by a device that may use the translation.
 
     Args:
         run: the run of the replay.
@@ -23,8 +25,9 @@ def with_witness(replay: Replay, run: Run, wanted: Signature | None = None) -> R
     for one, finding in shown.signed() if shown else ():
         if shown and is_usable(finding) and wanted in {None, one}:
             schedule = replay.saved.schedule().cut(finding.step)
-            witness = Witness.of(finding, shown.machine)
-            return attrs.evolve(replay, saved=replay.saved.following(schedule, witness, str(one)))
+            for witness in Witness.all_of(finding, shown.machine):
+                yield attrs.evolve(replay, saved=replay.saved.following(schedule, witness, str(one)))
+            return
     raise ScenarioError("there is nothing that a device could witness: no stale translation is merely possible")
 
 
@@ -34,11 +37,26 @@ def is_witnessed(replay: Replay, run: Run) -> bool:
     return any(is_used(finding) and str(one) == replay.saved.about for one, finding in signed)
 
 
+def witnessed(replay: Replay, run: Run, host: str, wanted: Signature | None = None) -> tuple[Replay, Run]:
+    """Let a device use a stale translation right after its finding; return the first way in which it does.
+
+    Where it does in none, return the first way that was tried. `with_witnesses` describes the arguments.
+
+    Raises:
+        ScenarioError: if there is no such finding, or the domain has no device.
+    """
+    tried: list[tuple[Replay, Run]] = []
+    for one in with_witnesses(replay, run, wanted):
+        tried.append((one, one.run(host)))
+        if is_witnessed(*tried[-1]):
+            return tried[-1]
+    return tried[0]
+
+
 def run_with_witness(replay: Replay, run: Run, wanted: Signature) -> tuple[Replay, Run] | None:
     """Let a device use a stale translation right after its finding, on Trio tasks; return None where it does not."""
     try:
-        witnessed = with_witness(replay, run, wanted)
+        found, shown = witnessed(replay, run, "trio", wanted)
     except ScenarioError:
         return None
-    shown = witnessed.run("trio")
-    return (witnessed, shown) if is_used(shown.finding_with(wanted)) else None
+    return (found, shown) if is_used(shown.finding_with(wanted)) else None

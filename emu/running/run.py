@@ -1,7 +1,7 @@
 """Running a scenario: one execution a seed, until the declared finding shows."""
 
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import attrs
 import trio
@@ -88,8 +88,8 @@ class Run(Executions):
         count = 1 if self.strategy == "round-robin" or self.replay else self.executions
         for seed in range(self.seed, self.seed + count):
             machine = self.set_up(sources=self.sources)
-            witness = self.witness.join(machine) if self.witness else None
-            execution = machine.execution(self.make_strategy(seed, witness))
+            witnesses = self.witness.join(machine) if self.witness else []
+            execution = machine.execution(self.make_strategy(seed, witnesses))
             if not self.has_findings:
                 self.reported = Ended(seed, machine, [], Verdict.UNDECIDED)
             yield execution
@@ -98,10 +98,17 @@ class Run(Executions):
             if self.is_stopping or self.is_decided:
                 return
 
-    def make_strategy(self, seed: int, witness: str | None = None) -> Strategy:
-        """Return the strategy for one execution; a free-running execution uses it for its choices alone."""
+    def make_strategy(self, seed: int, witnesses: Sequence[str] = ()) -> Strategy:
+        """Return the strategy for one execution; a free-running execution uses it for its choices alone.
+
+        Args:
+            witnesses: the agents of the witness.
+        """
+        if self.replay is not None and self.witness is not None:
+            *earlier, witness = witnesses
+            return ReplayStrategy(self.replay, witness, self.witness.start, earlier, self.witness.before)
         if self.replay is not None:
-            return ReplayStrategy(self.replay, witness)
+            return ReplayStrategy(self.replay)
         return RoundRobinStrategy() if self.strategy == "round-robin" else RandomStrategy.seeded(seed)
 
     def look_at(self, execution: Execution, seed: int, machine: Machine) -> None:

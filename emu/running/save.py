@@ -23,7 +23,7 @@ from emu.files.whole import write_new
 from emu.platforms import Platform
 from emu.running.digests import Code
 from emu.running.run import Run
-from emu.running.witness import Witness
+from emu.running.witness import Witness, unstructured
 from emu.scenarios.scenario import BoundScenario, Scenario
 
 FORMAT = "emu-schedule-1"
@@ -122,7 +122,7 @@ class SavedSchedule:
 
     def digest(self) -> str:
         """Return eight hexadecimal digits, equal for schedules with equal parameters and steps."""
-        witness = cattrs.unstructure(self.witness)
+        witness = None if self.witness is None else unstructured(self.witness)
         steps = (sorted(self.parameters.items()), self.agents, self.turns, self.choices, witness)
         return hashlib.sha256(orjson.dumps(steps)).hexdigest()[:8]
 

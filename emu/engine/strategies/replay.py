@@ -1,6 +1,6 @@
 """Replays a schedule, and says where an execution first differs from it."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import attrs
 
@@ -20,12 +20,20 @@ class ReplayStrategy:
 
     Attributes:
         witness: the name of an agent that goes on after the schedule.
+        chooses: what the witness chooses, if it has so many possibilities, else the last of them.
+        earlier: the names of agents that go to their ends before a step of the schedule.
+        before: the number of that step.
+        agent: the name of the agent that goes next, if it is not the schedule that names it.
     """
 
     schedule: Schedule
     witness: str | None = None
+    chooses: int = 0
+    earlier: Collection[str] = ()
+    before: int = 0
     step: int = 0
     choice: int = 0
+    agent: str | None = None
 
     def pick(self, enabled: Sequence[Agent]) -> Agent | None:
         """Return the agent that the schedule names for this step.
@@ -33,10 +41,10 @@ class ReplayStrategy:
         Raises:
             ScheduleDoesNotFitError: if that agent cannot go on, or is about to do something else.
         """
-        if self.step == len(self.schedule.agents):
-            if self.witness is None:
-                return None
-            return next((agent for agent in enabled if agent.name == self.witness), enabled[0])
+        added = self.added(enabled)
+        self.agent = None if added is None else added.name
+        if added is not None or self.step == len(self.schedule.agents):
+            return added
         name = self.schedule.agents[self.step]
         recorded = self.schedule.operations[self.step] if self.schedule.operations else None
         self.step += 1
@@ -48,14 +56,22 @@ class ReplayStrategy:
             raise self.differs(f"{name} did {recorded}", f"{name} is about to do {pending(agent)}")
         return agent
 
+    def added(self, enabled: Sequence[Agent]) -> Agent | None:
+        """Return the agent that goes next although the schedule does not name it."""
+        if self.witness is not None and self.step == len(self.schedule.agents):
+            return next((agent for agent in enabled if agent.name == self.witness), enabled[0])
+        if self.step == self.before - 1:
+            return next((agent for agent in enabled if agent.name in self.earlier), None)
+        return None
+
     def choose(self, choice: Choose) -> int:
         """Return the schedule's choice.
 
         Raises:
             ScheduleDoesNotFitError: if the schedule has no choice left, or its choice is not possible here.
         """
-        if self.witness is not None and self.step == len(self.schedule.agents):
-            return 0
+        if self.agent is not None:
+            return max(0, min(self.chooses, choice.count - 1)) if self.agent == self.witness else 0
         if self.choice == len(self.schedule.choices):
             raise self.differs("nothing was chosen", f"{choice.about} has to be chosen")
         chosen = self.schedule.choices[self.choice]
