@@ -14,7 +14,7 @@ from emu.engine.hosts import direct
 from emu.engine.strategies import Strategy
 from emu.engine.strategies.random import RandomStrategy
 from emu.iommus.vtd.formats import WaitDescriptor
-from emu.platforms import VTD
+from emu.platforms import AMD, VTD
 from emu.running.exploration import ScenarioExploration
 from emu.running.plan import Plan
 from emu.scenarios.library import bundled_names, find
@@ -83,6 +83,9 @@ SMALL_FORMS = [
     for name in bundled_names()
     for revision in ("implicit", "v1", "merged")
 ] + [pytest.param("failed_map_leaves_entries", "flush_on_error")]
+
+SLOW_ON_AMD = ("device_returned_with_writes_queued", "remove_moved_page")
+"""Scenarios that have many classes on AMD-Vi: only with `-m long`."""
 
 WEAK = {"coherent": "false", "write_buffer": "true"}
 WITH_ENGINE = {"synchronous": "false"}
@@ -193,6 +196,12 @@ def compare_with_every_class(name: str, parameters: dict[str, str]) -> None:
 @pytest.mark.parametrize(("name", "revision"), SMALL_FORMS)
 def test_every_class_of_interleavings_is_explored_once_and_has_one_verdict(name: str, revision: str) -> None:
     compare_with_every_class(name, {**VTD.small, **find(name).small, "revision": revision})
+
+
+@pytest.mark.ci_long
+@pytest.mark.parametrize("name", small_forms_of(SLOW_ON_AMD))
+def test_so_it_is_on_amd(name: str) -> None:
+    compare_with_every_class(name, {"iommu": "amd", **AMD.small, **find(name).small, "revision": "merged"})
 
 
 @pytest.mark.long

@@ -4,12 +4,13 @@ import random
 
 import pytest
 
-from emu.platforms import VTD
+from emu.platforms import AMD, VTD
 from emu.scenarios.library import bundled_names, find
 from tests.classes import Classes
 from tests.programs import PROGRAMS
 from tests.test_soundness import (
     LARGE,
+    SLOW_ON_AMD,
     STRATEGIES,
     Following,
     bound_to,
@@ -17,6 +18,7 @@ from tests.test_soundness import (
     explored,
     outcome,
     seeded,
+    small_forms_of,
     swapped,
 )
 
@@ -59,6 +61,14 @@ FORMS = [
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_every_class_of_a_small_scenario_is_explored_once_and_has_one_verdict(name: str) -> None:
     compare_with_every_class(name, {**VTD.small, **find(name).small, **WALK_CACHES, "revision": "merged"})
+
+
+@pytest.mark.ci_long
+@pytest.mark.parametrize("name", small_forms_of(SLOW_ON_AMD))
+def test_so_it_is_on_amd(name: str) -> None:
+    compare_with_every_class(
+        name, {"iommu": "amd", **AMD.small, **find(name).small, **WALK_CACHES, "revision": "merged"}
+    )
 
 
 @pytest.mark.long

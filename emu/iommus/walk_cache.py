@@ -26,7 +26,7 @@ from emu.iommus.iotlb import Iotlb
 from emu.iommus.paths import Tables
 from emu.iommus.requests import Request, TableRead
 from emu.memory import WORDS, Memory, word_number
-from emu.units import Dfn
+from emu.units import Dfn, Maddr, address_frame
 
 Key = tuple[int, int, Dfn]
 """(user, order, first dfn) of the dfns that a table translates."""
@@ -90,12 +90,15 @@ class WalkCache:
     Attributes:
         iotlb: the IOTLB of the unit.
         is_void: whether an invalidation has voided a walk.
+        is_by_tag: the user is a domain's tag, which the device's own entry says before the lookup (AMD-Vi): whatever
+            device's walk has cached an entry, its own entry does not count.
         entries: all that is cached of each entry, the newest first.
     """
 
     iotlb: Iotlb
     memory: Memory
     is_void: Callable[[Request], bool]
+    is_by_tag: bool = False
     entries: dict[Key, list[ReachedTable]] = attrs.field(factory=dict)
 
     @property
@@ -131,11 +134,19 @@ class WalkCache:
         keys = ((user, order, base_of_order(dfn, order)) for order in self.orders)
         return [one for key in keys for one in self.entries.get(key, ())]
 
-    def starts(self, user: int, dfn: Dfn, step: int) -> list[ReachedTable]:
-        """Return what is cached and what a walk that starts elsewhere may not find at a step."""
-        found = self.find(user, dfn)
-        begun: list[tuple[TableRead, ...]] = [(), *(one.reads for one in found)]
-        return [one for one in found if not any(self.finds_again(reads, one, step) for reads in begun)]
+    def starts(self, request: Request, step: int) -> list[ReachedTable]:
+        """Return what is cached and what a walk that starts elsewhere may not find at a step.
+
+        A walk from the root does not find what another root has led to.
+        """
+        found = self.find(request.user, request.dfn)
+        root = None if request.tables is None else address_frame(request.tables.root)
+        return [
+            one
+            for one in found
+            if not any(self.finds_again(other.reads, one, step) for other in found)
+            if root not in {None, address_frame(Maddr(one.reads[0].address))} or not self.finds_again((), one, step)
+        ]
 
     def finds_again(self, reads: tuple[TableRead, ...], cached: ReachedTable, step: int) -> bool:
         """Whether a walk that has made these reads goes on, at a step, to a table that is cached."""
@@ -146,6 +157,9 @@ class WalkCache:
 
     def insert(self, reached: ReachedTable) -> None:
         """Cache the entry that leads to a table, beside other values of the entry."""
+        if self.is_by_tag:
+            device_level = self.iotlb.format.device_level
+            reached = reached._replace(reads=tuple(one for one in reached.reads if one.level != device_level))
         others = (one for one in self.entries.get(reached.key, ()) if not one.is_same_as(reached))
         self.entries[reached.key] = [reached, *others]
 
@@ -200,7 +214,7 @@ class FindStarts(Operation[list[ReachedTable]]):
             yield Access.to(WORDS, word_number(address), Kind.READ)
 
     def perform(self, step: int) -> list[ReachedTable]:
-        starts = self.cache.starts(self.request.user, self.request.dfn, step)
+        starts = self.cache.starts(self.request, step)
         self.found = len(starts)
         return starts
 

@@ -259,7 +259,7 @@ def fell_short(shortfall: Shortfall, flush: Flush, finding: OldTranslation) -> s
             seen = finding.arrival.step if finding.arrival else None
             return f"came too early: the store reached memory at step {seen}"
         case Shortfall.LEAVES:
-            return "was of leaves only (IH=1) and let cached table entries stay"
+            return "was of leaves only and let cached table entries stay"
         case Shortfall.PAGE:
             last = keys["dfn"] + (1 << keys["page_order"]) - 1
             return f"covered dfn {keys['dfn']:#x}" + (f" to {last:#x} only" if keys["page_order"] else " only")

@@ -10,7 +10,7 @@ from emu.iommus.requests import Request, TableRead
 from emu.iommus.vtd.formats import VTD_FORMAT, encode_leaf, encode_table
 from emu.iommus.walk_cache import FindStarts, ReachedTable, WalkCache
 from emu.memory import Memory
-from emu.units import Dfn, Maddr
+from emu.units import PAGE_SIZE, Dfn, Maddr
 from tests.iommus import six_levels
 
 NETWORK, DISK = 0xF8, 0x10
@@ -150,8 +150,8 @@ def test_a_walk_may_start_where_it_may_find_what_it_finds_nowhere_else(
 ) -> None:
     for word in replaced:
         memory.put(word, 0, step=5)
-    assert tables(cache.starts(NETWORK, G, 4)) == []
-    assert tables(cache.starts(NETWORK, G, 6)) == starts
+    assert tables(cache.starts(request(G), 4)) == []
+    assert tables(cache.starts(request(G), 6)) == starts
 
 
 def test_where_the_entry_above_is_not_cached_any_more_a_walk_may_start_at_the_one_below(
@@ -159,7 +159,7 @@ def test_where_the_entry_above_is_not_cached_any_more_a_walk_may_start_at_the_on
 ) -> None:
     memory.put(TOP_WORD, 0, step=5)
     cache.invalidate(TAG, IN_MIDDLE, IN_MIDDLE)
-    assert tables(cache.starts(NETWORK, G, 6)) == [BOTTOM]
+    assert tables(cache.starts(request(G), 6)) == [BOTTOM]
 
 
 def request(dfn: Dfn) -> Request:
@@ -185,3 +185,19 @@ def test_a_walk_that_starts_at_an_entry_counts_as_begun_when_the_first_word_of_t
     bottom._replace(reads=reads_of_walk(9)[:2]).go_on(one)
     assert (one.tag, one.began) == (TAG, 9)
     assert [(read.level, read.order, read.step) for read in one.reads] == [(3, 9, 9), (2, 9, 9)]
+
+
+def test_a_walk_from_another_root_finds_nothing_of_it_again(cache: WalkCache) -> None:
+    one = request(G)
+    one.tables = Tables(TAG, Maddr(TOP_WORD & -PAGE_SIZE), 3)
+    assert cache.starts(one, 6) == []
+    one.tables = Tables(TAG, BOTTOM, 3)
+    assert tables(cache.starts(one, 6)) == [MIDDLE]
+
+
+def test_where_devices_share_entries_a_devices_own_entry_does_not_count(cache: WalkCache) -> None:
+    (found, *_) = cache.find(NETWORK, G)
+    own = TableRead(cache.iotlb.format.device_level, 0, 0, 1, is_leaf=False)
+    cache.is_by_tag = True
+    cache.insert(found._replace(reads=(own, *found.reads)))
+    assert cache.find(NETWORK, G)[0].reads == found.reads

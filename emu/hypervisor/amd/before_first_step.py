@@ -7,6 +7,7 @@ from emu.hypervisor.domain import Domain
 from emu.iommus.amd.formats import encode_device_entry
 from emu.iommus.formats import Translation
 from emu.iommus.iotlb import IotlbEntry
+from emu.iommus.paths import Tables
 from emu.iommus.requests import TableRead
 from emu.units import Dfn
 
@@ -38,3 +39,6 @@ def cache_leaf(
     translation = Translation(leaf, entry.order, entry.read, entry.write, entry.address)
     found = (*device_words(driver, device), *reads)
     unit.iotlb.insert(IotlbEntry(domain.number, domain.number, dfn, translation, found))
+    if unit.walk_cache is not None:
+        tables = Tables(domain.number, domain.pgd, domain.levels)
+        unit.walk_cache.insert_walk(domain.number, tables, dfn, found)

@@ -28,6 +28,11 @@ class AmdSettings:
         ENTRIES, f"slots of the command buffer; fewer than {ENTRIES} are not architectural", bounds=Bounds(2, ENTRIES)
     )
     iotlb_entries: int = setting(0, "size of the concrete IOTLB; 0: as many as come", bounds=Bounds(0, 4096))
+    walk_caches: bool = setting(
+        False,
+        "units cache table entries, and a walk may start at one of them instead of at the root table; what may be used "
+        "is the same",
+    )
     synchronous: bool = setting(
         False,
         "not architectural: commands are executed in the step that posts them, and a request that had to be drained "
@@ -41,7 +46,6 @@ REFUSED = {
     "coherent": "its walks always snoop the CPUs' caches",
     "write_buffer": "it sees every store at once",
     "caching_mode": "it caches non-present entries with np_cache=true",
-    "walk_caches": "its walks start at no cached table entry, though the ledger allows it",
     "drain": "a completed wait has always drained the requests before it",
 }
 """Settings of other vendors that these units lack, each with the reason."""

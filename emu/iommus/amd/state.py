@@ -34,7 +34,8 @@ class AmdState:
         self.device_table = DeviceTable(name, memory, frame_address(first))
         self.iotlb = Iotlb(name, settings.iotlb_entries or None, self.format)
         self.requests = Requests(name)
-        self.walk_cache: WalkCache | None = None
+        is_on = settings.walk_caches
+        self.walk_cache = WalkCache(self.iotlb, memory, self.is_void, is_by_tag=True) if is_on else None
         ring, registers = (frame_address(memory.allocate_data()) for _ in range(2))
         self.queue = CommandBuffer(name, memory, ring, settings.queue_entries, status=registers)
 

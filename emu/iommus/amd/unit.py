@@ -13,6 +13,7 @@ from emu.iommus.iotlb import IotlbEntry
 from emu.iommus.paths import Tables
 from emu.iommus.requests import Request
 from emu.iommus.status import StatusWatcher
+from emu.iommus.walk_cache import choose_start
 from emu.memory import Memory
 from emu.units import Maddr
 
@@ -38,12 +39,16 @@ class AmdUnit(AmdState):
         return await look_up(self, request)
 
     async def walk(self, request: Request) -> IotlbEntry | None:
-        """Find a request's translation in the tables; None if the request faults and the fault is not cached."""
+        """Find a request's translation in the tables; None if the request faults and the fault is not cached.
+
+        The start of a walk that is one step is chosen in steps before it.
+        """
+        start = None if request.tables is None else await choose_start(self.walk_cache, request)
         if self.settings.walk_at_once:
             return await AtomicBlock(
-                "walk", lambda: walk(self, request), lambda: walk_accesses(self, request), self.trace
+                "walk", lambda: walk(self, request, start), lambda: walk_accesses(self, request, start), self.trace
             )
-        return await walk(self, request)
+        return await walk(self, request, start)
 
     async def run(self) -> None:
         """Execute the commands in the buffer, as an agent."""

@@ -16,6 +16,7 @@ from emu.iommus.iotlb import IotlbEntry, Lookup
 from emu.iommus.paths import UNTRANSLATED, Tables
 from emu.iommus.requests import Request, TableRead
 from emu.iommus.walk import walk_tables, words_walked
+from emu.iommus.walk_cache import ReachedTable
 from emu.memory import WORDS, word_number
 from emu.units import Maddr
 
@@ -213,14 +214,23 @@ async def look_up(unit: AmdState, request: Request) -> IotlbEntry | None:
             return lookup.entry
 
 
-async def walk(unit: AmdState, request: Request) -> IotlbEntry | None:
-    """Walk the tables for a request; return the entry that may be cached, None for a fault that may not."""
+async def walk(unit: AmdState, request: Request, start: ReachedTable | None) -> IotlbEntry | None:
+    """Walk the tables for a request; return the entry that may be cached, None for a fault that may not.
+
+    Args:
+        start: the cached table entry at which the walk starts; None if it starts at the root table.
+    """
     tables = request.tables
     # 6. The address must lie within the reach of the mode.
     if tables is None or not 0 <= request.dfn < unit.format.reach(tables.levels):
         return None
-    # 7. One word a level is read, from the table that the device's entry names (section 2.2.3).
-    return await walk_tables(unit.memory, unit.format, request, tables, caches_non_present=unit.settings.np_cache)
+    if start is not None:
+        start.go_on(request)
+    # 7. One word a level is read, from the table that the device's entry names, or a cached entry (section 2.2.3).
+    caches, cache = unit.settings.np_cache, unit.walk_cache
+    return await walk_tables(
+        unit.memory, unit.format, request, start or tables, caches_non_present=caches, walk_cache=cache
+    )
 
 
 def look_up_accesses(unit: AmdState, request: Request) -> Iterator[Access]:
@@ -235,7 +245,10 @@ def look_up_accesses(unit: AmdState, request: Request) -> Iterator[Access]:
         yield unit.iotlb.access(request.dfn, request.dfn, Kind.READ, tables.tag if tables.levels else source_id)
 
 
-def walk_accesses(unit: AmdState, request: Request) -> Iterator[Access]:
+def walk_accesses(unit: AmdState, request: Request, start: ReachedTable | None) -> Iterator[Access]:
     """Yield the accesses of a walk that would be made now."""
-    if request.tables is not None:
-        yield from words_walked(unit.memory, unit.format, request.tables, request.dfn)
+    tables = request.tables if start is None else start.tables
+    if tables is not None:
+        if unit.walk_cache is not None:
+            yield from unit.walk_cache.block_accesses(request, start)
+        yield from words_walked(unit.memory, unit.format, tables, request.dfn)
