@@ -44,6 +44,11 @@ class Mutant:
         """Whether it changes wrappers or hooks, and not the driver, the hardware or a check."""
         return self.file.startswith(REVISIONS)
 
+    @property
+    def is_told_by_a_test(self) -> bool:
+        """Whether a test tells it, and no scenario."""
+        return "::" in self.scenario
+
     def chosen(self) -> tuple[str, ...]:
         """Return the parameters without the revision."""
         return tuple(pair for pair in self.parameters.split() if not pair.startswith("revision="))
@@ -54,7 +59,7 @@ class Mutant:
 
     def differs(self, folder: Path) -> bool:
         """Whether what tells it shows anything else than with the code that it changes; a folder is for the copy."""
-        if "::" in self.scenario:
+        if self.is_told_by_a_test:
             return self.is_red(folder)
         return self.is_new(folder) if self.is_of_a_revision else self.is_another(folder)
 

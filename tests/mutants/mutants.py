@@ -1,5 +1,6 @@
 """The mutants that are tried: wrong patches of the wrappers, the hooks, the driver, the checks and the hardware."""
 
+from tests.mutants.amd import AMD_MUTANTS
 from tests.mutants.mutant import REVISIONS, Mutant
 
 MERGED_WRAPPERS = f"{REVISIONS}merged/iommu.py"
@@ -802,4 +803,5 @@ if decode_pte(old, 1) is not None and old & ~3 == new & ~3:
         "    order = descriptor.address_mask + 1\n",
         "flush_misses_last_page",
     ),
+    *AMD_MUTANTS,
 ]

@@ -132,6 +132,8 @@ def test_clearing_the_bit_leaves_the_other_bits_of_the_status_as_they_are(execut
     execute(machine)
     (cleared,) = [event for event in machine.trace.events() if event.name == "register.clear"]
     assert (cleared.fields["old"], cleared.fields["value"]) == (status, status & ~COM_WAIT_INT)
+    (after,) = [version.value for version in machine.memory.history(register) if version.stored == cleared.step]
+    assert after == 0xFFFF_FFFF_0000_0000 | status & ~COM_WAIT_INT
 
 
 # A wait that takes too long

@@ -45,11 +45,11 @@ def frame_with(machine: Machine, value: int) -> Mfn:
     return frame
 
 
-def mapped(settings: AmdSettings | None = None, *, dfn: Dfn = G) -> Machine:
-    """Return a machine on which domain 1 has a device and a page; nothing is cached."""
+def mapped(settings: AmdSettings | None = None, *, dfn: Dfn = G, cached: bool = False) -> Machine:
+    """Return a machine on which domain 1 has a device and a page."""
     machine = amd_machine(settings)
     domain = machine.domain(1, devices=(NIC,))
-    machine.premap(domain, dfn, frame_with(machine, OLD))
+    machine.premap(domain, dfn, frame_with(machine, OLD), cached=cached)
     return machine
 
 
@@ -91,7 +91,9 @@ def test_the_last_page_within_reach_of_the_mode_is_translated_and_the_next_one_i
 ) -> None:
     beyond = 1 << min(9 * levels, 52)
     assert got(execute, mapped(AmdSettings(levels=levels), dfn=Dfn(beyond - 1)), Dfn(beyond - 1)) == OLD
-    assert got(execute, mapped(AmdSettings(levels=levels), dfn=Dfn(beyond - 1)), Dfn(beyond)) is None
+    assert got(execute, mapped(AmdSettings(levels=levels), dfn=Dfn(0)), Dfn(beyond)) is None, (
+        "its indexes are those of 0"
+    )
 
 
 def skipping(machine: Machine) -> None:
@@ -192,14 +194,17 @@ def test_a_valid_entry_that_does_not_translate_aborts_each_request(
 # What is void
 
 
-def moved(*commands: Command, before: DeviceTableEntry | None = None) -> tuple[Machine, list[int | None]]:
+def moved(
+    *commands: Command, before: DeviceTableEntry | None = None, cached: bool = False
+) -> tuple[Machine, list[int | None]]:
     """Return a machine on which a CPU moves a device from domain 1 to domain 2, and what the device reads meanwhile.
 
     Args:
         commands: what it posts then, and awaits.
         before: the device's entry, if not that of domain 1.
+        cached: the page of domain 1 is cached.
     """
-    machine = mapped()
+    machine = mapped(cached=cached)
     target = machine.domain(2)
     machine.premap(target, G, frame_with(machine, NEW))
     if before is not None:
@@ -234,6 +239,15 @@ def test_a_request_that_has_read_the_old_entry_begins_again_after_its_invalidati
     assert held_back(machine, operation) == []
     assert found == [NEW]
     assert len(steps(machine.trace.events(), "walk.void", "device_entry.void")) == 1
+
+
+@pytest.mark.parametrize("is_invalidated", [False, True])
+def test_what_is_cached_under_the_old_id_is_not_found_after_the_invalidation_of_the_entry_that_said_it(
+    is_invalidated: bool,
+) -> None:
+    machine, found = moved(*[DEVICE] * is_invalidated, cached=True)
+    assert held_back(machine, LookupByTag) == []
+    assert found == [NEW if is_invalidated else OLD]
 
 
 @pytest.mark.parametrize("operation", [DeviceFill, LookupByTag, Fill])
