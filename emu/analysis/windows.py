@@ -149,7 +149,7 @@ def changes(machine: Machine, events: list[Event]) -> list[Change]:
         elif event.name in CHANGES:
             level, format_ = event.fields["table_level"], machine.domains[event.fields["domain"]].format
             old, new = format_.decode(event.fields["old"], level), format_.decode(event.fields["value"], level)
-            if old is None or (new is not None and not new.is_leaf and new.address == old.address):
+            if old is None or old == new or (new is not None and not new.is_leaf and new.address == old.address):
                 continue
             visible = machine.memory.reached(event.fields["address"], event.step)
             change = Change(event, format_, event.fields["domain"], event.fields["dfn"], level, visible, old.is_leaf)

@@ -50,6 +50,12 @@ def test_an_entry_that_was_not_present_opens_no_window() -> None:
     assert statistics(machine).windows == []
 
 
+def test_a_store_that_leaves_an_entry_as_it_is_opens_no_window() -> None:
+    (window,) = summary("replace_while_device_reads", iommu="amd", order="0", dma="1").windows
+    assert window.dfn == 0x1000
+    assert not window.still_open
+
+
 def summary(name: str, cycles: dict[str, int] | None = None, **parameters: str) -> Statistics:
     machine = find(name).bind(parameters).build()
     direct.run(machine.execution(RoundRobinStrategy()))
