@@ -7,6 +7,7 @@ walk.py       the walk of page tables, one word a step
 walk_cache.py the table entries that a unit really caches, and at which a walk may start
 requests.py   the requests of devices in flight, and when a walk is void
 ring.py       the ring by which software hands commands to a unit
+synchronous.py  executing commands in the step that posts them
 invalidation.py  the steps of an invalidation: it begins, drops, completes
 status.py     the status words that a unit writes
 iotlb.py      the entries that a unit really caches

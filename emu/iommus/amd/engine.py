@@ -12,13 +12,12 @@ Not modelled: two invalidations that begin in another order than they were poste
 it is posted, and an earlier start of the first one drops less.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import attrs
 
-from emu.engine import Access, Choose, Operation, Wait
-from emu.engine.atomic import InlineCoroutine
+from emu.engine import Choose, Operation, Wait
 from emu.iommus.amd.formats import (
     Command,
     CompletionWait,
@@ -150,26 +149,6 @@ def statuses(unit: AmdState, wait: CompletionWait, posted: int) -> Iterator[Writ
         yield WriteStatus(unit.name, memory, wait.store_address, wait.store_data, 64, posted, queue.status_watcher)
     if wait.interrupt:
         yield WriteStatus(unit.name, memory, queue.status, COM_WAIT_INT, 32, posted, queue.status_watcher)
-
-
-class SynchronousEngine:
-    """Executes commands in the step that posts them. Not architectural; it saves an agent."""
-
-    def __init__(self, unit: AmdState) -> None:
-        self.unit = unit
-        self.inline: InlineCoroutine | None = None
-
-    def accesses(self, slots: range) -> Iterable[Access]:
-        """Return every access that executing these slots may make."""
-        for slot in slots:
-            for operation in operations(self.unit, slot, self.unit.queue.command_in(slot)):
-                yield from operation.accesses()
-
-    def execute(self, step: int) -> None:
-        """Execute all posted commands."""
-        if self.inline is None:
-            self.inline = InlineCoroutine(engine(self.unit), self.unit.trace)
-        self.inline.perform(step)
 
 
 def operations(unit: AmdState, slot: int, command: Command | None) -> Iterator[Operation[Any]]:

@@ -1,11 +1,12 @@
 """One AMD-Vi unit: it translates the requests of devices, and executes the commands of software."""
 
+from functools import partial
 from math import inf
 
 from emu.engine import Space, Trace
 from emu.engine.atomic import AtomicBlock
 from emu.engine.execution import ReadRecorder
-from emu.iommus.amd.engine import SynchronousEngine, engine
+from emu.iommus.amd.engine import engine, operations
 from emu.iommus.amd.settings import AmdSettings
 from emu.iommus.amd.state import AmdState
 from emu.iommus.amd.walk import look_up, look_up_accesses, tables_of, walk, walk_accesses
@@ -13,6 +14,7 @@ from emu.iommus.iotlb import IotlbEntry
 from emu.iommus.paths import Tables
 from emu.iommus.requests import Request
 from emu.iommus.status import StatusWatcher
+from emu.iommus.synchronous import SynchronousEngine
 from emu.iommus.walk_cache import choose_start
 from emu.memory import Memory
 from emu.units import Maddr
@@ -24,7 +26,7 @@ class AmdUnit(AmdState):
     def __init__(self, name: str, settings: AmdSettings, memory: Memory, trace: Trace, recorder: ReadRecorder) -> None:
         super().__init__(name, settings, memory, trace, recorder)
         if settings.synchronous:
-            self.queue.at_once = SynchronousEngine(self)
+            self.queue.at_once = SynchronousEngine(self.queue, partial(engine, self), partial(operations, self), trace)
 
     def watch_status(self, watcher: StatusWatcher) -> None:
         """Let a watcher judge what waits store."""

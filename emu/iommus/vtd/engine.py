@@ -33,14 +33,13 @@ not count as dropped yet; both change the entries that devices happen to find ca
 Not architectural: an engine that executes descriptors in the step that posts them treats every wait as a fencing one.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
 import attrs
 
-from emu.engine import Access, Choose, Operation
-from emu.engine.atomic import InlineCoroutine
+from emu.engine import Choose, Operation
 from emu.iommus.formats import base_of_order
 from emu.iommus.invalidation import Begin, Begun, Complete, Range, Remove
 from emu.iommus.requests import Request
@@ -151,27 +150,6 @@ async def complete_left(unit: VtdState, slot: int, left: list[Segment]) -> None:
         if chosen == len(left):
             return
         await left.pop(chosen).complete()
-
-
-class SynchronousEngine:
-    """Executes descriptors in the step that posts them. Not architectural; it saves an agent."""
-
-    def __init__(self, unit: VtdState) -> None:
-        self.unit = unit
-        self.inline: InlineCoroutine | None = None
-
-    def accesses(self, slots: range) -> Iterable[Access]:
-        """Return every access that executing these slots may make."""
-        unit = self.unit
-        for slot in slots:
-            for operation in operations(unit, slot, unit.queue.command_in(slot)):
-                yield from operation.accesses()
-
-    def execute(self, step: int) -> None:
-        """Execute all posted descriptors."""
-        if self.inline is None:
-            self.inline = InlineCoroutine(engine(self.unit), self.unit.trace)
-        self.inline.perform(step)
 
 
 def operations(unit: VtdState, slot: int, descriptor: Descriptor | None) -> Iterator[Operation[Any]]:

@@ -1,6 +1,7 @@
 """One VT-d unit: it translates the requests of devices, and executes the descriptors of software."""
 
 from collections.abc import Awaitable
+from functools import partial
 from math import inf
 
 from emu.engine import Space, Trace
@@ -10,7 +11,8 @@ from emu.iommus.iotlb import IotlbEntry, Lookup
 from emu.iommus.paths import Tables
 from emu.iommus.requests import Request
 from emu.iommus.status import StatusWatcher
-from emu.iommus.vtd.engine import SynchronousEngine, engine
+from emu.iommus.synchronous import SynchronousEngine
+from emu.iommus.vtd.engine import engine, operations
 from emu.iommus.vtd.settings import VtdSettings
 from emu.iommus.vtd.state import VtdState
 from emu.iommus.vtd.walk import walk, walk_accesses
@@ -25,7 +27,7 @@ class VtdUnit(VtdState):
     def __init__(self, name: str, settings: VtdSettings, memory: Memory, trace: Trace, recorder: ReadRecorder) -> None:
         super().__init__(name, settings, memory, trace, recorder)
         if settings.synchronous:
-            self.queue.at_once = SynchronousEngine(self)
+            self.queue.at_once = SynchronousEngine(self.queue, partial(engine, self), partial(operations, self), trace)
 
     def watch_status(self, watcher: StatusWatcher) -> None:
         """Let a watcher judge the status words of waits."""

@@ -1,0 +1,38 @@
+"""Executing commands in the step that posts them. Not architectural; it saves an agent."""
+
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from typing import Any
+
+import attrs
+
+from emu.engine import Access, Operation, Trace
+from emu.engine.atomic import InlineCoroutine
+from emu.iommus.ring import Ring
+
+
+@attrs.define(eq=False)
+class SynchronousEngine:
+    """Executes the commands of a ring by a unit's own engine.
+
+    Attributes:
+        engine: makes the engine.
+        operations: returns the operations that execute the command of a slot, as if it were executed now.
+    """
+
+    ring: Ring[Any]
+    engine: Callable[[], Coroutine[Any, Any, None]]
+    operations: Callable[[int, Any], Iterator[Operation[Any]]]
+    trace: Trace
+    inline: InlineCoroutine | None = None
+
+    def accesses(self, slots: range) -> Iterable[Access]:
+        """Return every access that executing these slots may make."""
+        for slot in slots:
+            for operation in self.operations(slot, self.ring.command_in(slot)):
+                yield from operation.accesses()
+
+    def execute(self, step: int) -> None:
+        """Execute all posted commands."""
+        if self.inline is None:
+            self.inline = InlineCoroutine(self.engine(), self.trace)
+        self.inline.perform(step)
