@@ -1,6 +1,7 @@
 """Two steps that declare no common object give the same in both orders: an exploration may leave one of them out."""
 
 import random
+from math import inf
 from typing import Any
 
 import pytest
@@ -10,46 +11,59 @@ from emu.devices.device import Device
 from emu.engine import Execution
 from emu.engine.strategies.round_robin import RoundRobinStrategy
 from emu.hypervisor.domain import Domain
+from emu.iommus.amd.settings import AmdSettings
 from emu.iommus.vtd.formats import VTD_FORMAT
 from emu.iommus.vtd.settings import VtdSettings
 from emu.machine.description import Description
 from emu.machine.machine import Machine
+from emu.platforms import AMD
 from emu.units import Dfn, Mfn
-from tests.classes import cached_tables
-from tests.vtd import unit_of
+from tests.classes import cached_device_entries, cached_tables
 
 DEVICES = ("00:1f.0", "00:1f.1", "00:02.0")
 PAGES = 3
-RELINKED = "relinked"
+RELINKED, OF_AMD = "relinked", "amd"
 Plan = list[tuple[str, int, int]]
+
+
+def described(kind: str, iotlb_entries: int) -> Description:
+    """Return the description of a machine with a limited IOTLB, or with one that is not if the limit is 0."""
+    if kind == OF_AMD:
+        return Description(platform=AMD, settings=AmdSettings(levels=2, iotlb_entries=iotlb_entries))
+    return Description(settings=VtdSettings(iotlb_entries=iotlb_entries, walk_caches=kind == RELINKED))
 
 
 def crowd(kind: str, iotlb_entries: int | None) -> Machine:
     """Return a machine with three CPUs and three devices on two domains; pages are fresh, mapped or cached.
 
-    Of one kind, walks start at cached table entries, and a CPU links tables to new ones and back without a flush.
+    Of one kind, walks start at cached table entries, and a CPU links tables to new ones and back without a flush. Of
+    another kind, the units are AMD-Vi's, and a CPU takes a device away and gives it back.
     """
-    settings = VtdSettings(iotlb_entries=iotlb_entries or 0, walk_caches=kind == RELINKED)
-    machine = Machine(Description(settings=settings))
+    machine = Machine(described(kind, iotlb_entries or 0))
     one, other = machine.domain(1, devices=DEVICES[:2]), machine.domain(2, devices=DEVICES[2:])
     frames = [machine.allocate() for _ in range(6)]
     for page in range(PAGES if kind != "fresh" else 0):
         for domain in (one, other):
-            machine.premap(domain, Dfn(page), frames[page], cached=kind == "cached" or (kind == RELINKED and not page))
+            machine.premap(
+                domain, Dfn(page), frames[page], cached=kind in {"cached", OF_AMD} or (kind == RELINKED and not page)
+            )
 
     links = {domain.number: machine.memory.peek(domain.pgd) for domain in (one, other)}
     relinking = [("relink", 0, 1), ("relink", 0, 0), ("relink", 0, 1), ("relink", 0, 0)] if kind == RELINKED else []
+    moving = [("detach", 0, 0), ("attach", 0, 0)] if kind == OF_AMD else []
 
     async def work(cpu: Cpu, domain: Domain, plan: Plan) -> None:
         for call, page, frame in plan:
             if call == "map":
                 await machine.hypervisor.map(cpu, domain, Dfn(page), Mfn(frames[frame]))
-            elif call == "unmap":
-                await machine.hypervisor.unmap(cpu, domain, Dfn(page))
             elif call == "relink":
                 await cpu.store64(VTD_FORMAT.entry_address(domain.pgd, Dfn(page), 4), (links[domain.number], 0)[frame])
+            elif call in {"detach", "attach"}:
+                await getattr(machine.assignment, call)(cpu, domain, machine.devices[DEVICES[2]])
             else:
-                await machine.hypervisor.flush(cpu, domain, Dfn(page), pages=1)
+                await getattr(machine.hypervisor, call)(
+                    cpu, domain, Dfn(page), **{"pages": 1} if call == "flush" else {}
+                )
 
     async def stream(device: Device) -> None:
         for page in (0, 1, 2, 0, 1):
@@ -57,7 +71,7 @@ def crowd(kind: str, iotlb_entries: int | None) -> Machine:
 
     machine.cpu(0).runs(work, one, [("map", 0, 3), ("unmap", 1, 0)])
     machine.cpu(1).runs(work, one, [("unmap", 0, 0), ("map", 1, 4), ("flush", 2, 0)])
-    machine.cpu(2).runs(work, other, [("map", 0, 5), *relinking, ("unmap", 1, 0)])
+    machine.cpu(2).runs(work, other, [("map", 0, 5), *relinking, *moving, ("unmap", 1, 0)])
     for bdf in DEVICES:
         machine.device(bdf).runs(stream)
     return machine
@@ -75,24 +89,25 @@ def reach(kind: str, iotlb_entries: int | None, prefix: list[int]) -> tuple[Mach
 
 def state(machine: Machine, execution: Execution) -> dict[str, Any]:
     """End the execution and return all that its later steps could have depended on, without the numbers of steps."""
+    unit = machine.unit
     pending = [
         (agent.name, type(agent.pending).__name__, agent.can_step(), sorted(map(str, agent.pending.accesses())))
         for agent in execution.agents
         if agent.pending is not None
     ]
-    legal = {
-        (device.bdf, tables, page): machine.unit.ledger.legal(tables, Dfn(page))
+    legal = [
+        (device.bdf, tables._replace(since=0, until=tables.until == inf), page, unit.ledger.legal(tables, Dfn(page)))
         for device in machine.devices.values()
-        for tables in machine.unit.tables_ever(device.source_id)
+        for tables in unit.tables_ever(device.source_id)
         for page in range(PAGES)
-    }
+    ]
     execution.end()
     return {
         "pending": pending,
         "memory": {address: versions[-1].value for address, versions in machine.memory.versions.items()},
         "iotlb": {key: entry.translation for key, entry in machine.unit.iotlb.entries.items()},
         "tables": [one[:-1] for one in cached_tables(machine.unit)],
-        "contexts": {source: entry for source, (entry, _) in unit_of(machine).contexts.entries.items()},
+        "devices": {source: entry for source, (entry, _) in cached_device_entries(machine.unit).items()},
         "legal": legal,
         "findings": sorted((finding.kind.value, getattr(finding, "agent", "")) for finding in machine.findings),
     }
@@ -107,7 +122,7 @@ def are_independent(execution: Execution, pair: list[int]) -> bool:
     return not any(one.conflicts(other) for one in declared[0] for other in declared[1])
 
 
-@pytest.mark.parametrize("kind", ["fresh", "mapped", "cached", RELINKED])
+@pytest.mark.parametrize("kind", ["fresh", "mapped", "cached", RELINKED, OF_AMD])
 @pytest.mark.parametrize("iotlb_entries", [None, 2])
 @pytest.mark.parametrize("seed", range(2))
 def test_steps_that_share_no_object_commute(kind: str, iotlb_entries: int | None, seed: int) -> None:
