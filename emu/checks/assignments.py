@@ -4,19 +4,26 @@ After an attach, a detach or a re-assignment that succeeds, no unit may translat
 domain that it has left and not joined again: neither through a cached context entry nor through an IOTLB entry.
 Quarantine is a domain like any other. A unit that caches non-present context entries may not refuse a request because
 of a replaced one. And no unit may let the device's requests through untranslated, to all memory.
+
+Where entries are found by the domain's tag, those that were cached before a domain lost its last device are found
+again by the next one. So when a device joins a domain, all that was promised of the domain's pages must hold for it.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import inf
 
 import attrs
 
+from emu.checks.details import Revived
 from emu.checks.findings import Finding, StaleAssignment
-from emu.checks.promises import reads_of
+from emu.checks.promises import Promise, is_harmless, kept_leaf, promise_space, reads_of
 from emu.devices.device import Device
 from emu.engine import Access, Kind
 from emu.hypervisor.domain import Domain
 from emu.iommus.iotlb import DFN_MAX
+from emu.iommus.paths import Tables
+from emu.iommus.unit import Unit
+from emu.units import Dfn
 
 
 @attrs.define(eq=False)
@@ -25,10 +32,12 @@ class AssignmentChecks:
 
     Attributes:
         domains: returns all domains of the machine.
+        promised: the promises about each page, by (domain, dfn).
     """
 
     findings: list[Finding]
     domains: Callable[[], Iterable[Domain]]
+    promised: Mapping[tuple[int, Dfn], Sequence[Promise]]
 
     def reads(self, device: Device) -> Iterable[Access]:
         """Return the reads of `handed_over`: the device's own entries, and the invalidations of their tags."""
@@ -36,10 +45,37 @@ class AssignmentChecks:
         yield from reads_of(unit.device_reads(device.source_id))
         for tag in dict.fromkeys(tables.tag for tables in unit.tables_ever(device.source_id)):
             yield unit.ledger.access(tag, 0, DFN_MAX, Kind.READ)
+        if unit.iotlb.is_by_tag:
+            yield Access(promise_space(unit), 0, DFN_MAX, Kind.READ)
+            for domain in self.domains():
+                for dfn, _ in self.promises_of(domain):
+                    for tables in tables_of(unit, domain):
+                        yield from reads_of(unit.ledger.objects_read(tables, dfn, inf))
 
     def handed_over(self, device: Device, step: int) -> None:
         """Judge a device at the step at which it has changed its domain."""
         self.findings.extend(self.stale(device, step))
+        if device.unit.iotlb.is_by_tag:
+            joined = (domain for domain in self.domains() if domain.number == device.assigned_to)
+            self.findings.extend(found for domain in joined for found in self.revived(device, domain, step))
+
+    def promises_of(self, domain: Domain) -> Iterator[tuple[Dfn, Promise]]:
+        """Yield the promises about a domain's pages."""
+        return ((dfn, one) for (number, dfn), made in self.promised.items() if number == domain.number for one in made)
+
+    def revived(self, device: Device, domain: Domain, step: int) -> Iterator[StaleAssignment]:
+        """Yield the finding of the first promise that does not hold for a device that is the only one of its domain."""
+        unit = device.unit
+        others = (source for source in unit.sources if source != device.source_id)
+        in_use = {tables.tag for source in others for tables in unit.tables_ever(source) if tables.until == inf}
+        for tables in tables_of(unit, domain):
+            for dfn, promise in self.promises_of(domain) if tables.tag not in in_use else ():
+                kept = kept_leaf(unit, tables, dfn, promise.changed, promise.update)
+                for path in unit.ledger.old_paths(tables, dfn, promise.changed):
+                    if not is_harmless(path.translation, dfn, kept, promise.update):
+                        made = Revived(dfn, promise.agent, promise.call, promise.step)
+                        yield StaleAssignment(step, device.bdf, domain.number, None, unit.name, revived=made)
+                        return
 
     def stale(self, device: Device, step: int) -> Iterator[StaleAssignment]:
         """Yield a finding for each left domain whose tables may still translate for the device; and a stale refusal."""
@@ -53,3 +89,8 @@ class AssignmentChecks:
             yield StaleAssignment(step, bdf, device.assigned_to, None, unit.name)
         if unit.lets_through(source_id):
             yield StaleAssignment(step, bdf, device.assigned_to, None, unit.name, is_untranslated=True)
+
+
+def tables_of(unit: Unit, domain: Domain) -> list[Tables]:
+    """Return the tables of a domain that a unit may use now, or has used, with their tags."""
+    return [tables for root in domain.roots for tables in unit.tables_at(root)]

@@ -4,6 +4,8 @@ from enum import Enum
 
 import attrs
 
+from emu.units import Dfn
+
 
 class Payment(Enum):
     """The fate of a debt by the end of the hypercall, or after it."""
@@ -58,3 +60,17 @@ class Act(Enum):
     MAP = "map"  # a CPU stored a leaf
     WITHDRAW = "withdraw"  # a CPU withdrew a domain's grant, and a unit may still translate to the frame
     ACCESS = "access"  # a device read or wrote the frame
+
+
+@attrs.frozen
+class Revived:
+    """A promise about a page that held while its domain had no device, and holds no more.
+
+    Attributes:
+        agent, call, step: the promise's CPU, call and step.
+    """
+
+    dfn: Dfn
+    agent: str
+    call: str
+    step: int

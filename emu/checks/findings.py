@@ -2,7 +2,7 @@
 
 import attrs
 
-from emu.checks.details import Act, Arrival, Evidence, Payment, Use
+from emu.checks.details import Act, Arrival, Evidence, Payment, Revived, Use
 from emu.checks.kinds import Facts, FindingKind
 from emu.checks.told import BeyondRange, Gap, LostError, NotRolledBack, WrongResult
 from emu.checks.used import ForeignAccess, Illegal, Late, LateStatus
@@ -140,6 +140,7 @@ class StaleAssignment:
         joined: the domain to which the device was given; None where it was taken away.
         left: the domain whose tables may still translate for it; None where the unit may still refuse its requests.
         is_untranslated: the unit may let its requests through untranslated instead.
+        revived: a promise of the joined domain that does not hold for the device, instead.
     """
 
     step: int
@@ -148,17 +149,19 @@ class StaleAssignment:
     left: int | None
     unit: str
     is_untranslated: bool = False
+    revived: Revived | None = None
 
     @property
     def kind(self) -> FindingKind:
         """Whether the unit may still translate for the device, refuse its requests, or let them through."""
         if self.is_untranslated:
             return FindingKind.NOT_ISOLATED
-        return FindingKind.STALE_FAULT if self.left is None else FindingKind.STALE
+        return FindingKind.STALE_FAULT if self.left is None and self.revived is None else FindingKind.STALE
 
     def facts(self, trace: Trace) -> Facts:
         agent = trace.agent_of(self.step).name
-        return (f"assigned: {self.device}", self.left, None, None, self.unit, agent)
+        left, dfn = (self.left, None) if self.revived is None else (self.joined, self.revived.dfn)
+        return (f"assigned: {self.device}", left, dfn, None, self.unit, agent)
 
 
 @attrs.frozen(kw_only=True)

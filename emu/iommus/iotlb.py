@@ -68,6 +68,8 @@ class Iotlb:
     Attributes:
         capacity: how many entries there is room for; None for no limit.
         format: the format of the tables that are walked.
+        is_by_tag: the user is the domain's tag, which the device's own entry says before the lookup (AMD-Vi): devices
+            with one tag find the same entries, and find them again when they get the tag back.
         user_bits: the width of the numbers by which entries are looked up.
         entries: sorted by `Key`, so that dropping a range does not touch the rest.
         by_user: the keys of the entries, by (user, page order, first dfn).
@@ -78,6 +80,7 @@ class Iotlb:
     capacity: int | None
     format: TableFormat
     user_bits: int = 16
+    is_by_tag: bool = False
     entries: Any = attrs.field(factory=SortedDict)
     by_user: dict[tuple[int, int, Dfn], Key] = attrs.field(factory=dict)
     orders: list[int] = attrs.field(factory=list)

@@ -90,15 +90,12 @@ class WalkCache:
     Attributes:
         iotlb: the IOTLB of the unit.
         is_void: whether an invalidation has voided a walk.
-        is_by_tag: the user is a domain's tag, which the device's own entry says before the lookup (AMD-Vi): whatever
-            device's walk has cached an entry, its own entry does not count.
         entries: all that is cached of each entry, the newest first.
     """
 
     iotlb: Iotlb
     memory: Memory
     is_void: Callable[[Request], bool]
-    is_by_tag: bool = False
     entries: dict[Key, list[ReachedTable]] = attrs.field(factory=dict)
 
     @property
@@ -157,7 +154,7 @@ class WalkCache:
 
     def insert(self, reached: ReachedTable) -> None:
         """Cache the entry that leads to a table, beside other values of the entry."""
-        if self.is_by_tag:
+        if self.iotlb.is_by_tag:  # whatever device's walk has cached an entry, its own entry does not count
             device_level = self.iotlb.format.device_level
             reached = reached._replace(reads=tuple(one for one in reached.reads if one.level != device_level))
         others = (one for one in self.entries.get(reached.key, ()) if not one.is_same_as(reached))

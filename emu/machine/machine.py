@@ -77,7 +77,7 @@ class Machine:
         self.broken: list[Broken] = []
         self.judge = PromiseJudge(self.units, self.findings, refuses_gaps=description.refuse_gaps)
         self.watch = UsageWatch(self.findings, self.domains.values, self.judge.promised)
-        self.assignments = AssignmentChecks(self.findings, self.domains.values)
+        self.assignments = AssignmentChecks(self.findings, self.domains.values, self.judge.promised)
         self.hypervisor = Calls(revision, self.judge)
         releases = ReleaseJudge(self.units, self.findings, self.domains.values, self.judge.debts, self.judge.promised)
         isolation = IsolationJudge(self.units, self.findings, self.recorder)

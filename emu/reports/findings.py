@@ -75,6 +75,10 @@ def assignment_sentence(finding: StaleAssignment) -> str:
     given = "taken away" if finding.joined is None else f"given to domain {finding.joined}"
     if finding.is_untranslated:
         what, harm = "not isolated", "let its requests through untranslated, to all memory"
+    elif finding.revived is not None:
+        made = finding.revived
+        promise = f"which {made.agent}'s {made.call} had promised at step {made.step} to be gone"
+        what, harm = "stale translation", f"use an old translation of dfn {made.dfn:#x} for it, {promise}"
     elif finding.left is None:
         what, harm = "stale fault", "still refuse its requests, for it may have cached a device entry that refuses them"
     else:

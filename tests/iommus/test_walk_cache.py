@@ -198,6 +198,6 @@ def test_a_walk_from_another_root_finds_nothing_of_it_again(cache: WalkCache) ->
 def test_where_devices_share_entries_a_devices_own_entry_does_not_count(cache: WalkCache) -> None:
     (found, *_) = cache.find(NETWORK, G)
     own = TableRead(cache.iotlb.format.device_level, 0, 0, 1, is_leaf=False)
-    cache.is_by_tag = True
+    cache.iotlb.is_by_tag = True
     cache.insert(found._replace(reads=(own, *found.reads)))
     assert cache.find(NETWORK, G)[0].reads == found.reads

@@ -32,10 +32,9 @@ class AmdState:
         self.ledger = Ledger(name, memory, self.format, settings.np_cache, recorder)
         first, *_ = [memory.allocate_table() for _ in range(TABLE_FRAMES)]
         self.device_table = DeviceTable(name, memory, frame_address(first))
-        self.iotlb = Iotlb(name, settings.iotlb_entries or None, self.format)
+        self.iotlb = Iotlb(name, settings.iotlb_entries or None, self.format, is_by_tag=True)
         self.requests = Requests(name)
-        is_on = settings.walk_caches
-        self.walk_cache = WalkCache(self.iotlb, memory, self.is_void, is_by_tag=True) if is_on else None
+        self.walk_cache = WalkCache(self.iotlb, memory, self.is_void) if settings.walk_caches else None
         ring, registers = (frame_address(memory.allocate_data()) for _ in range(2))
         self.queue = CommandBuffer(name, memory, ring, settings.queue_entries, status=registers)
 
