@@ -16,7 +16,7 @@ import attrs
 
 from emu.checks.details import Revived
 from emu.checks.findings import Finding, StaleAssignment
-from emu.checks.promises import Promise, is_harmless, kept_leaf, promise_space, reads_of
+from emu.checks.promises import Promise, device_reads, is_harmless, kept_leaf, promise_space, reads_of
 from emu.devices.device import Device
 from emu.engine import Access, Kind
 from emu.hypervisor.domain import Domain
@@ -46,6 +46,7 @@ class AssignmentChecks:
         for tag in dict.fromkeys(tables.tag for tables in unit.tables_ever(device.source_id)):
             yield unit.ledger.access(tag, 0, DFN_MAX, Kind.READ)
         if unit.iotlb.is_by_tag:
+            yield from device_reads([unit])
             yield Access(promise_space(unit), 0, DFN_MAX, Kind.READ)
             for domain in self.domains():
                 for dfn, _ in self.promises_of(domain):
