@@ -8,9 +8,9 @@ then.
 That a page has no translation is cached with the leaves by a unit that caches non-present entries; any other unit may
 refuse an access only if a walk, from the root table or from a cached table entry, finds a word not present now.
 
-A world is a table format with tables, pages and stores. There are two: VT-d's tables, and six levels that may be
-skipped. An entry that skips levels leads to its table for those dfns only whose index at each of these levels is 0;
-for any other dfn it is a word that is not present.
+A world is a table format with tables, pages and stores. There are three: VT-d's tables, six levels that may be
+skipped, and AMD-Vi's, which are such levels with leaves that say their size. An entry that skips levels leads to its
+table for those dfns only whose index at each of these levels is 0; for any other dfn it is a word that is not present.
 """
 
 from collections import defaultdict
@@ -23,6 +23,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from emu.iommus.amd import formats as amd
 from emu.iommus.formats import FAULT, TableFormat, Translation
 from emu.iommus.ledger import Ledger
 from emu.iommus.paths import PathEntry, Tables
@@ -268,8 +269,12 @@ def vtd_world() -> World:
     )
 
 
-def six_level_world() -> World:
-    """Return the world of six levels: an entry may lead to any lower level."""
+def six_level_world(format_: TableFormat, *sized: int) -> World:
+    """Return the world of six levels: an entry may lead to any lower level.
+
+    Args:
+        sized: leaves of level 1 of a size that is none of a level.
+    """
     of_level = {
         6: (Maddr(0x6000),),
         5: (Maddr(0x5000),),
@@ -283,46 +288,47 @@ def six_level_world() -> World:
     pages = [zero, *ones, Dfn(ones[1] | ones[0]), Dfn(ones[3] | ones[2])]
     leaves = {
         1: (
-            six_levels.encode_leaf(Maddr(0x10_0000), read=True, write=True),
-            six_levels.encode_leaf(Maddr(0x10_1000), read=True, write=False),
+            format_.encode_leaf(Maddr(0x10_0000), read=True, write=True),
+            format_.encode_leaf(Maddr(0x10_1000), read=True, write=False),
+            *sized,
         ),
-        2: (six_levels.encode_leaf(Maddr(0x20_0000), read=True, write=True, level=2),),
-        3: (six_levels.encode_leaf(Maddr(0x4000_0000), read=False, write=True, level=3),),
+        2: (format_.encode_leaf(Maddr(0x20_0000), read=True, write=True, level=2),),
+        3: (format_.encode_leaf(Maddr(0x4000_0000), read=False, write=True, level=3),),
     }
 
     def links(level: int) -> Iterator[int]:
         for lower in range(1, level):
             for table in of_level[lower]:
-                yield six_levels.encode_table(table, lower)
+                yield format_.encode_table(table, lower)
         if level > 1:
-            yield six_levels.encode_table(of_level[level - 1][0], level - 1) & ~six_levels.READ
+            yield format_.encode_table(of_level[level - 1][0], level - 1) & ~six_levels.READ
 
     mapped = {
-        middles[0]: six_levels.encode_table(bottoms[0], 1),
-        middles[0] + 8: six_levels.encode_table(bottoms[1], 1),
-        middles[1]: six_levels.encode_table(bottoms[1], 1),
+        middles[0]: format_.encode_table(bottoms[0], 1),
+        middles[0] + 8: format_.encode_table(bottoms[1], 1),
+        middles[1]: format_.encode_table(bottoms[1], 1),
         bottoms[0]: leaves[1][0],
         bottoms[0] + 8: leaves[1][1],
         bottoms[1]: leaves[1][1],
     }
     unskipped = mapped | {
-        top: six_levels.encode_table(fifth, 5),
-        fifth: six_levels.encode_table(fourth, 4),
-        fourth: six_levels.encode_table(third, 3),
-        third: six_levels.encode_table(middles[0], 2),
-        third + 8: six_levels.encode_table(middles[1], 2),
+        top: format_.encode_table(fifth, 5),
+        fifth: format_.encode_table(fourth, 4),
+        fourth: format_.encode_table(third, 3),
+        third: format_.encode_table(middles[0], 2),
+        third + 8: format_.encode_table(middles[1], 2),
     }
     skipping = mapped | {
-        top: six_levels.encode_table(fourth, 4),
-        top + 8: six_levels.encode_table(third, 3),
-        fourth: six_levels.encode_table(middles[0], 2),
-        fourth + 8: six_levels.encode_table(bottoms[0], 1),
-        third: six_levels.encode_table(bottoms[0], 1),
-        third + 8: six_levels.encode_table(middles[1], 2),
+        top: format_.encode_table(fourth, 4),
+        top + 8: format_.encode_table(third, 3),
+        fourth: format_.encode_table(middles[0], 2),
+        fourth + 8: format_.encode_table(bottoms[0], 1),
+        third: format_.encode_table(bottoms[0], 1),
+        third + 8: format_.encode_table(middles[1], 2),
     }
     values = {level: [*links(level), *leaves.get(level, ()), ABSENT] for level in of_level}
     return World(
-        six_levels.SIX_LEVELS,
+        format_,
         questions=[
             *((Tables(1, top, 6), dfn) for dfn in pages),
             *((Tables(2, third, 3), dfn) for dfn in pages if dfn < ones[3]),
@@ -349,10 +355,13 @@ def events(world: World) -> st.SearchStrategy[list[Store | Invalidation]]:
     return st.lists(st.one_of(world.stores, world.stores, invalidations(world)), min_size=8, max_size=40)
 
 
-VTD, SIX = vtd_world(), six_level_world()
+VTD, SIX = vtd_world(), six_level_world(six_levels.SIX_LEVELS)
+AMD = six_level_world(amd.AMD_FORMAT, amd.encode_sized_leaf(Maddr(0x30_0000), 4, read=True, write=True))
 
 
-@pytest.mark.parametrize(("world", "examples"), [(VTD, 400), (SIX, 250)], ids=["VT-d", "six levels"])
+@pytest.mark.parametrize(
+    ("world", "examples"), [(VTD, 400), (SIX, 250), (AMD, 150)], ids=["VT-d", "six levels", "AMD-Vi"]
+)
 def test_the_ledger_allows_exactly_what_some_cache_could_hold(world: World, examples: int) -> None:
     @settings(max_examples=examples, deadline=None, derandomize=True)
     @given(image=st.sampled_from(world.images), events=events(world), caches_non_present=st.booleans())
@@ -371,7 +380,7 @@ def test_the_invalidation_of_a_page_for_which_an_entry_does_not_stand_leaves_wha
     History(SIX, image, caches_non_present=False).run([Store(third, ABSENT), invalidation, Store(bottom, new)])
 
 
-@pytest.mark.parametrize(("world", "examples"), [(VTD, 60), (SIX, 40)], ids=["VT-d", "six levels"])
+@pytest.mark.parametrize(("world", "examples"), [(VTD, 60), (SIX, 40), (AMD, 30)], ids=["VT-d", "six levels", "AMD-Vi"])
 def test_only_a_store_to_the_words_read_changes_the_old_paths(world: World, examples: int) -> None:
     @settings(max_examples=examples, deadline=None, derandomize=True)
     @given(
