@@ -123,7 +123,7 @@ class Invalidate(Operation[None]):
     def perform(self, step: int) -> None:
         unit, self.step = self.unit, step
         unit.iotlb.invalidate(self.tag, self.dfn, self.dfn)
-        unit.requests.removals.append(Removal(step, self.tag, self.dfn, self.dfn, leaf_only=False))
+        unit.requests.removals.append(Removal(step, self.tag, self.dfn, self.dfn, leaf_only=False, step=step))
         for request in unit.requests.translated(self.tag, self.dfn, self.dfn):
             request.recall()
         unit.ledger.complete(step, self.tag, self.dfn, 0)

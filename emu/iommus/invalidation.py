@@ -110,7 +110,7 @@ class Remove(Operation[list[Request]]):
         self.dropped = unit.iotlb.invalidate(*dfns)
         if self.walk_cache is not None:
             self.tables_dropped = self.walk_cache.invalidate(*dfns)
-        insort(unit.requests.removals, Removal(self.start, *dfns, covered.leaf_only), key=lambda one: one.start)
+        insort(unit.requests.removals, Removal(self.start, *dfns, covered.leaf_only, step), key=lambda one: one.start)
         translated = unit.requests.translated(*dfns)
         self.draining = len(translated)
         return translated

@@ -66,6 +66,8 @@ class Request:
         committed: set when the access was made or has faulted.
         programmed_by: the number of the domain whose driver programmed the access; None if no driver did.
         tables: the tables that the device's own entry named, where that is read before the cache is looked up.
+        looked_up: the step at which cached table entries were last looked up.
+        start: the cached table entry at which the present walk started; None if it started at the root table.
     """
 
     number: int
@@ -82,11 +84,13 @@ class Request:
     is_undrained: bool = False
     programmed_by: int | None = None
     tables: Tables | None = None
+    looked_up: int = 0
+    start: TableRead | None = None
 
     def begin_walk(self, step: int) -> None:
         """Forget an earlier walk, and begin a walk after a step."""
         self.began = step
-        self.tag = None
+        self.tag = self.start = None
         self.reads = []
 
     def translate(self, tag: int) -> None:
@@ -107,6 +111,7 @@ class Removal(NamedTuple):
     Attributes:
         start: the step at which the invalidation began.
         leaf_only: cached table entries were allowed to stay.
+        step: the step at which the entries were dropped.
     """
 
     start: int
@@ -114,6 +119,7 @@ class Removal(NamedTuple):
     first: Dfn
     last: Dfn
     leaf_only: bool
+    step: int
 
     def covers(self, read: TableRead, dfn: Dfn) -> bool:
         """Whether the invalidation dropped a word that was read for a dfn."""
@@ -177,6 +183,12 @@ class Requests:
             for read in request.reads
             if removal.covers(read, request.dfn)
         )
+
+    def has_dropped_start(self, request: Request) -> bool:
+        """Whether an invalidation has dropped the cached table entry at which a walk started, after it was looked up."""
+        start, tags = request.start, (None, request.tag)
+        since = (removal for removal in self.removals if removal.step > request.looked_up and removal.tag in tags)
+        return start is not None and any(removal.covers(start, request.dfn) for removal in since)
 
     def removed_since(self, request: Request) -> Iterator[Removal]:
         """Yield the removals, under a request's tag, by invalidations that began after the request's walk."""

@@ -80,6 +80,7 @@ class ReachedTable(NamedTuple):
         """
         request.tag = self.tables.tag
         request.reads += [read._replace(order=self.order) for read in self.reads]
+        request.start = request.reads[-1]
         request.began = min(request.began, *(read.step for read in self.reads))
 
 
@@ -211,6 +212,7 @@ class FindStarts(Operation[list[ReachedTable]]):
             yield Access.to(WORDS, word_number(address), Kind.READ)
 
     def perform(self, step: int) -> list[ReachedTable]:
+        self.request.looked_up = step
         starts = self.cache.starts(self.request, step)
         self.found = len(starts)
         return starts

@@ -1,5 +1,7 @@
 """The state of an AMD-Vi unit: its tables, caches, requests and command buffer."""
 
+from collections.abc import Iterator
+
 from emu.engine import Trace
 from emu.engine.execution import ReadRecorder
 from emu.iommus.amd.device_table import TABLE_FRAMES, DeviceTable
@@ -12,7 +14,7 @@ from emu.iommus.ledger import Ledger
 from emu.iommus.requests import Request, Requests, TableRead
 from emu.iommus.walk_cache import WalkCache
 from emu.memory import Memory
-from emu.units import frame_address
+from emu.units import Maddr, address_frame, frame_address
 
 
 class AmdState:
@@ -40,8 +42,26 @@ class AmdState:
 
     def is_void(self, request: Request) -> bool:
         """Whether a walk may not fill the IOTLB any more: an invalidation has dropped a word that it had read."""
-        device_level = self.format.device_level
-        return self.device_table.is_void(request, device_level) or self.requests.is_void(request, self.was_replaced)
+        if self.device_table.is_void(request, self.format.device_level):
+            return True
+        if self.requests.has_dropped_start(request) and self.is_from_another_root(request):
+            return True
+        return self.requests.is_void(request, self.was_replaced)
+
+    def is_from_another_root(self, request: Request) -> bool:
+        """Whether a walk started at a cached entry below another root than the device's own entry names.
+
+        Devices find what is cached under one domain id, whatever the roots are. So once the entry has been dropped, a
+        new walk need not find the same, though no word was replaced.
+        """
+        tables, highest = request.tables, next(self.table_reads(request), None)
+        if tables is None or highest is None:
+            return False
+        return frame_address(address_frame(Maddr(highest.address))) != tables.root
+
+    def table_reads(self, request: Request) -> Iterator[TableRead]:
+        """Yield the words of page tables that a walk has read, the highest first."""
+        return (read for read in request.reads if read.level != self.format.device_level)
 
     def was_replaced(self, request: Request, read: TableRead, step: int) -> bool:
         """Whether a newer value of a page table's word was visible up to a step.

@@ -188,6 +188,8 @@ SETTINGS = [
     {"walk_at_once": True},
     {"synchronous": True, "walk_at_once": True},
     {"np_cache": True},
+    {"walk_caches": True},
+    {"walk_caches": True, "synchronous": True},
 ]
 
 HAPPEN = ("iotlb.hit", "dma.read", "dma.write", "dma.fault", "walk.void", "device_entry.hit", "walk.pass_through")

@@ -23,6 +23,7 @@ from emu.iommus.amd.formats import (
 from emu.iommus.amd.settings import AmdSettings
 from emu.iommus.amd.walk import DeviceFill, LookupByTag, PassThrough
 from emu.iommus.iotlb import Fill
+from emu.iommus.walk import ReadTable
 from emu.machine.machine import Machine
 from emu.units import Dfn, Maddr, Mfn, frame_address
 from tests.amd import amd_machine, enter, held_back, settle, unit_of
@@ -31,7 +32,7 @@ from tests.events import steps
 Execute = Callable[..., list[Finding]]
 
 G = Dfn(0x10)
-NIC = "00:1f.0"
+NIC, DISK = "00:1f.0", "00:02.0"
 OLD, NEW = 0x01D, 0x2E3
 """What the old and the new frame hold."""
 
@@ -281,6 +282,33 @@ def test_a_request_that_is_about_to_be_aborted_begins_again_after_the_invalidati
     machine, found = moved(*[DEVICE] * is_invalidated, before=DeviceTableEntry(translates=False))
     assert held_back(machine, Refuse) == []
     assert found == [NEW if is_invalidated else None]
+
+
+@pytest.mark.parametrize(("is_dropped", "value"), [(False, OLD), (True, NEW)])
+def test_a_walk_from_an_entry_that_was_cached_below_another_root_begins_again_when_the_entry_is_dropped(
+    is_dropped: bool, value: int
+) -> None:
+    machine = mapped(AmdSettings(levels=2, walk_caches=True))
+    machine.premap(machine.domains[1], Dfn(G + 1), machine.allocate(), cached=True)
+    other = machine.domain(2)
+    machine.premap(other, G, frame_with(machine, NEW))
+    machine.plug(DISK)
+    enter(machine, DISK, DeviceTableEntry(mode=2, root=other.pgd, domain_id=1))
+    found: list[int | None] = []
+
+    @machine.cpu(0)
+    async def detacher(cpu: Cpu) -> None:
+        await cpu.store64(unit_of(machine).device_table.address(machine.devices[NIC].source_id), 0)
+        dropped = InvalidatePages(1, Dfn(0), None, directory=is_dropped)
+        await settle(machine, cpu, DEVICE, dropped)
+
+    @machine.device(DISK)
+    async def reader(device: Device) -> None:
+        found.append(await device.read(G))
+
+    assert held_back(machine, ReadTable, level=1, chosen=1) == []
+    assert len(steps(machine.trace.events(), "walk.start")) == 1
+    assert found == [value]
 
 
 # Entries that are not present
