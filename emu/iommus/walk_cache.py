@@ -147,11 +147,15 @@ class WalkCache:
         ]
 
     def finds_again(self, reads: tuple[TableRead, ...], cached: ReachedTable, step: int) -> bool:
-        """Whether a walk that has made these reads goes on, at a step, to a table that is cached."""
-        count = len(reads)
-        if count == len(cached.reads) or cached.reads[:count] != reads:
+        """Whether a walk that has made these reads goes on, at a step, to a table that is cached.
+
+        Reads are the same if they are of one word at one step: what they stand for differs where a walk started at a
+        cached entry.
+        """
+        begun, left = cached.reads[: len(reads)], cached.reads[len(reads) :]
+        if not left or [(one.address, one.step) for one in begun] != [(one.address, one.step) for one in reads]:
             return False
-        return not any(read.was_replaced(self.memory, step) for read in cached.reads[count:])
+        return not any(read.was_replaced(self.memory, step) for read in left)
 
     def insert(self, reached: ReachedTable) -> None:
         """Cache the entry that leads to a table, beside other values of the entry."""

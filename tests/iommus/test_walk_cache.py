@@ -201,3 +201,22 @@ def test_where_devices_share_entries_a_devices_own_entry_does_not_count(cache: W
     cache.iotlb.is_by_tag = True
     cache.insert(found._replace(reads=(own, *found.reads)))
     assert cache.find(NETWORK, G)[0].reads == found.reads
+
+
+def test_a_walk_that_starts_at_an_entry_need_not_start_at_what_another_such_walk_has_found_below(
+    cache: WalkCache, memory: Memory
+) -> None:
+    level = VTD_FORMAT.device_level
+    of_device = TableRead(level, VTD_FORMAT.orders[level], Maddr(0x9000), 0, is_leaf=False)
+    cache.entries.clear()
+    cache.insert_walk(NETWORK, TABLES, G, (of_device, reads_of_walk()[0]))
+    (middle,) = cache.find(NETWORK, G)
+    one, entry = request(G), VTD_FORMAT.read(memory.peek(MIDDLE_WORD), 2, G)
+    assert entry is not None
+    one.begin_walk(8)
+    middle.go_on(one)
+    one.reads.append(TableRead(2, 9, MIDDLE_WORD, 9, is_leaf=False))
+    cache.insert(middle.below(VTD_FORMAT, G, entry, tuple(one.reads)))
+    memory.put(TOP_WORD, 0, step=12)
+    assert tables(cache.find(NETWORK, G)) == [BOTTOM, MIDDLE]
+    assert tables(cache.starts(one, 13)) == [MIDDLE]
