@@ -185,7 +185,7 @@ class Requests:
         )
 
     def has_dropped_start(self, request: Request) -> bool:
-        """Whether an invalidation has dropped the cached table entry at which a walk started, after it was looked up."""
+        """Whether an invalidation has dropped the cached table entry at which a walk started, after the lookup."""
         start, tags = request.start, (None, request.tag)
         since = (removal for removal in self.removals if removal.step > request.looked_up and removal.tag in tags)
         return start is not None and any(removal.covers(start, request.dfn) for removal in since)
