@@ -6,7 +6,7 @@ import attrs
 
 from emu.cpus import Cpu
 from emu.devices.device import Device
-from emu.errors import InternalError
+from emu.errors import InternalError, ScenarioError
 from emu.hypervisor.amd.assignment import (
     amd_iommu_disable_domain_device,
     amd_iommu_setup_domain_device,
@@ -23,7 +23,7 @@ from emu.hypervisor.ops import MapFlags
 from emu.iommus.amd.formats import DEPTHS
 from emu.iommus.amd.unit import AmdUnit
 from emu.iommus.unit import Unit
-from emu.units import Dfn, Maddr, Mfn, frame_address
+from emu.units import Dfn, Maddr, Mfn, frame_address, page_count
 
 
 @attrs.define(eq=False)
@@ -66,7 +66,16 @@ class AmdDriver(DriverState):
     def premap(
         self, domain: Domain, dfn: Dfn, mfn: Mfn, flags: MapFlags, users: Iterable[Device], page_order: int = 0
     ) -> None:
-        """Map 2^page_order pages by one leaf, and cache it as if some devices of the domain had used it."""
+        """Map 2^page_order pages by one leaf, and cache it as if some devices of the domain had used it.
+
+        Raises:
+            ScenarioError: if the tables do not reach the pages before they have grown.
+        """
+        if dfn + page_count(page_order) > domain.format.reach(domain.levels):
+            raise ScenarioError(
+                f"dfn {dfn:#x} lies beyond the reach of {domain.levels} levels of tables: map it by a call, "
+                "which lets them grow"
+            )
         level = domain.format.leaf_level(page_order)
         read, write = MapFlags.READABLE in flags, MapFlags.WRITABLE in flags
         leaf = domain.format.encode_leaf(frame_address(mfn), read=read, write=write, level=level)
