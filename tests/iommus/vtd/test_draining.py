@@ -9,11 +9,10 @@ import pytest
 from emu.checks.findings import Finding, FindingKind, Late
 from emu.cpus import Cpu
 from emu.devices.device import Commit, Device, Refuse
-from emu.engine import Agent, Choose, Event, Strategy, Wait
+from emu.engine import Agent, Choose, Event, Strategy
 from emu.engine.hosts import direct
 from emu.hypervisor.ops import READ_WRITE, MapFlags, iommu_dont_flush_iotlb
-from emu.hypervisor.vtd.queue import qinval_update
-from emu.iommus.vtd.formats import ContextInvalidation, Descriptor, Granularity, IotlbInvalidation, WaitDescriptor
+from emu.iommus.vtd.formats import ContextInvalidation, Descriptor, Granularity, IotlbInvalidation
 from emu.iommus.vtd.settings import VtdSettings
 from emu.machine.description import Description
 from emu.machine.machine import Machine
@@ -21,7 +20,7 @@ from emu.running.exploration import ScenarioExploration
 from emu.scenarios.expectation import CLEAN, LATE
 from emu.scenarios.scenario import scenario
 from emu.units import Dfn, Mfn, offset
-from tests.vtd import driver_of
+from tests.vtd import settle
 
 Execute = Callable[..., list[Finding]]
 
@@ -102,15 +101,6 @@ def unmaps(machine: Machine) -> None:
         await machine.hypervisor.unmap(cpu, machine.domains[1], G)
 
 
-async def invalidate(machine: Machine, cpu: Cpu, *descriptors: Descriptor) -> None:
-    """Submit descriptors, and wait until they have completed."""
-    address = driver_of(machine).poll_slot(cpu)
-    done = cpu.memory.latch(address, 7)
-    for descriptor in (*descriptors, WaitDescriptor(address, 7)):
-        await qinval_update(cpu, driver_of(machine).iommus[0], descriptor)
-    await Wait(done)
-
-
 def submits(machine: Machine, *descriptors: Descriptor) -> None:
     """Have a CPU clear G's leaf, submit descriptors, and wait until they have completed."""
     (tables,) = machine.unit.tables_ever(machine.devices[NIC].source_id)
@@ -119,7 +109,7 @@ def submits(machine: Machine, *descriptors: Descriptor) -> None:
     @machine.cpu(0)
     async def submitter(cpu: Cpu) -> None:
         await cpu.store64(path.entries[-1].address, 0)
-        await invalidate(machine, cpu, *descriptors)
+        await settle(machine, cpu, *descriptors)
         cpu.note("told")
 
 
@@ -301,7 +291,7 @@ def test_a_promise_from_before_the_request_was_translated_does_not_count() -> No
         await machine.hypervisor.map(cpu, machine.domains[1], G, new)
         await mapped.send()
         await cpu.store64(path.entries[-1].address, 0)
-        await invalidate(machine, cpu, page())
+        await settle(machine, cpu, page())
         cpu.note("told")
 
     @machine.device(NIC)
@@ -393,7 +383,7 @@ def test_a_deferred_unmap_whose_debt_was_paid_promises_at_the_end_of_its_hyperca
             await cpu.write(iommu_dont_flush_iotlb, True)
             await machine.hypervisor.unmap(cpu, machine.domains[1], G)
             await cpu.write(iommu_dont_flush_iotlb, False)
-            await invalidate(machine, cpu, page())
+            await settle(machine, cpu, page())
 
     (finding,), events = run(machine, HoldBack(machine, "hypercall.settle"))
     assert isinstance(finding, Late)

@@ -1,7 +1,5 @@
 """Walks that start at cached table entries: what devices then use, what invalidations forbid, and what is told."""
 
-from collections.abc import Sequence
-
 import attrs
 import pytest
 
@@ -10,17 +8,16 @@ from emu.checks.findings import FindingKind, Released
 from emu.cpus import Cpu
 from emu.cpus.signal import Send
 from emu.devices.device import Commit, Device
-from emu.engine import Agent, Choose, Wait
+from emu.engine import Wait
 from emu.engine.hosts import direct
 from emu.hypervisor.tables import TakeTable
-from emu.hypervisor.vtd.queue import qinval_update
 from emu.iommus.invalidation import Range, Remove
 from emu.iommus.iotlb import Fill
 from emu.iommus.requests import Request
 from emu.iommus.unit import UnitState
-from emu.iommus.vtd.formats import VTD_FORMAT, Granularity, IotlbInvalidation, WaitDescriptor, encode_table
+from emu.iommus.vtd.formats import VTD_FORMAT, Granularity, IotlbInvalidation, encode_table
 from emu.iommus.vtd.settings import VtdSettings
-from emu.iommus.walk_cache import ChooseStart, FillTables, FindStarts, ReachedTable, WalkCache
+from emu.iommus.walk_cache import FillTables, FindStarts, ReachedTable, WalkCache
 from emu.machine.description import Description
 from emu.machine.machine import Machine
 from emu.running.exploration import ScenarioExploration
@@ -30,7 +27,8 @@ from emu.scenarios.scenario import Scenario, scenario
 from emu.units import Dfn, Maddr, address_frame, frame_address, offset
 from tests.events import steps
 from tests.programs import PROGRAMS
-from tests.vtd import driver_of, unit_of
+from tests.turns import Order
+from tests.vtd import settle, unit_of
 
 G, NIC = Dfn(0x200), "00:1f.0"
 NEAR, FAR = offset(G, 1), offset(G, 1 << 9)
@@ -56,11 +54,7 @@ def words(machine: Machine) -> dict[int, Maddr]:
 
 async def invalidate(machine: Machine, cpu: Cpu, page: Dfn, *, order: int = 0, leaf_only: bool = False) -> None:
     """Invalidate pages and wait."""
-    iommu, address = driver_of(machine).iommus[0], driver_of(machine).poll_slot(cpu)
-    done = cpu.memory.latch(address, 7)
-    await qinval_update(cpu, iommu, IotlbInvalidation(Granularity.NARROW, 1, page, order, leaf_only=leaf_only))
-    await qinval_update(cpu, iommu, WaitDescriptor(address, 7))
-    await Wait(done)
+    await settle(machine, cpu, IotlbInvalidation(Granularity.NARROW, 1, page, order, leaf_only=leaf_only))
 
 
 def freed_table(*, leaf_only: bool) -> Scenario:
@@ -148,26 +142,6 @@ def test_a_walk_that_counts_what_it_found_cached_as_read_when_it_began_is_caught
 
     monkeypatch.setattr(ReachedTable, "go_on", forget)
     assert FindingKind.ILLEGAL in explored(freed_table(leaf_only=False), form)[0]
-
-
-@attrs.define
-class Order:
-    """Lets agents go on in turns, each until its next operation is of a class, or until it cannot; at last anybody."""
-
-    turns: list[tuple[str, type | None]]
-    start: int = 1
-
-    def pick(self, enabled: Sequence[Agent]) -> Agent:
-        while self.turns:
-            name, held = self.turns[0]
-            for agent in enabled:
-                if agent.name == name and type(agent.pending) is not held:
-                    return agent
-            self.turns.pop(0)
-        return enabled[0]
-
-    def choose(self, choice: Choose) -> int:
-        return min(self.start, choice.count - 1) if isinstance(choice, ChooseStart) else 0
 
 
 def run(machine: Machine, strategy: Order) -> list[str]:
