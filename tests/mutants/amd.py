@@ -352,8 +352,8 @@ AMD_MUTANTS = [
     Mutant(
         "an AMD unit caches faults whatever NpCache says",
         WALK,
-        "caches_non_present=unit.settings.np_cache)",
-        "caches_non_present=True)",
+        "caches, cache = unit.settings.np_cache, unit.walk_cache",
+        "caches, cache = True, unit.walk_cache",
         f"{OF_WALK}a_fault_is_cached_until_an_invalidation_if_the_unit_caches_non_present_entries_and_never_else",
     ),
     Mutant(
@@ -381,9 +381,16 @@ AMD_MUTANTS = [
     Mutant(
         "a walk by an entry that was dropped fills",
         STATE,
-        "return self.device_table.is_void(request, device_level) or self.requests",
-        "return device_level < 0 or self.requests",
+        "        if self.device_table.is_void(request, self.format.device_level):\n            return True\n",
+        "",
         OF_ENTRY,
+    ),
+    Mutant(
+        "a walk goes on from a start below another root that was dropped",
+        STATE,
+        "if self.requests.has_dropped_start(request) and self.is_from_another_root(request):",
+        "if request.dfn < 0:",
+        f"{OF_WALK}a_walk_from_an_entry_that_was_cached_below_another_root_begins_again_when_the_entry_is_dropped",
     ),
     Mutant(
         "a request passes through by an entry that was dropped",
@@ -419,6 +426,13 @@ AMD_MUTANTS = [
         "[self.entries[key] for key in self.matching(tag, first, last)]",
         "[self.entries[key] for key in self.matching(tag, first, last)][:-1]",
         f"{OF_SELF_CHECK}an_invalidation_that_misses_one_entry_is_noticed",
+    ),
+    Mutant(
+        "a cached entry of a higher table is kept over PDE",
+        "emu/iommus/walk_cache.py",
+        "left = [one for one in cached if tag not in {None, one.tables.tag}]",
+        "left = cached",
+        f"{OF_SELF_CHECK}an_entry_of_a_higher_table_that_the_unit_caches_over_an_invalidation_with_pde_is_noticed",
     ),
     Mutant(
         "an entry of a higher table is kept over PDE",

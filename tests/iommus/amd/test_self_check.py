@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import attrs
 import pytest
 
 from emu.checks.findings import Finding, FindingKind
@@ -9,27 +10,32 @@ from emu.cpus import Cpu
 from emu.devices.device import Commit, Device
 from emu.iommus.amd.engine import Segment
 from emu.iommus.amd.formats import AMD_FORMAT, InvalidatePages, encode_leaf, encode_table
+from emu.iommus.amd.settings import AmdSettings
+from emu.iommus.invalidation import Range, Remove
 from emu.iommus.iotlb import Iotlb, IotlbEntry
 from emu.iommus.requests import Removal, TableRead
+from emu.iommus.unit import UnitState
 from emu.iommus.walk import ReadTable
 from emu.machine.machine import Machine
-from emu.units import Dfn, Maddr, frame_address, offset
+from emu.units import Dfn, Maddr, Mfn, frame_address, offset
 from tests.amd import amd_machine, held_back, settle
 
 Execute = Callable[..., list[Finding]]
 
 G = Dfn(0x10)
 H = offset(G, 1)
+NEW = Mfn(0x1000)
 NIC = "00:1f.0"
 ALL = InvalidatePages(1, Dfn(0), None, directory=True)
 """Of what PDE covers, too."""
 
 
-def machine_with(*, cached: bool) -> Machine:
+def machine_with(*, cached: bool, walk_caches: bool = False) -> Machine:
     """Return a machine on which a device may use two pages."""
-    machine = amd_machine()
+    machine = amd_machine(AmdSettings(levels=2, walk_caches=walk_caches))
     domain = machine.domain(1, devices=(NIC,))
     machine.premap(domain, G, machine.allocate(page_order=1), page_order=1, cached=cached)
+    machine.allocate(at=NEW)
     return machine
 
 
@@ -106,6 +112,14 @@ def test_a_wait_that_completes_before_what_it_must_drain_is_noticed(
     assert [finding.kind for finding in held_back(machine, Commit)] == [FindingKind.ILLEGAL] * is_broken
 
 
+async def relink(machine: Machine, cpu: Cpu) -> None:
+    """Put another table in the place of a page's, invalidate everything, and change the leaf in the old table."""
+    above, leaf = words(machine, G)
+    await cpu.store64(above, encode_table(frame_address(machine.memory.allocate_table())))
+    await settle(machine, cpu, ALL)
+    await cpu.store64(leaf, encode_leaf(frame_address(NEW), read=True, write=True))
+
+
 def covers_leaves(self: Removal, read: TableRead, dfn: Dfn) -> bool:
     """Keep entries of higher tables, whatever was invalidated."""
     return read.is_leaf and read.spans(dfn, self.first, self.last)
@@ -118,14 +132,37 @@ def test_an_entry_of_a_higher_table_that_is_kept_over_an_invalidation_with_pde_i
     if is_broken:
         monkeypatch.setattr(Removal, "covers", covers_leaves)
     machine = machine_with(cached=False)
-    new = encode_leaf(frame_address(machine.allocate()), read=True, write=True)
     reads(machine, G)
 
     @machine.cpu(0)
     async def relinker(cpu: Cpu) -> None:
-        above, leaf = words(machine, G)
-        await cpu.store64(above, encode_table(frame_address(machine.memory.allocate_table())))
-        await settle(machine, cpu, ALL)
-        await cpu.store64(leaf, new)
+        await relink(machine, cpu)
 
     assert [finding.kind for finding in held_back(machine, ReadTable, level=1)] == [FindingKind.ILLEGAL] * is_broken
+
+
+@pytest.mark.parametrize("is_broken", [False, True])
+def test_an_entry_of_a_higher_table_that_the_unit_caches_over_an_invalidation_with_pde_is_noticed(
+    monkeypatch: pytest.MonkeyPatch, is_broken: bool
+) -> None:
+    begin = Remove.__init__
+
+    def of_leaves(self: Remove, unit: UnitState, covered: Range, start: int) -> None:
+        begin(self, unit, attrs.evolve(covered, leaf_only=True), start)
+
+    if is_broken:
+        monkeypatch.setattr(Remove, "__init__", of_leaves)
+    machine = machine_with(cached=True, walk_caches=True)
+    relinked = machine.signal("relinked")
+
+    @machine.cpu(0)
+    async def relinker(cpu: Cpu) -> None:
+        await relink(machine, cpu)
+        await relinked.send()
+
+    @machine.device(NIC)
+    async def reader(device: Device) -> None:
+        await relinked.wait()
+        await device.read(G)
+
+    assert [finding.kind for finding in held_back(machine, Commit, chosen=1)] == [FindingKind.ILLEGAL] * is_broken
