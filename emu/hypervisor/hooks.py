@@ -71,7 +71,11 @@ class Hooks:
         pages, hook = page_count(page_order), self.driver.unmap_page
         result, flush_type = await self.injected(cpu, "unmap_page", dfn, pages), FlushType.NONE
         if result == OK:
-            result, flush_type = change_of(await ordered(hook, page_order)(cpu, domain, dfn), hook)
+            try:
+                returned = await ordered(hook, page_order)(cpu, domain, dfn)
+                result, flush_type = change_of(returned, hook)
+            except DomainIsDyingError:
+                record_refusal(cpu, dfn, pages)
         return noted(cpu, "unmap_page", dfn, pages, result), flush_type
 
     async def iotlb_flush(self, cpu: Cpu, domain: Domain, dfn: Dfn, page_count: int, flush_type: FlushType) -> int:

@@ -41,7 +41,7 @@ def xen_assert(debug_build: bool, condition: bool, text: str) -> None:
 
 
 class DomainIsDyingError(Exception):
-    """A hook was asked to map a page of a dying domain. It maps nothing and reports success."""
+    """A hook was asked to change a page of a dying domain. It changes nothing and reports success."""
 
 
 class FlushType(IntEnum):

@@ -38,6 +38,7 @@ class AmdDriver(DriverState):
         Fix.ABORT,
         Fix.LIVE_ENTRY,
         Fix.WHOLE_ENTRY,
+        Fix.DYING,
     }
 
     def add_unit(self, unit: Unit) -> None:

@@ -18,6 +18,7 @@ from emu.hypervisor.amd.superpages import set_iommu_pde_present
 from emu.hypervisor.assignment import FindDevice
 from emu.hypervisor.domain import Domain
 from emu.hypervisor.faults import Fault
+from emu.hypervisor.fixes import Fix
 from emu.hypervisor.ops import ENOMEM, OK
 from emu.hypervisor.tables import AllocateTable
 from emu.iommus.amd.formats import encode_table
@@ -91,13 +92,16 @@ class StoreField(Operation[None]):
 async def update_paging_mode(cpu: Cpu, driver: DriverState, domain: Domain, dfn: Dfn) -> int:
     """Let a guest's tables grow until they reach a page, under the mapping_lock.
 
-    The old root stays where it is, below the first entry of the new one, so what is cached of it stays right.
+    The old root stays where it is, below the first entry of the new one, so what is cached of it stays right. With the
+    fix for dying domains the tables of one no longer grow: the walk that follows refuses it.
 
     Returns:
         0; or -ENOMEM, after which nothing has changed that a walk could read.
     """
     root, levels = domain.pgd, domain.levels
     if dfn < domain.format.reach(levels):
+        return OK
+    if Fix.DYING in driver.fixes and await domain.is_dying.read():
         return OK
     while dfn >= domain.format.reach(levels):
         if await driver.faults.strike(cpu, Fault.ALLOCATION):

@@ -64,7 +64,7 @@ async def flush_command_buffer(cpu: Cpu, driver: DriverState, iommu: AmdIommu) -
     await ClearBits(cpu.memory, unit.queue.status, COM_WAIT_INT, unit.name)
     latch = cpu.memory.latch(unit.queue.status, COM_WAIT_INT)
     is_posted = await send_iommu_command(cpu, driver, iommu, encode_command(CompletionWait(interrupt=True)))
-    if not is_posted or (not waits_for_ever and await driver.faults.strike(cpu, Fault.WAIT)):
+    if not waits_for_ever and (not is_posted or await driver.faults.strike(cpu, Fault.WAIT)):
         cpu.note("fault.inject", iommu=unit.name, result=ETIMEDOUT)
         return
     await AwaitUnit(latch, "flush.done", unit.name)

@@ -7,7 +7,7 @@ from emu.hypervisor.domain import Domain
 from emu.hypervisor.entries import load_pte, read_pte, write_pte
 from emu.hypervisor.faults import Fault
 from emu.hypervisor.fixes import Fix
-from emu.hypervisor.ops import ENOMEM, MapFlags
+from emu.hypervisor.ops import ENOMEM, DomainIsDyingError, MapFlags
 from emu.hypervisor.tables import AllocateTable
 from emu.iommus.amd.formats import decode_pte, encode_leaf, encode_table
 from emu.units import Dfn, Maddr, Mfn, frame_address
@@ -18,7 +18,12 @@ async def iommu_pde_from_dfn(cpu: Cpu, driver: DriverState, domain: Domain, dfn:
 
     A missing table is made, even for an unmap, and a superpage on the way is split. None if there is no memory for a
     table.
+
+    Raises:
+        DomainIsDyingError: if the domain is dying, and the driver has the fix.
     """
+    if Fix.DYING in driver.fixes and await domain.is_dying.read():
+        raise DomainIsDyingError
     table, level = domain.pgd, domain.levels
     while level > 1:
         address = domain.format.entry_address(table, dfn, level)
