@@ -296,18 +296,15 @@ class Machine:
             )
         self.hooks.failing.append(HookFault(hook, check_frame("dfn", dfn), result))
 
-    def allow_faults(self, *, allocations: int = 0, hooks: int = 0, waits: int = 0) -> None:
-        """Let the strategy fail at least so many allocations, hooks or waits on each CPU.
+    def allow_faults(self, *, allocations: int = 0, hooks: int = 0, waits: int = 0, cpu: int | None = None) -> None:
+        """Let the strategy fail at least so many allocations, hooks or waits on each CPU, or on one of this number.
 
         Raises:
-            ScenarioError: if a number is negative.
+            ScenarioError: if a number is negative, or agents run already.
         """
         self.set_up("allow_faults")
-        limits = {Fault.ALLOCATION: allocations, Fault.HOOK: hooks, Fault.WAIT: waits}
-        for sort, limit in limits.items():
-            if limit < 0:
-                raise ScenarioError(f"{limit} {sort.value} faults: allow none, or a number of them")
-            self.faults.limits[sort] = max(limit, self.faults.limits.get(sort, 0))
+        for sort, limit in {Fault.ALLOCATION: allocations, Fault.HOOK: hooks, Fault.WAIT: waits}.items():
+            self.faults.allow(sort, limit, cpu)
 
     def always(self, text: str, predicate: Predicate, *, reads: Iterable[Read] = ()) -> None:
         """Claim that a predicate, which takes no step, is true before the first step and after each later one.

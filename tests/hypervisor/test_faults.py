@@ -14,6 +14,7 @@ from emu.engine.search import Search
 from emu.engine.strategies.depth_first import DepthFirst
 from emu.engine.strategies.optimal import Optimal
 from emu.engine.strategies.round_robin import RoundRobinStrategy
+from emu.errors import ScenarioError
 from emu.hypervisor.faults import Fault
 from emu.hypervisor.ops import EFAULT, ENOMEM, ETIMEDOUT, OK
 from emu.hypervisor.vtd.queue import invalidate_sync
@@ -220,6 +221,20 @@ def test_a_scenario_allows_at_least_so_many_faults() -> None:
     machine.allow_faults(hooks=1, waits=3)
     assert machine.faults.limits == {Fault.HOOK: 2, Fault.WAIT: 3, Fault.ALLOCATION: 0}
     assert machine.description.faults == {Fault.HOOK: 2}
+
+
+def test_a_scenario_may_allow_faults_on_one_cpu_only() -> None:
+    machine = machine_with({Fault.HOOK: 1})
+    machine.allow_faults(hooks=2, cpu=0)
+    assert run(machine, Faulty(), strike_three_times)[0] == [2]
+    other = machine_with({Fault.HOOK: 1})
+    other.allow_faults(hooks=2, cpu=1)
+    assert run(other, Faulty(), strike_three_times)[0] == [1]
+
+
+def test_a_negative_number_of_faults_is_refused() -> None:
+    with pytest.raises(ScenarioError, match="-1 wait faults: allow none, or a number of them"):
+        machine_with({}).allow_faults(waits=-1, cpu=1)
 
 
 @pytest.mark.parametrize(("name", "limit"), [("allocation_faults", 3), ("hook_faults", 4), ("wait_faults", 5)])
