@@ -36,6 +36,7 @@ class Platform:
         load_revision: loads a revision, whose `make_ops` makes the driver's hooks (`IommuOps`).
         refused: settings of other vendors that its units lack, each with the reason.
         small: parameters with which a machine has few traces.
+        tried: the settings that a check tries with each scenario's small form, one at a time.
     """
 
     name: str
@@ -45,6 +46,16 @@ class Platform:
     load_revision: Callable[[str], Revision]
     small: Mapping[str, str] = attrs.field(factory=dict)
     refused: Mapping[str, str] = attrs.field(factory=dict)
+    tried: tuple[str, ...] = ()
+
+    @property
+    def hooks_file(self) -> str:
+        """The file of a revision that has the driver's hooks."""
+        return f"{self.name}.py"
+
+
+FAULTS = ("hook_faults=1", "allocation_faults=1")
+"""Settings that are tried with every vendor."""
 
 
 def make_vtd_driver(memory: Memory, devices: Mapping[str, Device], faults: Faults) -> Driver:
@@ -59,6 +70,7 @@ VTD = Platform(
     make_vtd_driver,
     partial(load_revision, hooks_file="vtd.py", hooks_class="IntelIommuOps"),
     {"levels": "3", "synchronous": "true", "walk_at_once": "true"},
+    tried=("coherent=false", "caching_mode=true", "write_buffer=true", *FAULTS, "wait_faults=1"),
 )
 
 
@@ -75,6 +87,7 @@ AMD = Platform(
     partial(load_revision, hooks_file="amd.py", hooks_class="AmdIommuOps"),
     {"levels": "2", "synchronous": "true", "walk_at_once": "true"},
     REFUSED,
+    ("np_cache=true", *FAULTS),  # no wait fault: one passes for a completed wait, so every flush would show it
 )
 
 PLATFORMS: Mapping[str, Platform] = {one.name: one for one in (VTD, AMD)}

@@ -9,6 +9,7 @@ G = Dfn(0x1000)
     verdicts="""
     hook_faults>0 | no claim: v1 loses the error of a hook (D1, D2)
     wait_faults>0 | no claim: a flush that is given up is not made again (B55, D19)
+    iommu=amd     | not-isolated  # the device that was taken passes untranslated
     -             | clean
     """,
     sequential=True,

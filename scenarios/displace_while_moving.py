@@ -12,6 +12,7 @@ H = offset(G, 1)
     hook_faults>0             | no claim: what a failed hook leaves behind stays (B08, D1, D2, D20)
     wait_faults>0             | no claim: a flush that is given up is not made again (B55, D19)
     form=2020-1,2020-2,2020-3 | clean
+    iommu=amd                 | clean    | clean | released | released  # hooks of implicit ignore the flag
     -                         | released | clean | released | released  # an unmap of v1 flushes in spite of the flag
     """
 )

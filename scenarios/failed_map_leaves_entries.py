@@ -21,6 +21,7 @@ class Freed(Enum):
     parameters    | implicit      | v1    | merged        | flush_on_error
     hook_faults>0 | no claim: what a failed hook leaves behind stays (B08, D1, D2, D20)
     wait_faults>0 | no claim: a flush that is given up is not made again (B55, D19)
+    iommu=amd     | clean         | clean | released,owed | clean  # hooks of implicit ignore the flag
     freed=new     | released,owed | clean | released,owed | clean
     -             | released,owed | clean | released,owed | clean
     """,

@@ -15,6 +15,9 @@ G = Dfn(0x1000)
     parameters                      | implicit    | v1                     | merged      | flush_on_error
     caching_mode=true               | no claim: the flush of a page that was not present names domain id 0
     hook_faults>0                   | no claim: v1 loses the error of a hook (D1, D2)
+    np_cache=true                   | stale-fault,lost-error  # no flush for a page that was not present
+    iommu=amd allocation_faults>0   | clean       | lost-error             | clean       | clean
+    iommu=amd                       | clean  # the present bit of the entry is stored last
     widen=fault neighbour=true      | clean
     neighbour=true                  | clean
     widen=fault allocation_faults>0 | stale-fault | lost-error,stale-fault | stale-fault | stale-fault

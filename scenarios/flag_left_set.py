@@ -18,9 +18,13 @@ class Later(Enum):
 @scenario(
     verdicts="""
     parameters                 | implicit | v1    | merged   | flush_on_error
+    iommu=amd wait_faults>0    | no claim: a wait that is given up passes for completed (B55)
     later=unmap repaired=true  | clean
     later=remove repaired=true | clean
     repaired=true              | clean
+    iommu=amd later=unmap      | clean    | clean | owed     | owed
+    iommu=amd later=remove     | clean    | clean | released | released
+    iommu=amd                  | clean    | owed  | owed     | owed  # hooks of implicit ignore the flag
     later=unmap                | owed     | clean | owed     | owed  # an unmap of v1 does not read the flag
     later=remove               | released | clean | released | released
     -                          | owed

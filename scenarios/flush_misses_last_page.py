@@ -10,8 +10,12 @@ PAGES = page_count(ORDER)
 @scenario(
     verdicts="""
     # Every map leaves the flush to a caller that has set the flag.
+    parameters                 | implicit | v1       | merged   | flush_on_error
+    iommu=amd wait_faults>0    | no claim: a wait that is given up passes for completed (B55)
     release=true repaired=true | clean
     repaired=true              | clean
+    iommu=amd release=true     | clean    | released | released | released
+    iommu=amd                  | clean    | owed     | owed     | owed  # hooks of implicit ignore the flag
     release=true               | released
     -                          | owed
     """,

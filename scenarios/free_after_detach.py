@@ -11,6 +11,7 @@ G = Dfn(0x1000)
 @scenario(
     verdicts="""
     # No wrapper deals with context entries.
+    iommu=amd                    | released,stale,not-isolated  # a detach that gives up waiting reports success
     repaired=true coherent=false | clean
     repaired=true                | clean
     -                            | released

@@ -17,11 +17,12 @@ class Change(Enum):
 
 @scenario(
     verdicts="""
-    hook_faults>0         | no claim: v1 loses the error of a hook (D1, D2)
-    change=replace kept=0 | clean
-    change=replace        | clean
-    kept=0                | clean
-    -                     | clean
+    hook_faults>0           | no claim: v1 loses the error of a hook (D1, D2)
+    iommu=amd wait_faults>0 | no claim: a wait that is given up passes for completed (B55)
+    change=replace kept=0   | clean
+    change=replace          | clean
+    kept=0                  | clean
+    -                       | clean
     """,
     sequential=True,
 )

@@ -7,10 +7,12 @@ G = Dfn(0x1000)
 
 @scenario(
     verdicts="""
-    parameters    | implicit | v1    | merged   | flush_on_error
-    hook_faults>0 | no claim: v1 loses the error of a hook (D1, D2)
-    repaired=true | clean
-    -             | released | clean | released | released  # an unmap of v1 flushes in spite of the flag
+    parameters              | implicit | v1    | merged   | flush_on_error
+    hook_faults>0           | no claim: v1 loses the error of a hook (D1, D2)
+    iommu=amd wait_faults>0 | no claim: a wait that is given up passes for completed (B55)
+    repaired=true           | clean
+    iommu=amd               | clean    | clean | released | released  # hooks of implicit ignore the flag
+    -                       | released | clean | released | released  # an unmap of v1 flushes in spite of the flag
     """
 )
 def free_before_flush(m: Machine, *, repaired: bool = False) -> None:

@@ -26,7 +26,8 @@ class Beside(Enum):
     beside=freed repaired=true | clean
     beside=freed               | stale
     -                          | clean
-    """
+    """,
+    only={"vtd": "on AMD-Vi the id is the domain's number, which nobody takes, frees or looks up"},
 )
 def freed_id_matches_domain_0(m: Machine, *, beside: Beside = Beside.TAKEN, repaired: bool = False) -> None:
     """CPU 0 moves a guest's only device to another guest; CPU 1 unmaps a page of the hardware domain meanwhile.

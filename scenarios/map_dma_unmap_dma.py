@@ -11,11 +11,15 @@ G = Dfn(0x1000)
     parameters                                          | implicit    | v1    | merged | flush_on_error
     hook_faults>0                                       | no claim: v1 loses the error of a hook (D1, D2)
     allocation_faults>0                                 | no claim: v1 loses the error of a map (D2)
+    iommu=amd wait_faults>0                             | no claim: a wait that is given up passes for completed (B55)
     order=1 extend=true caching_mode=true repaired=true | clean
     caching_mode=true repaired=true                     | clean
     order=1 extend=true caching_mode=true               | stale-fault | clean | clean  | clean
     caching_mode=true order>0                           | stale-fault | clean | clean  | clean
     caching_mode=true                                   | stale-fault
+    order=1 extend=true np_cache=true                   | stale-fault
+    np_cache=true order>0                               | stale-fault
+    np_cache=true                                       | stale-fault  # it is flushed if an entry was replaced only
     order=1 extend=true                                 | clean
     -                                                   | clean
     """

@@ -22,10 +22,11 @@ G = Dfn(0x1000)
 @scenario(
     verdicts="""
     # Only v1 lets the flush's result replace the error, and without a flush there is no such result.
-    parameters      | implicit | v1         | merged | flush_on_error
-    hook_faults>0   | no claim: what a failed hook leaves behind stays (B08, D1, D2, D20)
-    dont_flush=true | clean
-    -               | clean    | lost-error | clean  | clean
+    parameters              | implicit | v1         | merged | flush_on_error
+    hook_faults>0           | no claim: what a failed hook leaves behind stays (B08, D1, D2, D20)
+    iommu=amd wait_faults>0 | no claim: a wait that is given up passes for completed (B55)
+    dont_flush=true         | clean
+    -                       | clean    | lost-error | clean  | clean
     """,
     sequential=True,
 )

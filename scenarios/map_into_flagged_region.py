@@ -17,13 +17,17 @@ class Change(Enum):
 @scenario(
     verdicts="""
     # A lock across the flush helps; v1's unmap ignores the flag, so it flushes under the lock of the call.
+    # On AMD-Vi a map or an unmap of implicit has flushed whatever the flag says, and a map under the mapping_lock.
     parameters                                   | implicit | v1    | merged | flush_on_error
     caching_mode=true                            | no claim: the flush of a page that was not present names domain id 0
     hook_faults>0                                | no claim: v1 loses the error of a hook (D1, D2)
     wait_faults>0                                | no claim: a flush that is given up is not made again (B55, D19)
+    np_cache=true change=unmap                   | stale-fault,stale  # no flush for a page that was not present
     change=unmap,replace outer_lock=across-flush | clean
     change=unmap outer_lock=none                 | stale
+    iommu=amd change=replace                     | clean    | stale | stale  | stale
     change=replace                               | stale
+    iommu=amd                                    | clean    | clean | stale  | stale
     -                                            | stale    | clean | stale  | stale
     """
 )

@@ -7,9 +7,12 @@ G = Dfn(0x1000)
 
 @scenario(
     verdicts="""
+    # On AMD-Vi a map of implicit flushes under the mapping_lock.
+    parameters                       | implicit | v1    | merged | flush_on_error
     hook_faults>0                    | no claim: v1 loses the error of a hook (D1, D2)
     wait_faults>0                    | no claim: a flush that is given up is not made again (B55, D19)
     outer_lock=per-call,across-flush | clean  # the outer lock keeps the second CPU out until the first has flushed
+    iommu=amd                        | clean    | stale | stale  | stale
     order=1                          | stale
     -                                | stale
     """

@@ -14,8 +14,10 @@ G = Dfn(0x1000)
     caching_mode=true                | no claim: the flush of a page that was not present names domain id 0
     hook_faults>0                    | no claim: v1 loses the error of a hook (D1, D2)
     wait_faults>0                    | no claim: a flush that is given up is not made again (B55, D19)
+    np_cache=true                    | stale-fault,stale  # no flush for a page that was not present
     repaired=true                    | clean
     outer_lock=per-call,across-flush | clean
+    iommu=amd order>0                | stale  # nor for more than one
     order>0                          | stale    | clean | clean  | clean
     dma>0                            | stale:observed
     -                                | stale

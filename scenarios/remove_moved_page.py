@@ -10,8 +10,10 @@ H = offset(G, 1)
     verdicts="""
     parameters                 | implicit | v1    | merged   | flush_on_error
     hook_faults>0              | no claim: what a failed hook leaves behind stays (B08, D1, D2, D20)
+    iommu=amd wait_faults>0    | no claim: a wait that is given up passes for completed (B55)
     form=2020-2 coherent=false | clean
     form=2020-2,2020-3         | clean
+    iommu=amd                  | clean    | clean | released | released  # hooks of implicit ignore the flag
     -                          | released | clean | released | released  # an unmap of v1 flushes in spite of the flag
     """
 )

@@ -8,10 +8,11 @@ G = Dfn(0x1000)
 @scenario(
     verdicts="""
     # Only v1 lets the flush's result replace the error of the map, so the caller learns of no failure at all.
-    parameters        | implicit        | v1         | merged          | flush_on_error
+    parameters        | implicit                    | v1         | merged          | flush_on_error
     caching_mode=true | no claim: the flush of a page that was not present names domain id 0
     wait_faults>0     | no claim: a flush that is given up is not made again (B55, D19)
-    -                 | not-rolled-back | lost-error | not-rolled-back | not-rolled-back
+    np_cache=true     | not-rolled-back,stale-fault | lost-error | not-rolled-back | not-rolled-back
+    -                 | not-rolled-back             | lost-error | not-rolled-back | not-rolled-back
     """,
     sequential=True,
 )

@@ -8,8 +8,12 @@ PAGES = 2
 
 @scenario(
     verdicts="""
+    parameters                 | implicit | v1       | merged   | flush_on_error
+    iommu=amd wait_faults>0    | no claim: a wait that is given up passes for completed (B55)
     release=true repaired=true | clean
     repaired=true              | clean  # the softirq runs with the flag cleared
+    iommu=amd release=true     | clean    | released | released | released
+    iommu=amd                  | clean    | owed     | owed     | owed  # hooks of implicit ignore the flag
     release=true               | released
     -                          | owed
     """,

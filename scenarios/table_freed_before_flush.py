@@ -10,6 +10,7 @@ G = Dfn(0x1000)
     # An unmap that flushes does so before the table is taken out, which is too early.
     hook_faults>0 | no claim: v1 loses the error of a hook (D1, D2)
     wait_faults>0 | no claim: a flush that is given up is not made again (B55, D19)
+    iommu=amd     | released  # a flush of one page leaves cached entries of the tables above
     repaired=true | clean
     -             | released
     """,

@@ -18,9 +18,12 @@ class Flusher(Enum):
 @scenario(
     verdicts="""
     # A map that returns the error of its flush leaves the new frame mapped (D19).
-    hook_faults>0           | no claim: v1 loses the error of a hook (D1, D2)
-    flusher=flush,flush-all | clean
-    -                       | not-rolled-back
+    parameters                        | implicit | v1             | merged         | flush_on_error
+    hook_faults>0                     | no claim: v1 loses the error of a hook (D1, D2)
+    iommu=amd flusher=flush,flush-all | clean    | released,stale | released,stale | released,stale
+    iommu=amd                         | released,stale  # no flush reports an error (B55)
+    flusher=flush,flush-all           | clean
+    -                                 | not-rolled-back
     """,
     sequential=True,
 )

@@ -10,6 +10,7 @@ G = Dfn(0x1000)
     caching_mode=true   | no claim: the flush of a page that was not present names domain id 0
     hook_faults>0       | no claim: v1 loses the error of a hook (D1, D2)
     allocation_faults>0 | no claim: v1 loses the error of a map (D2)
+    np_cache=true       | stale-fault  # no flush for a page that was not present
     -                   | clean
     """
 )

@@ -10,10 +10,12 @@ G = Dfn(0x1000)
     # An unmap of v1 flushes whatever it finds; a walk that does not snoop may undo even that (D21).
     parameters                            | implicit | v1    | merged | flush_on_error
     hook_faults>0                         | no claim: v1 loses the error of a hook (D1, D2)
+    iommu=amd wait_faults>0               | no claim: a wait that is given up passes for completed (B55)
     order=1 hole=true outer_lock=per-call | clean
     outer_lock=per-call,across-flush      | clean
     order=1 hole=true coherent=false      | stale
     coherent=false                        | stale
+    iommu=amd                             | clean    | clean | stale  | stale  # implicit flushes whatever it finds, too
     order=1 hole=true                     | stale    | clean | stale  | stale
     -                                     | stale    | clean | stale  | stale
     """

@@ -9,6 +9,7 @@ G = Dfn(0x1000)
     verdicts="""
     # A unit that drains completes the invalidation only when the write is committed.
     hook_faults>0                     | no claim: v1 loses the error of a hook (D1, D2)
+    iommu=amd wait_faults>0           | no claim: a wait that is given up passes for completed (B55)
     order=1 drain=false release=false | late-access
     order=1 drain=false               | late-access
     drain=false                       | late-access

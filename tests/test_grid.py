@@ -7,11 +7,12 @@ settings, are in test_scenarios.py.
 import pytest
 
 from emu.hypervisor.revisions.loader import BUNDLED
-from emu.running.cells import SETTINGS, Cell, grid
+from emu.platforms import AMD, PLATFORMS, VTD
+from emu.running.cells import Cell, grid
 from emu.running.exploration import ScenarioExploration
 from emu.running.plan import Plan
 from emu.running.verdict import Verdict
-from emu.scenarios.library import bundled_names
+from emu.scenarios.library import bundled_names, find
 
 STEPS = 50_000
 
@@ -19,7 +20,10 @@ MANY_TRACES = ("domain_id_freed_too_early", "remove_moved_page", "two_wait_for_m
 """Scenarios that are not exhausted in so many steps with some settings; nothing speaks against what they declare."""
 
 WITH_SETTING = [
-    cell for name in bundled_names() for cell in grid([name], {}) if cell.parameters and cell.parameters[-1] in SETTINGS
+    cell
+    for name in bundled_names()
+    for cell in grid([name], {})
+    if cell.parameters and cell.parameters[-1] in cell.platform.tried
 ]
 
 
@@ -42,13 +46,15 @@ def holds(cell: Cell, revision: str) -> bool:
     )
 
 
-def test_each_scenario_is_tried_with_each_setting() -> None:
-    assert len(WITH_SETTING) >= len(SETTINGS) * len(bundled_names())
+def test_each_scenario_is_tried_with_each_setting_of_each_vendor_that_can_run_it() -> None:
+    tried = [(find(name), platform) for name in bundled_names() for platform in PLATFORMS.values()]
+    least = sum(len(platform.tried) for scenario, platform in tried if platform in scenario.platforms())
+    assert len(WITH_SETTING) >= least > len(VTD.tried) * len(bundled_names())
 
 
-@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize("setting", [*VTD.tried, *(f"iommu=amd {setting}" for setting in AMD.tried)])
 def test_what_a_scenario_declares_with_a_setting_holds(setting: str) -> None:
-    assert holds(Cell("free_before_flush", (setting,)), "merged")
+    assert holds(Cell("free_before_flush", tuple(setting.split())), "merged")
 
 
 @pytest.mark.long

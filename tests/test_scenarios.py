@@ -181,6 +181,8 @@ free_after_detach revision=merged                   | released   | released     
 free_after_detach revision=merged                   | released   | released        | 1 | 0x1000 | 0x180002 | vtd0 | cpu0
 freed_id_matches_domain_0 beside=freed revision=merged | stale | unmapped          | 0 | 0x1000 | 0x180002 | vtd0 | cpu1
 first_map_under_new_table allocation_faults=1          | lost-error | map: map_page | 1 | 0x1000 | None   | None | cpu0
+remap_before_flush iommu=amd order=1 revision=v1      | stale      | mapped        | 1 | 0x1000 | 0x180002 | amd0 | cpu0
+remap_before_flush iommu=amd order=1 revision=v1      | stale      | mapped        | 1 | 0x1001 | 0x180003 | amd0 | cpu0
 """
 """All that each defect shows: kind, check, domain, dfn, frame, unit, and who owes it."""
 

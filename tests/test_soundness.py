@@ -78,13 +78,18 @@ def seeded(bound: BoundScenario, seeds: int) -> set[Signature]:
 LARGE = ("remove_moved_page", "domain_id_freed_too_early")
 """Scenarios whose enumeration takes many seconds: only with `-m long`, as are all on other revisions than merged."""
 
+ON_VTD, ON_AMD = ([name for name in bundled_names() if one in find(name).platforms()] for one in (VTD, AMD))
+
 SMALL_FORMS = [
     pytest.param(name, revision, marks=[pytest.mark.long] if name in LARGE or revision != "merged" else [])
-    for name in bundled_names()
+    for name in ON_VTD
     for revision in ("implicit", "v1", "merged")
 ] + [pytest.param("failed_map_leaves_entries", "flush_on_error")]
 
-SLOW_ON_AMD = ("device_returned_with_writes_queued", "remove_moved_page")
+SLOW_ON_AMD = (
+    "device_returned_with_writes_queued",
+    "remove_moved_page",
+)
 """Scenarios that have many classes on AMD-Vi: only with `-m long`."""
 
 WEAK = {"coherent": "false", "write_buffer": "true"}
@@ -117,9 +122,9 @@ SLOW_IF_LOOSE = (
 """Scenarios that have many classes where the unit is an agent whose waits do not fence: only with `-m long`."""
 
 
-def small_forms_of(slow: Sequence[str]) -> list[Any]:
-    """Return all scenarios; those that are slow are for `-m long`."""
-    return [pytest.param(name, marks=[pytest.mark.long] if name in slow else []) for name in bundled_names()]
+def small_forms_of(slow: Sequence[str], names: Sequence[str] = ON_VTD) -> list[Any]:
+    """Return the scenarios that a vendor can run; those that are slow are for `-m long`."""
+    return [pytest.param(name, marks=[pytest.mark.long] if name in slow else []) for name in names]
 
 
 REPAIRED = """
@@ -199,7 +204,7 @@ def test_every_class_of_interleavings_is_explored_once_and_has_one_verdict(name:
 
 
 @pytest.mark.ci_long
-@pytest.mark.parametrize("name", small_forms_of(SLOW_ON_AMD))
+@pytest.mark.parametrize("name", small_forms_of(SLOW_ON_AMD, ON_AMD))
 def test_so_it_is_on_amd(name: str) -> None:
     compare_with_every_class(name, {"iommu": "amd", **AMD.small, **find(name).small, "revision": "merged"})
 
@@ -323,7 +328,8 @@ def swapped(strategy: Following, chance: random.Random) -> list[Way]:
 SWAPPED = [
     *((name, "levels=3 revision=merged synchronous=true walk_at_once=true drain=false") for name in PROGRAMS),
     *((name, "levels=3 revision=merged coherent=false") for name in PROGRAMS),
-    *((name, "levels=3 drain=false wait_faults=1 caching_mode=true") for name in bundled_names()),
+    *((name, "levels=3 drain=false wait_faults=1 caching_mode=true") for name in ON_VTD),
+    *((name, "iommu=amd levels=2 wait_faults=1 np_cache=true") for name in ON_AMD),
 ]
 
 

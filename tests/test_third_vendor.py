@@ -75,6 +75,11 @@ def test_without_its_platform_nobody_knows_it() -> None:
 
 
 def test_a_repair_of_another_vendors_driver_is_refused() -> None:
-    repaired = find("domain_id_freed_too_early").bind({"repaired": "true"}, PLATFORMS)
-    with pytest.raises(ScenarioError, match="the driver of toy has nothing that XSA_399 repairs"):
+    repaired = find("map_into_dying_domain").bind({"repaired": "true"}, PLATFORMS)
+    with pytest.raises(ScenarioError, match="the driver of toy has nothing that DYING repairs"):
         Run(repaired, "random", 0, 1).on("direct")
+
+
+def test_a_scenario_of_another_vendor_is_refused_with_the_reason() -> None:
+    with pytest.raises(ScenarioError, match="is for vtd only, and cannot be run on toy: on AMD-Vi the id is"):
+        find("domain_id_freed_too_early").bind({}, PLATFORMS)

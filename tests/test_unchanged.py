@@ -4,6 +4,7 @@
 """
 
 import io
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ from emu.reports.run import RunReport
 from emu.running.exploration import ScenarioExploration
 from emu.running.replay import Replay
 from emu.running.run import Run
-from emu.scenarios.library import bundled_names
+from emu.scenarios.library import bundled, bundled_names
 from tests.cells import TABLE_CELLS
 from tests.running.explored import bundled_with, explored
 from tests.test_determinism import digest as digest_of
@@ -25,23 +26,24 @@ from tests.test_determinism import digest as digest_of
 FOLDER = Path(__file__).parent / "unchanged"
 LOGS, CELLS = FOLDER / "logs.json", FOLDER / "cells.json"
 
-SETTINGS = (
-    "coherent=false",
-    "caching_mode=true",
-    "write_buffer=true",
-    "drain=false",
-    "queue_entries=4",
-    "iotlb_entries=2",
-    "synchronous=true",
-    "walk_at_once=true",
-)
+OF_ALL = ("queue_entries=4", "iotlb_entries=2", "synchronous=true", "walk_at_once=true")
+SETTINGS = {
+    "vtd": ("coherent=false", "caching_mode=true", "write_buffer=true", "drain=false", *OF_ALL),
+    "amd": ("np_cache=true", *OF_ALL),
+}
 
 
 def logged() -> Iterator[str]:
-    """Yield scenario and parameters: each scenario on each revision, and with each setting of the hardware."""
-    for name in bundled_names():
-        for parameter in (*(f"revision={revision}" for revision in BUNDLED), *SETTINGS):
+    """Yield scenario and parameters: each scenario on each revision, and with each setting of the hardware.
+
+    So it is for its first vendor; on others it is logged on each revision.
+    """
+    for name, scenario in bundled().items():
+        first, *others = scenario.platforms()
+        for parameter in (*(f"revision={revision}" for revision in BUNDLED), *SETTINGS[first.name]):
             yield f"{name} {parameter}"
+        for vendor, revision in itertools.product(others, BUNDLED):
+            yield f"{name} iommu={vendor.name} revision={revision}"
 
 
 def digest(what: str) -> str:

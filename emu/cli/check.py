@@ -88,7 +88,8 @@ def inputs_of(check: "Check", against: str) -> list[str | Path]:
     from emu.scenarios.library import find
 
     sides = (check.revision, check.base) if check.known is None else (check.revision,)
-    files = [code for side in sides for code in code_of(check.cells[0].bind(side))]
+    firsts = {cell.platform.name: cell for cell in reversed(check.cells)}.values()
+    files = [code for side in sides for cell in firsts for code in code_of(cell.bind(side))]
     scenarios = dict.fromkeys(cell.scenario for cell in check.cells)
     return [against, *files, *(find(name).build.__code__.co_filename for name in scenarios)]
 
@@ -97,18 +98,21 @@ def make_check(revision: str, scenarios: tuple[str, ...], against: str, paramete
     """Return the check that the arguments ask for; everything that it needs can be loaded."""
     from emu.hypervisor.revisions.loader import refuse_ambiguous
     from emu.reports.findings import sentence
-    from emu.running.cells import grid, refuse_unusable
+    from emu.running.cells import grid, left_out, refuse_unusable
     from emu.running.check import Check
     from emu.running.earlier import read_earlier
     from emu.scenarios.library import bundled_names
 
     names = list(dict.fromkeys(scenarios)) or bundled_names()
     known = read_earlier(Path(against)) if against.endswith(".json") else None
-    cells = list(grid(names, parse_lists(parameters)))
+    cells, without = list(grid(names, parse_lists(parameters))), []
     for side in (revision,) if known is not None else (against, revision):
         refuse_ambiguous(side)
+        for one in left_out(cells, side):
+            cells = [cell for cell in cells if cell not in one.cells]
+            without.append(one)
         refuse_unusable(cells, side)
-    return Check(revision, against, cells, sentence, known)
+    return Check(revision, against, cells, sentence, known, left_out=without)
 
 
 def show(report: "CheckReport", *, as_json: bool) -> None:

@@ -24,7 +24,7 @@ def list_command(*, as_json: bool, revisions: bool) -> None:
 
 def list_scenarios(*, as_json: bool) -> None:
     """Print every scenario with its parameters, and the parameters of a machine."""
-    from emu.platforms import VTD
+    from emu.platforms import PLATFORMS
     from emu.scenarios.library import bundled
     from emu.scenarios.parameters import Parameter, machine_parameters, written
     from emu.scenarios.scenario import Scenario
@@ -37,15 +37,27 @@ def list_scenarios(*, as_json: bool) -> None:
     def parameters_data(scenario: Scenario) -> list[dict[str, str]]:
         return [parameter_data(parameter) for parameter in scenario.parameters]
 
+    def scenario_data(scenario: Scenario) -> dict[str, object]:
+        only = {"only": dict(scenario.only)} if scenario.only else {}
+        return {"name": scenario.name, "story": scenario.story, "parameters": parameters_data(scenario), **only}
+
     scenarios = bundled().values()
-    common = [parameter_data(parameter) for parameter in machine_parameters(VTD)]
+    first, *others = PLATFORMS.values()
+    common = [parameter_data(parameter) for parameter in machine_parameters(first)]
     if as_json:
-        listed = [{"name": one.name, "story": one.story, "parameters": parameters_data(one)} for one in scenarios]
-        show_json("scenarios", {"scenarios": listed, "machine_parameters": common})
+        listed = [scenario_data(one) for one in scenarios]
+        of_others = {one.name: [parameter_data(parameter) for parameter in machine_parameters(one)] for one in others}
+        show_json("scenarios", {"scenarios": listed, "machine_parameters": common, "with_iommu": of_others})
         return
     for scenario in scenarios:
-        show(scenario.name, scenario.story, parameters_data(scenario))
+        story = " ".join((scenario.story, *(f"Only {vendor}: {why}." for vendor, why in scenario.only.items())))
+        show(scenario.name, story, parameters_data(scenario))
     show("every scenario", "Parameters of the machine.", common)
+    known = [shown(one) for one in common]
+    for platform in others:
+        differing = [one for one in map(parameter_data, machine_parameters(platform)) if shown(one) not in known]
+        lacks = ", ".join(platform.refused)
+        show(f"every scenario with -p iommu={platform.name}", f"It has these instead, and not {lacks}.", differing)
 
 
 def list_revisions(*, as_json: bool) -> None:
@@ -73,11 +85,15 @@ def from_here(path: Path) -> str:
     return str(path.relative_to(here) if here is not None and path.is_relative_to(here) else path)
 
 
+def shown(parameter: dict[str, str]) -> str:
+    """Return a parameter as its line shows it."""
+    setting = f"-p {parameter['name']}={parameter['default']}"
+    return f"  {setting:<28} {parameter['takes']}"
+
+
 def show(name: str, story: str, parameters: list[dict[str, str]]) -> None:
     """Print one entry: name, story, and a line for each parameter."""
     show_title(name, story)
     for parameter in parameters:
-        setting = f"-p {parameter['name']}={parameter['default']}"
-        line = f"  {setting:<28} {parameter['takes']}"
-        click.echo(click.wrap_text(line, width=80, subsequent_indent=" " * INDENT))
+        click.echo(click.wrap_text(shown(parameter), width=80, subsequent_indent=" " * INDENT))
     click.echo()

@@ -97,10 +97,17 @@ class CheckReport:
             lines.append(f"a process died {count(check.deaths, 'time')}, and its cell was executed again")
         if len(check.compared) < len(check.cells):
             lines.append(f"not executed: {count(len(check.cells) - len(check.compared), 'cell')}")
-        lines += self.unexecuted()
+        lines += [*self.left_out(), *self.unexecuted()]
         lines.append(f"not tried: pairs of settings; not modelled: {', '.join(LEFT_OUT)}")
         lines.append(f"{check.revision} against {check.base}: {self.verdict()}")
         return lines
+
+    def left_out(self) -> list[str]:
+        """Say which cells a side cannot execute, because it lacks a file."""
+        return [
+            f"left out: {count(len(one.cells), 'cell')} of {one.vendor}, because there is no {one.file}"
+            for one in self.check.left_out
+        ]
 
     def unexecuted(self) -> list[str]:
         """Name the revision's functions that were never entered, and its changed lines that were never executed."""
@@ -140,6 +147,7 @@ class CheckReport:
             "budget": check.budget,
             "verdict": self.verdict(),
             "not_executed": len(check.cells) - len(check.compared),
+            "left_out": self.left_out(),
             "differences": [
                 {
                     "change": one.change.value,

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import redirect_stdout
 from functools import partial
+from pathlib import Path
 
 import attrs
 
@@ -14,25 +15,17 @@ from emu.engine import Trace
 from emu.engine.sources import is_interrupt
 from emu.errors import EmuError, InternalError, ScenarioError, printable, said_by
 from emu.hypervisor.revisions.executed import Executed, executed, watch
-from emu.hypervisor.revisions.loader import place_of
+from emu.hypervisor.revisions.loader import is_bundled, place_of
 from emu.machine.machine import Machine
 from emu.memory import FIRST_DATA_FRAME, FIRST_TABLE_FRAME
+from emu.platforms import PLATFORMS, Platform
 from emu.running.causes import Cause
 from emu.running.executions import run_each_on
 from emu.running.exploration import ScenarioExploration
 from emu.running.plan import Plan
 from emu.scenarios.library import find
+from emu.scenarios.parameters import VENDOR, machine_parameters
 from emu.scenarios.scenario import BoundScenario, Scenario
-
-SETTINGS = (
-    "coherent=false",
-    "caching_mode=true",
-    "write_buffer=true",
-    "hook_faults=1",
-    "allocation_faults=1",
-    "wait_faults=1",
-)
-"""The settings that a check tries with each scenario's small form, one at a time, besides the scenario's cells."""
 
 
 @attrs.frozen
@@ -45,9 +38,18 @@ class Cell:
     def __str__(self) -> str:
         return " ".join((self.scenario, *self.parameters))
 
+    @property
+    def platform(self) -> Platform:
+        """The vendor of its machines."""
+        return find(self.scenario).platform_of(self.texts())
+
+    def texts(self, *others: str) -> dict[str, str]:
+        """Return the parameters, and others, by name."""
+        return dict(pair.split("=", 1) for pair in (*self.parameters, *others))
+
     def bind(self, revision: str) -> BoundScenario:
         """Return the scenario with the parameters, on a revision."""
-        return find(self.scenario).bind(dict(pair.split("=", 1) for pair in (*self.parameters, f"revision={revision}")))
+        return find(self.scenario).bind(self.texts(f"revision={revision}"))
 
     def command(self, revision: str) -> list[str]:
         """Return the words of the command that explores the cell on a revision."""
@@ -58,27 +60,65 @@ class Cell:
 def grid(scenarios: Sequence[str], values: Mapping[str, Sequence[str]]) -> Iterator[Cell]:
     """Yield the cells of scenarios: the cells of their tables, then their small forms with each setting.
 
+    Each vendor that can run a scenario has cells of its own.
+
     Args:
         values: parameters and the values that replace those of the cells, in all combinations; a scenario that lacks
-            one of the parameters is left out.
+            one of the parameters is left out, as is a vendor that does, or that is not named.
+
+    Raises:
+        ScenarioError: if a vendor is named that there is not.
     """
+    vendor, *_ = machine_parameters(next(iter(PLATFORMS.values())))
+    named = [vendor.parse(one) for one in values.get(VENDOR, PLATFORMS)]
     chosen = [
         tuple(f"{name}={value}" for name, value in zip(values, one, strict=True))
         for one in itertools.product(*values.values())
     ]
     for name in scenarios:
         scenario = find(name)
-        if not has_all(scenario, values):
-            continue
-        small = [f"{name}={value}" for name, value in scenario.small.items()]
-        rows = [*(cell.split() for cell in scenario.cells), *([*small, setting] for setting in SETTINGS)]
-        kept = ([pair for pair in row if pair.partition("=")[0] not in values] for row in rows)
-        yield from dict.fromkeys(Cell(name, (*pairs, *extra)) for pairs in kept for extra in chosen)
+        for platform in scenario.platforms():
+            if platform.name in named and has_all(scenario, platform, values):
+                of_it = [one for one in chosen if VENDOR not in values or f"{VENDOR}={platform.name}" in one]
+                rows = rows_on(scenario, platform)
+                kept = ([pair for pair in row if pair.partition("=")[0] not in values] for row in rows)
+                yield from dict.fromkeys(Cell(name, (*pairs, *extra)) for pairs in kept for extra in of_it)
 
 
-def has_all(scenario: Scenario, names: Iterable[str]) -> bool:
-    """Whether a scenario has parameters of all these names."""
-    return {one.name for one in scenario.bind({}).parameters}.issuperset(names)
+def rows_on(scenario: Scenario, platform: Platform) -> list[list[str]]:
+    """Return the parameters of a scenario's cells on a vendor's machines, and of its small form with each setting."""
+    cells = [cell.split() for cell in scenario.cells_on(platform)]
+    vendor = [pair for pair in cells[0] if pair.startswith(f"{VENDOR}=")]
+    small = [f"{name}={value}" for name, value in scenario.small.items()]
+    return [*cells, *([*vendor, *small, setting] for setting in platform.tried)]
+
+
+def has_all(scenario: Scenario, platform: Platform, names: Iterable[str]) -> bool:
+    """Whether a scenario on a vendor's machines has parameters of all these names."""
+    return {one.name for one in scenario.bind({VENDOR: platform.name}).parameters}.issuperset(names)
+
+
+@attrs.frozen
+class LeftOut:
+    """Cells that a revision cannot execute, because it lacks the file with the vendor's hooks."""
+
+    file: Path
+    vendor: str
+    cells: frozenset[Cell]
+
+
+def left_out(cells: Sequence[Cell], revision: str) -> Iterator[LeftOut]:
+    """Yield the cells of each vendor whose hooks a revision does not have.
+
+    Nothing is left out of a revision that has the hooks of none of these vendors: it cannot be checked.
+    """
+    of_vendor: dict[Platform, list[Cell]] = {}
+    for cell in () if is_bundled(revision) else cells:
+        of_vendor.setdefault(cell.platform, []).append(cell)
+    missing = [one for one in of_vendor if not (place_of(revision) / one.hooks_file).is_file()]
+    for platform in missing if len(missing) < len(of_vendor) else ():
+        file = place_of(revision) / platform.hooks_file
+        yield LeftOut(file, platform.name, frozenset(of_vendor[platform]))
 
 
 @attrs.frozen
@@ -216,7 +256,8 @@ def refuse_unusable(cells: Sequence[Cell], revision: str) -> None:
     """
     if not cells:
         raise ScenarioError(
-            "there is nothing to check: no scenario has all the parameters that -p names; `emu list` shows them"
+            "there is nothing to check: no scenario has all the parameters that -p names, on a vendor that can run it; "
+            "`emu list` shows them"
         )
     for cell in cells:
         cell.bind(revision)

@@ -13,7 +13,7 @@ from enum import Enum
 import attrs
 
 from emu.hypervisor.revisions.executed import Executed
-from emu.running.cells import Cell, CellResult, Job, Say, Shown, evaluate
+from emu.running.cells import Cell, CellResult, Job, LeftOut, Say, Shown, evaluate
 
 DIED = "the process that executed it has died, twice"
 
@@ -114,6 +114,7 @@ class Check:
         budget: the limit of steps for one cell on one side.
         seconds: the limit of time for one cell on one side.
         ends_at_first: end after the first cell with a new finding.
+        left_out: the cells that a side cannot execute; they are not among the cells.
         compared: the cells that are done, in order.
         was_stopped: Ctrl-C ended it before all cells were done.
         deaths: how often a process died and its cell was executed again.
@@ -127,6 +128,7 @@ class Check:
     budget: int = 50_000
     seconds: float | None = None
     ends_at_first: bool = False
+    left_out: Sequence[LeftOut] = ()
     compared: list[Compared] = attrs.field(factory=list, init=False)
     was_stopped: bool = attrs.field(default=False, init=False)
     deaths: int = attrs.field(default=0, init=False)

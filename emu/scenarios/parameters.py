@@ -15,6 +15,9 @@ from emu.hypervisor.revisions.loader import BUNDLED
 from emu.iommus.settings import BOUNDS, MEANING, Bounds
 from emu.platforms import PLATFORMS, Platform
 
+VENDOR = "iommu"
+"""The parameter that names the vendor."""
+
 PageOrder = Annotated[int, Bounds(0, 12)]
 
 
@@ -93,7 +96,7 @@ def machine_parameters(platform: Platform, platforms: Mapping[str, Platform] = P
     limit of steps.
     """
     return (
-        Parameter("iommu", str, next(iter(platforms)), choices=tuple(platforms)),
+        Parameter(VENDOR, str, next(iter(platforms)), choices=tuple(platforms)),
         Parameter("revision", str, "v1", choices=(*BUNDLED, "a folder"), is_open=True),
         *settings_parameters(platform),
         Parameter("widen", str, "ignore", choices=("ignore", "fault")),

@@ -16,6 +16,7 @@ from emu.machine.machine import Machine
 from emu.platforms import PLATFORMS, Platform
 from emu.scenarios.expectation import Expect, Expectation, no_claim, parse_expectation
 from emu.scenarios.parameters import (
+    VENDOR,
     Parameter,
     machine_names,
     machine_parameters,
@@ -39,6 +40,7 @@ class Scenario:
         expect: a function from its parameters to the expectation that it declares; a table is one (see verdicts.py).
         is_sequential: nothing in it runs concurrently, on purpose.
         small: parameters with which it has few traces and still shows what it declares.
+        only: the vendors that it is about, each with the reason; empty for one that any vendor can run.
     """
 
     name: str
@@ -48,11 +50,46 @@ class Scenario:
     parameters: tuple[Parameter, ...]
     is_sequential: bool = False
     small: Mapping[str, str] = attrs.field(factory=dict)
+    only: Mapping[str, str] = attrs.field(factory=dict)
 
     @property
     def cells(self) -> tuple[str, ...]:
         """The parameters of each of its cells, as a user writes them; the defaults come first."""
-        return self.expect.cells() if isinstance(self.expect, Verdicts) else ("",)
+        return tuple(cell for platform in self.platforms() for cell in self.cells_on(platform))
+
+    def cells_on(self, platform: Platform) -> tuple[str, ...]:
+        """Return its cells on a vendor's machines: of each row that is about them, and claims something."""
+        default, *_ = self.platforms()
+        named = "" if platform is default else f"{VENDOR}={platform.name}"
+        if not isinstance(self.expect, Verdicts):
+            return (named,)
+        names = {one.name for one in (*self.parameters, *machine_parameters(platform))}
+        rows = (f"{named} {cell}".strip() for cell in self.expect.cells(platform.name, names))
+        return tuple(cell for cell in dict.fromkeys(rows) if self.claims_in(cell))
+
+    def claims_in(self, cell: str) -> bool:
+        """Whether anything is claimed in a cell: an earlier row of the table may say that nothing is."""
+        bound = self.bind(dict(pair.split("=", 1) for pair in cell.split()))
+        return not all(bound.declared(revision).unclaimed for revision in BUNDLED)
+
+    def platforms(self, known: Mapping[str, Platform] = PLATFORMS) -> tuple[Platform, ...]:
+        """Return the vendors that can run it, the default first."""
+        return tuple(platform for name, platform in known.items() if not self.only or name in self.only)
+
+    def platform_of(self, texts: Mapping[str, str], known: Mapping[str, Platform] = PLATFORMS) -> Platform:
+        """Return the vendor that the values of a user name, or the default.
+
+        Raises:
+            ScenarioError: if there is no such vendor, or it cannot run the scenario.
+        """
+        first = {one.name: one for one in self.platforms(known)}
+        ordered = {**first, **known}
+        vendor, *_ = machine_parameters(next(iter(ordered.values())), ordered)
+        platform = ordered[vendor.parse(texts.get(vendor.name, vendor.default))]
+        if platform.name not in first:
+            vendors, reasons = " and ".join(self.only), "; ".join(self.only.values())
+            raise ScenarioError(f"{self.name} is for {vendors} only, and cannot be run on {platform.name}: {reasons}")
+        return platform
 
     def bind(self, texts: Mapping[str, str], platforms: Mapping[str, Platform] = PLATFORMS) -> "BoundScenario":
         """Return the scenario with the values that a user wrote, and defaults for the rest.
@@ -61,11 +98,12 @@ class Scenario:
             platforms: the vendors; the first is the default.
 
         Raises:
-            ScenarioError: for an unknown parameter, or a value that its parameter does not take.
+            ScenarioError: for an unknown parameter, or a value that its parameter does not take; or for a vendor that
+                cannot run it.
         """
-        vendor, *_ = machine_parameters(next(iter(platforms.values())), platforms)
-        platform = platforms[vendor.parse(texts.get(vendor.name, vendor.default))]
-        of_machine = machine_parameters(platform, platforms)
+        platform = self.platform_of(texts, platforms)
+        default, *_ = self.platforms(platforms)
+        of_machine = machine_parameters(platform, {default.name: default, **platforms})
         known = {parameter.name: parameter for parameter in (*self.parameters, *of_machine)}
         for name in texts:
             if name in platform.refused:
@@ -227,6 +265,20 @@ def refuse_declaration(function: object, expect: object, verdicts: object) -> No
         raise ScenarioError("a scenario declares its verdict once: leave expect out, or verdicts")
 
 
+def refuse_vendors(only: Mapping[str, str]) -> None:
+    """Refuse vendors of a scenario that do not exist, or are named without the reason.
+
+    Raises:
+        ScenarioError: naming the vendor.
+    """
+    for vendor, reason in only.items():
+        if vendor not in PLATFORMS or not reason:
+            raise ScenarioError(
+                f"only={{{vendor!r}: {reason!r}}} does not say what a scenario is for: name one of "
+                f"{', '.join(PLATFORMS)}, and why the others cannot run it"
+            )
+
+
 def scenario(
     function: Build | None = None,
     /,
@@ -235,6 +287,7 @@ def scenario(
     verdicts: str | None = None,
     sequential: bool = False,
     small: Mapping[str, str] | None = None,
+    only: Mapping[str, str] | None = None,
 ) -> Callable[[Build], Scenario]:
     """Make a scenario of a function that takes a `Machine` and keyword parameters with defaults.
 
@@ -245,25 +298,30 @@ def scenario(
         sequential: nothing in the scenario runs concurrently, on purpose.
         small: parameters, as a user writes them, with so few pages and calls that every interleaving can be executed.
             The parameters that make a vendor's machine small are in `Platform.small`.
+        only: the vendors that it is about, where it is not about all, each with the reason.
 
     Raises:
-        ScenarioError: if `expect` is neither a verdict nor a function, or `verdicts` is no table; if both are given.
+        ScenarioError: if `expect` is neither a verdict nor a function, or `verdicts` is no table; if both are given; or
+            if `only` names no vendor, or gives no reason.
     """
     refuse_declaration(function, expect, verdicts)
+    refuse_vendors(only or {})
     expected = declared_by(expect) if verdicts is None else Verdicts.of(verdicts)
+    return lambda build: scenario_of(build, expected, sequential, small or {}, only or {})
 
-    def decorate(build: Build) -> Scenario:
-        """Make a scenario of a function.
 
-        Raises:
-            ScenarioError: if the function is async, or has a parameter that a user cannot write.
-        """
-        if inspect.iscoroutinefunction(build):
-            raise ScenarioError(f"{build.__name__} is async: write a plain def that gives async functions to CPUs")
-        name, parameters = build.__name__, parameters_of(build)
-        if isinstance(expected, Verdicts):
-            refuse_unknown(name, parameters, expected)
-        story = (inspect.getdoc(build) or "").split("\n\n")[0].replace("\n", " ")
-        return Scenario(name, story, build, expected, parameters, sequential, small or {})
+def scenario_of(
+    build: Build, expected: Expect, sequential: bool, small: Mapping[str, str], only: Mapping[str, str]
+) -> Scenario:
+    """Make a scenario of a function.
 
-    return decorate
+    Raises:
+        ScenarioError: if the function is async, or has a parameter that a user cannot write.
+    """
+    if inspect.iscoroutinefunction(build):
+        raise ScenarioError(f"{build.__name__} is async: write a plain def that gives async functions to CPUs")
+    name, parameters = build.__name__, parameters_of(build)
+    if isinstance(expected, Verdicts):
+        refuse_unknown(name, parameters, expected)
+    story = (inspect.getdoc(build) or "").split("\n\n")[0].replace("\n", " ")
+    return Scenario(name, story, build, expected, parameters, sequential, small, only)

@@ -11,11 +11,12 @@ revisions. A verdict is `clean`, or the kind of finding that some execution show
 with it, after commas. Instead of verdicts a row may say `no claim: REASON`. A remark begins with a `#`.
 
 Each row with a claim is also one or more *cells* of the scenario: one for each value that a condition lists; `name>1`
-gives a cell with 2. So the tests execute every such row.
+gives a cell with 2. So the tests execute every such row. A row is about every vendor that has the settings which it
+names, unless a condition says `iommu=NAME`, and has cells for each.
 """
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -23,7 +24,7 @@ import attrs
 from emu.errors import ScenarioError
 from emu.hypervisor.revisions.loader import BUNDLED
 from emu.scenarios.expectation import Expectation, no_claim, parse_expectation
-from emu.scenarios.parameters import written
+from emu.scenarios.parameters import VENDOR, written
 
 OTHERWISE = "-"
 NO_CLAIM = "no claim:"
@@ -74,10 +75,17 @@ class Row:
     conditions: tuple[Condition, ...]
     verdicts: Mapping[str, Expectation]
 
+    def is_about(self, vendor: str, names: Container[str]) -> bool:
+        """Whether the row is about a vendor's machines, which have parameters of these names, and claims something."""
+        if all(one.unclaimed for one in self.verdicts.values()):
+            return False
+        return all(one.holds({VENDOR: vendor}) if one.name == VENDOR else one.name in names for one in self.conditions)
+
     def cells(self) -> Iterator[str]:
-        """Yield the parameters of each cell, as a user writes them."""
-        for chosen in itertools.product(*(condition.cells() for condition in self.conditions)):
-            yield " ".join(chosen)
+        """Yield the parameters of each cell, as a user writes them, without the vendor."""
+        chosen = (condition.cells() for condition in self.conditions if condition.name != VENDOR)
+        for one in itertools.product(*chosen):
+            yield " ".join(one)
 
 
 @attrs.frozen
@@ -117,11 +125,14 @@ class Verdicts:
         """Yield the names of the parameters in the conditions."""
         return (condition.name for row in self.rows for condition in row.conditions)
 
-    def cells(self) -> tuple[str, ...]:
-        """Return the parameters of each cell, as a user writes them; the defaults come first."""
-        claiming = (row for row in self.rows if not all(one.unclaimed for one in row.verdicts.values()))
-        found = [cell for row in claiming for cell in row.cells()]
-        return tuple(dict.fromkeys([found[-1], *found]))
+    def cells(self, vendor: str, names: Container[str]) -> tuple[str, ...]:
+        """Return the parameters of each cell on a vendor's machines, as a user writes them; the defaults come first.
+
+        Args:
+            names: the parameters of the scenario and of these machines.
+        """
+        found = [cell for row in self.rows if row.is_about(vendor, names) for cell in row.cells()]
+        return tuple(dict.fromkeys([*found[-1:], *found]))
 
 
 def known_revisions(names: Sequence[str]) -> tuple[str, ...]:

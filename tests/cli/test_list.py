@@ -21,6 +21,19 @@ def test_the_list_tells_each_story_with_its_parameters_within_80_columns(emu: Em
     assert all(len(line) <= 80 for line in out.splitlines())
 
 
+def test_a_scenario_of_one_vendor_says_why_and_a_vendor_which_parameters_it_has(emu: Emu) -> None:
+    _, out, _ = emu("list")
+    entry = " ".join(out.partition("\ndomain_id_freed_too_early\n")[2].partition("\n\n")[0].split())
+    assert "Only vtd: on AMD-Vi the id is the domain's number, which nobody takes, frees or looks up." in entry
+    assert "every scenario with -p iommu=amd\n" in out
+    assert "-p np_cache=false            true or false" in out
+    _, out, _ = emu("list", "--json")
+    data = json.loads(out)
+    only = {one["name"]: list(one["only"]) for one in data["scenarios"] if "only" in one}
+    assert only["domain_id_freed_too_early"] == ["vtd"]
+    assert "np_cache" in {one["name"] for one in data["with_iommu"]["amd"]}
+
+
 def test_the_list_as_json_names_every_scenario(emu: Emu) -> None:
     _, out, _ = emu("list", "--json")
     names = [scenario["name"] for scenario in json.loads(out)["scenarios"]]

@@ -11,9 +11,10 @@ from emu.engine import Trace
 from emu.errors import ScenarioError, printable
 from emu.hypervisor.revisions.loader import BUNDLED
 from emu.memory import FIRST_TABLE_FRAME
+from emu.platforms import AMD, VTD
 from emu.reports.check import CheckReport
 from emu.reports.findings import sentence
-from emu.running.cells import SETTINGS, Cell, CellResult, Job, Shown, evaluate, grid
+from emu.running.cells import Cell, CellResult, Job, Shown, evaluate, grid, left_out
 from emu.running.check import DIED, Change, Check, Compared, run_all
 from emu.running.earlier import FORMAT, read_earlier
 from emu.scenarios.library import bundled_names
@@ -70,10 +71,41 @@ def test_a_mistake_breaks_unless_the_base_makes_the_same() -> None:
 
 
 def test_the_grid_is_the_cells_of_the_table_and_each_setting_with_the_small_form() -> None:
-    assert list(map(str, grid(["move_more_than_fit"], {})))[-6:] == [
-        f"move_more_than_fit slots=1 {setting}" for setting in SETTINGS
-    ]
+    cells = list(map(str, grid(["move_more_than_fit"], {})))
+    first = cells.index("move_more_than_fit iommu=amd")
+    assert cells[first - len(VTD.tried) : first] == [f"move_more_than_fit slots=1 {one}" for one in VTD.tried]
+    assert cells[-len(AMD.tried) :] == [f"move_more_than_fit iommu=amd slots=1 {one}" for one in AMD.tried]
     assert str(next(grid(["remap_before_flush"], {}))) == "remap_before_flush"
+
+
+def test_a_vendor_that_the_user_names_is_the_only_one() -> None:
+    both, amd = (list(map(str, grid(["free_before_flush"], one))) for one in ({}, {"iommu": ["amd"]}))
+    assert amd == [f"{one.replace(' iommu=amd', '')} iommu=amd" for one in both if "iommu=amd" in one]
+    assert list(grid(["domain_id_freed_too_early"], {"iommu": ["amd"]})) == []
+    with pytest.raises(ScenarioError, match="iommu takes one of vtd, amd, not 'smmu'"):
+        list(grid(["free_before_flush"], {"iommu": ["smmu"]}))
+
+
+def test_a_setting_that_the_user_names_is_tried_on_the_vendors_that_have_it() -> None:
+    for setting, vendor in (("np_cache", "amd"), ("drain", "vtd")):
+        cells = list(grid(["free_before_flush"], {setting: ["true"]}))
+        assert {cell.platform.name for cell in cells} == {vendor}
+
+
+@pytest.mark.parametrize(("file", "vendor"), [("amd.py", "amd"), ("vtd.py", "vtd")])
+def test_the_cells_of_a_vendor_whose_hooks_a_revision_lacks_are_left_out_and_said(
+    file: str, vendor: str, tmp_path: Path
+) -> None:
+    copy, cells = copy_of("merged", tmp_path / "copy"), list(grid(["flag_left_set"], {}))
+    assert list(left_out(cells, copy)) == list(left_out(cells, "merged")) == []
+    (tmp_path / "copy" / file).unlink()
+    (without,) = left_out(cells, copy)
+    assert without.cells == {cell for cell in cells if cell.platform.name == vendor}
+    check = Check(copy, "merged", [CELL], sentence, left_out=[without])
+    assert f"left out: {len(without.cells)} cells of {vendor}, because there is no {without.file}" in (
+        CheckReport(check).summary()
+    )
+    assert list(left_out(list(without.cells), copy)) == []
 
 
 def test_values_that_the_user_names_replace_those_of_the_cells_in_all_combinations() -> None:

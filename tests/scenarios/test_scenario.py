@@ -12,7 +12,7 @@ from emu.errors import ScenarioError
 from emu.iommus.settings import MEANING, Bounds
 from emu.iommus.vtd.settings import VtdSettings
 from emu.machine.machine import Machine
-from emu.platforms import VTD
+from emu.platforms import AMD, VTD
 from emu.running.run import Run
 from emu.scenarios.expectation import CLEAN
 from emu.scenarios.library import bundled, find
@@ -149,3 +149,26 @@ def test_each_setting_of_a_unit_that_says_what_it_means_is_a_parameter_with_its_
     assert known["coherent"].meaning.startswith("ECAP.C: ")
     with pytest.raises(ValueError, match="levels"):
         VtdSettings(levels=5)
+
+
+ONLY_AMD = scenario(expect=CLEAN, sequential=True, only={"amd": "the other has no command buffer"})(lone)
+
+
+def test_a_scenario_of_one_vendor_is_run_on_that_vendor_unless_another_is_named_which_is_refused() -> None:
+    assert ONLY_AMD.bind({}).platform is AMD
+    assert ONLY_AMD.bind({}) == ONLY_AMD.bind({"iommu": "amd"})
+    assert ONLY_AMD.bind({"np_cache": "true"}).changed() == ["np_cache=true"]
+    assert ONLY_AMD.cells == ("",)
+    with pytest.raises(ScenarioError) as caught:
+        ONLY_AMD.bind({"iommu": "vtd"})
+    assert str(caught.value) == ("lone is for amd only, and cannot be run on vtd: the other has no command buffer")
+
+
+def test_a_scenario_of_all_vendors_has_cells_on_each() -> None:
+    assert painted.cells == ("", "iommu=amd")
+
+
+@pytest.mark.parametrize("only", [{"smmu": "it is there"}, {"amd": ""}])
+def test_vendors_that_there_are_not_or_without_a_reason_are_refused(only: dict[str, str]) -> None:
+    with pytest.raises(ScenarioError, match="name one of vtd, amd, and why the others cannot run it"):
+        scenario(expect=CLEAN, only=only)

@@ -12,6 +12,8 @@ from emu.scenarios.library import bundled
 from emu.scenarios.scenario import scenario
 from emu.scenarios.verdicts import Verdicts
 
+NAMES = {"lock", "dirty", "order", "coherent", "iommu"}
+
 TABLE = Verdicts.of(
     """
     # The lock keeps everybody out.
@@ -54,7 +56,31 @@ def test_nothing_is_claimed_of_a_revision_without_a_column() -> None:
 
 
 def test_the_cells_are_the_values_of_each_row_that_claims_something_and_the_defaults_are_first() -> None:
-    assert TABLE.cells() == ("", "lock=per-call dirty=yes", "lock=across dirty=yes", "order=2")
+    assert TABLE.cells("vtd", NAMES) == ("", "lock=per-call dirty=yes", "lock=across dirty=yes", "order=2")
+
+
+OF_VENDORS = Verdicts.of(
+    """
+    iommu=amd order>1 | no claim: what order does there is not known
+    iommu=amd np=true | owed
+    iommu=vtd cm=true | stale
+    iommu=amd         | stale
+    cm=true           | owed
+    order>1           | clean
+    -                 | clean
+    """
+)
+
+
+def test_a_row_has_cells_for_each_vendor_that_it_is_about_and_that_has_its_settings() -> None:
+    assert OF_VENDORS.cells("vtd", {"iommu", "order", "cm"}) == ("", "cm=true", "order=2")
+    assert OF_VENDORS.cells("amd", {"iommu", "order", "np"}) == ("", "np=true", "order=2")
+
+
+def test_the_vendor_is_a_condition_like_any_other() -> None:
+    assert OF_VENDORS(revision="v1", iommu="vtd", order=0) == CLEAN
+    assert OF_VENDORS(revision="v1", iommu="amd", order=0) == STALE
+    assert OF_VENDORS(revision="v1", iommu="amd", order=2).unclaimed
 
 
 @pytest.mark.parametrize(
