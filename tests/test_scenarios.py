@@ -183,6 +183,15 @@ freed_id_matches_domain_0 beside=freed revision=merged | stale | unmapped       
 first_map_under_new_table allocation_faults=1          | lost-error | map: map_page | 1 | 0x1000 | None   | None | cpu0
 remap_before_flush iommu=amd order=1 revision=v1      | stale      | mapped        | 1 | 0x1000 | 0x180002 | amd0 | cpu0
 remap_before_flush iommu=amd order=1 revision=v1      | stale      | mapped        | 1 | 0x1001 | 0x180003 | amd0 | cpu0
+unmap_looks_in_wrong_half revision=merged             | stale      | unmapped      | 1 | 0x1000 | 0x80000  | amd0 | cpu0
+entry_replaced_in_halves revision=merged              | torn-entry | torn          | 1 | 0x1000 | 0x380001 | amd0 | cpu0
+entry_replaced_in_halves pages=2 revision=merged      | torn-entry | torn          | 1 | 0x1001 | 0x380001 | amd0 | cpu0
+completion_wait_given_up revision=merged              | stale      | unmapped      | 1 | 0x1000 | 0x180002 | amd0 | cpu0
+completion_wait_given_up revision=merged              | stale      | unmapped      | 1 | 0x1001 | 0x180003 | amd0 | cpu1
+completion_wait_given_up revision=merged              | released   | released      | 1 | 0x1000 | 0x180002 | amd0 | cpu0
+completion_wait_given_up early=next revision=merged   | stale      | unmapped      | 1 | 0x1000 | 0x180002 | amd0 | cpu0
+completion_wait_given_up early=next revision=merged   | stale      | unmapped      | 1 | 0x1001 | 0x180003 | amd0 | cpu1
+completion_wait_given_up early=next revision=merged   | released   | released      | 1 | 0x1001 | 0x180003 | amd0 | cpu1
 """
 """All that each defect shows: kind, check, domain, dfn, frame, unit, and who owes it."""
 

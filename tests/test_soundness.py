@@ -87,6 +87,8 @@ SMALL_FORMS = [
 ] + [pytest.param("failed_map_leaves_entries", "flush_on_error")]
 
 SLOW_ON_AMD = (
+    "command_buffer_full",
+    "completion_wait_given_up",
     "device_returned_with_writes_queued",
     "remove_moved_page",
 )

@@ -31,6 +31,7 @@ def test_a_scenario_of_one_vendor_says_why_and_a_vendor_which_parameters_it_has(
     data = json.loads(out)
     only = {one["name"]: list(one["only"]) for one in data["scenarios"] if "only" in one}
     assert only["domain_id_freed_too_early"] == ["vtd"]
+    assert only["command_buffer_full"] == ["amd"]
     assert "np_cache" in {one["name"] for one in data["with_iommu"]["amd"]}
 
 
