@@ -298,7 +298,19 @@ def test_each_function_stands_where_it_is_said_to_stand() -> None:
             assert f"async def {name}(" in source
 
 
-@pytest.mark.parametrize(("file", "heading"), [("vtd.py", "in Xen's vtd/iommu.c")])
+def test_so_does_each_function_of_amd() -> None:
+    table = rows(PAGE, "in Xen's amd folder")
+    assert len(table) > 10
+    for xen, ours, where in table:
+        folder = DRIVER.parent / ("revisions/merged" if where == "`amd.py`" else "amd")
+        source = (folder / where.strip("`")).read_text()
+        for name in names(xen if ours == "the same" else ours):
+            assert f"def {name}(" in source
+
+
+@pytest.mark.parametrize(
+    ("file", "heading"), [("vtd.py", "in Xen's vtd/iommu.c"), ("amd.py", "in Xen's amd/iommu_map.c")]
+)
 def test_what_a_hook_is_made_of_stands_in_the_bundled_one(file: str, heading: str) -> None:
     hooks = (DRIVER.parent / "revisions/merged" / file).read_text()
     for _, ours in rows(PAGE, heading):
