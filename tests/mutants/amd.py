@@ -223,8 +223,8 @@ AMD_MUTANTS = [
     Mutant(
         "an AMD wait is given up with the repair, too",
         QUEUE,
-        "(not waits_for_ever and await driver.faults.strike(cpu, Fault.WAIT))",
-        "await driver.faults.strike(cpu, Fault.WAIT)",
+        "if not waits_for_ever and (not is_posted or await driver.faults.strike(cpu, Fault.WAIT)):",
+        "if not is_posted or await driver.faults.strike(cpu, Fault.WAIT):",
         f"{OF_QUEUE}since_e4fee66043_no_wait_is_given_up",
     ),
     Mutant(
