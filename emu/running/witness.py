@@ -13,7 +13,7 @@ import cattrs
 from cattrs.gen import make_dict_unstructure_fn
 
 from emu.checks.details import Evidence
-from emu.checks.findings import Finding, OldPath
+from emu.checks.findings import Finding, OldPath, Torn
 from emu.devices.device import Device
 from emu.engine import Agent
 from emu.iommus.iotlb import Evict
@@ -97,9 +97,9 @@ UNSTRUCTURE = make_dict_unstructure_fn(Witness, cattrs.global_converter, _cattrs
 cattrs.register_unstructure_hook(Witness, unstructured)
 
 
-def is_used(finding: Finding | None) -> TypeGuard[OldPath]:
-    """Whether a device has used a stale translation."""
-    return isinstance(finding, OldPath) and finding.evidence is Evidence.OBSERVED
+def is_used(finding: Finding | None) -> bool:
+    """Whether a device has used a stale translation, or a torn entry."""
+    return isinstance(finding, OldPath | Torn) and finding.evidence is Evidence.OBSERVED
 
 
 def is_usable(finding: Finding | None) -> TypeGuard[OldPath]:
