@@ -14,7 +14,7 @@ G = Dfn(0x1000)
     only={"amd": "VT-d's context entries are cleared before they are written anew"},
 )
 def replace_live_device_entry(m: Machine, *, repaired: bool = False) -> None:
-    """A CPU moves one of two devices to another domain; what it finds meanwhile is cached under the first domain's id.
+    """A CPU moves one of two devices; what that finds meanwhile is cached under the id of the domain that it leaves.
 
     repaired: the entry is replaced in one store of 128 bits (3fc44151d8).
     """
@@ -22,6 +22,8 @@ def replace_live_device_entry(m: Machine, *, repaired: bool = False) -> None:
     first, second = m.domain(1, devices=("00:1f.0", "00:02.0")), m.domain(2)
     for domain in (first, second):
         m.premap(domain, G, m.allocate(domain=domain))
+
+    cached = m.signal("cached")
 
     @m.cpu(0)
     async def toolstack(cpu: Cpu) -> None:
@@ -31,7 +33,9 @@ def replace_live_device_entry(m: Machine, *, repaired: bool = False) -> None:
     @m.device("00:02.0")
     async def moved(device: Device) -> None:
         await device.read(G)
+        await cached.send()
 
     @m.device("00:1f.0")
     async def staying(device: Device) -> None:
+        await cached.wait()
         await device.write_programmed(G, 0xBAD)

@@ -8,10 +8,12 @@ G = Dfn(0x200)
 @scenario(
     verdicts="""
     # Only refuse_gaps=true calls a page that is unmapped for a while a finding.
-    hook_faults>0                  | no claim: v1 loses the error of a hook (D1, D2)
-    refuse_gaps=true repaired=true | clean
-    refuse_gaps=true               | gap
-    -                              | clean
+    hook_faults>0                                   | no claim: v1 loses the error of a hook (D1, D2)
+    allocation_faults>0                             | no claim: v1 loses the error of an unmap (D1)
+    superpage_bits=1 refuse_gaps=true repaired=true | clean
+    superpage_bits=1 refuse_gaps=true               | gap
+    superpage_bits=1                                | clean
+    -                                               | no claim: a superpage of 512 pages takes a thousand steps
     """,
     sequential=True,
     small={"superpage_bits": "1"},
