@@ -98,21 +98,20 @@ def make_check(revision: str, scenarios: tuple[str, ...], against: str, paramete
     """Return the check that the arguments ask for; everything that it needs can be loaded."""
     from emu.hypervisor.revisions.loader import refuse_ambiguous
     from emu.reports.findings import sentence
-    from emu.running.cells import grid, left_out, refuse_unusable
+    from emu.running.cells import but, grid, left_out, not_in_earlier, refuse_unusable
     from emu.running.check import Check
     from emu.running.earlier import read_earlier
     from emu.scenarios.library import bundled_names
 
     names = list(dict.fromkeys(scenarios)) or bundled_names()
     known = read_earlier(Path(against)) if against.endswith(".json") else None
-    cells, without = list(grid(names, parse_lists(parameters))), []
+    cells = list(grid(names, parse_lists(parameters)))
+    without = [] if known is None else list(not_in_earlier(cells, known, against))
     for side in (revision,) if known is not None else (against, revision):
         refuse_ambiguous(side)
-        for one in left_out(cells, side):
-            cells = [cell for cell in cells if cell not in one.cells]
-            without.append(one)
-        refuse_unusable(cells, side)
-    return Check(revision, against, cells, sentence, known, left_out=without)
+        without += left_out(but(cells, without), side)
+        refuse_unusable(but(cells, without), side)
+    return Check(revision, against, but(cells, without), sentence, known, left_out=without)
 
 
 def show(report: "CheckReport", *, as_json: bool) -> None:

@@ -103,9 +103,9 @@ class CheckReport:
         return lines
 
     def left_out(self) -> list[str]:
-        """Say which cells a side cannot execute, because it lacks a file."""
+        """Say which cells are not executed, because a side has nothing of their vendor."""
         return [
-            f"left out: {count(len(one.cells), 'cell')} of {one.vendor}, because there is no {one.file}"
+            f"left out: {count(len(one.cells), 'cell')} of {one.vendor}, because there is {one.lacks}"
             for one in self.check.left_out
         ]
 

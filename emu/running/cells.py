@@ -2,10 +2,9 @@
 
 import itertools
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import redirect_stdout
 from functools import partial
-from pathlib import Path
 
 import attrs
 
@@ -100,11 +99,21 @@ def has_all(scenario: Scenario, platform: Platform, names: Iterable[str]) -> boo
 
 @attrs.frozen
 class LeftOut:
-    """Cells that a revision cannot execute, because it lacks the file with the vendor's hooks."""
+    """Cells of a vendor that are not executed, because a side has nothing of the vendor.
 
-    file: Path
+    Attributes:
+        lacks: says what there is not.
+    """
+
     vendor: str
     cells: frozenset[Cell]
+    lacks: str
+
+
+def but(cells: Sequence[Cell], without: Iterable[LeftOut]) -> list[Cell]:
+    """Return the cells but those that are left out."""
+    dropped = {cell for one in without for cell in one.cells}
+    return [cell for cell in cells if cell not in dropped]
 
 
 def left_out(cells: Sequence[Cell], revision: str) -> Iterator[LeftOut]:
@@ -112,13 +121,25 @@ def left_out(cells: Sequence[Cell], revision: str) -> Iterator[LeftOut]:
 
     Nothing is left out of a revision that has the hooks of none of these vendors: it cannot be checked.
     """
+    files = {one: place_of(revision) / one.hooks_file for one in PLATFORMS.values()}
+    if not is_bundled(revision):
+        yield from of_vendors(cells, {one: f"no {file}" for one, file in files.items() if not file.is_file()})
+
+
+def not_in_earlier(cells: Sequence[Cell], known: Container[str], base: str) -> Iterator[LeftOut]:
+    """Yield the cells of each vendor of which an earlier result has none; nothing if it has none at all."""
+    there = {cell.platform for cell in cells if str(cell) in known}
+    yield from of_vendors(cells, {one: f"none in {base}" for one in PLATFORMS.values() if one not in there})
+
+
+def of_vendors(cells: Sequence[Cell], lacks: Mapping[Platform, str]) -> Iterator[LeftOut]:
+    """Yield the cells of vendors, with what there is not; nothing if there are no others."""
     of_vendor: dict[Platform, list[Cell]] = {}
-    for cell in () if is_bundled(revision) else cells:
+    for cell in cells if lacks else ():
         of_vendor.setdefault(cell.platform, []).append(cell)
-    missing = [one for one in of_vendor if not (place_of(revision) / one.hooks_file).is_file()]
-    for platform in missing if len(missing) < len(of_vendor) else ():
-        file = place_of(revision) / platform.hooks_file
-        yield LeftOut(file, platform.name, frozenset(of_vendor[platform]))
+    if not of_vendor.keys() <= lacks.keys():
+        for platform in filter(lacks.__contains__, of_vendor):
+            yield LeftOut(platform.name, frozenset(of_vendor[platform]), lacks[platform])
 
 
 @attrs.frozen

@@ -114,7 +114,7 @@ class Check:
         budget: the limit of steps for one cell on one side.
         seconds: the limit of time for one cell on one side.
         ends_at_first: end after the first cell with a new finding.
-        left_out: the cells that a side cannot execute; they are not among the cells.
+        left_out: the cells of vendors of which a side has nothing; they are not among the cells.
         compared: the cells that are done, in order.
         was_stopped: Ctrl-C ended it before all cells were done.
         deaths: how often a process died and its cell was executed again.

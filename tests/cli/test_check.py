@@ -30,7 +30,7 @@ def test_a_new_revision_is_a_copy_with_the_command_that_checks_it(emu: Emu) -> N
     status, out, _ = emu("new", "revision", "mine", "--from", "v1")
     assert status == 0
     assert out.splitlines()[-1] == "change it, then: emu check ./mine --against v1"
-    assert sorted(path.name for path in Path("mine").iterdir()) == ["iommu.py", "vtd.py"]
+    assert sorted(path.name for path in Path("mine").iterdir()) == ["amd.py", "iommu.py", "vtd.py"]
     for path in Path("mine").iterdir():
         assert path.read_bytes() == (FOLDER / "v1" / path.name).read_bytes()
 
@@ -50,7 +50,7 @@ def test_a_new_finding_is_told_once_for_each_scenario_with_the_command_that_show
     assert "likewise with coherent=false; caching_mode=true; write_buffer=true;" in out
     assert "again: emu explore unmap_fails_halfway -p revision=./mine\n" in out
     assert out.count("new: unmap_fails_halfway: lost error") == 1
-    assert out.splitlines()[-1] == "./mine against merged: 16 new"
+    assert out.splitlines()[-1] == "./mine against merged: 26 new"
     assert all(len(line) <= 80 for line in out.splitlines() if not line.startswith("again: "))
 
 
@@ -60,12 +60,12 @@ def test_the_json_of_a_check_is_a_base_for_a_later_check(emu: Emu, mine: Path) -
     data = json.loads(out)
     assert (status, data["format"], data["revision"], data["base"]) == (1, "emu-check-1", "./mine", "merged")
     assert {one["change"] for one in data["differences"]} == {"new"}
-    assert len(data["cells"]) == 7
+    assert len(data["cells"]) == 11
     Path("before.json").write_text(out)
     assert emu(*command, "before.json")[0] == 0
     emu("new", "revision", "mended", "--from", "merged")
     status, out, _ = emu("check", "./mended", *command[2:], "before.json")
-    assert (status, out.splitlines()[-1]) == (0, "./mended against before.json: 16 gone")
+    assert (status, out.splitlines()[-1]) == (0, "./mended against before.json: 26 gone")
 
 
 def test_prints_of_a_revision_do_not_spoil_the_json(emu: Emu, mine: Path) -> None:
@@ -89,7 +89,7 @@ def test_a_junit_file_has_a_case_for_each_cell(emu: Emu, mine: Path) -> None:
     cells = ("unmap_fails_halfway", "flush_misses_last_page")
     emu("check", "./mine", "--against", "merged", *cells, "-j", "1", "--junit", "out.xml")
     first, second = ET.parse("out.xml").getroot()  # noqa: S314 - a file that the test has just written
-    assert (first.get("name"), first.get("tests"), first.get("failures")) == ("unmap_fails_halfway", "7", "7")
+    assert (first.get("name"), first.get("tests"), first.get("failures")) == ("unmap_fails_halfway", "11", "11")
     assert (second.get("name"), second.get("failures"), second.get("skipped")) == ("flush_misses_last_page", "0", "0")
     assert not list(Path().glob("*.part"))
 
@@ -182,3 +182,19 @@ def test_a_name_that_a_bundled_revision_and_a_folder_here_share_is_refused(emu: 
     status, _, err = emu("check", "merged", "--against", "v1", "free_before_flush")
     assert (status, err) == (2, "emu: both emu's merged and ./merged exist: write emu:merged or ./merged\n")
     assert BUNDLED == ("implicit", "v1", "merged", "flush_on_error")
+
+
+def test_without_the_hooks_of_a_vendor_its_cells_are_left_out_and_a_line_says_so(emu: Emu, mine: Path) -> None:
+    (mine / "amd.py").unlink()
+    status, out, _ = emu("check", "./mine", "--against", "merged", "unmap_fails_halfway", "-j", "1")
+    assert (status, out.splitlines()[-1]) == (1, "./mine against merged: 16 new")
+    assert "\nleft out: 4 cells of amd, because there is no mine/amd.py\n" in out
+    status, _, err = emu("check", "./mine", "--against", "merged", "command_buffer_full", "-j", "1")
+    assert (status, err.partition("here/")[2].partition(":")[0]) == (2, "mine/amd.py")
+
+
+def test_one_vendor_is_checked_if_it_is_named(emu: Emu) -> None:
+    command = ("check", "v1", "--against", "merged", "free_before_flush", "--list", "-p")
+    listed = emu(*command, "iommu=amd")[1].splitlines()
+    assert listed[0] == "free_before_flush iommu=amd"
+    assert all(line.endswith(" iommu=amd") for line in listed)

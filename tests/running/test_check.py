@@ -14,7 +14,7 @@ from emu.memory import FIRST_TABLE_FRAME
 from emu.platforms import AMD, VTD
 from emu.reports.check import CheckReport
 from emu.reports.findings import sentence
-from emu.running.cells import Cell, CellResult, Job, Shown, evaluate, grid, left_out
+from emu.running.cells import Cell, CellResult, Job, Shown, evaluate, grid, left_out, not_in_earlier
 from emu.running.check import DIED, Change, Check, Compared, run_all
 from emu.running.earlier import FORMAT, read_earlier
 from emu.scenarios.library import bundled_names
@@ -102,10 +102,18 @@ def test_the_cells_of_a_vendor_whose_hooks_a_revision_lacks_are_left_out_and_sai
     (without,) = left_out(cells, copy)
     assert without.cells == {cell for cell in cells if cell.platform.name == vendor}
     check = Check(copy, "merged", [CELL], sentence, left_out=[without])
-    assert f"left out: {len(without.cells)} cells of {vendor}, because there is no {without.file}" in (
+    assert f"left out: {len(without.cells)} cells of {vendor}, because there is no {copy}/{file}" in (
         CheckReport(check).summary()
     )
     assert list(left_out(list(without.cells), copy)) == []
+
+
+def test_so_are_the_cells_of_a_vendor_of_which_an_earlier_result_has_none() -> None:
+    cells = list(grid(["flag_left_set"], {}))
+    (without,) = not_in_earlier(cells, {"flag_left_set": 1}, "earlier.json")
+    assert (without.vendor, without.lacks) == ("amd", "none in earlier.json")
+    assert list(not_in_earlier(cells, {"flag_left_set": 1, "flag_left_set iommu=amd": 1}, "earlier.json")) == []
+    assert list(not_in_earlier(cells, {}, "earlier.json")) == []
 
 
 def test_values_that_the_user_names_replace_those_of_the_cells_in_all_combinations() -> None:
