@@ -5,11 +5,13 @@ import random
 import pytest
 
 from emu.platforms import AMD, VTD
-from emu.scenarios.library import bundled_names, find
+from emu.scenarios.library import find
 from tests.classes import Classes
 from tests.programs import PROGRAMS
 from tests.test_soundness import (
     LARGE,
+    ON_AMD,
+    ON_VTD,
     SLOW_ON_AMD,
     STRATEGIES,
     Following,
@@ -37,7 +39,7 @@ SHORT = DEVICES_WALK[1:]
 
 SCENARIOS = [
     pytest.param(name, marks=[pytest.mark.long] if name in LARGE else [] if name in SHORT else [pytest.mark.ci_long])
-    for name in bundled_names()
+    for name in ON_VTD
 ]
 
 REPLACED = (
@@ -64,7 +66,7 @@ def test_every_class_of_a_small_scenario_is_explored_once_and_has_one_verdict(na
 
 
 @pytest.mark.ci_long
-@pytest.mark.parametrize("name", small_forms_of(SLOW_ON_AMD))
+@pytest.mark.parametrize("name", small_forms_of(SLOW_ON_AMD, ON_AMD))
 def test_so_it_is_on_amd(name: str) -> None:
     compare_with_every_class(
         name, {"iommu": "amd", **AMD.small, **find(name).small, **WALK_CACHES, "revision": "merged"}
@@ -72,7 +74,7 @@ def test_so_it_is_on_amd(name: str) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", bundled_names())
+@pytest.mark.parametrize("name", ON_VTD)
 def test_so_it_is_on_machines_that_are_not_small(name: str) -> None:
     compare_with_every_class(name, {**find(name).small, **WALK_CACHES, "revision": "merged"})
 
