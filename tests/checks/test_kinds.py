@@ -217,6 +217,20 @@ def map_into_freed_tables(m: Machine, *, repaired: bool = False) -> None:
         await m.hypervisor.map(cpu, domain, H, new)
 
 
+@scenario(expect=breaks(FindingKind.TORN), sequential=True)
+def entry_stored_in_halves(m: Machine, *, repaired: bool = False) -> None:
+    """A page is mapped to a frame whose address differs in both halves, in two stores or in one."""
+    domain = m.domain(1, devices=(BDF,))
+    m.premap(domain, G, m.allocate(at=Mfn(0x80001)))
+    new = m.allocate(at=Mfn(0x300002))
+    if repaired:
+        m.driver.fixes.add(Fix.XSA_347)
+
+    @m.cpu(0)
+    async def mapper(cpu: Cpu) -> None:
+        await m.hypervisor.map(cpu, domain, G, new)
+
+
 @scenario(expect=breaks(FindingKind.OVERRUN), sequential=True)
 def two_moves_with_one_slot(m: Machine, *, repaired: bool = False) -> None:
     """A pass over two pages has room for a reference to one, and ends with the first or with the second."""
@@ -523,6 +537,12 @@ PAIRS = [
         "drain=true",
     ),
     Pair(map_into_freed_tables, Signature(FindingKind.FREED_TABLE, "freed by cpu0", 1, H, TABLE, None, "cpu0")),
+    Pair(
+        entry_stored_in_halves,
+        Signature(FindingKind.TORN, "torn", 1, G, Mfn(0x380001), "amd0", "cpu0"),
+        "repaired=false iommu=amd",
+        "repaired=true iommu=amd",
+    ),
     Pair(
         two_moves_with_one_slot,
         Signature(FindingKind.OVERRUN, "the array of 1 reference", None, None, None, None, "cpu0"),
