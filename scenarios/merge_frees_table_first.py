@@ -13,7 +13,7 @@ G = Dfn(0x200)
     -             | released
     """,
     sequential=True,
-    small={"superpage_bits": "1"},
+    small={"superpage_bits": "1", "levels": "3"},
     only={"amd": "VT-d's driver of these years knows no superpages"},
 )
 def merge_frees_table_first(m: Machine, *, repaired: bool = False) -> None:

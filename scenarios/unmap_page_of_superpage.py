@@ -16,7 +16,7 @@ G = Dfn(0x200)
     -                                               | no claim: a superpage of 512 pages takes a thousand steps
     """,
     sequential=True,
-    small={"superpage_bits": "1"},
+    small={"superpage_bits": "1", "levels": "3"},
     only={"amd": "VT-d's driver of these years knows no superpages"},
 )
 def unmap_page_of_superpage(m: Machine, *, repaired: bool = False) -> None:

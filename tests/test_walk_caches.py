@@ -27,6 +27,7 @@ from tests.test_soundness import (
 WALK_CACHES = {"walk_caches": "true"}
 
 DEVICES_WALK = (
+    "access_while_reassigned",
     "device_returned_with_writes_queued",
     "map_dma_unmap_dma",
     "replace_while_device_reads",
@@ -35,7 +36,7 @@ DEVICES_WALK = (
 )
 """Scenarios whose devices walk."""
 
-SHORT = DEVICES_WALK[1:]
+SHORT = DEVICES_WALK[2:]
 
 SCENARIOS = [
     pytest.param(name, marks=[pytest.mark.long] if name in LARGE else [] if name in SHORT else [pytest.mark.ci_long])

@@ -251,4 +251,6 @@ def walk_accesses(unit: AmdState, request: Request, start: ReachedTable | None) 
     if tables is not None:
         if unit.walk_cache is not None:
             yield from unit.walk_cache.block_accesses(request, start)
+            # What it caches it caches only if the device's entry, which an earlier step has read, is not dropped.
+            yield from unit.iotlb.walk_accesses(request.dfn, request.reads)
         yield from words_walked(unit.memory, unit.format, tables, request.dfn)
