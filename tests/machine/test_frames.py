@@ -75,7 +75,7 @@ def test_the_frames_beside_it_may_be_had() -> None:
 def test_what_is_no_frame_or_not_aligned_is_refused() -> None:
     machine = Machine(Description())
     with pytest.raises(ScenarioError, match="mfn '1' is no frame number"):
-        machine.allocate(at="1")  # type: ignore[arg-type]
+        machine.allocate(at="1")  # type: ignore[arg-type]  # the mistake that is tested
     with pytest.raises(ScenarioError, match="mfn 0x201 is not aligned to page order 9"):
         machine.allocate(at=Mfn(0x201), page_order=9)
 
