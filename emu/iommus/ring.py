@@ -9,6 +9,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import attrs
 
 from emu.engine import Access, Kind, Latch, Operation, Space, Wait
+from emu.errors import ScenarioError
 from emu.iommus.status import StatusWatcher, Unwatched
 from emu.memory import WORDS, Memory, word_number
 from emu.units import WORD_BYTES, Maddr
@@ -301,3 +302,21 @@ class Fetch(Wait, Generic[Command]):
         if self.command is None:
             return "queue.error", keys
         return self.event, {**keys, **self.queue.about(self.command)}
+
+
+def entry_field(entry: str, name: str, value: int, shift: int, width: int) -> int:
+    """Return a value shifted to its field of a ring's entry.
+
+    Args:
+        entry: what the vendor calls an entry.
+        name: what the entry has in the field.
+        value: at most `width` bits.
+        shift: the field's lowest bit.
+        width: the field's number of bits.
+
+    Raises:
+        ScenarioError: if the value is wider than the field.
+    """
+    if not 0 <= value < 1 << width:
+        raise ScenarioError(f"{name} {value:#x} does not fit into the {width} bits that a {entry} has for it")
+    return value << shift

@@ -10,6 +10,7 @@ import attrs
 
 from emu.errors import ScenarioError
 from emu.iommus.formats import Entry, TableFormat
+from emu.iommus.ring import entry_field
 from emu.iommus.settings import FULL_BITS
 from emu.units import PAGE_SHIFT, Dfn, Maddr
 
@@ -274,6 +275,10 @@ ALL_PAGES = (1 << 63) - 1 >> PAGE_SHIFT
 """The page number that stands for all pages: address bits 62:12 are ones (section 2.4.3)."""
 
 
+field = partial(entry_field, "command")
+"""Return a value shifted to its field of a command."""
+
+
 def encode_command(command: Command) -> int:
     """Return the 128 bits of a command.
 
@@ -322,17 +327,6 @@ def decode_pages(word: int) -> tuple[Dfn, int | None]:
         return Dfn(number), 0
     order = order_of_size(number)
     return (Dfn(0), None) if order >= DFN_BITS else (Dfn(number >> order << order), order)
-
-
-def field(name: str, value: int, shift: int, width: int) -> int:
-    """Return a value shifted to its field of a command.
-
-    Raises:
-        ScenarioError: if the value is wider than the field.
-    """
-    if not 0 <= value < 1 << width:
-        raise ScenarioError(f"{name} {value:#x} does not fit into the {width} bits that a command has for it")
-    return value << shift
 
 
 def decode_command(bits: int) -> Command | None:

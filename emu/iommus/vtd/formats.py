@@ -10,6 +10,7 @@ import attrs
 
 from emu.errors import ScenarioError
 from emu.iommus.formats import Entry, TableFormat
+from emu.iommus.ring import entry_field
 from emu.iommus.settings import FULL_BITS
 from emu.units import PAGE_SHIFT, PAGE_SIZE, Dfn, Maddr
 
@@ -206,6 +207,10 @@ class WaitDescriptor:
 Descriptor = ContextInvalidation | IotlbInvalidation | WaitDescriptor
 
 
+field = partial(entry_field, "descriptor")
+"""Return a value shifted to its field of a descriptor."""
+
+
 def encode_descriptor(descriptor: Descriptor) -> int:
     """Return the 128 bits of a descriptor.
 
@@ -223,17 +228,6 @@ def encode_descriptor(descriptor: Descriptor) -> int:
         case WaitDescriptor(address, data, status_write, fence, interrupt):
             low = DescriptorType.WAIT | interrupt << 4 | status_write << 5 | fence << 6
             return low | field("status_data", data, 32, 32) | field("status_address", address, 0, 64) << 64
-
-
-def field(name: str, value: int, shift: int, width: int) -> int:
-    """Return a value shifted to its field of a descriptor.
-
-    Raises:
-        ScenarioError: if the value is wider than the field.
-    """
-    if not 0 <= value < 1 << width:
-        raise ScenarioError(f"{name} {value:#x} does not fit into the {width} bits that a descriptor has for it")
-    return value << shift
 
 
 def decode_descriptor(entry: int) -> Descriptor | None:
