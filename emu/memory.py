@@ -79,6 +79,8 @@ class Memory:
     Args:
         is_coherent: walkers snoop the CPUs' caches.
         has_write_buffer: stores on their way to memory wait in the chipset.
+        keeps_histories: keep every value of each word; without them a store is visible at once, and only the last value
+            is known.
 
     Attributes:
         dirty: table words of which only the CPUs' caches hold the newest version, with its index.
@@ -87,9 +89,12 @@ class Memory:
         named: the frames that were allocated by their numbers.
     """
 
-    def __init__(self, *, is_coherent: bool = True, has_write_buffer: bool = False) -> None:
+    def __init__(
+        self, *, is_coherent: bool = True, has_write_buffer: bool = False, keeps_histories: bool = True
+    ) -> None:
         self.is_coherent = is_coherent
         self.has_write_buffer = has_write_buffer
+        self.keeps_histories = keeps_histories
         self.dirty: dict[int, int] = {}
         self.buffered: dict[int, int] = {}
         self.versions: dict[int, list[Version]] = {}
@@ -163,6 +168,9 @@ class Memory:
 
     def store(self, word: int, value: int, step: int) -> None:
         """Append a version, which is visible at once or when it reaches memory."""
+        if not self.keeps_histories:
+            self.versions[word] = [Version(step, step, value)]
+            return
         history = self.versions.setdefault(word, [ZEROED])
         is_table = TABLE_WORDS[0] <= word_number(word) <= TABLE_WORDS[1]
         if not is_table or (self.is_coherent and not self.has_write_buffer):

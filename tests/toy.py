@@ -65,6 +65,7 @@ class ToyUnit:
         self.ledger = Ledger(name, memory, FORMAT, recorder=recorder)
         self.iotlb = Iotlb(name, None, FORMAT, user_bits=STREAM_BITS)
         self.requests = Requests(name)
+        self.counters = self.iotlb.counters
         self.walk_cache: WalkCache | None = None
 
     def watch_status(self, watcher: StatusWatcher) -> None:

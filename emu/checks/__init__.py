@@ -13,5 +13,6 @@ isolation.py   whether a frame is reached only by tables of its owner, or of dom
 torn.py        whether an entry that is stored in halves leads elsewhere between
 usage.py       the accesses of devices: observed evidence, late and foreign accesses, the emulator's check of itself
 status.py      the status words that units write
+none.py        no checks, for a machine that only counts
 signatures.py  signatures: equal for findings of any executions that are the same
 """

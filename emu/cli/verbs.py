@@ -9,6 +9,7 @@ import click
 
 from emu.cli.bench import bench_command
 from emu.cli.check import check_command
+from emu.cli.cost import cost_command
 from emu.cli.ending import EMULATOR_BUG
 from emu.cli.explore import explore_command
 from emu.cli.list import list_command
@@ -55,6 +56,7 @@ def cli() -> None:
 cli.add_command(explore_command)
 cli.add_command(bench_command)
 cli.add_command(check_command)
+cli.add_command(cost_command)
 cli.add_command(list_command)
 cli.add_command(log_command)
 cli.add_command(new_group)

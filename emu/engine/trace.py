@@ -1,5 +1,6 @@
 """Traces: what happened in one execution, step by step. Logs and explanations are views of a trace."""
 
+from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -21,23 +22,27 @@ class Event:
     is_note: bool = False
 
 
+Record = tuple[int, Agent, Operation[Any] | Event]
+
+
 class Trace:
     """The events of one execution in order, and the number of the current step: the only clock there is.
 
     Args:
         sources: keep, for every step, the source lines at which its agent was suspended, and the name of the operation
             as it was announced. This costs more than the step itself; executions that are shown to someone need it.
+        keeps_events: keep the events; without them only the number of the step is known.
     """
 
     __slots__ = ("_records", "agent", "announced", "lines", "sources", "step")
 
-    def __init__(self, *, sources: bool = False) -> None:
+    def __init__(self, *, sources: bool = False, keeps_events: bool = True) -> None:
         self.step = 0
         self.agent: Agent | None = None
         self.sources = sources
         self.lines: dict[int, tuple[Location, ...]] = {}
         self.announced: list[str] = []
-        self._records: list[tuple[int, Agent, Operation[Any] | Event]] = []
+        self._records: list[Record] | deque[Record] = [] if keeps_events else deque(maxlen=0)
 
     def begin(self, agent: Agent, operation: Operation[Any]) -> int:
         """Open the next step, in which this agent performs an operation, and return its number."""

@@ -4,7 +4,7 @@ xenmem_add_to_physmap moves a range of pages. It sets iommu_dont_flush_iotlb mea
 end. Each version, a `Form`, is named by the year of its commit.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from typing import Any
 
@@ -87,6 +87,20 @@ def entry_keys(domain: Domain, dfn: Dfn, mfn: Mfn | None) -> dict[str, Any]:
     """Return an entry of a p2m as keys of an event."""
     keys = {"domain": domain.number, "dfn": dfn}
     return keys if mfn is None else {**keys, "mfn": mfn}
+
+
+def ranges(dfns: Iterable[Dfn]) -> Iterator[tuple[Dfn, int]]:
+    """Yield the first page and the length of each run of pages that follow one another."""
+    first, count = Dfn(0), 0
+    for dfn in dfns:
+        if count and dfn == first + count:
+            count += 1
+            continue
+        if count:
+            yield first, count
+        first, count = dfn, 1
+    if count:
+        yield first, count
 
 
 @attrs.frozen
@@ -181,12 +195,12 @@ class Physmap:
                 cpu, f"the array of {self.slots} reference{'' if self.slots == 1 else 's'}", len(held)
             )
         await cpu.write(iommu_dont_flush_iotlb, False)
-        for old, _ in moves[:done]:
-            await self.hypervisor.flush(cpu, domain, old, pages=1)
+        for first, pages in ranges(old for old, _ in moves[:done]):
+            await self.hypervisor.flush(cpu, domain, first, pages=pages)
         for mfn in held:
             await self.pages.put(cpu, mfn)
-        for _, new in moves[:done]:
-            await self.hypervisor.flush(cpu, domain, new, pages=1)
+        for first, pages in ranges(new for _, new in moves[:done]):
+            await self.hypervisor.flush(cpu, domain, first, pages=pages)
         return result, done
 
     def is_full(self, held: int) -> bool:

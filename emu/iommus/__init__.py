@@ -11,6 +11,7 @@ synchronous.py  executing commands in the step that posts them
 invalidation.py  the steps of an invalidation: it begins, drops, completes
 status.py     the status words that a unit writes
 iotlb.py      the entries that a unit really caches
+counters.py   what a unit was asked to do, counted
 ledger.py     the translations that a unit may legally use; the next three files are its parts
 paths.py      the reads by which a walk may have found a translation
 completed_invalidations.py  the completed invalidations of a unit

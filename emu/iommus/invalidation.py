@@ -76,7 +76,7 @@ class Begin(Operation[int]):
 class Remove(Operation[list[Request]]):
     """Drop the entries in a range, void the walks that hold one, and return the requests to drain."""
 
-    __slots__ = ("draining", "dropped", "range", "start", "tables_dropped", "unit")
+    __slots__ = ("draining", "dropped", "over_flushed", "range", "start", "tables_dropped", "unit")
 
     event = "iotlb.invalidate"
 
@@ -85,6 +85,7 @@ class Remove(Operation[list[Request]]):
         self.range = covered
         self.start = start
         self.dropped: list[IotlbEntry] = []
+        self.over_flushed = 0
         self.tables_dropped = 0
         self.draining = 0
 
@@ -107,7 +108,10 @@ class Remove(Operation[list[Request]]):
     def perform(self, step: int) -> list[Request]:
         unit, covered = self.unit, self.range
         dfns = (covered.tag, covered.dfn, covered.last)
-        self.dropped = unit.iotlb.invalidate(*dfns)
+        self.dropped = dropped = unit.iotlb.invalidate(*dfns)
+        valid = [one for one in dropped if not any(read.was_replaced(unit.memory, self.start) for read in one.reads)]
+        self.over_flushed = len(valid)
+        unit.iotlb.count_dropped(dropped, valid)
         if self.walk_cache is not None:
             self.tables_dropped = self.walk_cache.invalidate(*dfns)
         insort(unit.requests.removals, Removal(self.start, *dfns, covered.leaf_only, step), key=lambda one: one.start)
@@ -116,11 +120,7 @@ class Remove(Operation[list[Request]]):
         return translated
 
     def describe(self) -> tuple[str, Mapping[str, Any]]:
-        memory = self.unit.memory
-        valid = [
-            entry for entry in self.dropped if not any(read.was_replaced(memory, self.start) for read in entry.reads)
-        ]
-        done = {"removed": len(self.dropped), "over_flushed": len(valid)}
+        done = {"removed": len(self.dropped), "over_flushed": self.over_flushed}
         if self.unit.walk_cache is not None:
             done["tables_removed"] = self.tables_dropped
         return self.event, {"iommu": self.unit.name, **self.range.keys(), **done, "draining": self.draining}

@@ -8,13 +8,14 @@ Not architectural: fully associative; when it is full the strategy chooses the e
 """
 
 from bisect import insort
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import attrs
 from sortedcontainers import SortedDict
 
 from emu.engine import Access, Kind, Operation, Space
+from emu.iommus.counters import Counters
 from emu.iommus.formats import TableFormat, Translation, base_of_order
 from emu.iommus.requests import Request, TableRead
 from emu.units import Dfn, Mfn
@@ -74,6 +75,7 @@ class Iotlb:
         entries: sorted by `Key`, so that dropping a range does not touch the rest.
         by_user: the keys of the entries, by (user, page order, first dfn).
         orders: the page orders of all entries so far, the smallest first.
+        counters: count the walks, and the entries that invalidations drop.
     """
 
     unit: str
@@ -84,6 +86,7 @@ class Iotlb:
     entries: Any = attrs.field(factory=SortedDict)
     by_user: dict[tuple[int, int, Dfn], Key] = attrs.field(factory=dict)
     orders: list[int] = attrs.field(factory=list)
+    counters: Counters = attrs.field(factory=Counters)
 
     @property
     def space(self) -> Space:
@@ -139,6 +142,18 @@ class Iotlb:
                 return found
         return None
 
+    def count_walk(self, user: int, dfn: Dfn) -> None:
+        """Count a walk for a user's page."""
+        self.counters.walk((user, order, base_of_order(dfn, order)) for order in self.orders)
+
+    def count_dropped(self, dropped: Sequence[IotlbEntry], valid: Sequence[IotlbEntry]) -> None:
+        """Count the entries that an invalidation has dropped, and those of them that were still valid."""
+        self.counters.dropped += len(dropped)
+        self.counters.over_flushed += len(valid)
+        for entry in valid:
+            _, order, first, user = entry.key
+            self.counters.lost.add((user, order, first))
+
     def insert(self, entry: IotlbEntry) -> bool:
         """Cache an entry, in place of its user's old entry for the same page; return whether there was room."""
         tag, order, first, user = entry.key
@@ -191,7 +206,9 @@ class Lookup(Operation[IotlbEntry | None]):
 
     def perform(self, step: int) -> IotlbEntry | None:
         self.entry = self.iotlb.find(self.request.user, self.request.dfn)
-        if self.entry is not None:
+        if self.entry is None:
+            self.iotlb.count_walk(self.request.user, self.request.dfn)
+        else:
             self.request.translate(self.entry.tag)
         return self.entry
 

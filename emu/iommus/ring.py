@@ -4,12 +4,13 @@ A command is 128 bits. The vendor says how it is encoded, and what else posting 
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import attrs
 
 from emu.engine import Access, Kind, Latch, Operation, Space, Wait
 from emu.errors import ScenarioError
+from emu.iommus.counters import Counters
 from emu.iommus.status import StatusWatcher, Unwatched
 from emu.memory import WORDS, Memory, word_number
 from emu.units import WORD_BYTES, Maddr
@@ -46,6 +47,7 @@ class Ring(Generic[Command]):
         taken: latches "slot n is fetched", made when one is first asked for.
         error: hardware has met a command that it cannot execute, and has stopped.
         status_watcher: judges the status words of waits.
+        counters: count the commands, and the accesses to the registers.
     """
 
     unit: str
@@ -60,12 +62,19 @@ class Ring(Generic[Command]):
     taken: dict[int, Latch] = attrs.field(factory=dict)
     error: bool = False
     status_watcher: StatusWatcher = attrs.field(factory=Unwatched)
+    counters: Counters = attrs.field(factory=Counters)
 
     name = "ring"
     """The vendor's name for it."""
 
     command = "command"
     """The vendor's name for what a slot holds."""
+
+    translations: ClassVar[tuple[str, ...]] = ()
+    """What `about` calls the commands that invalidate cached translations."""
+
+    tail_is_register = True
+    """Whether software reads the tail from its register; else it has a copy of its own."""
 
     @property
     def fetched(self) -> int:
@@ -113,10 +122,11 @@ class Ring(Generic[Command]):
         return Access.to((*self.space, "fetched"), slot, kind)
 
     def room(self) -> Latch | None:
-        """Return the latch that is set when there is room for one more command; None if there always was.
+        """Read the head register; return the latch that is set when there is room for one more command.
 
-        The ring is full when it holds one command less than it has slots.
+        None if there always was. The ring is full when it holds one command less than it has slots.
         """
+        self.counters.register_reads += 1
         awaited = self.count + 1 - self.entries
         if awaited < 0:
             return None
@@ -144,8 +154,17 @@ class Ring(Generic[Command]):
         """Hand slots to the hardware."""
         for slot in slots:
             self.latch(slot).set(step)
+            self.count_command(slot)
         self.count = slots.stop
         self.tail = slots.stop % self.entries
+
+    def count_command(self, slot: int) -> None:
+        """Count the command in a slot, by its kind and range."""
+        command = self.command_in(slot)
+        about = {} if command is None else self.about(command)
+        name = about.get("descriptor", "invalid")
+        pages = f"order {about['page_order']}" if "page_order" in about else about.get("granularity", "")
+        self.counters.post(f"{name} {pages}".rstrip(), is_flush=name in self.translations)
 
     def latch(self, slot: int) -> Latch:
         """Return the latch that is set when slot number `slot` is posted."""
@@ -171,6 +190,7 @@ class ReadTail(Operation[int]):
 
     def perform(self, step: int) -> int:
         self.value = self.queue.tail
+        self.queue.counters.register_reads += self.queue.tail_is_register
         return self.value
 
     def describe(self) -> tuple[str, Mapping[str, Any]]:
@@ -198,6 +218,7 @@ class ReadHead(Operation[bool]):
 
     def perform(self, step: int) -> bool:
         self.is_full = self.queue.fetched <= self.awaited
+        self.queue.counters.register_reads += 1
         return self.is_full
 
     def describe(self) -> tuple[str, Mapping[str, Any]]:
@@ -240,6 +261,7 @@ class WriteTail(Operation[None]):
     def perform(self, step: int) -> None:
         queue, slots = self.queue, self.slots
         self.slot = slots.start
+        queue.counters.register_writes += 1
         queue.post(slots, step)
         if queue.at_once is not None:
             queue.at_once.execute(step)

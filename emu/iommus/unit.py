@@ -4,6 +4,7 @@ from collections.abc import Awaitable
 from typing import Protocol
 
 from emu.engine import Space
+from emu.iommus.counters import Counters
 from emu.iommus.formats import TableFormat
 from emu.iommus.iotlb import Iotlb, IotlbEntry
 from emu.iommus.ledger import Ledger
@@ -27,6 +28,7 @@ class UnitState(Protocol):
         iotlb: the translations that it really caches.
         requests: the requests in flight.
         walk_cache: the table entries that it really caches; None if it caches none.
+        counters: count what it was asked to do.
     """
 
     name: str
@@ -37,6 +39,7 @@ class UnitState(Protocol):
     iotlb: Iotlb
     requests: Requests
     walk_cache: WalkCache | None
+    counters: Counters
 
     @property
     def settings(self) -> UnitSettings:

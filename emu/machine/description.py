@@ -24,6 +24,7 @@ class Description:
         refuse_gaps: a page that is mapped before and after a change must not be unmapped between.
         sources: keep the source lines of every step.
         is_checking: every read of a check must have been declared.
+        is_counting: nothing is judged, and neither events nor the histories of words are kept: only what units count.
     """
 
     revision: str = "v1"
@@ -36,6 +37,7 @@ class Description:
     refuse_gaps: bool = False
     sources: bool = False
     is_checking: bool = False
+    is_counting: bool = False
 
     @settings.default
     def as_the_vendors_are(self) -> UnitSettings:

@@ -8,13 +8,14 @@ from collections.abc import Iterable, Sequence
 from emu.checks.assignments import AssignmentChecks
 from emu.checks.findings import Asserted, Finding, OldPath, Stuck
 from emu.checks.isolation import IsolationJudge, IsolationWatch
+from emu.checks.none import NoChecks
 from emu.checks.promises import PromiseJudge
 from emu.checks.releases import ReleaseJudge
 from emu.checks.status import StatusWatch
 from emu.checks.torn import TornJudge
 from emu.checks.usage import UsageWatch
 from emu.cpus import Cpu, Signal
-from emu.devices.device import Device, Watcher
+from emu.devices.device import AssignmentJudge, Device, Watcher
 from emu.engine import Agent, Execution, Strategy, Trace
 from emu.engine.claims import Broken, Claim, Claims, Predicate, When
 from emu.engine.execution import ReadRecorder
@@ -26,7 +27,9 @@ from emu.hypervisor.faults import Fault, Faults
 from emu.hypervisor.hooks import HOOKS_THAT_CAN_FAIL, HookFault, Hooks
 from emu.hypervisor.ops import READ_WRITE, MapFlags
 from emu.hypervisor.pages import Pages
+from emu.hypervisor.revisions.loader import Revision
 from emu.hypervisor.tables import PageTables
+from emu.iommus.counters import Counters
 from emu.iommus.unit import Unit
 from emu.machine.claims import Read, add_claim
 from emu.machine.description import Description
@@ -57,11 +60,14 @@ class Machine:
 
     def __init__(self, description: Description) -> None:
         self.description = description
-        self.trace = Trace(sources=description.sources)
+        is_counting = description.is_counting
+        self.trace = Trace(sources=description.sources, keeps_events=not is_counting)
         self.recorder = ReadRecorder()
         settings, platform = description.settings, description.platform
         revision = platform.load_revision(description.revision)
-        self.memory = Memory(is_coherent=settings.coherent, has_write_buffer=settings.write_buffer)
+        self.memory = Memory(
+            is_coherent=settings.coherent, has_write_buffer=settings.write_buffer, keeps_histories=not is_counting
+        )
         self.agents: list[Agent] = []
         self.units: list[Unit] = []
         self.cpus: dict[int, Cpu] = {}
@@ -75,22 +81,29 @@ class Machine:
         self.findings: list[Finding] = []
         self.claims: list[Claim] = []
         self.broken: list[Broken] = []
-        self.judge = PromiseJudge(self.units, self.findings, refuses_gaps=description.refuse_gaps)
-        self.watch = UsageWatch(self.findings, self.domains.values, self.judge.promised)
-        self.assignments = AssignmentChecks(self.findings, self.domains.values, self.judge.promised)
-        self.hypervisor = Calls(revision, self.judge)
-        releases = ReleaseJudge(self.units, self.findings, self.domains.values, self.judge.debts, self.judge.promised)
-        isolation = IsolationJudge(self.units, self.findings, self.recorder)
-        torn = TornJudge(self.units, self.findings, self.watch.names)
-        self.pages = Pages(self.memory, releases, isolation, torn)
-        watch = IsolationWatch(isolation, self.pages, self.domains.values, self.watch.names)
-        self.watchers: tuple[Watcher, ...] = (self.watch, watch, torn)
-        self.status_watch = StatusWatch(self.findings, self.pages, releases.freed)
+        self.add_checks(revision)
         self.add_unit(first)
         self.hooks = Hooks(revision.make_ops(self.driver), self.faults)
         self.assignment = Assignment(self.driver)
         self.tables = PageTables(self.driver, self.pages)
         self.is_running = False
+
+    def add_checks(self, revision: Revision) -> None:
+        """Make the checks and what they judge: the calls of the wrappers, and the frames."""
+        none = NoChecks() if self.description.is_counting else None
+        findings, domains = self.findings, self.domains.values
+        self.judge = PromiseJudge(self.units, findings, refuses_gaps=self.description.refuse_gaps)
+        self.watch = UsageWatch(findings, domains, self.judge.promised)
+        self.hypervisor = Calls(revision, none or self.judge)
+        releases = ReleaseJudge(self.units, findings, domains, self.judge.debts, self.judge.promised)
+        isolation = IsolationJudge(self.units, findings, self.recorder)
+        torn = TornJudge(self.units, findings, self.watch.names)
+        self.pages = Pages(self.memory, none or releases, none or isolation, none or torn)
+        self.status_watch = StatusWatch(findings, self.pages, releases.freed)
+        isolation_watch = IsolationWatch(isolation, self.pages, domains, self.watch.names)
+        assignments = AssignmentChecks(findings, domains, self.judge.promised)
+        self.watchers: tuple[Watcher, ...] = () if none else (self.watch, isolation_watch, torn)
+        self.assignment_judges: tuple[AssignmentJudge, ...] = () if none else (assignments,)
 
     def set_up(self, what: str, instead: str = "") -> None:
         """Refuse to set anything up while agents run: a change needs a step then.
@@ -100,6 +113,11 @@ class Machine:
         """
         if self.is_running:
             raise ScenarioError(f"m.{what} is for before the first step: call it outside of the agents{instead}")
+
+    @property
+    def counters(self) -> Counters:
+        """What the units were asked to do so far, and what that has cost, summed over all units."""
+        return sum((unit.counters for unit in self.units), Counters())
 
     @property
     def unit(self) -> Unit:
@@ -153,7 +171,7 @@ class Machine:
         if source_id in self.watch.names:
             raise ScenarioError(f"device {bdf} is assigned already: assign each device to one domain")
         unit = self.scopes.get(source_id, self.unit)
-        device = self.devices[bdf] = Device(bdf, unit, self.watchers, judges=(self.assignments,))
+        device = self.devices[bdf] = Device(bdf, unit, self.watchers, judges=self.assignment_judges)
         self.watch.names[device.source_id] = bdf
         device.unit.sources.append(device.source_id)
         self.driver.add_device(device)

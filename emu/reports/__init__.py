@@ -7,5 +7,5 @@ judged.py       what the checks judged, as a clause
 claims.py       the claim about a scenario, in words
 left_out.py     what the model leaves out, as a clause
 counts.py       numbers with their nouns
-run.py exploration.py check.py bench.py  the reports of these commands; junit.py writes a check as JUnit
+run.py exploration.py check.py bench.py cost.py  the reports of these commands; junit.py writes a check as JUnit
 """

@@ -13,6 +13,7 @@ from emu.checks.findings import Finding
 from emu.checks.signatures import signature
 from emu.files.whole import Writable
 from emu.reports.claims import claim, claimed, command_on, undeclared
+from emu.reports.cost import counters_data
 from emu.reports.counts import count
 from emu.reports.findings import data, sentence
 from emu.reports.judged import judged_clause
@@ -138,7 +139,8 @@ class RunReport:
         """Return the windows of the reported execution, and the costs of its flushes."""
         if self.run.reported is None:
             return {}
-        return attrs.asdict(statistics(self.run.reported.machine, self.cycles))
+        machine = self.run.reported.machine
+        return {**attrs.asdict(statistics(machine, self.cycles)), "flushes": counters_data(machine.counters)}
 
     def data(self) -> dict[str, Any]:
         """Return the report as JSON data."""

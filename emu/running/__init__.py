@@ -13,5 +13,6 @@ replay.py        repeats a saved schedule with its code
 witness.py       an access that is appended to a schedule; add_witness.py appends it to a replay
 cells.py         explores a cell - a scenario with parameters - on a revision; the findings come back as data
 check.py         compares a revision with a base, cell by cell; earlier.py reads the result of an earlier check
+cost.py          counts what the flushes of a call cost
 strict.py        converts JSON into values, without any coercion
 """

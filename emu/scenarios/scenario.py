@@ -195,8 +195,8 @@ class BoundScenario:
         stated = self.declared(self.values["revision"]) if expect == DECLARED else parse_expectation(expect)
         return attrs.evolve(self, stated=Stated(stated, "--expect", expect))
 
-    def build(self, *, sources: bool = False, is_checking: bool = False) -> Machine:
-        """Return a fresh machine with the scenario's cast on it.
+    def build(self, *, sources: bool = False, is_checking: bool = False, is_counting: bool = False) -> Machine:
+        """Return a fresh machine with the scenario's cast on it; `Description` documents the arguments.
 
         Raises:
             ScenarioError: if the scenario's function raises.
@@ -215,6 +215,7 @@ class BoundScenario:
                 limits=Limits(steps=values["steps"]),
                 sources=sources,
                 is_checking=is_checking,
+                is_counting=is_counting,
             )
         )
         scenario = self.scenario

@@ -202,7 +202,7 @@ AMD_MUTANTS = [
     Mutant(
         "ComWaitInt is not cleared before a wait",
         QUEUE,
-        "    await ClearBits(cpu.memory, unit.queue.status, COM_WAIT_INT, unit.name)\n    latch",
+        "    await ClearBits(queue, COM_WAIT_INT)\n    latch",
         "    latch",
         CLEARS,
     ),

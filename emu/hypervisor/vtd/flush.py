@@ -8,7 +8,8 @@ from emu.hypervisor.vtd.queue import NOT_ISSUED, flush_qi
 from emu.hypervisor.vtd.state import DriverState, VtdIommu
 from emu.iommus.formats import base_of_order
 from emu.iommus.vtd.formats import ContextInvalidation, Granularity, IotlbInvalidation
-from emu.memory import DrainWriteBuffer, WriteBack
+from emu.iommus.vtd.write_buffer import FlushWriteBuffer
+from emu.memory import WriteBack
 from emu.units import Dfn, Maddr
 
 
@@ -80,4 +81,4 @@ async def iommu_flush_iotlb(
 async def iommu_flush_write_buffer(cpu: Cpu, iommu: VtdIommu) -> None:
     """Drain the chipset's write buffer, as an invalidation does (Xen: vtd/iommu.c, iommu_flush_write_buffer)."""
     if iommu.unit.settings.write_buffer:
-        await DrainWriteBuffer(cpu.memory)
+        await FlushWriteBuffer(iommu.unit)

@@ -1,6 +1,6 @@
 """The command buffer (section 2.4), with its base, head and tail registers."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import attrs
 
@@ -31,6 +31,8 @@ class CommandBuffer(Ring[Command]):
     status: Maddr = Maddr(0)
 
     name = "command buffer"
+    translations: ClassVar = ("pages", "all")
+    tail_is_register = False
 
     def decode(self, bits: int) -> Command | None:
         """Decode 128 bits; None if they are no command of the model."""

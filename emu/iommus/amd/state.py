@@ -8,6 +8,7 @@ from emu.iommus.amd.device_table import TABLE_FRAMES, DeviceTable
 from emu.iommus.amd.formats import amd_format
 from emu.iommus.amd.queue import CommandBuffer
 from emu.iommus.amd.settings import AmdSettings
+from emu.iommus.counters import Counters
 from emu.iommus.formats import TableFormat
 from emu.iommus.iotlb import Iotlb
 from emu.iommus.ledger import Ledger
@@ -22,6 +23,7 @@ class AmdState:
 
     Attributes:
         sources: the devices behind it, by their device ids.
+        counters: of the command buffer, of register accesses and of the IOTLB.
     """
 
     def __init__(self, name: str, settings: AmdSettings, memory: Memory, trace: Trace, recorder: ReadRecorder) -> None:
@@ -34,11 +36,12 @@ class AmdState:
         self.ledger = Ledger(name, memory, self.format, settings.np_cache, recorder)
         first, *_ = [memory.allocate_table() for _ in range(TABLE_FRAMES)]
         self.device_table = DeviceTable(name, memory, frame_address(first))
-        self.iotlb = Iotlb(name, settings.iotlb_entries or None, self.format, is_by_tag=True)
+        self.counters = counters = Counters()
+        self.iotlb = Iotlb(name, settings.iotlb_entries or None, self.format, is_by_tag=True, counters=counters)
         self.requests = Requests(name)
         self.walk_cache = WalkCache(self.iotlb, memory, self.is_void) if settings.walk_caches else None
         ring, registers = (frame_address(memory.allocate_data()) for _ in range(2))
-        self.queue = CommandBuffer(name, memory, ring, settings.queue_entries, status=registers)
+        self.queue = CommandBuffer(name, memory, ring, settings.queue_entries, status=registers, counters=counters)
 
     def is_void(self, request: Request) -> bool:
         """Whether a walk may not fill the IOTLB any more: an invalidation has dropped a word that it had read."""

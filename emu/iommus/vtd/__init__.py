@@ -3,6 +3,7 @@
 formats.py       entries and descriptors, bit for bit
 settings.py      capabilities, and what makes the model smaller
 queue.py         the invalidation queue
+write_buffer.py  flushing the chipset's write buffer by a unit's registers
 contexts.py      the context cache
 state.py         what a unit holds
 walk.py          the walk: context entry, then page tables

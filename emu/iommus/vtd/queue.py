@@ -1,7 +1,7 @@
 """The invalidation queue (section 6.5.2), with its registers IQA, IQH and IQT."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import attrs
 
@@ -36,6 +36,7 @@ class InvalidationQueue(Ring[Descriptor]):
 
     name = "invalidation queue"
     command = "descriptor"
+    translations: ClassVar = ("iotlb",)
 
     def decode(self, bits: int) -> Descriptor | None:
         """Decode 128 bits; None if they are no valid descriptor."""

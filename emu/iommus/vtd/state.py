@@ -2,6 +2,7 @@
 
 from emu.engine import Trace
 from emu.engine.execution import ReadRecorder
+from emu.iommus.counters import Counters
 from emu.iommus.formats import TableFormat
 from emu.iommus.iotlb import Iotlb
 from emu.iommus.ledger import Ledger
@@ -20,6 +21,7 @@ class VtdState:
 
     Attributes:
         sources: the devices behind it, by their source-ids.
+        counters: of the queue, of register accesses and of the IOTLB.
     """
 
     def __init__(self, name: str, settings: VtdSettings, memory: Memory, trace: Trace, recorder: ReadRecorder) -> None:
@@ -31,10 +33,12 @@ class VtdState:
         self.trace = trace
         self.ledger = Ledger(name, memory, self.format, settings.caching_mode, recorder)
         self.contexts = ContextCache(name, memory, frame_address(memory.allocate_table()), settings.caching_mode)
-        self.iotlb = Iotlb(name, settings.iotlb_entries or None, self.format)
+        self.counters = Counters()
+        self.iotlb = Iotlb(name, settings.iotlb_entries or None, self.format, counters=self.counters)
         self.requests = Requests(name)
         self.walk_cache = WalkCache(self.iotlb, memory, self.is_void) if settings.walk_caches else None
-        self.queue = InvalidationQueue(name, memory, frame_address(memory.allocate_data()), settings.queue_entries)
+        ring = frame_address(memory.allocate_data())
+        self.queue = InvalidationQueue(name, memory, ring, settings.queue_entries, counters=self.counters)
 
     def is_void(self, request: Request) -> bool:
         """Whether a walk may not fill the IOTLB any more (section 6.5.3.3).

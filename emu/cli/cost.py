@@ -1,0 +1,96 @@
+"""`emu cost`: what the flushes of a call cost, by revision."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from itertools import product
+from typing import TYPE_CHECKING
+
+import click
+
+from emu.cli.options import json_option, parameters_option, parse_parameters
+from emu.cli.output import show_json, show_paragraph
+from emu.cli.terminal import wants_colors
+
+if TYPE_CHECKING:
+    from emu.running.cost import Cost
+
+CALLS = ("map", "replace", "unmap", "unmap-again", "map-fails", "move")
+ORDERS = (0, 1, 2, 9)
+
+
+@click.command("cost", short_help="Count what the flushes of a call cost.")
+@click.argument("calls", nargs=-1, metavar="[CALL]...", type=click.Choice(CALLS))
+@click.option(
+    "--order",
+    "orders",
+    type=click.IntRange(0, 18),
+    multiple=True,
+    help="Pages of the call: 2^order.  [0, 1, 2 and 9]",
+)
+@click.option("--revision", "revisions", multiple=True, metavar="REVISION", help="A revision.  [all of emu's]")
+@parameters_option("NAME=VALUE", "Set a parameter of the machine, such as iommu=amd or units=2.")
+@json_option("Print JSON.")
+def cost_command(
+    *,
+    calls: tuple[str, ...],
+    orders: tuple[int, ...],
+    revisions: tuple[str, ...],
+    parameters: tuple[str, ...],
+    as_json: bool,
+) -> int:
+    """Count what the flushes of a CALL for 2^order pages cost, by revision.
+
+    CALL is map, replace, unmap, unmap-again, map-fails or move; without any,
+    all of them. Only flushes are counted, and nothing is judged.
+    """
+    from emu.hypervisor.revisions.loader import BUNDLED
+    from emu.reports.cost import data
+    from emu.running.cost import Call, count
+
+    texts = parse_parameters(parameters)
+    refuse_options(texts)
+    found = []
+    for call, order in product(map(Call, calls or CALLS), orders or ORDERS):
+        costs = [count(call, order, revision, texts) for revision in revisions or BUNDLED]
+        found += costs
+        if not as_json:
+            show_table(costs)
+    if as_json:
+        show_json("cost", {"parameters": texts, "costs": [data(one) for one in found]})
+    else:
+        show_note()
+    return 0
+
+
+def refuse_options(texts: Mapping[str, str]) -> None:
+    """Refuse parameters that have an option of their own.
+
+    Raises:
+        click.UsageError: naming the option.
+    """
+    for name, instead in {"revision": "--revision", "call": "CALL", "order": "--order"}.items():
+        if name in texts:
+            raise click.UsageError(f"write {instead}, not -p {name}=...")
+
+
+def show_table(costs: Sequence["Cost"]) -> None:
+    """Print the table of a call."""
+    from emu.reports.cost import HEADS, kinds, line, row, title
+
+    first, *_ = costs
+    colors = wants_colors(sys.stdout)
+    show_paragraph(title(first.call, first.order), bold=True)
+    for head in HEADS:
+        click.secho(row(head), bold=True, color=colors)
+    for one in costs:
+        click.echo(line(one))
+    show_paragraph(kinds(costs))
+    click.echo()
+    sys.stdout.flush()
+
+
+def show_note() -> None:
+    """Print what the columns mean."""
+    from emu.reports.cost import NOTE
+
+    show_paragraph(NOTE)

@@ -1,0 +1,127 @@
+"""What the flushes of a call cost: one CPU makes the call on a machine that only counts.
+
+Nothing is judged, neither histories nor events are kept, and a store is visible at once: so a call for 2^18 pages takes
+minutes and not days. A device then uses a page of the domain that the call has not touched, and whose translation it
+had cached: whether it has to walk again says whether the flush was too wide.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from enum import Enum
+from typing import Annotated
+
+import attrs
+
+from emu.cpus import Cpu
+from emu.devices.device import Device
+from emu.engine.hosts import direct
+from emu.engine.strategies.round_robin import RoundRobinStrategy
+from emu.hypervisor.domain import Domain
+from emu.hypervisor.ops import ENOMEM
+from emu.hypervisor.physmap import Form, Physmap
+from emu.iommus.counters import Counters
+from emu.iommus.settings import Bounds
+from emu.machine.machine import UNITS_MAX, Machine
+from emu.scenarios.expectation import CLEAN
+from emu.scenarios.scenario import scenario
+from emu.units import Dfn, Mfn, offset, page_count
+
+ORDER_MAX = 18
+"""The order of a page of 1 GiB."""
+
+FIRST = Dfn(0)
+"""The first page of each call: a multiple of every order."""
+
+MOVED_TO = Dfn(1 << ORDER_MAX)
+BYSTANDER = Dfn(3 << ORDER_MAX)
+"""The page that no call touches."""
+
+DEVICE = "00:1f.0"
+CACHED_ORDER_MAX = 10
+"""Up to this order the device has cached the pages of the call."""
+
+
+class Call(Enum):
+    """A call for 2^order pages."""
+
+    MAP = "map"  # none of them is mapped
+    REPLACE = "replace"  # all are mapped, to other frames
+    UNMAP = "unmap"  # all are mapped
+    UNMAP_AGAIN = "unmap-again"  # none of them is mapped any more
+    MAP_FAILS = "map-fails"  # the last of them cannot be mapped
+    MOVE = "move"  # xenmem_add_to_physmap moves them to pages that are not mapped
+
+
+@attrs.frozen
+class Cost:
+    """What a call cost.
+
+    Attributes:
+        counters: of all units.
+    """
+
+    call: Call
+    order: int
+    revision: str
+    counters: Counters
+
+
+Body = Callable[[Cpu], Awaitable[object]]
+
+
+@scenario(expect=CLEAN, sequential=True)
+def cost(
+    m: Machine,
+    *,
+    call: Call = Call.REPLACE,
+    order: Annotated[int, Bounds(0, ORDER_MAX)] = 9,
+    units: Annotated[int, Bounds(1, UNITS_MAX)] = 1,
+) -> None:
+    """One CPU makes a call for 2^order pages; then a device uses another page of the domain, which it had cached.
+
+    Up to order 10 the device has used the pages of the call, too. The domain uses only the first of the units.
+    """
+    m.scope(units - 1)
+    domain = m.domain(1, devices=(DEVICE,))
+    m.premap(domain, BYSTANDER, m.allocate(domain=domain), cached=True)
+    body, done = body_of(m, domain, call, order), m.signal("the call is made")
+
+    @m.cpu(0)
+    async def caller(cpu: Cpu) -> None:
+        await body(cpu)
+        await done.send()
+
+    @m.device(DEVICE)
+    async def bystander(device: Device) -> None:
+        await done.wait()
+        await device.read(BYSTANDER)
+
+
+def body_of(m: Machine, domain: Domain, call: Call, order: int) -> Body:
+    """Map what the call needs, and return what the CPU does."""
+    if call in {Call.REPLACE, Call.UNMAP, Call.MOVE}:
+        old = m.allocate(page_order=order, domain=domain)
+        m.premap(domain, FIRST, old, page_order=order, cached=order <= CACHED_ORDER_MAX)
+    if call in {Call.UNMAP, Call.UNMAP_AGAIN}:
+        return lambda cpu: m.hypervisor.unmap(cpu, domain, FIRST, page_order=order)
+    if call is Call.MOVE:
+        moves = [(offset(FIRST, i), offset(MOVED_TO, i)) for i in range(page_count(order))]
+        return lambda cpu: Physmap(m.hypervisor, m.pages, Form.XSA_80, slots=len(moves)).move_pages(cpu, domain, moves)
+    new: Mfn = m.allocate(page_order=order, domain=domain)
+    if call is Call.MAP_FAILS:
+        m.fail_hook("map_page", offset(FIRST, page_count(order) - 1), ENOMEM)
+    return lambda cpu: m.hypervisor.map(cpu, domain, FIRST, new, page_order=order)
+
+
+def count(call: Call, order: int, revision: str, parameters: Mapping[str, str]) -> Cost:
+    """Return what a call costs.
+
+    Args:
+        parameters: of the machine, as a user writes them.
+
+    Raises:
+        ScenarioError: for an unknown parameter, or a value that its parameter does not take.
+    """
+    texts = {"steps": "100000000", **parameters, "call": call.value, "order": str(order), "revision": revision}
+    machine = cost.bind(texts).build(is_counting=True)
+    direct.run(machine.execution(RoundRobinStrategy()))
+    return Cost(call, order, revision, machine.counters)
