@@ -32,12 +32,14 @@ if TYPE_CHECKING:
     from emu.cpus import Cpu
     from emu.devices.device import Device
     from emu.errors import ScenarioError
-    from emu.hypervisor.domain import DOMID_IO, Domain, OuterLock
+    from emu.hypervisor.boot import Boot, RamType
+    from emu.hypervisor.domain import DOMID_IO, Domain, IommuUse, OuterLock
     from emu.hypervisor.fixes import Fix
     from emu.hypervisor.ops import (
         EINVAL,
         ENODEV,
         ENOMEM,
+        ERESTART,
         ETIMEDOUT,
         OK,
         READ_WRITE,
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
         MapFlags,
         iommu_dont_flush_iotlb,
     )
+    from emu.hypervisor.page_list import PageType
     from emu.hypervisor.physmap import Form, Physmap
     from emu.iommus.settings import Bounds
     from emu.machine.machine import Machine
@@ -84,6 +87,7 @@ __all__ = [
     "EINVAL",
     "ENODEV",
     "ENOMEM",
+    "ERESTART",
     "ETIMEDOUT",
     "FOREIGN",
     "FREED_TABLE",
@@ -102,6 +106,7 @@ __all__ = [
     "STALE_OBSERVED",
     "TORN",
     "WRONG_RESULT",
+    "Boot",
     "Bounds",
     "Cpu",
     "Device",
@@ -112,12 +117,15 @@ __all__ = [
     "FlushType",
     "Form",
     "IommuOps",
+    "IommuUse",
     "Machine",
     "MapFlags",
     "Mfn",
     "OuterLock",
     "PageOrder",
+    "PageType",
     "Physmap",
+    "RamType",
     "ScenarioError",
     "iommu_dont_flush_iotlb",
     "offset",
@@ -129,11 +137,13 @@ PLACES = {
     "emu.cpus": "Cpu",
     "emu.devices.device": "Device",
     "emu.errors": "ScenarioError",
-    "emu.hypervisor.domain": "DOMID_IO Domain OuterLock",
+    "emu.hypervisor.boot": "Boot RamType",
+    "emu.hypervisor.domain": "DOMID_IO Domain IommuUse OuterLock",
     "emu.hypervisor.fixes": "Fix",
     "emu.hypervisor.ops": (
-        "EINVAL ENODEV ENOMEM ETIMEDOUT OK READ_WRITE FlushType IommuOps MapFlags iommu_dont_flush_iotlb"
+        "EINVAL ENODEV ENOMEM ERESTART ETIMEDOUT OK READ_WRITE FlushType IommuOps MapFlags iommu_dont_flush_iotlb"
     ),
+    "emu.hypervisor.page_list": "PageType",
     "emu.hypervisor.physmap": "Form Physmap",
     "emu.iommus.settings": "Bounds",
     "emu.machine.machine": "Machine",

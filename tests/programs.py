@@ -317,7 +317,7 @@ def access_by_tables_that_a_device_has_left(m: Machine) -> None:
     async def toolstack(cpu: Cpu) -> None:
         device, iommu = m.devices["00:1f.0"], driver_of(m).iommus[0]
         entry = encode_context_entry(ContextEntry(2, second.pgd, second.levels))
-        await write_context(cpu, driver_of(m), device, [(0, 0), (1, entry >> 64), (0, entry & WORD_MASK)])
+        await write_context(cpu, driver_of(m), device, [(0, 0), (1, entry >> 64), (0, entry & WORD_MASK)], second)
         await iommu_flush_context_device(cpu, driver_of(m), iommu, 1, device.source_id, non_present=False)
         await HandOver(device, 2)
 

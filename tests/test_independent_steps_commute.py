@@ -8,15 +8,17 @@ import pytest
 
 from emu.cpus import Cpu
 from emu.devices.device import Device
-from emu.engine import Execution
+from emu.engine import Agent, Execution
 from emu.engine.strategies.round_robin import RoundRobinStrategy
+from emu.hypervisor.device_entry import StoreDeviceEntry
 from emu.hypervisor.domain import Domain
+from emu.hypervisor.entries import StoreEntry
 from emu.iommus.amd.settings import AmdSettings
 from emu.iommus.vtd.formats import VTD_FORMAT
 from emu.iommus.vtd.settings import VtdSettings
 from emu.machine.description import Description
 from emu.machine.machine import Machine
-from emu.platforms import AMD
+from emu.platforms import AMD, PLATFORMS
 from emu.units import Dfn, Mfn
 from tests.classes import cached_device_entries, cached_tables
 
@@ -144,3 +146,61 @@ def test_steps_that_share_no_object_commute(kind: str, iotlb_entries: int | None
         execution.step(execution.agents[current])
     execution.end()
     assert compared > 20
+
+
+def joining(vendor: str) -> tuple[Machine, Execution]:
+    """Return an execution in which one CPU clears a leaf next, and another stores the word that puts a device's entry
+    in force.
+    """
+    machine = Machine(Description(platform=PLATFORMS[vendor], revision="merged"))
+    domain, joined = machine.domain(1, devices=DEVICES[:1]), machine.plug(DEVICES[1])
+    machine.premap(domain, Dfn(0), machine.allocate())
+
+    @machine.cpu(0)
+    async def unmapper(cpu: Cpu) -> None:
+        await machine.hypervisor.unmap(cpu, domain, Dfn(0))
+
+    @machine.cpu(1)
+    async def toolstack(cpu: Cpu) -> None:
+        await machine.assignment.attach(cpu, domain, joined)
+
+    execution = machine.execution(RoundRobinStrategy())
+    for agent in execution.agents:
+        execution.start(agent)
+    by_name = {agent.name: agent for agent in execution.agents}
+    for agent, kind, skipped in (
+        (by_name["cpu0"], StoreEntry, 0),
+        (by_name["cpu1"], StoreDeviceEntry, STORES[vendor] - 1),
+    ):
+        advance(execution, agent, kind, skipped)
+    return machine, execution
+
+
+STORES = {"vtd": 2, "amd": 3}
+"""In how many stores a driver writes a device's entry; the last one puts it in force."""
+
+
+def advance(execution: Execution, agent: Agent, kind: type, skipped: int) -> None:
+    """Let an agent go on to a store of a kind, past some others of that kind."""
+    while True:
+        if isinstance(agent.pending, kind):
+            if not skipped:
+                return
+            skipped -= 1
+        execution.step(agent)
+
+
+@pytest.mark.parametrize("vendor", STORES)
+def test_the_entry_of_a_device_and_a_leaf_of_its_tables_do_not_commute_and_say_so(vendor: str) -> None:
+    found = []
+    for order in (("cpu0", "cpu1"), ("cpu1", "cpu0")):
+        machine, execution = joining(vendor)
+        agents = {agent.name: agent for agent in execution.agents}
+        assert not are_independent(execution, [agents["cpu0"].number, agents["cpu1"].number])
+        for name in order:
+            execution.step(agents[name])
+        source_id = machine.devices[DEVICES[1]].source_id
+        tables = next(one for one in machine.unit.tables_ever(source_id) if one.levels)
+        found.append(len(machine.unit.ledger.legal(tables, Dfn(0))))
+        execution.end()
+    assert found == [1, 2]

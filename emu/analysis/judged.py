@@ -4,12 +4,11 @@ from typing import Any
 
 import attrs
 
-from emu.checks.promises import questions, takes_back
+from emu.checks.promises import is_made, questions
 from emu.devices.device import Commit
 from emu.engine import Operation, Trace
 from emu.hypervisor.assignment import HandOver
 from emu.hypervisor.calls import Return, Settle
-from emu.hypervisor.ops import OK
 from emu.hypervisor.pages import AllocatePage, PutPage
 from emu.hypervisor.records import CallRecord
 
@@ -63,4 +62,4 @@ class Judged:
 
 def has_promised(record: CallRecord) -> bool:
     """Whether a call makes a promise about a page."""
-    return (record.result == OK or takes_back(record)) and next(questions(record), None) is not None
+    return is_made(record) and next(questions(record), None) is not None

@@ -12,6 +12,8 @@ not know these pages, so nobody else will flush them. If a flush of the call its
 
 *told* (results.py): the call has done what its result says.
 
+*interrupted*: a call that returns -ERESTART promises nothing. The call that goes on with its work answers for both.
+
 *owed*: a map or an unmap that returns with its CPU's iommu_dont_flush_iotlb set promises nothing yet. The promise of
 its result must hold when its hypercall ends, whichever CPU's flush has paid. A call that has overwritten nothing owes
 nothing. A later successful call of the same CPU for the same page takes the debt over, whether or not it is deferred
@@ -37,7 +39,12 @@ from emu.iommus.paths import Path, Tables
 from emu.iommus.unit import Unit
 from emu.units import Dfn, Mfn
 
-PROMISES = {"map": "mapped", "unmap": "unmapped", "flush": "flushed", "flush_all": "flushed"}
+PROMISES = {
+    **dict.fromkeys(CHANGES, "mapped"),
+    "unmap": "unmapped",
+    "flush": "flushed",
+    "flush_all": "flushed",
+}
 TAKEN_BACK = "taken back"
 
 
@@ -92,7 +99,22 @@ def questions(record: CallRecord) -> Iterator[tuple[Dfn, int, Update | None]]:
 
 def takes_back(record: CallRecord) -> bool:
     """Whether a failed call makes a promise: it is a map or an unmap, and no flush of its own has failed."""
-    return record.call in CHANGES and not any(one.hook.startswith("iotlb_flush") for one in record.failures)
+    return record.call in CHANGES and not record.is_interrupted and not flush_has_failed(record)
+
+
+def flush_has_failed(record: CallRecord) -> bool:
+    """Whether a flush of a call has failed."""
+    return any(one.hook.startswith("iotlb_flush") for one in record.failures)
+
+
+def is_made(record: CallRecord) -> bool:
+    """Whether a call makes a promise by its return: it has succeeded, or it takes back what it did.
+
+    A call without a result has logged a flush of its own that failed.
+    """
+    if record.result == OK and (record.has_result or not flush_has_failed(record)):
+        return True
+    return takes_back(record)
 
 
 def ranges_of(dfns: Iterable[Dfn]) -> Iterator[tuple[Dfn, Dfn]]:
@@ -155,7 +177,7 @@ class PromiseJudge:
                 self.succeeded[record.cpu.name, record.domain.number, dfn] = update.step
         if record.is_deferred:
             self.debts.append(record)
-        elif record.result == OK or takes_back(record):
+        elif is_made(record):
             self.keep(record, step)
             make = partial(Stale, promise=PROMISES[record.call] if record.result == OK else TAKEN_BACK)
             self.findings.extend(old_paths(self.units, record, step, make))
@@ -165,7 +187,7 @@ class PromiseJudge:
         self.debts.remove(record)
         if self.refuses_gaps:
             self.findings.extend(gaps_between(record, self.debts_of(record), step))
-        if record.result != OK and not takes_back(record):
+        if not is_made(record):
             return
         self.keep(record, step)
         make = partial(Owed, debt=record, payment=Payment.NEVER)

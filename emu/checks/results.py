@@ -1,9 +1,9 @@
 """*told*: a call has done what its result says, and nothing else.
 
-A call that fails reports a failure, even if it has crashed the domain. A map that fails leaves none of its pages
-mapped. A call that succeeds leaves each of its pages with the frame and the permissions that were asked for, whatever
-the size of the leaf. No other page of any domain is ever mapped differently than before the call; it may be unmapped
-for a while, as hardware requires when a large leaf is split.
+A call that fails reports a failure, even if it has crashed the domain; a call without a result logs it. A map that
+fails leaves none of its pages mapped. A call that succeeds leaves each of its pages with the frame and the permissions
+that were asked for, whatever the size of the leaf. No other page of any domain is ever mapped differently than before
+the call; it may be unmapped for a while, as hardware requires when a large leaf is split.
 
 All of this is judged by the entries that the call itself stored or read, not by those that other calls store later.
 
@@ -17,7 +17,7 @@ from emu.checks.findings import BeyondRange, Finding, Gap, LostError, NotRolledB
 from emu.hypervisor.ops import OK, MapFlags
 from emu.hypervisor.records import CHANGES, CallRecord
 from emu.iommus.formats import FAULT, Mapping
-from emu.units import Dfn, Mfn, offset
+from emu.units import Dfn, Mfn
 
 
 def result_findings(record: CallRecord, step: int) -> Iterator[Finding]:
@@ -35,13 +35,12 @@ def result_findings(record: CallRecord, step: int) -> Iterator[Finding]:
 def hidden_by(record: CallRecord, step: int) -> Finding | None:
     """Return the finding if the result of a call hides a failure or a wrong mapping; else None."""
     call = (record.cpu.name, record.call, step, record.domain.number, record.dfn, record.page_count)
-    if record.result == OK and record.failures:
+    if not record.has_told:
         return LostError(*call, record.failures[0])
-    if record.call not in CHANGES:
+    if record.call not in CHANGES or record.is_interrupted or record.domain.is_torn_down.value:
         return None
     if record.result == OK:
-        pages = (offset(record.dfn, i) for i in range(record.page_count))
-        wrong = next((dfn for dfn in pages if not is_as_asked(record, dfn)), None)
+        wrong = next((dfn for dfn in record.pages() if not is_as_asked(record, dfn)), None)
         if wrong is None:
             return None
         update = record.updates.get(wrong)
@@ -53,17 +52,24 @@ def hidden_by(record: CallRecord, step: int) -> Finding | None:
 def is_as_asked(record: CallRecord, dfn: Dfn) -> bool:
     """Whether a call stored or found the mapping that it was asked for at a dfn, or had to refuse it."""
     update = record.updates.get(dfn)
-    if update is None or dfn in record.refused:
-        return dfn in record.refused
+    if dfn in record.refused or record.has_failed_at(dfn):
+        return True
+    if update is None:
+        return False
     return update.new.maps(dfn) == asked_for(record, dfn)
 
 
 def asked_for(record: CallRecord, dfn: Dfn) -> Mapping:
     """Return the mapping that a call was asked for at a page of its range."""
-    if record.mapped is None or not record.mapped[1]:
+    if dfn in record.wanted:
+        frame, flags = record.wanted[dfn]
+    elif record.mapped is not None:
+        frame, flags = Mfn(record.mapped[0] + dfn - record.dfn), record.mapped[1]
+    else:
         return FAULT.maps(dfn)
-    frame, flags = record.mapped
-    return Mapping(Mfn(frame + dfn - record.dfn), MapFlags.READABLE in flags, MapFlags.WRITABLE in flags)
+    if not flags:
+        return FAULT.maps(dfn)
+    return Mapping(frame, MapFlags.READABLE in flags, MapFlags.WRITABLE in flags)
 
 
 def gaps(record: CallRecord, step: int) -> Iterator[Gap]:

@@ -6,9 +6,9 @@ signal.py    what one CPU tells others once
 cpu.py       a CPU: its accesses, its softirqs, the hypercalls that it serves
 """
 
-from emu.cpus.cpu import Cpu, Hypercall
+from emu.cpus.cpu import BootCode, Cpu, Hypercall
 from emu.cpus.percpu import PerCpu
 from emu.cpus.signal import Signal
 from emu.cpus.spinlock import SpinLock
 
-__all__ = ["Cpu", "Hypercall", "PerCpu", "Signal", "SpinLock"]
+__all__ = ["BootCode", "Cpu", "Hypercall", "PerCpu", "Signal", "SpinLock"]

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import attrs
 
 from emu.cpus.percpu import PerCpu, ReadPerCpu, WritePerCpu
-from emu.engine import Trace
+from emu.engine import Choose, Trace
 from emu.errors import ScenarioError
 from emu.memory import Load, Memory, Store
 
@@ -100,6 +100,10 @@ class Cpu:
             self.note("softirq.run", handler=getattr(handler, "__name__", "handler"))
             await handler(self)
 
+    async def preempt_check(self) -> bool:
+        """Choose whether something more urgent waits for the CPU (Xen: hypercall_preempt_check)."""
+        return bool(await Choose("hypercall_preempt_check", 2))
+
     def create_continuation(self) -> None:
         """Have the present hypercall end before its work is done (Xen: hypercall_create_continuation).
 
@@ -145,5 +149,26 @@ class Hypercall:
                 await self.cpu.process_pending_softirqs()
                 if self.before_return is not None:
                     await self.before_return(self)
+        finally:
+            self.cpu.hypercalls.remove(self)
+
+
+@attrs.define(eq=False)
+class BootCode(Hypercall):
+    """The time in which a CPU runs code that fills tables while Xen boots. It is no hypercall: no softirqs at its end.
+
+    What it puts off is due when it ends.
+    """
+
+    async def __aenter__(self) -> Cpu:
+        self.cpu.hypercalls.append(self)
+        return self.cpu
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            if error is None and self.before_return is not None:
+                await self.before_return(self)
         finally:
             self.cpu.hypercalls.remove(self)

@@ -27,6 +27,9 @@ class Operation(Generic[Result]):
     saved_as: ClassVar[str] = ""
     """The operation's name in schedules, where that is not the name of its class."""
 
+    saved_accesses: ClassVar[int | None] = None
+    """How many of its accesses schedules name, where it has got more since schedules were saved; None for all."""
+
     stores: ClassVar[bool] = True
     """Whether performing it can change a value that an agent reads in a section of a lock (see sections.py).
 

@@ -43,6 +43,8 @@ class Schedule:
 
 def describe_announced(operation: Operation[Any], accesses: Sequence[Access]) -> str:
     """Name an operation before it is performed: its class, and its first accesses."""
+    if operation.saved_accesses is not None:
+        accesses = accesses[: operation.saved_accesses]
     shown = [describe_access(access) for access in accesses[:ACCESSES_SHOWN]]
     more = [f"and {len(accesses) - ACCESSES_SHOWN} more"] if len(accesses) > ACCESSES_SHOWN else []
     return " ".join([operation.saved_as or type(operation).__name__, *shown, *more])

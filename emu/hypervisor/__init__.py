@@ -3,6 +3,11 @@
 ops.py          result codes, flush types, permissions, and the hooks of a driver
 domain.py       a domain; the locks that guard its tables
 calls.py        map, unmap, flush and flush_all as callers call them, each with a record that the checks judge
+boot_calls.py   the calls that fill a domain's tables: at boot, and for a domain's first device
+boot.py         the options and the memory map by which the hardware domain's tables are filled
+page_list.py    a domain's pages: their lists, guest frame numbers and types
+console.py      Xen's console
+teardown.py     giving up a domain's tables after an error
 records.py      the stores of one call, and its failed hooks
 hooks.py        a driver's hooks with faults injected and results recorded
 returned.py     the values that a revision's functions may return
@@ -16,7 +21,9 @@ tables.py       freeing page tables
 page.py         one frame, and the protocols of the checks that judge it
 pages.py        owners and references of frames
 physmap.py      moving pages within a domain
+p2m.py          changes of the table by which CPUs translate, with the IOMMU's
 assignment.py   attaching devices to domains
+device_entry.py storing a device's own entry, whatever the vendor
 bitmaps.py      bitmaps that CPUs share
 faults.py       faults that the strategy may inject
 fixes.py        repairs that a driver has or lacks

@@ -13,12 +13,12 @@ from emu.cpus import Cpu, Hypercall
 from emu.engine import Access, Kind, Operation
 from emu.errors import ScenarioError
 from emu.hypervisor.domain import Domain, check_types
-from emu.hypervisor.ops import READ_WRITE, RESULT_NAMES, MapFlags, iommu_dont_flush_iotlb
+from emu.hypervisor.ops import READ_WRITE, RESULT_NAMES, MapFlags, iommu_dont_flush_iotlb, unsigned_int
 from emu.hypervisor.records import CHANGES, CallRecord, open_call
 from emu.hypervisor.returned import result_of
 from emu.hypervisor.revisions.loader import Revision
 from emu.memory import WORDS, table_words
-from emu.units import Dfn, Mfn, check_frame, page_count
+from emu.units import Dfn, Mfn, check_frame, offset, page_count
 
 DEFERRABLE = CHANGES
 """The calls whose flush a caller may defer. Their promises are then due when the hypercall ends."""
@@ -172,7 +172,8 @@ class Calls:
         if type(pages) is not int or pages < 1:
             raise ScenarioError(f"a flush of {pages!r} pages: name at least one, or flush the whole domain")
         check_range(domain, dfn, 0)
-        check_range(domain, Dfn(dfn + pages - 1), 0)
+        if pages == unsigned_int(pages):  # of more pages the wrapper sees another number
+            check_range(domain, Dfn(dfn + pages - 1), 0)
         record = self.open(cpu, "flush", domain, dfn, pages)
         await Enter(record)
         return await self.close(record, self.revision.flush, cpu, domain, dfn, pages)
@@ -187,6 +188,8 @@ class Calls:
     def open(self, cpu: Cpu, call: str, domain: Domain, dfn: Dfn, pages: int) -> CallRecord:
         """Begin the record of a call. A call in a softirq that interrupts another call has a record of its own."""
         record = CallRecord(call, cpu, domain, dfn, pages, outer=cpu.peek(open_call))
+        if not domain.has_iommu:
+            record.refused.update(offset(dfn, i) for i in range(pages))
         if call in DEFERRABLE:
             cpu.note(Enter.event, **call_keys(record))
         cpu.poke(open_call, record)

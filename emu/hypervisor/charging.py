@@ -71,4 +71,4 @@ def pages_of(record: CallRecord | None, domain: Domain, place: Place) -> Iterabl
         return ()
     first = max(place.first, record.dfn)
     end = min(place.first + domain.format.span(place.level), record.dfn + record.page_count)
-    return (Dfn(dfn) for dfn in range(first, end))
+    return (Dfn(dfn) for dfn in range(first, end) if record.covers(Dfn(dfn)))

@@ -11,7 +11,9 @@ from sortedcontainers import SortedSet
 from emu.cpus import Cpu, SpinLock
 from emu.engine import Access, Space, Variable
 from emu.errors import ScenarioError
-from emu.hypervisor.ops import MapFlags, WrapperOps
+from emu.hypervisor.boot import Boot
+from emu.hypervisor.ops import READ_WRITE, MapFlags, WrapperOps
+from emu.hypervisor.page_list import PageList
 from emu.hypervisor.places import Place, Stored
 from emu.iommus.formats import TableFormat
 from emu.units import Dfn, Maddr, Mfn, offset
@@ -43,6 +45,27 @@ class OuterLock(Enum):
     NONE = "none"
     PER_CALL = "per-call"  # during each call; a deferred flush comes after the lock was released
     ACROSS_FLUSH = "across-flush"  # until the flush has returned
+
+
+class IommuUse(Enum):
+    """How the IOMMU is used for a domain, which decides whether the hooks do anything."""
+
+    SEPARATE = "separate"  # by tables of its own, which the hooks change
+    SHARED = "shared"  # by the tables of the CPUs (EPT), which others change: the hooks return at once
+    PASSTHROUGH = "passthrough"  # not at all for the hardware domain's devices: VT-d's hooks return at once
+    OFF = "off"  # not at all: the wrappers return at once
+
+
+class EntryPoints(Protocol):
+    """The callers' entry points, for code of Xen's that calls them. Implemented by `Calls`."""
+
+    async def map(
+        self, cpu: Cpu, domain: "Domain", dfn: Dfn, mfn: Mfn, *, page_order: int = 0, flags: MapFlags = READ_WRITE
+    ) -> int:
+        """Map 2^page_order pages; return 0 or a negative errno."""
+
+    async def unmap(self, cpu: Cpu, domain: "Domain", dfn: Dfn, *, page_order: int = 0) -> int:
+        """Unmap 2^page_order pages; return 0 or a negative errno."""
 
 
 class TableFrames(Protocol):
@@ -86,6 +109,7 @@ class Domain:
         index: its position among the domains of the machine, from 1. It selects the frames of its page tables.
         format: the format of its page tables.
         frames: gives out the frames of its page tables.
+        calls: the callers' entry points.
         levels: how many levels its page tables have; set by the driver.
         most_levels: how many levels they can come to have; set by the driver.
         pgd: its highest page table; made by the driver.
@@ -93,6 +117,10 @@ class Domain:
         tables: the frames of all its page tables (Xen: x86/iommu.c, hd->arch.pgtables.list).
         is_hvm: its tables begin with few levels and grow, where the driver does that (AMD-Vi).
         maps_all: it may map every frame, as the hardware domain may unless dom0-iommu=strict is set.
+        use: how the IOMMU is used for it.
+        boot: how the hardware domain's tables are filled.
+        page_list: its pages.
+        is_torn_down: its tables were given up after an error (Xen: iommu.c, iommu_teardown).
         is_dying: it is being destroyed.
         mapping_lock: guards its page tables (Xen: vtd/iommu.c, hd->arch.mapping_lock).
         p2m_lock: the lock that callers may hold around the wrappers.
@@ -106,6 +134,7 @@ class Domain:
     format: TableFormat = attrs.field(repr=False)
     ops: "WrapperOps[Domain]"
     frames: TableFrames = attrs.field(repr=False)
+    calls: EntryPoints = attrs.field(repr=False)
     levels: int = attrs.field(init=False, default=0)
     most_levels: int = attrs.field(init=False, default=0)
     pgd: Maddr = attrs.field(init=False, default=Maddr(0))
@@ -114,6 +143,10 @@ class Domain:
     is_crashed: bool = False
     maps_all: bool = False
     is_hvm: bool = False
+    use: IommuUse = IommuUse.SEPARATE
+    boot: Boot = attrs.field(factory=Boot, repr=False)
+    page_list: PageList = attrs.field(init=False, repr=False)
+    is_torn_down: Variable[bool] = attrs.field(init=False, repr=False)
     is_dying: Variable[bool] = attrs.field(init=False)
     mapping_lock: SpinLock = attrs.field(init=False)
     p2m_lock: SpinLock = attrs.field(init=False)
@@ -125,6 +158,8 @@ class Domain:
         self.mapping_lock = SpinLock(f"d{self.number}.mapping_lock")
         self.p2m_lock = SpinLock(f"d{self.number}.p2m_lock")
         self.is_dying = Variable(f"d{self.number}.is_dying", value=False)
+        self.is_torn_down = Variable(f"d{self.number}.is_torn_down", value=False)
+        self.page_list = PageList(f"d{self.number}")
 
     def enter_root(self, root: Maddr) -> None:
         """Let a table be the highest from now on."""
@@ -136,6 +171,26 @@ class Domain:
         for i in range(1 << order):
             self.known_dfns.add(offset(dfn, i))
             self.ever_mapped.setdefault(Mfn(mfn + i), SortedSet()).add(offset(dfn, i))
+
+    @property
+    def has_iommu(self) -> bool:
+        """Whether the IOMMU is used for it (Xen: iommu.c, iommu_enabled and platform_ops)."""
+        return self.use is not IommuUse.OFF
+
+    @property
+    def uses_hap_pt(self) -> bool:
+        """Whether its tables are those by which CPUs translate (Xen: include/asm-x86/iommu.h, iommu_use_hap_pt)."""
+        return self.use is IommuUse.SHARED
+
+    @property
+    def is_passthrough(self) -> bool:
+        """Whether its devices are not translated (Xen: iommu.c, iommu_hwdom_passthrough, for the hardware domain)."""
+        return self.use is IommuUse.PASSTHROUGH
+
+    @property
+    def need_sync(self) -> bool:
+        """Whether the hardware domain has tables of its own that hold its own memory only (Xen: iommu.c, need_sync)."""
+        return self.boot.strict and not self.uses_hap_pt
 
     @property
     def is_hardware_domain(self) -> bool:

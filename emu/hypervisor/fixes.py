@@ -17,6 +17,8 @@ class Fix(Enum):
     OWN_ID = "c5c84e9766"  # non-present IOTLB entries are flushed under the domain's own id (2021)
     DYING = "1ef48c82e7"  # no CPU changes a dying domain's tables, and they are freed only after the last change (2021)
 
+    HWDOM_ORDER = "3389a8dc8c"  # iommu_hwdom_init passes order and permissions in their places (2019)
+
     PRESENT_BIT = "ba9b5a09da"  # an unmap looks for the present bit in the low half of an AMD entry (2019)
     XSA_275 = "1a7ffe466c"  # an AMD leaf with other permissions counts as changed (2018)
     SIZE = "3a1ba3c2e7"  # an AMD flush of a range, or of all pages, says its size (2011)
@@ -31,5 +33,6 @@ class Fix(Enum):
     RING_ROOM = "c4e4434357"  # a CPU waits for room in the command buffer of an AMD unit (2021)
 
 
-AS_OF_2018 = frozenset({Fix.XSA_78})
-"""The repairs that a driver has unless a scenario changes them."""
+AS_OF_2018 = frozenset({Fix.XSA_78, Fix.HWDOM_ORDER})
+"""The repairs that a driver has unless a scenario changes them. That of `iommu_hwdom_init` came some weeks after the
+merged patch, whose mistake it mends."""

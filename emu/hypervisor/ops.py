@@ -5,6 +5,7 @@ from typing import Protocol, TypeVar
 
 from emu.cpus import Cpu, PerCpu
 from emu.errors import ModelAssertionError
+from emu.hypervisor.fixes import Fix
 from emu.units import Dfn, Mfn
 
 OK = 0
@@ -12,6 +13,8 @@ ENOMEM = -12
 EFAULT = -14
 ENODEV = -19
 EINVAL = -22
+ESRCH = -3
+ERESTART = -85
 ETIMEDOUT = -110
 
 RESULT_NAMES = {
@@ -21,6 +24,8 @@ RESULT_NAMES = {
     ENODEV: "-ENODEV",
     EINVAL: "-EINVAL",
     ETIMEDOUT: "-ETIMEDOUT",
+    ESRCH: "-ESRCH",
+    ERESTART: "-ERESTART",
 }
 """Results of Xen's functions: 0 or a negative errno."""
 
@@ -28,6 +33,11 @@ INVALID_DFN = Dfn((1 << 64) - 1)
 
 iommu_dont_flush_iotlb = PerCpu("iommu_dont_flush_iotlb", initial=False)
 """While it is set on a CPU, wrappers that read it do not flush; the code that set it flushes later."""
+
+
+def unsigned_int(value: int) -> int:
+    """Return a number as a parameter of C's type `unsigned int` takes it: its low 32 bits."""
+    return value & 0xFFFF_FFFF
 
 
 def xen_assert(debug_build: bool, condition: bool, text: str) -> None:
@@ -94,7 +104,25 @@ class IommuOps(Protocol[DomainT_contra]):
 
 
 class WrapperOps(IommuOps[DomainT_contra], Protocol[DomainT_contra]):
-    """The hooks as the wrappers find them in a `Domain`: an order is passed on to a revision whose hooks take one."""
+    """The hooks as the wrappers find them in a `Domain`: an order is passed on to a revision whose hooks take one.
+
+    A hook that a driver lacks is NULL in Xen: a wrapper asks whether it is there before it calls it.
+    """
+
+    @property
+    def has_iotlb_flush(self) -> bool:
+        """Whether the driver has the hook `iotlb_flush`."""
+
+    @property
+    def has_iotlb_flush_all(self) -> bool:
+        """Whether the driver has the hook `iotlb_flush_all`."""
+
+    @property
+    def fixes(self) -> set[Fix]:
+        """The repairs that the code has."""
+
+    async def hwdom_init(self, cpu: Cpu, domain: DomainT_contra) -> None:
+        """Fill the hardware domain's tables, as the vendor's hook does by arch_iommu_hwdom_init."""
 
     async def map_page(
         self, cpu: Cpu, domain: DomainT_contra, dfn: Dfn, mfn: Mfn, flags: MapFlags, page_order: int = 0

@@ -1,16 +1,20 @@
 """Records of calls of a wrapper. Code outside of the revisions writes the records, and the checks read them."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import attrs
 
 from emu.cpus import Cpu, PerCpu
 from emu.hypervisor.domain import Domain
-from emu.hypervisor.ops import OK, MapFlags
+from emu.hypervisor.ops import ERESTART, OK, MapFlags
 from emu.iommus.formats import Translation
-from emu.units import Dfn, Mfn
+from emu.units import Dfn, Mfn, offset
 
-CHANGES = ("map", "unmap")
+BOOT_CALLS = ("hwdom_init", "arch_hwdom_init", "populate", "reserve_unity_map")
+"""The calls that fill a domain's tables. Each says beforehand which pages it is to map."""
+
+CHANGES = ("map", "unmap", *BOOT_CALLS)
 """The calls that change mappings."""
 
 
@@ -87,9 +91,12 @@ class CallRecord:
         beyond: the updates of other pages, by number of the domain and dfn.
         failures: the failures of hooks, without those that a later success for the same pages covers.
         mapped: the first frame and the permissions of a map.
+        wanted: the frame and the permissions of each page that a call in `BOOT_CALLS` is to map.
+        is_logged: a failure was logged; a call without a result has told of it by that.
+        has_result: the call returns a result; else it can only log.
         returned: the step of the return; 0 before that.
         result: the result that the caller got; meaningful once the call has returned.
-        refused: dfns at which nothing was done because the domain is dying.
+        refused: dfns at which nothing has to be done: the domain is dying, or has no tables that the hooks may change.
         flag_is_left_set: iommu_dont_flush_iotlb was still set when the hypercall ended.
         is_continued: the hypercall ended with a continuation.
         is_deferred: a map or an unmap returned while iommu_dont_flush_iotlb was set on its CPU.
@@ -103,6 +110,9 @@ class CallRecord:
     called: int = 0
     known: tuple[Dfn, ...] = ()
     mapped: tuple[Mfn, MapFlags] | None = None
+    wanted: dict[Dfn, tuple[Mfn, MapFlags]] = attrs.field(factory=dict)
+    is_logged: bool = False
+    has_result: bool = True
     outer: "CallRecord | None" = attrs.field(default=None, repr=False)
     updates: dict[Dfn, Update] = attrs.field(factory=dict)
     beyond: dict[tuple[int, Dfn], Update] = attrs.field(factory=dict)
@@ -116,7 +126,27 @@ class CallRecord:
 
     def covers(self, dfn: Dfn) -> bool:
         """Whether a page is in the call's range."""
+        if self.call in BOOT_CALLS:
+            return dfn in self.wanted
         return not self.page_count or self.dfn <= dfn < self.dfn + self.page_count
+
+    def pages(self) -> Iterable[Dfn]:
+        """Return the pages that the call is to change."""
+        return self.wanted if self.call in BOOT_CALLS else (offset(self.dfn, i) for i in range(self.page_count))
+
+    def has_failed_at(self, dfn: Dfn) -> bool:
+        """Whether a hook has failed at a page."""
+        return any(one.dfn <= dfn < one.dfn + one.page_count for one in self.failures)
+
+    @property
+    def has_told(self) -> bool:
+        """Whether the caller knows of the call's failures."""
+        return self.result != OK or not self.failures or (not self.has_result and self.is_logged)
+
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether the call has stopped before its work was done, and will be made again."""
+        return self.result == ERESTART
 
     def may_change(self, domain: Domain, dfn: Dfn) -> bool:
         """Whether the call may change the mapping of a page of a domain."""
@@ -137,7 +167,7 @@ def record_result(cpu: Cpu, hook: str, dfn: Dfn, page_count: int, result: int) -
 
 
 def record_refusal(cpu: Cpu, dfn: Dfn, page_count: int = 1) -> None:
-    """Note that a call does nothing at a number of pages because its domain is dying."""
+    """Note that a call need not do anything at a number of pages."""
     record = cpu.peek(open_call)
     if record is not None:
         record.refused |= {Dfn(dfn + i) for i in range(page_count)}

@@ -21,8 +21,8 @@ from emu.engine.claims import Broken, Claim, Claims, Predicate, When
 from emu.engine.execution import ReadRecorder
 from emu.errors import ScenarioError
 from emu.hypervisor.assignment import Assignment
-from emu.hypervisor.calls import Calls
-from emu.hypervisor.domain import DOMID_FIRST_RESERVED, DOMID_IO, Domain
+from emu.hypervisor.boot_calls import BootCalls
+from emu.hypervisor.domain import Domain, IommuUse
 from emu.hypervisor.faults import Fault, Faults
 from emu.hypervisor.hooks import HOOKS_THAT_CAN_FAIL, HookFault, Hooks
 from emu.hypervisor.ops import READ_WRITE, MapFlags
@@ -33,6 +33,7 @@ from emu.iommus.counters import Counters
 from emu.iommus.unit import Unit
 from emu.machine.claims import Read, add_claim
 from emu.machine.description import Description
+from emu.machine.domains import check_domain
 from emu.machine.frames import allocate, premap
 from emu.machine.role import Role
 from emu.machine.units import check_unit
@@ -83,7 +84,8 @@ class Machine:
         self.broken: list[Broken] = []
         self.add_checks(revision)
         self.add_unit(first)
-        self.hooks = Hooks(revision.make_ops(self.driver), self.faults)
+        ops = revision.make_ops(self.driver)
+        self.hooks = Hooks(ops, self.faults, calls=self.hypervisor, fixes=self.driver.fixes)
         self.assignment = Assignment(self.driver)
         self.tables = PageTables(self.driver, self.pages)
         self.is_running = False
@@ -94,7 +96,7 @@ class Machine:
         findings, domains = self.findings, self.domains.values
         self.judge = PromiseJudge(self.units, findings, refuses_gaps=self.description.refuse_gaps)
         self.watch = UsageWatch(findings, domains, self.judge.promised)
-        self.hypervisor = Calls(revision, none or self.judge)
+        self.hypervisor = BootCalls(revision, none or self.judge)
         releases = ReleaseJudge(self.units, findings, domains, self.judge.debts, self.judge.promised)
         isolation = IsolationJudge(self.units, findings, self.recorder)
         torn = TornJudge(self.units, findings, self.watch.names)
@@ -178,29 +180,29 @@ class Machine:
         return device
 
     def domain(
-        self, number: int, *, devices: Sequence[str] = (), maps_all: bool = False, is_hvm: bool = False
+        self,
+        number: int,
+        *,
+        devices: Sequence[str] = (),
+        maps_all: bool = False,
+        is_hvm: bool = False,
+        use: IommuUse = IommuUse.SEPARATE,
     ) -> Domain:
         """Return a new domain with empty page tables, and assign devices to it.
 
         Args:
             maps_all: it may map every frame, like the hardware domain without dom0-iommu=strict.
             is_hvm: its tables begin with two levels and grow on AMD-Vi, as an HVM guest's do.
+            use: how the IOMMU is used for it.
 
         Raises:
-            ScenarioError: if the domain or a device is in use already.
+            ScenarioError: if the domain or a device is in use already, or the IOMMU cannot be used so.
         """
         self.set_up("domain")
-        if isinstance(devices, str):
-            raise ScenarioError(f"devices={devices!r} is one text: write a tuple of names, ({devices!r},)")
-        if not 0 <= number < DOMID_FIRST_RESERVED and number != DOMID_IO:
-            raise ScenarioError(
-                f"there is no domain {number}: number domains from 0, the hardware domain, to "
-                f"{DOMID_FIRST_RESERVED - 1:#x}; DOMID_IO is {DOMID_IO:#x}"
-            )
-        if number in self.domains:
-            raise ScenarioError(f"domain {number} exists already: give each domain a number of its own")
+        check_domain(number, self.domains, devices, use)
         index, format_ = 1 + len(self.domains), self.unit.format
-        domain = Domain(number, index, format_, self.hooks, self.pages, maps_all=maps_all, is_hvm=is_hvm)
+        parts = (self.hooks, self.pages, self.hypervisor)
+        domain = Domain(number, index, format_, *parts, maps_all=maps_all, is_hvm=is_hvm, use=use)
         self.driver.add_domain(domain)
         self.domains[number] = domain
         for bdf in devices:

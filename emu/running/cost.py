@@ -15,7 +15,7 @@ from emu.cpus import Cpu
 from emu.devices.device import Device
 from emu.engine.hosts import direct
 from emu.engine.strategies.round_robin import RoundRobinStrategy
-from emu.hypervisor.domain import Domain
+from emu.hypervisor.domain import Domain, IommuUse
 from emu.hypervisor.ops import ENOMEM
 from emu.hypervisor.physmap import Form, Physmap
 from emu.iommus.counters import Counters
@@ -75,13 +75,17 @@ def cost(
     call: Call = Call.REPLACE,
     order: Annotated[int, Bounds(0, ORDER_MAX)] = 9,
     units: Annotated[int, Bounds(1, UNITS_MAX)] = 1,
+    use: IommuUse = IommuUse.SEPARATE,
 ) -> None:
     """One CPU makes a call for 2^order pages; then a device uses another page of the domain, which it had cached.
 
     Up to order 10 the device has used the pages of the call, too. The domain uses only the first of the units.
+
+    use: how the IOMMU is used for the domain; where its devices are not translated, it has none.
     """
     m.scope(units - 1)
-    domain = m.domain(1, devices=(DEVICE,))
+    is_translated = use in {IommuUse.SEPARATE, IommuUse.SHARED}
+    domain = m.domain(0, devices=(DEVICE,) if is_translated else (), use=use)
     m.premap(domain, BYSTANDER, m.allocate(domain=domain), cached=True)
     body, done = body_of(m, domain, call, order), m.signal("the call is made")
 
@@ -89,6 +93,9 @@ def cost(
     async def caller(cpu: Cpu) -> None:
         await body(cpu)
         await done.send()
+
+    if not is_translated:
+        return
 
     @m.device(DEVICE)
     async def bystander(device: Device) -> None:

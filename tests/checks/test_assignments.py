@@ -52,7 +52,7 @@ async def rewrites(m: Machine, cpu: Cpu, second: Domain, *, contexts: bool, iotl
     if iotlb:
         await iommu_flush_iotlb_dsi(cpu, driver, iommu, 1, non_present=False)
     entry = encode_context_entry(ContextEntry(2, second.pgd, second.levels))
-    await write_context(cpu, driver, device, [(1, entry >> 64), (0, entry & WORD_MASK)])
+    await write_context(cpu, driver, device, [(1, entry >> 64), (0, entry & WORD_MASK)], second)
     await HandOver(device, second.number)
 
 
@@ -119,7 +119,7 @@ def test_that_a_device_had_no_context_entry_is_cached_in_caching_mode(flushes: b
                 await m.assignment.attach(cpu, domain, device)
             else:
                 entry = encode_context_entry(ContextEntry(1, domain.pgd, domain.levels))
-                await write_context(cpu, driver_of(m), device, [(1, entry >> 64), (0, entry & WORD_MASK)])
+                await write_context(cpu, driver_of(m), device, [(1, entry >> 64), (0, entry & WORD_MASK)], domain)
                 await HandOver(device, domain.number)
             await attached.send()
 

@@ -8,7 +8,7 @@ from emu.reports.findings import sentence
 from emu.running.cells import Cell, Job, evaluate
 from tests.revisions import copy_of
 
-MODIFIED = "        return OK, FlushType.MODIFIED\n"
+MODIFIED = "        return await dma_pte_clear_one(cpu, self.driver, domain, dfn)\n"
 PAIR = "return (0 or a negative errno, FlushType.NONE, ADDED or MODIFIED)"
 END_OF_UNMAP = "        result = result or error\n    return result\n\n\nasync def iommu_iotlb_flush("
 
@@ -16,26 +16,26 @@ END_OF_UNMAP = "        result = result or error\n    return result\n\n\nasync d
 @pytest.mark.parametrize(
     ("file", "old", "new", "said"),
     [
-        ("vtd.py", MODIFIED, "        return OK\n", f"unmap_page (mine/vtd.py:46) returned 0: {PAIR}"),
-        ("vtd.py", MODIFIED, "", f"unmap_page (mine/vtd.py:46) returned None: {PAIR}"),
-        ("vtd.py", MODIFIED, "        return OK, 2\n", f"unmap_page (mine/vtd.py:46) returned (0, 2): {PAIR}"),
+        ("vtd.py", MODIFIED, "        return OK\n", f"unmap_page (mine/vtd.py:65) returned 0: {PAIR}"),
+        ("vtd.py", MODIFIED, "", f"unmap_page (mine/vtd.py:65) returned None: {PAIR}"),
+        ("vtd.py", MODIFIED, "        return OK, 2\n", f"unmap_page (mine/vtd.py:65) returned (0, 2): {PAIR}"),
         (
             "vtd.py",
             MODIFIED,
             "        return 5, FlushType.MODIFIED\n",
-            f"unmap_page (mine/vtd.py:46) returned (5, FlushType.MODIFIED): {PAIR}",
+            f"unmap_page (mine/vtd.py:65) returned (5, FlushType.MODIFIED): {PAIR}",
         ),
         (
             "vtd.py",
             "return await iommu_flush_iotlb(cpu, self.driver, domain, dfn,",
             "return iommu_flush_iotlb(cpu, self.driver, domain, dfn,",
-            "iotlb_flush (mine/vtd.py:59) returned a call that it has not awaited: write `await` before it",
+            "iotlb_flush (mine/vtd.py:71) returned a call that it has not awaited: write `await` before it",
         ),
         (
             "iommu.py",
             END_OF_UNMAP,
             END_OF_UNMAP.replace("return result", "return True"),
-            "iommu_legacy_unmap (mine/iommu.py:57) returned True: return 0 or a negative errno",
+            "iommu_legacy_unmap (mine/iommu.py:64) returned True: return 0 or a negative errno",
         ),
         (
             "iommu.py",

@@ -25,8 +25,8 @@ AMD = {"iommu": "amd", "levels": "2"}
 OF_AMD = sorted(name for name, one in bundled().items() if AMD_VI in one.platforms())
 """The scenarios that AMD-Vi can run."""
 
-UNMAP_FLUSH = "domain.ops.iotlb_flush(cpu, domain, dfn, page_count(page_order), FlushType.MODIFIED)"
-FLUSH = "domain.ops.iotlb_flush(cpu, domain, dfn, page_count, FlushType.MODIFIED)"
+UNMAP_FLUSH = "domain.ops.iotlb_flush(cpu, domain, dfn, count, FlushType.MODIFIED)"
+FLUSH = "domain.ops.iotlb_flush(cpu, domain, dfn, unsigned_int(page_count), FlushType.MODIFIED)"
 
 
 @scenario(expect=CLEAN, sequential=True)
@@ -93,7 +93,8 @@ def test_no_scenario_makes_the_one_revision_that_asserts_break_its_assertion(nam
     bound = bundled()[name].bind({**AMD, "revision": "v1", "debug_build": "true"})
     for seed in range(3):
         _, findings = run(bound, seed)
-        assert [finding for finding in findings if isinstance(finding, Asserted)] == []
+        asserted = [finding.claim for finding in findings if isinstance(finding, Asserted)]
+        assert [claim for claim in asserted if claim.startswith("ASSERT(")] == []
 
 
 @pytest.mark.parametrize(("debug_build", "condition"), [(True, True), (False, True), (False, False)])

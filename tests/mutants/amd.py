@@ -67,7 +67,7 @@ AMD_MUTANTS = [
     Mutant(
         "merged: an AMD unmap looks for the present bit in the high half",
         MERGED_HOOKS,
-        "half = old if Fix.PRESENT_BIT in self.driver.fixes else old >> 32",
+        "half = old if Fix.PRESENT_BIT in driver.fixes else old >> 32",
         "half = old >> 32",
         CHANGES,
     ),
@@ -81,7 +81,7 @@ AMD_MUTANTS = [
     Mutant(
         "merged: an AMD map reports all leaves as added",
         MERGED_HOOKS,
-        "FlushType.MODIFIED if is_changed else FlushType.ADDED",
+        "FlushType.MODIFIED if has_changed(driver, old, word) else FlushType.ADDED",
         "FlushType.ADDED",
         CHANGES,
     ),
@@ -95,7 +95,7 @@ AMD_MUTANTS = [
     Mutant(
         "v1: an AMD map reports nothing",
         V1_HOOKS,
-        "FlushType.MODIFIED if is_changed else FlushType.NONE",
+        "FlushType.MODIFIED if has_changed(driver, old, word) else FlushType.NONE",
         "FlushType.NONE",
         CHANGES,
     ),
@@ -258,9 +258,9 @@ AMD_MUTANTS = [
     Mutant(
         "attaching flushes nothing",
         ASSIGNMENT,
-        "            await store_dwords(cpu, driver, device, dwords_of(entry))\n"
+        "            await store_dwords(cpu, driver, device, dwords_of(entry), domain)\n"
         "            await amd_iommu_flush_device(cpu, driver, iommu, device)\n",
-        "            await store_dwords(cpu, driver, device, dwords_of(entry))\n",
+        "            await store_dwords(cpu, driver, device, dwords_of(entry), domain)\n",
         f"{OF_ASSIGNMENT}attach_flushes_the_devices_entry_on_its_unit_and_no_page",
     ),
     Mutant(

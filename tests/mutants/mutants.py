@@ -44,8 +44,10 @@ LEGACY_UNMAP = """\
 """
 FLUSH_ALL = """\
     result = await domain.ops.iotlb_flush_all(cpu, domain)
-    if result != OK and not domain.is_hardware_domain:
-        domain.crash(cpu)
+    if result != OK:
+        printk(cpu, f"d{domain.number}: IOMMU IOTLB flush failed: {result}")
+        if not domain.is_hardware_domain:
+            domain.crash(cpu)
     return result
 """
 REPORT = "return OK, FlushType.ADDED if decode_pte(old, 1) is None else FlushType.MODIFIED"
@@ -55,21 +57,21 @@ if old & ~3 == new & ~3:
         return OK, FlushType.ADDED if decode_pte(old, 1) is None else FlushType.MODIFIED"""
 LOCKED = "async with domain.mapping_lock.held(cpu, leaf_section(cpu, domain, dfn)):"
 CLEAR = """\
-            await write_pte(cpu, domain, dfn, address, 0)
-        await iommu_flush_cache_entry(cpu, self.driver, address)
+        await write_pte(cpu, domain, dfn, address, 0)
+    await iommu_flush_cache_entry(cpu, driver, address)
 """
 CLEAR_UNLOCKED = """\
-        await write_pte(cpu, domain, dfn, address, 0)
-        await iommu_flush_cache_entry(cpu, self.driver, address)
+    await write_pte(cpu, domain, dfn, address, 0)
+    await iommu_flush_cache_entry(cpu, driver, address)
 """
 FLUSH_DEVICE = """\
     result = await iommu_flush_context_device(cpu, driver, iommu, did, device.source_id, non_present=non_present)
     error = await iommu_flush_iotlb_dsi(cpu, driver, iommu, did, non_present=non_present)
 """
-CLEAR_ONLY = "            await write_pte(cpu, domain, dfn, address, 0)\n"
+CLEAR_ONLY = "        await write_pte(cpu, domain, dfn, address, 0)\n"
 CLEAR_LAST = """\
-            await iommu_flush_cache_entry(cpu, self.driver, address)
-            await write_pte(cpu, domain, dfn, address, 0)
+        await iommu_flush_cache_entry(cpu, driver, address)
+        await write_pte(cpu, domain, dfn, address, 0)
 """
 STORE = """\
             await write_pte(cpu, domain, dfn, address, new)
@@ -264,13 +266,15 @@ async def iommu_legacy_map(""",
         "v1: the error is kept, and nothing flushed",
         V1_WRAPPERS,
         """\
-    result = await domain.ops.iotlb_flush(cpu, domain, dfn, page_count(page_order), FlushType.MODIFIED)
-    return result  # noqa: RET504 - the error before it is lost, as in the patch""",
+    if domain.ops.has_iotlb_flush:
+        count = unsigned_int(page_count(page_order))
+""",
         """\
     if result != OK:
         return result
-    result = await domain.ops.iotlb_flush(cpu, domain, dfn, page_count(page_order), FlushType.MODIFIED)
-    return result  # noqa: RET504 - the error before it is lost, as in the patch""",
+    if domain.ops.has_iotlb_flush:
+        count = unsigned_int(page_count(page_order))
+""",
         "unmap_again_page_by_page",
         "revision=v1",
     ),
@@ -338,12 +342,10 @@ async def iommu_legacy_map(""",
         "v1: map ignores the flush's error",
         V1_WRAPPERS,
         """\
-    if not await cpu.read(iommu_dont_flush_iotlb):
-        result = await domain.ops.iotlb_flush(cpu, domain, dfn, page_count(page_order), flush_type)
+        result = await domain.ops.iotlb_flush(cpu, domain, dfn, unsigned_int(page_count(page_order)), flush_type)
 """,
         """\
-    if not await cpu.read(iommu_dont_flush_iotlb):
-        await domain.ops.iotlb_flush(cpu, domain, dfn, page_count(page_order), flush_type)
+        await domain.ops.iotlb_flush(cpu, domain, dfn, unsigned_int(page_count(page_order)), flush_type)
 """,
         "timeout_of_flush",
         "revision=v1",
@@ -352,15 +354,19 @@ async def iommu_legacy_map(""",
         "merged: an explicit flush ignores the error",
         MERGED_WRAPPERS,
         """\
-    result = await domain.ops.iotlb_flush(cpu, domain, dfn, page_count, flush_type)
-    if result != OK and not domain.is_hardware_domain:
-        domain.crash(cpu)
+    result = await domain.ops.iotlb_flush(cpu, domain, dfn, count, flush_type)
+    if result != OK:
+        printk(cpu, f"d{domain.number}: IOMMU IOTLB flush failed: {result}")
+        if not domain.is_hardware_domain:
+            domain.crash(cpu)
     return result
 """,
         """\
-    result = await domain.ops.iotlb_flush(cpu, domain, dfn, page_count, flush_type)
-    if result != OK and not domain.is_hardware_domain:
-        domain.crash(cpu)
+    result = await domain.ops.iotlb_flush(cpu, domain, dfn, count, flush_type)
+    if result != OK:
+        printk(cpu, f"d{domain.number}: IOMMU IOTLB flush failed: {result}")
+        if not domain.is_hardware_domain:
+            domain.crash(cpu)
     return OK
 """,
         "timeout_of_flush",
@@ -370,15 +376,19 @@ async def iommu_legacy_map(""",
         "v1: an explicit flush ignores the error",
         V1_WRAPPERS,
         """\
-    result = await domain.ops.iotlb_flush(cpu, domain, dfn, page_count, FlushType.MODIFIED)
-    if result != OK and not domain.is_hardware_domain:
-        domain.crash(cpu)
+    result = await domain.ops.iotlb_flush(cpu, domain, dfn, unsigned_int(page_count), FlushType.MODIFIED)
+    if result != OK:
+        printk(cpu, f"d{domain.number}: IOMMU IOTLB flush failed: {result}")
+        if not domain.is_hardware_domain:
+            domain.crash(cpu)
     return result
 """,
         """\
-    result = await domain.ops.iotlb_flush(cpu, domain, dfn, page_count, FlushType.MODIFIED)
-    if result != OK and not domain.is_hardware_domain:
-        domain.crash(cpu)
+    result = await domain.ops.iotlb_flush(cpu, domain, dfn, unsigned_int(page_count), FlushType.MODIFIED)
+    if result != OK:
+        printk(cpu, f"d{domain.number}: IOMMU IOTLB flush failed: {result}")
+        if not domain.is_hardware_domain:
+            domain.crash(cpu)
     return OK
 """,
         "timeout_of_flush",
@@ -390,8 +400,10 @@ async def iommu_legacy_map(""",
         FLUSH_ALL,
         """\
     result = await domain.ops.iotlb_flush_all(cpu, domain)
-    if result != OK and not domain.is_hardware_domain:
-        domain.crash(cpu)
+    if result != OK:
+        printk(cpu, f"d{domain.number}: IOMMU IOTLB flush failed: {result}")
+        if not domain.is_hardware_domain:
+            domain.crash(cpu)
     return OK
 """,
         "timeout_of_flush",

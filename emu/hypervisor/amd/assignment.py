@@ -48,7 +48,7 @@ async def amd_iommu_setup_domain_device(cpu: Cpu, driver: DriverState, domain: D
     entry = await entry_for(domain)
     async with iommu.lock.held(cpu):
         if not await translates(cpu, driver, device):
-            await store_dwords(cpu, driver, device, dwords_of(entry))
+            await store_dwords(cpu, driver, device, dwords_of(entry), domain)
             await amd_iommu_flush_device(cpu, driver, iommu, device)
     await HandOver(device, domain.number)
     return OK
@@ -70,7 +70,7 @@ async def amd_iommu_disable_domain_device(cpu: Cpu, driver: DriverState, domain:
         word = await cpu.load64(address_of(driver, device), "device_entry.read", bdf=device.bdf)
         if word & TRANSLATES == TRANSLATES:
             cleared = TRANSLATION_VALID if Fix.ABORT in driver.fixes else TRANSLATES
-            await store_dwords(cpu, driver, device, {0: word & HALF_MASK & ~cleared})
+            await store_dwords(cpu, driver, device, {0: word & HALF_MASK & ~cleared}, None)
             await amd_iommu_flush_device(cpu, driver, iommu, device)
     await HandOver(device, None)
     return OK
@@ -99,7 +99,7 @@ async def replace_entry(cpu: Cpu, driver: DriverState, source: Domain, target: D
     first, second, *_ = encode_device_entry(await entry_for(target))
     async with iommu.lock.held(cpu):
         old = await cpu.load64(address_of(driver, device) + WORD_BYTES, "device_entry.read", bdf=device.bdf)
-        await store_words(cpu, driver, device, (first, second), whole=Fix.WHOLE_ENTRY in driver.fixes)
+        await store_words(cpu, driver, device, (first, second), target, whole=Fix.WHOLE_ENTRY in driver.fixes)
         await amd_iommu_flush_device(cpu, driver, iommu, device)
         await amd_iommu_flush_unit(cpu, driver, iommu, old & DOMAIN_ID_MASK)
     await HandOver(device, target.number)

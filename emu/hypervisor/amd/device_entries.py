@@ -5,9 +5,13 @@ from collections.abc import Mapping
 from emu.cpus import Cpu
 from emu.devices.device import Device
 from emu.hypervisor.amd.state import DriverState
+from emu.hypervisor.device_entry import StoreDeviceEntry
+from emu.hypervisor.domain import Domain
 from emu.iommus.amd.formats import DeviceTableEntry, encode_device_entry
 from emu.memory import HALF_BYTES, HALF_MASK
 from emu.units import WORD_BYTES, Maddr
+
+EVENT = "device_entry.write"
 
 
 def entry_of(domain_id: int, root: Maddr, levels: int) -> DeviceTableEntry:
@@ -26,18 +30,27 @@ def dwords_of(entry: DeviceTableEntry) -> dict[int, int]:
     return {2: second & HALF_MASK, 1: first >> 32, 0: first & HALF_MASK}
 
 
-async def store_dwords(cpu: Cpu, driver: DriverState, device: Device, dwords: Mapping[int, int]) -> None:
-    """Store 32-bit words of a device's entry, each given by its number, in the order given."""
+async def store_dwords(
+    cpu: Cpu, driver: DriverState, device: Device, dwords: Mapping[int, int], domain: Domain | None
+) -> None:
+    """Store 32-bit words of a device's entry, each given by its number, in the order given.
+
+    Args:
+        domain: the domain to whose tables the entry may lead after each store; None if to none.
+    """
     entry = address_of(driver, device)
     for number, value in dwords.items():
-        await cpu.store32(entry + HALF_BYTES * number, value, "device_entry.write", bdf=device.bdf, dword=number)
+        place, details = entry + HALF_BYTES * number, {"bdf": device.bdf, "dword": number}
+        await StoreDeviceEntry(cpu, place, value, 32, EVENT, domain=domain, **details)
 
 
-async def store_words(cpu: Cpu, driver: DriverState, device: Device, words: tuple[int, int], *, whole: bool) -> None:
-    """Store the two words that translation depends on: in one step, or the one with the root first."""
+async def store_words(
+    cpu: Cpu, driver: DriverState, device: Device, words: tuple[int, int], domain: Domain, *, whole: bool
+) -> None:
+    """Store the two words that lead to a domain's tables: in one step, or the one with the root first."""
     entry = address_of(driver, device)
     if whole:
-        await cpu.store128(entry, words[0] | words[1] << 64, "device_entry.write", bdf=device.bdf)
+        await StoreDeviceEntry(cpu, entry, words[0] | words[1] << 64, 128, EVENT, domain=domain, bdf=device.bdf)
         return
     for number, value in enumerate(words):
-        await cpu.store64(entry + WORD_BYTES * number, value, "device_entry.write", bdf=device.bdf)
+        await StoreDeviceEntry(cpu, entry + WORD_BYTES * number, value, 64, EVENT, domain=domain, bdf=device.bdf)

@@ -14,7 +14,7 @@ from emu.engine import Access, Kind, Operation, Space
 from emu.hypervisor.amd.device_entries import dwords_of, entry_of, store_dwords
 from emu.hypervisor.amd.flush import amd_iommu_flush_all_pages, amd_iommu_flush_device
 from emu.hypervisor.amd.state import DriverState
-from emu.hypervisor.amd.superpages import set_iommu_pde_present
+from emu.hypervisor.amd.superpages import store_pde
 from emu.hypervisor.assignment import FindDevice
 from emu.hypervisor.domain import Domain
 from emu.hypervisor.faults import Fault
@@ -108,7 +108,7 @@ async def update_paging_mode(cpu: Cpu, driver: DriverState, domain: Domain, dfn:
             cpu.note("fault.inject", dfn=dfn, result=ENOMEM)
             return ENOMEM
         above = frame_address(await AllocateTable(domain, Dfn(0)))
-        await set_iommu_pde_present(cpu, driver, domain, Dfn(0), above, encode_table(root, levels), levels + 1)
+        await store_pde(cpu, driver, domain, Dfn(0), above, encode_table(root, levels), levels + 1)
         root, levels = above, levels + 1
     await StoreField(domain, Field.MODE, levels)
     await StoreField(domain, Field.ROOT, root)
@@ -117,7 +117,7 @@ async def update_paging_mode(cpu: Cpu, driver: DriverState, domain: Domain, dfn:
         if await FindDevice(domain, [device]):
             iommu = driver.iommu_of(device)
             async with iommu.lock.held(cpu):
-                await store_dwords(cpu, driver, device, dwords_of(entry))
+                await store_dwords(cpu, driver, device, dwords_of(entry), domain)
                 await amd_iommu_flush_device(cpu, driver, iommu, device)
     await amd_iommu_flush_all_pages(cpu, driver, domain)
     return OK

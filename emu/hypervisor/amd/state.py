@@ -10,7 +10,9 @@ from emu.hypervisor.faults import Faults
 from emu.hypervisor.fixes import Fix
 from emu.iommus.amd.unit import AmdUnit
 
-AS_OF_THE_PATCH = frozenset({Fix.PRESENT_BIT, Fix.XSA_275, Fix.SIZE, Fix.NO_MERGE, Fix.FREE_AFTER_MERGE})
+AS_OF_THE_PATCH = frozenset(
+    {Fix.HWDOM_ORDER, Fix.PRESENT_BIT, Fix.XSA_275, Fix.SIZE, Fix.NO_MERGE, Fix.FREE_AFTER_MERGE}
+)
 """The repairs that the driver has unless a scenario changes them: those before the seed patch, and that of the wrong
 test in the merged patch, which came some weeks later."""
 

@@ -25,10 +25,10 @@ COUNT = 0xFF << 1 | 1 << 63
 """Bits of an entry that hardware ignores: bits 8:1 and 63. The merging code counts the leaves below in them."""
 
 
-async def set_iommu_pde_present(
+async def store_pde(
     cpu: Cpu, driver: DriverState, domain: Domain, dfn: Dfn, address: Maddr, word: int, level: int = 1
 ) -> None:
-    """Store an entry (Xen: amd/iommu_map.c, set_iommu_pde_present).
+    """Store an entry (Xen: amd/iommu_map.c, in set_iommu_pde_present, which a revision has for leaves).
 
     Until 3b055121c5 it is stored in two halves of 32 bits, the high half first. So where an entry becomes present, its
     present bit is stored last; where one present entry replaces another, walks find a mixture between the two stores.
@@ -54,7 +54,7 @@ async def iommu_split(
         await fill(cpu, driver, domain, dfn, level, table, entry)
         await write_pte(cpu, domain, dfn, address, word, level)
     else:
-        await set_iommu_pde_present(cpu, driver, domain, dfn, address, word, level)
+        await store_pde(cpu, driver, domain, dfn, address, word, level)
         await fill(cpu, driver, domain, dfn, level, table, entry)
     await amd_iommu_flush_all_pages(cpu, driver, domain)
     return table
@@ -68,7 +68,7 @@ async def fill(cpu: Cpu, driver: DriverState, domain: Domain, dfn: Dfn, level: i
         frame = Maddr(entry.address + (index << order + PAGE_SHIFT))
         leaf = format_.encode_leaf(frame, read=True, write=True, level=level - 1)
         page = Dfn(first + (index << order))
-        await set_iommu_pde_present(cpu, driver, domain, page, Maddr(table + WORD_BYTES * index), leaf, level - 1)
+        await store_pde(cpu, driver, domain, page, Maddr(table + WORD_BYTES * index), leaf, level - 1)
 
 
 async def iommu_merge_pages(cpu: Cpu, driver: DriverState, domain: Domain, dfn: Dfn, mfn: Mfn, flags: MapFlags) -> None:
@@ -89,7 +89,7 @@ async def iommu_merge_pages(cpu: Cpu, driver: DriverState, domain: Domain, dfn: 
         frees_first = Fix.FREE_AFTER_MERGE not in driver.fixes
         if frees_first:
             await free_table(cpu, domain, entry.address)
-        await set_iommu_pde_present(cpu, driver, domain, dfn, address, leaf, level)
+        await store_pde(cpu, driver, domain, dfn, address, leaf, level)
         await amd_iommu_flush_all_pages(cpu, driver, domain)
         if not frees_first:
             await free_table(cpu, domain, entry.address)

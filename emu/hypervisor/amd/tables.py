@@ -1,15 +1,15 @@
-"""Finding and making page tables, and storing leaves (Xen: amd/iommu_map.c)."""
+"""Finding and making page tables; the parts of storing a leaf that no revision changes (Xen: amd/iommu_map.c)."""
 
 from emu.cpus import Cpu
 from emu.hypervisor.amd.state import DriverState
-from emu.hypervisor.amd.superpages import iommu_merge_pages, iommu_split, set_iommu_pde_present
+from emu.hypervisor.amd.superpages import iommu_merge_pages, iommu_split, store_pde
 from emu.hypervisor.domain import Domain
-from emu.hypervisor.entries import load_pte, read_pte, write_pte
+from emu.hypervisor.entries import load_pte, write_pte
 from emu.hypervisor.faults import Fault
 from emu.hypervisor.fixes import Fix
 from emu.hypervisor.ops import ENOMEM, DomainIsDyingError, MapFlags
 from emu.hypervisor.tables import AllocateTable
-from emu.iommus.amd.formats import decode_pte, encode_leaf, encode_table
+from emu.iommus.amd.formats import decode_pte, encode_table
 from emu.units import Dfn, Maddr, Mfn, frame_address
 
 
@@ -49,35 +49,36 @@ async def make_table(
         cpu.note("fault.inject", dfn=dfn, result=ENOMEM)
         return None
     table = frame_address(await AllocateTable(domain, dfn))
-    await set_iommu_pde_present(cpu, driver, domain, dfn, address, encode_table(table, level - 1), level)
+    await store_pde(cpu, driver, domain, dfn, address, encode_table(table, level - 1), level)
     return table
 
 
-async def set_iommu_pte_present(
-    cpu: Cpu, driver: DriverState, domain: Domain, dfn: Dfn, address: Maddr, mfn: Mfn, flags: MapFlags
-) -> bool:
-    """Store a leaf, even if it is there already (Xen: amd/iommu_map.c, set_iommu_pte_present).
+def has_changed(driver: DriverState, old: int, new: int) -> bool:
+    """Whether one leaf replaces another that is present and has another frame or other permissions.
 
-    Until 1a7ffe466c a leaf counted as changed only if it led to another frame.
+    (Xen: amd/iommu_map.c, in set_iommu_pde_present)
 
-    Returns:
-        Whether a present entry with another frame or other permissions was replaced.
+    Until 1a7ffe466c only another frame counted.
     """
-    old = decode_pte(await read_pte(cpu, domain, dfn, address), 1)
-    word = encode_leaf(frame_address(mfn), read=MapFlags.READABLE in flags, write=MapFlags.WRITABLE in flags)
-    await set_iommu_pde_present(cpu, driver, domain, dfn, address, word)
-    new = decode_pte(word, 1)
+    before, after = decode_pte(old, 1), decode_pte(new, 1)
     if Fix.XSA_275 in driver.fixes:
-        is_changed = old is not None and old != new
-    else:
-        is_changed = old is not None and new is not None and old.address != new.address
+        return before is not None and before != after
+    return before is not None and after is not None and before.address != after.address
+
+
+async def merge_leaf(
+    cpu: Cpu, driver: DriverState, domain: Domain, dfn: Dfn, mfn: Mfn, flags: MapFlags, *, is_changed: bool
+) -> None:
+    """Merge leaves into a superpage once all are stored (Xen: amd/iommu_map.c, in amd_iommu_map_page).
+
+    Since 5c08550ff4 leaves are not merged.
+    """
     if Fix.NO_MERGE not in driver.fixes:
         driver.no_merge |= {domain.number} if is_changed else set()
         await iommu_merge_pages(cpu, driver, domain, dfn, mfn, flags)
-    return is_changed
 
 
-async def clear_iommu_pte_present(cpu: Cpu, driver: DriverState, domain: Domain, dfn: Dfn, address: Maddr) -> None:
-    """Clear a leaf in one store, whatever it is (Xen: amd/iommu_map.c, clear_iommu_pte_present)."""
+async def clear_leaf(cpu: Cpu, driver: DriverState, domain: Domain, dfn: Dfn, address: Maddr) -> None:
+    """Clear a leaf in one store, whatever it is (Xen: amd/iommu_map.c, in clear_iommu_pte_present)."""
     await write_pte(cpu, domain, dfn, address, 0)
     driver.no_merge.add(domain.number)

@@ -1,13 +1,15 @@
 """Loads revisions of the wrappers: those that come with emu, and folders of the user's.
 
-A revision is a folder with iommu.py (the wrappers) and for each vendor a file of the driver's hooks, such as vtd.py.
-It says nothing about checks. In Xen since the patch was merged, the callers' entry points are separate from the loops:
-then iommu.py has `iommu_legacy_map` and `iommu_legacy_unmap`, and callers call these.
+A revision is a folder with iommu.py (the wrappers), perhaps x86.py (the glue of that architecture), and for each vendor
+a file of the driver's hooks, such as vtd.py. It says nothing about checks. In Xen since the patch was merged, the
+callers' entry points are separate from the loops: then iommu.py has `iommu_legacy_map` and `iommu_legacy_unmap`, and
+callers call these.
 """
 
 import importlib.util
 import inspect
-from collections.abc import Awaitable, Callable
+import sys
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 from types import ModuleType
@@ -43,6 +45,15 @@ LEGACY_WRAPPERS = {
     "iommu_iotlb_flush": (*WRAPPERS["iommu_iotlb_flush"], "flush_type"),
     "iommu_iotlb_flush_all": (*WRAPPERS["iommu_iotlb_flush_all"], "flush_type"),
 }
+GLUE_FILE = "x86.py"
+OTHERS = {
+    "iommu_hwdom_init": ("cpu", "domain"),
+    "arch_iommu_hwdom_init": ("cpu", "domain"),
+    "arch_iommu_populate_page_table": ("cpu", "domain"),
+    "amd_iommu_reserve_domain_unity_map": ("cpu", "domain", "dfn", "page_count", "flags"),
+}
+"""Functions that a revision may have besides, in any of its files, with their parameters."""
+
 HOOKS = ("map_page", "unmap_page", "iotlb_flush", "iotlb_flush_all")
 
 
@@ -52,6 +63,7 @@ class Revision:
 
     Attributes:
         files: the files that it was loaded from.
+        others: its functions that are in `OTHERS`, by name.
     """
 
     name: str
@@ -62,6 +74,17 @@ class Revision:
     flush: Callable[[Cpu, Domain, Dfn, int], Awaitable[int]]
     flush_all: Callable[[Cpu, Domain], Awaitable[int]]
     hooks: Callable[[Driver], "IommuOps[Domain]"]
+    others: Mapping[str, Callable[..., Awaitable[Any]]]
+
+    def function(self, name: str) -> Callable[..., Awaitable[Any]]:
+        """Return one of the revision's functions that are in `OTHERS`.
+
+        Raises:
+            ScenarioError: if it has none.
+        """
+        if name not in self.others:
+            raise ScenarioError(f"the revision {self.name} has no {name}: copy it from one that comes with emu")
+        return self.others[name]
 
     def make_ops(self, driver: Driver) -> "IommuOps[Domain]":
         """Return the hooks for a machine's units.
@@ -137,10 +160,39 @@ def load_folder(name: str, folder: Path, hooks_file: str, hooks_class: str, is_w
     Raises:
         ScenarioError: naming the file and line of a mistake in it.
     """
-    files = (folder / WRAPPERS_FILE, folder / hooks_file)
-    wrappers, hooks = map(load_file, files)
+    glue = (folder / GLUE_FILE,) if (folder / GLUE_FILE).is_file() else ()
+    files = (folder / WRAPPERS_FILE, *glue, folder / hooks_file)
+    modules = load_files(files)
+    wrappers, *_, hooks = modules
     map_, unmap, flush, flush_all = entry_points(wrappers)
-    return Revision(name, folder, files, map_, unmap, flush, flush_all, hooks_of(hooks, hooks_class))
+    others = {
+        wanted: function(one, wanted, takes)
+        for wanted, takes in OTHERS.items()
+        for one in modules
+        if hasattr(one, wanted)
+    }
+    return Revision(name, folder, files, map_, unmap, flush, flush_all, hooks_of(hooks, hooks_class), others)
+
+
+def load_files(files: Sequence[Path]) -> list[ModuleType]:
+    """Run files of one folder; each may import from those before it, as in `from .iommu import iommu_map`.
+
+    Raises:
+        ScenarioError: if one is not there, or fails.
+    """
+    found: dict[str, ModuleType] = {}
+    before = {}
+    try:
+        for file in files:
+            module = load_file(file)
+            before[module.__name__] = sys.modules.get(module.__name__)
+            sys.modules[module.__name__] = found[module.__name__] = module
+    finally:
+        for name, module_before in before.items():
+            del sys.modules[name]
+            if module_before is not None:
+                sys.modules[name] = module_before
+    return list(found.values())
 
 
 def load_file(path: Path) -> ModuleType:

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from emu.cpus import Cpu
 from emu.devices.device import Device
 from emu.hypervisor.assignment import FindDevice, HandOver
+from emu.hypervisor.device_entry import StoreDeviceEntry
 from emu.hypervisor.domain import Domain
 from emu.hypervisor.fixes import Fix
 from emu.hypervisor.ops import EINVAL, ENODEV, OK
@@ -32,14 +33,20 @@ def context_entry(driver: DriverState, device: Device) -> Maddr:
     return context_entry_address(table or Maddr(0), device.source_id)
 
 
-async def write_context(cpu: Cpu, driver: DriverState, device: Device, halves: Iterable[tuple[int, int]]) -> None:
+async def write_context(
+    cpu: Cpu, driver: DriverState, device: Device, halves: Iterable[tuple[int, int]], domain: Domain | None = None
+) -> None:
     """Store the halves of a context entry, each given by its number, in the order given; write the line back.
 
     (Xen: vtd/iommu.c, in domain_context_mapping_one and domain_context_unmap_one)
+
+    Args:
+        domain: the domain to whose tables the entry leads when the low half has been stored; None if to none.
     """
     address = context_entry(driver, device)
     for half, value in halves:
-        await cpu.store64(address + WORD_BYTES * half, value, "context.write", bdf=device.bdf)
+        place, leads_to = address + WORD_BYTES * half, None if half else domain
+        await StoreDeviceEntry(cpu, place, value, 64, "context.write", domain=leads_to, bdf=device.bdf)
     await iommu_flush_cache_entry(cpu, driver, address)
 
 
@@ -55,7 +62,7 @@ async def domain_context_mapping_one(cpu: Cpu, driver: DriverState, domain: Doma
             return OK if await FindDevice(domain, [device]) else EINVAL
         did = await iommu.domids.take(domain.number)
         entry = encode_context_entry(ContextEntry(did, domain.pgd, domain.levels))
-        await write_context(cpu, driver, device, [(1, entry >> 64), (0, entry & WORD_MASK)])
+        await write_context(cpu, driver, device, [(1, entry >> 64), (0, entry & WORD_MASK)], domain)
     result = await flush_device(cpu, driver, iommu, 0, device, non_present=True)
     await driver.iommu_bitmap(domain).set(iommu.index)
     await HandOver(device, domain.number, is_failed=result != OK)

@@ -27,7 +27,7 @@ class VtdDriver(DriverState):
     """The driver. `Driver` documents its methods."""
 
     known_fixes: frozenset[Fix] = frozenset(
-        {Fix.XSA_78, Fix.XSA_399, Fix.KEEP_ID, Fix.FIRST_ERROR, Fix.OWN_ID, Fix.DYING}
+        {Fix.XSA_78, Fix.HWDOM_ORDER, Fix.XSA_399, Fix.KEEP_ID, Fix.FIRST_ERROR, Fix.OWN_ID, Fix.DYING}
     )
 
     def add_unit(self, unit: Unit) -> None:

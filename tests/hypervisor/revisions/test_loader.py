@@ -25,12 +25,21 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 G = Dfn(0x50)
 
-FILES = ("iommu.py", "vtd.py")
+FILES = ("iommu.py", "vtd.py", "amd.py", "x86.py")
 BUNDLED_FILES = [(revision, file) for revision in BUNDLED for file in FILES]
 
 CHANGED = {
-    "iommu.py": {"iommu_map", "iommu_unmap", "iommu_iotlb_flush"},
-    "vtd.py": {"map_page", "unmap_page", "iotlb_flush"},
+    "iommu.py": {"iommu_map", "iommu_unmap", "iommu_iotlb_flush", "iommu_hwdom_init"},
+    "vtd.py": {"map_page", "dma_pte_clear_one", "iotlb_flush"},
+    "amd.py": {
+        "set_iommu_pde_present",
+        "set_iommu_pte_present",
+        "map_page",
+        "unmap_page",
+        "iotlb_flush",
+        "amd_iommu_reserve_domain_unity_map",
+    },
+    "x86.py": {"arch_iommu_hwdom_init", "arch_iommu_populate_page_table"},
 }
 """What the seed patch touches."""
 
@@ -51,7 +60,7 @@ def functions(revision: str, file: str) -> dict[str, str]:
 def test_implicit_and_v1_define_the_same_functions_in_the_same_order(file: str) -> None:
     before, after = functions("implicit", file), functions("v1", file)
     assert list(before) == list(after)
-    assert set(before) > CHANGED[file]
+    assert set(before) >= CHANGED[file]
 
 
 @pytest.mark.parametrize("file", FILES)

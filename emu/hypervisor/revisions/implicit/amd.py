@@ -7,16 +7,47 @@ from emu.hypervisor.amd import (
     AmdDriver,
     amd_iommu_flush_all_pages,
     amd_iommu_flush_pages,
-    clear_iommu_pte_present,
+    clear_leaf,
     flush_range,
+    has_changed,
     iommu_pde_from_dfn,
     leaf_section,
-    set_iommu_pte_present,
+    merge_leaf,
+    read_pte,
+    store_pde,
     update_paging_mode,
 )
 from emu.hypervisor.domain import Domain
 from emu.hypervisor.ops import EFAULT, OK, FlushType, MapFlags
-from emu.units import Dfn, Mfn
+from emu.iommus.amd.formats import encode_leaf
+from emu.units import Dfn, Maddr, Mfn, frame_address, offset
+
+
+async def set_iommu_pde_present(
+    cpu: Cpu, driver: AmdDriver, domain: Domain, dfn: Dfn, address: Maddr, word: int
+) -> bool:
+    """Store a leaf; return whether it has to be flushed: one that was present has changed.
+
+    (Xen: amd/iommu_map.c, set_iommu_pde_present)
+    """
+    old = await read_pte(cpu, domain, dfn, address)
+    await store_pde(cpu, driver, domain, dfn, address, word)
+    return has_changed(driver, old, word)
+
+
+async def set_iommu_pte_present(
+    cpu: Cpu, driver: AmdDriver, domain: Domain, dfn: Dfn, address: Maddr, mfn: Mfn, flags: MapFlags
+) -> bool:
+    """Map a frame by a leaf, even if it is there already (Xen: amd/iommu_map.c, set_iommu_pte_present)."""
+    word = encode_leaf(frame_address(mfn), read=MapFlags.READABLE in flags, write=MapFlags.WRITABLE in flags)
+    need_flush = await set_iommu_pde_present(cpu, driver, domain, dfn, address, word)
+    await merge_leaf(cpu, driver, domain, dfn, mfn, flags, is_changed=need_flush)
+    return need_flush
+
+
+async def clear_iommu_pte_present(cpu: Cpu, driver: AmdDriver, domain: Domain, dfn: Dfn, address: Maddr) -> None:
+    """Clear a leaf (Xen: amd/iommu_map.c, clear_iommu_pte_present)."""
+    await clear_leaf(cpu, driver, domain, dfn, address)
 
 
 @attrs.frozen
@@ -27,6 +58,8 @@ class AmdIommuOps:
 
     async def map_page(self, cpu: Cpu, domain: Domain, dfn: Dfn, mfn: Mfn, flags: MapFlags) -> tuple[int, FlushType]:
         """Store a leaf; a changed one is flushed under the lock (Xen: amd/iommu_map.c, amd_iommu_map_page)."""
+        if domain.uses_hap_pt:
+            return OK, FlushType.NONE
         async with domain.mapping_lock.held(cpu, leaf_section(cpu, domain, dfn, mfn)):
             error = await update_paging_mode(cpu, self.driver, domain, dfn)
             address = None if error else await iommu_pde_from_dfn(cpu, self.driver, domain, dfn)
@@ -39,6 +72,8 @@ class AmdIommuOps:
 
     async def unmap_page(self, cpu: Cpu, domain: Domain, dfn: Dfn) -> tuple[int, FlushType]:
         """Clear a leaf, and flush it whatever it was (Xen: amd/iommu_map.c, amd_iommu_unmap_page)."""
+        if domain.uses_hap_pt:
+            return OK, FlushType.NONE
         async with domain.mapping_lock.held(cpu, leaf_section(cpu, domain, dfn)):
             error = await update_paging_mode(cpu, self.driver, domain, dfn)
             address = None if error else await iommu_pde_from_dfn(cpu, self.driver, domain, dfn)
@@ -59,3 +94,17 @@ class AmdIommuOps:
         """Flush a domain (Xen: amd/iommu_map.c, amd_iommu_flush_iotlb_all)."""
         await amd_iommu_flush_all_pages(cpu, self.driver, domain)
         return OK
+
+
+async def amd_iommu_reserve_domain_unity_map(
+    cpu: Cpu, domain: Domain, dfn: Dfn, page_count: int, flags: MapFlags
+) -> int:
+    """Map pages that a device's firmware uses to frames of the same numbers; return the first error.
+
+    (Xen: amd/iommu_map.c, amd_iommu_reserve_domain_unity_map)
+    """
+    for i in range(page_count):
+        result, _ = await domain.ops.map_page(cpu, domain, offset(dfn, i), Mfn(dfn + i), flags)
+        if result != OK:
+            return result
+    return OK

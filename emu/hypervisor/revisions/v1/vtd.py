@@ -18,6 +18,23 @@ from emu.iommus.vtd.formats import decode_pte, encode_leaf
 from emu.units import Dfn, Mfn, frame_address
 
 
+async def dma_pte_clear_one(cpu: Cpu, driver: VtdDriver, domain: Domain, dfn: Dfn) -> int:
+    """Clear a leaf (Xen: vtd/iommu.c, dma_pte_clear_one).
+
+    Its line is written back after the unlock (D21).
+    """
+    async with domain.mapping_lock.held(cpu, leaf_section(cpu, domain, dfn)):
+        address = await addr_to_dma_page_maddr(cpu, driver, domain, dfn, alloc=False)
+        if address is None:
+            return OK
+        old = await read_pte(cpu, domain, dfn, address)
+        if decode_pte(old, 1) is None:
+            return OK
+        await write_pte(cpu, domain, dfn, address, 0)
+    await iommu_flush_cache_entry(cpu, driver, address)
+    return OK
+
+
 @attrs.frozen
 class IntelIommuOps:
     """The hooks (Xen: vtd/iommu.c, intel_iommu_ops)."""
@@ -26,6 +43,8 @@ class IntelIommuOps:
 
     async def map_page(self, cpu: Cpu, domain: Domain, dfn: Dfn, mfn: Mfn, flags: MapFlags) -> tuple[int, FlushType]:
         """Store a leaf (Xen: vtd/iommu.c, intel_iommu_map_page)."""
+        if domain.uses_hap_pt or domain.is_passthrough:
+            return OK, FlushType.NONE
         async with domain.mapping_lock.held(cpu, leaf_section(cpu, domain, dfn, mfn)):
             address = await addr_to_dma_page_maddr(cpu, self.driver, domain, dfn, alloc=True)
             if address is None:
@@ -44,17 +63,10 @@ class IntelIommuOps:
         return OK, FlushType.ADDED if decode_pte(old, 1) is None else FlushType.MODIFIED
 
     async def unmap_page(self, cpu: Cpu, domain: Domain, dfn: Dfn) -> tuple[int, FlushType]:
-        """Clear a leaf (Xen: vtd/iommu.c, intel_iommu_unmap_page and dma_pte_clear_one)."""
-        async with domain.mapping_lock.held(cpu, leaf_section(cpu, domain, dfn)):
-            address = await addr_to_dma_page_maddr(cpu, self.driver, domain, dfn, alloc=False)
-            if address is None:
-                return OK, FlushType.NONE
-            old = await read_pte(cpu, domain, dfn, address)
-            if decode_pte(old, 1) is None:
-                return OK, FlushType.NONE
-            await write_pte(cpu, domain, dfn, address, 0)
-        await iommu_flush_cache_entry(cpu, self.driver, address)
-        return OK, FlushType.NONE
+        """Clear a leaf (Xen: vtd/iommu.c, intel_iommu_unmap_page)."""
+        if domain.uses_hap_pt or domain.is_passthrough:
+            return OK, FlushType.NONE
+        return await dma_pte_clear_one(cpu, self.driver, domain, dfn), FlushType.NONE
 
     async def iotlb_flush(self, cpu: Cpu, domain: Domain, dfn: Dfn, page_count: int, flush_type: FlushType) -> int:
         """Flush a range (Xen: vtd/iommu.c, iommu_flush_iotlb_pages)."""
