@@ -74,11 +74,15 @@ def test_each_log_that_was_committed_is_compared() -> None:
 
 
 SAVED = {
+    "unmap_twice_before_flush.schedule.json": "stale | unmapped | 1 | 4096 | 1572866 | vtd0 | cpu1",
+    "displace_while_moving.schedule.json": "released | released | 1 | 4097 | 1572867 | vtd0 | cpu0",
+    "remove_moved_page.schedule.json": "released | released | 1 | 4096 | 1572866 | vtd0 | cpu0",
+    "entry_replaced_in_halves.schedule.json": "torn-entry | torn | 1 | 4096 | 3670017 | amd0 | cpu0",
     "remap_before_flush.schedule.json": "stale | mapped | 1 | 4096 | 1572866 | vtd0 | cpu0",
     "domain_id_freed_too_early.schedule.json": "stale | unmapped | 2 | 4096 | 1572866 | vtd0 | cpu1",
     "write_in_flight.token": "late-access | unmap of cpu0 | 1 | 4096 | 1572866 | vtd0 | 00:1f.0",
 }
-"""Two schedules and a token that ae7a3af has saved, and what they are about."""
+"""Saved schedules and a token, and what they are about: R1 to R6 among them, of which ae7a3af has saved R1 and R5."""
 
 
 @pytest.mark.parametrize("name", SAVED)
