@@ -21,6 +21,7 @@ PAGES = (PageType.WRITABLE, PageType.TABLE, PageType.WRITABLE)
     -                        | clean
     """,
     sequential=True,
+    needs=("iommu_hwdom_init", "arch_iommu_hwdom_init"),
 )
 def hwdom_init_after_error(m: Machine, *, failing: bool = False, hook: bool = True, order_bug: bool = False) -> None:
     """The tables of a hardware domain that is made late are filled while its device uses a page that is replaced.

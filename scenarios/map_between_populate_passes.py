@@ -26,6 +26,7 @@ class Change(Enum):
     -                        | clean
     """,
     sequential=True,
+    needs=("arch_iommu_populate_page_table",),
 )
 def map_between_populate_passes(m: Machine, *, change: Change = Change.ADD) -> None:
     """The guest gets its first device, and runs on: between two passes it maps a page that the first pass has mapped.

@@ -13,6 +13,7 @@ G = Dfn(0x1000)
     -                       | clean    | owed     | clean  | clean
     """,
     sequential=True,
+    needs=("arch_iommu_hwdom_init",),
 )
 def softirq_in_hwdom_init(m: Machine, *, release: bool = False) -> None:
     """A softirq that interrupts the loop replaces a page of another domain, and nobody flushes that page afterwards.

@@ -11,6 +11,7 @@ FIRST = Dfn(0x20000)
     -             | not-rolled-back
     """,
     sequential=True,
+    needs=("amd_iommu_reserve_domain_unity_map",),
     only={"amd": "VT-d maps firmware pages one by one, and its caller handles a failure"},
 )
 def unity_map_fails_halfway(m: Machine, *, failing: bool = True) -> None:

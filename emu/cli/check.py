@@ -98,7 +98,7 @@ def make_check(revision: str, scenarios: tuple[str, ...], against: str, paramete
     """Return the check that the arguments ask for; everything that it needs can be loaded."""
     from emu.hypervisor.revisions.loader import refuse_ambiguous
     from emu.reports.findings import sentence
-    from emu.running.cells import but, grid, left_out, not_in_earlier, refuse_unusable
+    from emu.running.cells import but, grid, left_out, not_in_earlier, refuse_unusable, without_functions
     from emu.running.check import Check
     from emu.running.earlier import read_earlier
     from emu.scenarios.library import bundled_names
@@ -111,6 +111,7 @@ def make_check(revision: str, scenarios: tuple[str, ...], against: str, paramete
         refuse_ambiguous(side)
         without += left_out(but(cells, without), side)
         refuse_unusable(but(cells, without), side)
+        without += without_functions(but(cells, without), side)
     return Check(revision, against, but(cells, without), sentence, known, left_out=without)
 
 

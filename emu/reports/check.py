@@ -105,7 +105,7 @@ class CheckReport:
     def left_out(self) -> list[str]:
         """Say which cells are not executed, because a side has nothing of their vendor."""
         return [
-            f"left out: {count(len(one.cells), 'cell')} of {one.vendor}, because there is {one.lacks}"
+            f"left out: {count(len(one.cells), 'cell')} of {one.of}, because there is {one.lacks}"
             for one in self.check.left_out
         ]
 

@@ -10,11 +10,10 @@ from pathlib import Path
 
 import attrs
 
-import emu
 from emu.hypervisor.revisions.catalogue import bundled_revisions
 from emu.reports.defects import table
 
-ROOT = Path(emu.__file__).parent
+ROOT = Path(__file__).parent.parent
 SEED = "the seed patch"
 BEFORE = "cbe21fd047"
 """The commit of Xen before the seed patch: shared code is as of it, but for the repairs that `Fix` names."""

@@ -99,13 +99,14 @@ def has_all(scenario: Scenario, platform: Platform, names: Iterable[str]) -> boo
 
 @attrs.frozen
 class LeftOut:
-    """Cells of a vendor that are not executed, because a side has nothing of the vendor.
+    """Cells of a vendor, or of a scenario, that are not executed, because a side lacks what they need.
 
     Attributes:
+        of: the name of the vendor or the scenario.
         lacks: says what there is not.
     """
 
-    vendor: str
+    of: str
     cells: frozenset[Cell]
     lacks: str
 
@@ -124,6 +125,18 @@ def left_out(cells: Sequence[Cell], revision: str) -> Iterator[LeftOut]:
     files = {one: place_of(revision) / one.hooks_file for one in PLATFORMS.values()}
     if not is_bundled(revision):
         yield from of_vendors(cells, {one: f"no {file}" for one, file in files.items() if not file.is_file()})
+
+
+def without_functions(cells: Sequence[Cell], revision: str) -> Iterator[LeftOut]:
+    """Yield the cells of each scenario that needs a function which a revision does not have; it can be loaded."""
+    lacking: dict[tuple[str, str], list[Cell]] = {}
+    for cell in cells:
+        needs = find(cell.scenario).needs
+        others = cell.platform.load_revision(revision).others if needs else {}
+        for name in (one for one in needs if one not in others):
+            lacking.setdefault((cell.scenario, name), []).append(cell)
+    for (scenario, name), those in lacking.items():
+        yield LeftOut(scenario, frozenset(those), f"no {name} in {revision}")
 
 
 def not_in_earlier(cells: Sequence[Cell], known: Container[str], base: str) -> Iterator[LeftOut]:

@@ -1,7 +1,7 @@
 """Scenarios: Python functions that build a cast on a fresh machine, with parameters and a declared verdict."""
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -10,7 +10,7 @@ from emu.engine import Limits
 from emu.engine.foreign import run_foreign
 from emu.errors import ScenarioError, did_you_mean
 from emu.hypervisor.faults import Fault
-from emu.hypervisor.revisions.loader import BUNDLED, bundled_name, is_bundled
+from emu.hypervisor.revisions.loader import BUNDLED, OTHERS, bundled_name, is_bundled
 from emu.machine.description import Description
 from emu.machine.machine import Machine
 from emu.platforms import PLATFORMS, Platform
@@ -41,6 +41,7 @@ class Scenario:
         is_sequential: nothing in it runs concurrently, on purpose.
         small: parameters with which it has few traces and still shows what it declares.
         only: the vendors that it is about, each with the reason; empty for one that any vendor can run.
+        needs: the functions of a revision that it calls besides those that each revision has.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Scenario:
     is_sequential: bool = False
     small: Mapping[str, str] = attrs.field(factory=dict)
     only: Mapping[str, str] = attrs.field(factory=dict)
+    needs: tuple[str, ...] = ()
 
     @property
     def cells(self) -> tuple[str, ...]:
@@ -280,6 +282,17 @@ def refuse_vendors(only: Mapping[str, str]) -> None:
             )
 
 
+def refuse_needs(needs: Sequence[str]) -> None:
+    """Refuse a function that no revision has.
+
+    Raises:
+        ScenarioError: naming the function.
+    """
+    for name in needs:
+        if name not in OTHERS:
+            raise ScenarioError(f"needs names {name!r}{did_you_mean(name, OTHERS)}: name one of {', '.join(OTHERS)}")
+
+
 def scenario(
     function: Build | None = None,
     /,
@@ -289,6 +302,7 @@ def scenario(
     sequential: bool = False,
     small: Mapping[str, str] | None = None,
     only: Mapping[str, str] | None = None,
+    needs: Sequence[str] = (),
 ) -> Callable[[Build], Scenario]:
     """Make a scenario of a function that takes a `Machine` and keyword parameters with defaults.
 
@@ -300,19 +314,26 @@ def scenario(
         small: parameters, as a user writes them, with so few pages and calls that every interleaving can be executed.
             The parameters that make a vendor's machine small are in `Platform.small`.
         only: the vendors that it is about, where it is not about all, each with the reason.
+        needs: the functions that a revision may lack and that the scenario calls, such as "arch_iommu_hwdom_init".
 
     Raises:
-        ScenarioError: if `expect` is neither a verdict nor a function, or `verdicts` is no table; if both are given; or
-            if `only` names no vendor, or gives no reason.
+        ScenarioError: if `expect` is neither a verdict nor a function, or `verdicts` is no table; if both are given; if
+            `only` names no vendor, or gives no reason; or if `needs` names a function that no revision has.
     """
     refuse_declaration(function, expect, verdicts)
     refuse_vendors(only or {})
+    refuse_needs(needs)
     expected = declared_by(expect) if verdicts is None else Verdicts.of(verdicts)
-    return lambda build: scenario_of(build, expected, sequential, small or {}, only or {})
+    return lambda build: scenario_of(build, expected, sequential, small or {}, only or {}, tuple(needs))
 
 
 def scenario_of(
-    build: Build, expected: Expect, sequential: bool, small: Mapping[str, str], only: Mapping[str, str]
+    build: Build,
+    expected: Expect,
+    sequential: bool,
+    small: Mapping[str, str],
+    only: Mapping[str, str],
+    needs: tuple[str, ...],
 ) -> Scenario:
     """Make a scenario of a function.
 
@@ -325,4 +346,4 @@ def scenario_of(
     if isinstance(expected, Verdicts):
         refuse_unknown(name, parameters, expected)
     story = (inspect.getdoc(build) or "").split("\n\n")[0].replace("\n", " ")
-    return Scenario(name, story, build, expected, parameters, sequential, small, only)
+    return Scenario(name, story, build, expected, parameters, sequential, small, only, needs)

@@ -30,7 +30,7 @@ def test_a_new_revision_is_a_copy_with_the_command_that_checks_it(emu: Emu) -> N
     status, out, _ = emu("new", "revision", "mine", "--from", "v1")
     assert status == 0
     assert out.splitlines()[-1] == "change it, then: emu check ./mine --against v1"
-    assert sorted(path.name for path in Path("mine").iterdir()) == ["amd.py", "iommu.py", "vtd.py"]
+    assert sorted(path.name for path in Path("mine").iterdir()) == ["amd.py", "iommu.py", "vtd.py", "x86.py"]
     for path in Path("mine").iterdir():
         assert path.read_bytes() == (FOLDER / "v1" / path.name).read_bytes()
 
@@ -70,14 +70,14 @@ def test_the_json_of_a_check_is_a_base_for_a_later_check(emu: Emu, mine: Path) -
 
 def test_prints_of_a_revision_do_not_spoil_the_json(emu: Emu, mine: Path) -> None:
     path = mine / "iommu.py"
-    path.write_text(path.read_text().replace("    result = OK\n", "    result = OK\n    print('here')\n"))
+    path.write_text(path.read_text().replace("    result = OK\n", "    result = OK\n    print('here')\n", 2))
     status, out, _ = emu("check", "./mine", "--against", "merged", "unmap_fails_halfway", "-j", "1", "--json")
     assert (status, json.loads(out)["format"]) == (1, "emu-check-1")
 
 
 def test_a_revision_that_ends_its_process_is_no_success(emu: Emu, mine: Path) -> None:
     path = mine / "iommu.py"
-    path.write_text(path.read_text().replace("    result = OK\n", "    result = OK\n    import os; os._exit(0)\n"))
+    path.write_text(path.read_text().replace("    result = OK\n", "    result = OK\n    import os; os._exit(0)\n", 2))
     status, out, _ = emu("check", "./mine", "--against", "merged", "unmap_claims_nothing_was_there", "-j", "1")
     assert status == 1
     assert "breaks: unmap_claims_nothing_was_there: the process that executed it has died, twice" in out.replace(

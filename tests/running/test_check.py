@@ -1,5 +1,6 @@
 """Comparing a revision with a base: findings that are new, gone, unchanged or undecided, and mistakes."""
 
+import inspect
 import os
 from pathlib import Path
 
@@ -9,15 +10,15 @@ import pytest
 from emu.checks.findings import Finding
 from emu.engine import Trace
 from emu.errors import ScenarioError, printable
-from emu.hypervisor.revisions.loader import BUNDLED
+from emu.hypervisor.revisions.loader import BUNDLED, load_folder
 from emu.memory import FIRST_TABLE_FRAME
 from emu.platforms import AMD, VTD
 from emu.reports.check import CheckReport
 from emu.reports.findings import sentence
-from emu.running.cells import Cell, CellResult, Job, Shown, evaluate, grid, left_out, not_in_earlier
+from emu.running.cells import Cell, CellResult, Job, Shown, evaluate, grid, left_out, not_in_earlier, without_functions
 from emu.running.check import DIED, Change, Check, Compared, run_all
 from emu.running.earlier import FORMAT, read_earlier
-from emu.scenarios.library import bundled_names
+from emu.scenarios.library import bundled_names, find
 from tests.revisions import copy_of
 
 CELL = Cell("unmap_fails_halfway")
@@ -111,9 +112,35 @@ def test_the_cells_of_a_vendor_whose_hooks_a_revision_lacks_are_left_out_and_sai
 def test_so_are_the_cells_of_a_vendor_of_which_an_earlier_result_has_none() -> None:
     cells = list(grid(["flag_left_set"], {}))
     (without,) = not_in_earlier(cells, {"flag_left_set": 1}, "earlier.json")
-    assert (without.vendor, without.lacks) == ("amd", "none in earlier.json")
+    assert (without.of, without.lacks) == ("amd", "none in earlier.json")
     assert list(not_in_earlier(cells, {"flag_left_set": 1, "flag_left_set iommu=amd": 1}, "earlier.json")) == []
     assert list(not_in_earlier(cells, {}, "earlier.json")) == []
+
+
+def test_so_are_the_cells_of_a_scenario_that_needs_a_function_which_a_revision_lacks(tmp_path: Path) -> None:
+    copy, cells = copy_of("merged", tmp_path / "copy"), list(grid(["softirq_in_hwdom_init", "flag_left_set"], {}))
+    assert list(without_functions(cells, copy)) == list(without_functions(cells, "merged")) == []
+    (tmp_path / "copy" / "x86.py").unlink()
+    load_folder.cache_clear()
+    (without,) = without_functions(cells, copy)
+    assert without.cells == {cell for cell in cells if cell.scenario == "softirq_in_hwdom_init"}
+    assert (without.of, without.lacks) == ("softirq_in_hwdom_init", f"no arch_iommu_hwdom_init in {copy}")
+
+
+CALLS = {
+    "hwdom_init": {"iommu_hwdom_init", "arch_iommu_hwdom_init"},
+    "arch_hwdom_init": {"arch_iommu_hwdom_init"},
+    "populate": {"arch_iommu_populate_page_table"},
+    "reserve_unity_map": {"amd_iommu_reserve_domain_unity_map"},
+}
+"""The functions that a revision may lack, by the calls that need them."""
+
+
+@pytest.mark.parametrize("name", bundled_names())
+def test_a_scenario_says_which_of_these_functions_it_needs(name: str) -> None:
+    source = inspect.getsource(inspect.getmodule(find(name).build) or find(name).build)
+    needed = {one for call, names in CALLS.items() if f"m.hypervisor.{call}(" in source for one in names}
+    assert set(find(name).needs) == needed
 
 
 def test_values_that_the_user_names_replace_those_of_the_cells_in_all_combinations() -> None:
@@ -315,8 +342,8 @@ CALLED = "        error, this_flush_type = await domain.ops.unmap_page(cpu, doma
     ("line", "said"),
     [
         ("while True: await cpu.read(iommu_dont_flush_iotlb)", "an agent loops for ever"),
-        ("raise GeneratorExit", "cpu0, at iommu.py:44, raised GeneratorExit"),
-        ("return 'done', FlushType.NONE", "(copy/iommu.py:58) returned a str: return 0 or a negative errno"),
+        ("raise GeneratorExit", "cpu0, at iommu.py:51, raised GeneratorExit"),
+        ("return 'done', FlushType.NONE", "(copy/iommu.py:65) returned a str: return 0 or a negative errno"),
     ],
 )
 def test_any_mistake_of_a_revision_is_a_line_and_the_other_cells_go_on(line: str, said: str, tmp_path: Path) -> None:
