@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from emu.devices.device import Device
     from emu.errors import ScenarioError
     from emu.hypervisor.boot import Boot, RamType
+    from emu.hypervisor.callers import Callers, Locks
     from emu.hypervisor.domain import DOMID_IO, Domain, IommuUse, OuterLock
     from emu.hypervisor.fixes import Fix
     from emu.hypervisor.ops import (
@@ -108,6 +109,7 @@ __all__ = [
     "WRONG_RESULT",
     "Boot",
     "Bounds",
+    "Callers",
     "Cpu",
     "Device",
     "Dfn",
@@ -118,6 +120,7 @@ __all__ = [
     "Form",
     "IommuOps",
     "IommuUse",
+    "Locks",
     "Machine",
     "MapFlags",
     "Mfn",
@@ -138,6 +141,7 @@ PLACES = {
     "emu.devices.device": "Device",
     "emu.errors": "ScenarioError",
     "emu.hypervisor.boot": "Boot RamType",
+    "emu.hypervisor.callers": "Callers Locks",
     "emu.hypervisor.domain": "DOMID_IO Domain IommuUse OuterLock",
     "emu.hypervisor.fixes": "Fix",
     "emu.hypervisor.ops": (

@@ -14,7 +14,7 @@ from emu.cli.terminal import wants_colors
 if TYPE_CHECKING:
     from emu.running.cost import Cost
 
-CALLS = ("map", "replace", "unmap", "unmap-again", "map-fails", "move")
+CALLS = ("map", "replace", "unmap", "unmap-again", "map-fails", "move", "boot")
 ORDERS = (0, 1, 2, 9)
 
 
@@ -40,8 +40,8 @@ def cost_command(
 ) -> int:
     """Count what the flushes of a CALL for 2^order pages cost, by revision.
 
-    CALL is map, replace, unmap, unmap-again, map-fails or move; without any,
-    all of them. Only flushes are counted, and nothing is judged.
+    CALL is map, replace, unmap, unmap-again, map-fails, move or
+    boot; without any, all of them. Only flushes are counted, and nothing is judged.
     """
     from emu.hypervisor.revisions.loader import BUNDLED
     from emu.reports.cost import data

@@ -21,6 +21,7 @@ tables.py       freeing page tables
 page.py         one frame, and the protocols of the checks that judge it
 pages.py        owners and references of frames
 physmap.py      moving pages within a domain
+callers.py      Xen's callers of the wrappers, each with its lock
 p2m.py          changes of the table by which CPUs translate, with the IOMMU's
 assignment.py   attaching devices to domains
 device_entry.py storing a device's own entry, whatever the vendor

@@ -124,6 +124,7 @@ class Domain:
         is_dying: it is being destroyed.
         mapping_lock: guards its page tables (Xen: vtd/iommu.c, hd->arch.mapping_lock).
         p2m_lock: the lock that callers may hold around the wrappers.
+        grant_lock: guards its grants (Xen: common/grant_table.c, the write lock of a grant table).
         known_dfns: every dfn at which a frame was ever mapped.
         p2m: the frame at each dfn, for code that moves pages.
         ever_mapped: the dfns at which each frame was ever mapped.
@@ -150,6 +151,7 @@ class Domain:
     is_dying: Variable[bool] = attrs.field(init=False)
     mapping_lock: SpinLock = attrs.field(init=False)
     p2m_lock: SpinLock = attrs.field(init=False)
+    grant_lock: SpinLock = attrs.field(init=False)
     known_dfns: "SortedSet[Dfn]" = attrs.field(factory=SortedSet)
     p2m: dict[Dfn, Mfn] = attrs.field(factory=dict)
     ever_mapped: "dict[Mfn, SortedSet[Dfn]]" = attrs.field(factory=dict)
@@ -157,6 +159,7 @@ class Domain:
     def __attrs_post_init__(self) -> None:
         self.mapping_lock = SpinLock(f"d{self.number}.mapping_lock")
         self.p2m_lock = SpinLock(f"d{self.number}.p2m_lock")
+        self.grant_lock = SpinLock(f"d{self.number}.grant_lock")
         self.is_dying = Variable(f"d{self.number}.is_dying", value=False)
         self.is_torn_down = Variable(f"d{self.number}.is_torn_down", value=False)
         self.page_list = PageList(f"d{self.number}")

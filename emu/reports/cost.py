@@ -30,6 +30,7 @@ STORIES = {
     Call.UNMAP_AGAIN: "unmap {pages} that {were} not mapped any more",
     Call.MAP_FAILS: "map {pages}, of which the last one fails",
     Call.MOVE: "move {pages} to other addresses",
+    Call.BOOT: "fill the hardware domain's tables with {pages}",
 }
 
 

@@ -15,6 +15,7 @@ from emu.cpus import Cpu
 from emu.devices.device import Device
 from emu.engine.hosts import direct
 from emu.engine.strategies.round_robin import RoundRobinStrategy
+from emu.hypervisor.boot import Boot
 from emu.hypervisor.domain import Domain, IommuUse
 from emu.hypervisor.ops import ENOMEM
 from emu.hypervisor.physmap import Form, Physmap
@@ -49,6 +50,7 @@ class Call(Enum):
     UNMAP_AGAIN = "unmap-again"  # none of them is mapped any more
     MAP_FAILS = "map-fails"  # the last of them cannot be mapped
     MOVE = "move"  # xenmem_add_to_physmap moves them to pages that are not mapped
+    BOOT = "boot"  # iommu_hwdom_init maps them for the hardware domain
 
 
 @attrs.frozen
@@ -113,6 +115,9 @@ def body_of(m: Machine, domain: Domain, call: Call, order: int) -> Body:
     if call is Call.MOVE:
         moves = [(offset(FIRST, i), offset(MOVED_TO, i)) for i in range(page_count(order))]
         return lambda cpu: Physmap(m.hypervisor, m.pages, Form.XSA_80, slots=len(moves)).move_pages(cpu, domain, moves)
+    if call is Call.BOOT:
+        domain.boot = Boot(pages=page_count(order))
+        return lambda cpu: m.hypervisor.hwdom_init(cpu, domain)
     new: Mfn = m.allocate(page_order=order, domain=domain)
     if call is Call.MAP_FAILS:
         m.fail_hook("map_page", offset(FIRST, page_count(order) - 1), ENOMEM)

@@ -38,10 +38,11 @@ def of_vtd(call: Call, order: int, revision: str, *, caching_mode: bool) -> dict
     pages, is_before = 1 << order, revision == "implicit"
     once, each = {whole(order): 1}, {"iotlb order 0": pages}
     match call:
-        case Call.MAP if caching_mode:
-            return each if is_before else once
+        case Call.BOOT:
+            return (each if caching_mode else {}) if is_before else {"iotlb domain": 1}
         case Call.MAP:  # non-present entries are not cached; yet a range is flushed whole, whatever its type
-            return {} if is_before or order == 0 else once
+            unflushed = not caching_mode and (is_before or order == 0)
+            return {} if unflushed else each if is_before else once
         case Call.REPLACE | Call.UNMAP:
             return each if is_before else once
         case Call.UNMAP_AGAIN:
@@ -73,6 +74,8 @@ def of_amd(call: Call, order: int, revision: str) -> dict[str, int]:
         case Call.MAP_FAILS:
             rolled_back = times(pages - 1, "pages order 0")
             return {"implicit": rolled_back, "v1": {"pages domain": 1}, "merged": once if order else {}}[revision]
+        case Call.BOOT:
+            return {} if is_before else {"pages domain": 1}
         case Call.MOVE:  # neither implicit nor v1 reads the flag when it unmaps
             moved = {block(order): 2}
             of_pages = {} if revision == "merged" else {"pages order 0": pages + moved.get("pages order 0", 0)}
