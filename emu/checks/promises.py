@@ -33,14 +33,15 @@ from emu.checks.results import gaps, gaps_between, result_findings
 from emu.engine import Access, Kind, Space
 from emu.hypervisor.domain import Domain
 from emu.hypervisor.ops import OK
-from emu.hypervisor.records import CHANGES, CallRecord, Update
+from emu.hypervisor.records import BOOT_CALLS, CHANGES, CallRecord, Update
 from emu.iommus.formats import FAULT, Mapping, Translation
 from emu.iommus.paths import Path, Tables
 from emu.iommus.unit import Unit
 from emu.units import Dfn, Mfn
 
 PROMISES = {
-    **dict.fromkeys(CHANGES, "mapped"),
+    **{call: f"mapped by {call}" for call in BOOT_CALLS},
+    "map": "mapped",
     "unmap": "unmapped",
     "flush": "flushed",
     "flush_all": "flushed",

@@ -36,7 +36,7 @@ def hidden_by(record: CallRecord, step: int) -> Finding | None:
     """Return the finding if the result of a call hides a failure or a wrong mapping; else None."""
     call = (record.cpu.name, record.call, step, record.domain.number, record.dfn, record.page_count)
     if not record.has_told:
-        return LostError(*call, record.failures[0])
+        return LostError(*call, record.failures[0], record.has_result)
     if record.call not in CHANGES or record.is_interrupted or record.domain.is_torn_down.value:
         return None
     if record.result == OK:

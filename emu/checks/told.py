@@ -38,9 +38,14 @@ class OfPage(OfCall):
 
 @attrs.frozen
 class LostError(OfCall):
-    """A call that returned success although a hook that it needed had failed."""
+    """A call that returned success, or nothing, although a hook that it needed had failed.
+
+    Attributes:
+        has_result: the call returns a result; else it should have logged the failure.
+    """
 
     failure: HookFailure
+    has_result: bool = True
 
     kind = FindingKind.LOST_ERROR
 

@@ -112,7 +112,23 @@ def make_check(revision: str, scenarios: tuple[str, ...], against: str, paramete
         without += left_out(but(cells, without), side)
         refuse_unusable(but(cells, without), side)
         without += without_functions(but(cells, without), side)
+        refuse_empty(len(but(cells, without)), side)
     return Check(revision, against, but(cells, without), sentence, known, left_out=without)
+
+
+def refuse_empty(cells: int, revision: str) -> None:
+    """Refuse to check no cell at all.
+
+    Raises:
+        ScenarioError: if a revision lacks what each of the cells needs.
+    """
+    from emu.errors import ScenarioError
+
+    if not cells:
+        raise ScenarioError(
+            f"there is nothing to check: {revision} lacks functions that each of these scenarios needs; copy x86.py "
+            "from a revision that comes with emu"
+        )
 
 
 def show(report: "CheckReport", *, as_json: bool) -> None:

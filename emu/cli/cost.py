@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 CALLS = ("map", "replace", "unmap", "unmap-again", "map-fails", "move", "boot")
 ORDERS = (0, 1, 2, 9)
+STOPPED = 3
+JUDGED = ("widen", "debug_build", "refuse_gaps", "hook_faults", "allocation_faults", "wait_faults")
+"""Parameters of a machine that change nothing where nothing is judged and nothing fails."""
 
 
 @click.command("cost", short_help="Count what the flushes of a call cost.")
@@ -49,28 +52,34 @@ def cost_command(
 
     texts = parse_parameters(parameters)
     refuse_options(texts)
-    found = []
-    for call, order in product(map(Call, calls or CALLS), orders or ORDERS):
-        costs = [count(call, order, revision, texts) for revision in revisions or BUNDLED]
-        found += costs
-        if not as_json:
-            show_table(costs)
+    found, status = [], 0
+    try:
+        for call, order in product(map(Call, calls or CALLS), orders or ORDERS):
+            costs = [count(call, order, revision, texts) for revision in revisions or BUNDLED]
+            found += costs
+            if not as_json:
+                show_table(costs)
+    except KeyboardInterrupt:
+        click.echo("emu: stopped; what is counted so far is shown", err=True)
+        status = STOPPED
     if as_json:
-        show_json("cost", {"parameters": texts, "costs": [data(one) for one in found]})
+        show_json("cost", {"parameters": texts, "costs": [data(one) for one in found], "was_stopped": bool(status)})
     else:
-        show_note()
-    return 0
+        show_note(texts.get("use", ""))
+    return status
 
 
 def refuse_options(texts: Mapping[str, str]) -> None:
-    """Refuse parameters that have an option of their own.
+    """Refuse parameters that have an option of their own, or that change nothing.
 
     Raises:
-        click.UsageError: naming the option.
+        click.UsageError: naming the option, or the parameter.
     """
     for name, instead in {"revision": "--revision", "call": "CALL", "order": "--order"}.items():
         if name in texts:
             raise click.UsageError(f"write {instead}, not -p {name}=...")
+    for name in texts.keys() & set(JUDGED):
+        raise click.UsageError(f"-p {name} changes nothing here: nothing fails, and nothing is judged")
 
 
 def show_table(costs: Sequence["Cost"]) -> None:
@@ -89,8 +98,9 @@ def show_table(costs: Sequence["Cost"]) -> None:
     sys.stdout.flush()
 
 
-def show_note() -> None:
-    """Print what the columns mean."""
-    from emu.reports.cost import NOTE
+def show_note(use: str) -> None:
+    """Print what the columns mean, and why hooks do nothing where the IOMMU is used otherwise."""
+    from emu.reports.cost import NOTE, UNUSED
 
-    show_paragraph(NOTE)
+    unused = {one.value: text for one, text in UNUSED.items()}
+    show_paragraph(f"{unused[use]} {NOTE}" if use in unused else NOTE)

@@ -8,10 +8,12 @@ from enum import Flag, auto
 
 import attrs
 
+from emu.errors import ScenarioError
 from emu.units import Dfn
 
 FOUR_GIB = 1 << 20
 ONE_MIB = 1 << 8
+PAGES_MAX = 1 << 24
 
 
 class RamType(Flag):
@@ -45,11 +47,32 @@ class Boot:
     reserved: bool = True
     is_pv: bool = True
     is_translated: bool = False
-    pages: int = 0
+    pages: int = attrs.field(default=0)
     types: dict[Dfn, RamType] = attrs.field(factory=dict)
     emulated: frozenset[Dfn] = frozenset()
-    softirq_interval: int = 1 << 20
-    preempt_interval: int = 256
+    softirq_interval: int = attrs.field(default=1 << 20)
+    preempt_interval: int = attrs.field(default=256)
+
+    @pages.validator
+    def check_pages(self, _: object, pages: object) -> None:
+        """Refuse what is no number of pages.
+
+        Raises:
+            ScenarioError: naming it.
+        """
+        if type(pages) is not int or not 0 <= pages <= PAGES_MAX:
+            raise ScenarioError(f"Boot(pages={pages!r}): give a number of pages, from 0 to {PAGES_MAX}")
+
+    @softirq_interval.validator
+    @preempt_interval.validator
+    def check_interval(self, attribute: "attrs.Attribute[int]", interval: object) -> None:
+        """Refuse what is no interval.
+
+        Raises:
+            ScenarioError: naming it.
+        """
+        if type(interval) is not int or interval < 1:
+            raise ScenarioError(f"Boot({attribute.name}={interval!r}): give a number of pages, at least 1")
 
     @property
     def is_inclusive(self) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 
 from emu.cpus import BootCode, Cpu
+from emu.errors import ScenarioError
 from emu.hypervisor.calls import Calls, check_range
 from emu.hypervisor.domain import Domain, check_types
 from emu.hypervisor.ops import READ_WRITE, MapFlags
@@ -88,8 +89,14 @@ class BootCalls(Calls):
     async def fill(
         self, cpu: Cpu, call: str, domain: Domain, wanted: Wanted, function: Callable[..., Awaitable[Any]]
     ) -> None:
-        """Make a call that returns nothing, and judge it when it has returned."""
+        """Make a call that returns nothing, and judge it when it has returned.
+
+        Raises:
+            ScenarioError: if the domain is not the hardware domain.
+        """
         check_types(cpu, domain)
+        if not domain.is_hardware_domain:
+            raise ScenarioError(f"domain {domain.number} is not the hardware domain: only domain 0 is filled at boot")
         async with BootCode(cpu, call):
             record = self.open_wanted(cpu, call, domain, wanted)
             record.has_result = False

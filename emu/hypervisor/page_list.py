@@ -8,7 +8,8 @@ import attrs
 
 from emu.cpus import SpinLock
 from emu.engine import Access, Kind, Operation, Variable
-from emu.units import Dfn, Mfn
+from emu.errors import ScenarioError
+from emu.units import Dfn, Mfn, check_frame
 
 INVALID_GFN = Dfn((1 << 64) - 1)
 """Of a page that the guest has at no address."""
@@ -50,7 +51,17 @@ class PageList:
         self.lock = SpinLock(f"{self.owner}.page_alloc_lock")
 
     def enter(self, mfn: Mfn, gfn: Dfn, type_: PageType = PageType.NONE) -> None:
-        """Add a page, before the first step."""
+        """Add a page, before the first step.
+
+        Raises:
+            ScenarioError: if the frame or its guest frame number is in the list already, or one of the three is none.
+        """
+        if not isinstance(type_, PageType):
+            raise ScenarioError(f"{type_!r} is no type of a page: pass a PageType, such as PageType.WRITABLE")
+        if check_frame("mfn", mfn) in self.gfns:
+            raise ScenarioError(f"mfn {mfn:#x} is in the page list already: enter each frame once")
+        if gfn != INVALID_GFN and check_frame("dfn", gfn) in self.gfns.values():
+            raise ScenarioError(f"dfn {gfn:#x} is in the page list already: enter each page once")
         self.lists[ListName.PAGES].append(mfn)
         self.gfns[mfn] = gfn
         self.types[mfn] = Variable(f"{self.owner} page {mfn:#x}", type_)

@@ -5,6 +5,7 @@ from typing import Any
 
 import attrs
 
+from emu.hypervisor.domain import IommuUse
 from emu.iommus.counters import Counters
 from emu.reports.counts import count
 from emu.running.cost import CACHED_ORDER_MAX, Call, Cost
@@ -16,16 +17,23 @@ HEADS = (
     ("", "", "", "reads", "writes", "", "valid", "caused"),
 )
 
+UNUSED = {
+    IommuUse.SHARED: "The tables are those of the CPUs: hooks leave them alone, and whoever changes them has to flush.",
+    IommuUse.PASSTHROUGH: "The domain's devices are not translated: it has none here.",
+    IommuUse.OFF: "There is no IOMMU for the domain: the wrappers return at once.",
+}
+
 NOTE = (
-    "flushes: invalidations of cached translations, on all units; commands: with the waits for them; dropped: cached "
-    "translations, and how many of them were still valid; walks caused: the device walks again for a page that was "
-    "dropped although it was valid. Only counted: no checks, no histories, no trace, and each store is visible at "
-    f"once. Up to order {CACHED_ORDER_MAX} the device had cached the pages of the call, and always one other page."
+    "flushes: invalidations of cached translations, on all units; the domain uses the first only, and VT-d flushes no "
+    "other; commands: with the waits for them; dropped: cached translations, and how many of them were still valid; "
+    "walks caused: the device walks again for a page that was dropped although it was valid. Only counted: no checks, "
+    "no histories, no trace, and each store is visible at once. Up to order "
+    f"{CACHED_ORDER_MAX} the device had cached the pages of the call, and always one other page."
 )
 
 STORIES = {
     Call.MAP: "map {pages} that {were} not mapped",
-    Call.REPLACE: "map {pages} that {were} mapped to other frames",
+    Call.REPLACE: "map {pages} that {were} mapped otherwise",
     Call.UNMAP: "unmap {pages}",
     Call.UNMAP_AGAIN: "unmap {pages} that {were} not mapped any more",
     Call.MAP_FAILS: "map {pages}, of which the last one fails",

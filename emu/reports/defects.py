@@ -12,9 +12,10 @@ HEAD = """\
 # Defects
 
 The defects and hazards of the seed patch, D1 to D24, and of its merged form, C1 to C6: what shows each, what is
-declared of each revision, and for those that nothing shows, why. `emu explore SCENARIO -p PARAMETER -p revision=NAME`
-shows a cell; the tests execute every one. *mended* is the commit of Xen that mended it. R1 to R6 are saved as schedules
-in `tests/unchanged/`, too, and replayed by each run of the tests.
+declared of each revision, and for those that nothing shows, why. `emu explore SCENARIO -p PARAMETER -p iommu=VENDOR
+-p revision=NAME` shows a cell, and the tests execute every one: the first kind of finding shows, those after it may
+come with it. *Mended by* names the commit of Xen. R1 to R6 are saved as schedules in `tests/unchanged/`, too, and
+replayed by each run of the tests.
 
 This page is generated from `emu/scenarios/defects.py` and the scenarios: `python -m tests.test_defects` renews it.
 """

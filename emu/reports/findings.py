@@ -217,8 +217,9 @@ def result_sentence(finding: LostError | NotRolledBack | WrongResult | BeyondRan
     match finding:
         case LostError(failure=failure):
             return (
-                f"lost error: {call} returned success at step {finding.step}, although hook {failure.hook} had failed "
-                f"with {result_name(failure.result)} on dfn {failure.dfn:#x} after step {failure.step}"
+                f"lost error: {call} {'returned success' if finding.has_result else 'returned and logged nothing'} at "
+                f"step {finding.step}, although hook {failure.hook} had failed with {result_name(failure.result)} on "
+                f"{f'dfn {failure.dfn:#x}' if failure.page_count else 'the whole domain'} after step {failure.step}"
             )
         case NotRolledBack():
             return (

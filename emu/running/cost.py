@@ -36,6 +36,9 @@ MOVED_TO = Dfn(1 << ORDER_MAX)
 BYSTANDER = Dfn(3 << ORDER_MAX)
 """The page that no call touches."""
 
+NEW = Mfn(8 << ORDER_MAX)
+"""The first frame that a map enters, at 8 GiB: a multiple of every order."""
+
 DEVICE = "00:1f.0"
 CACHED_ORDER_MAX = 10
 """Up to this order the device has cached the pages of the call."""
@@ -81,8 +84,9 @@ def cost(
 ) -> None:
     """One CPU makes a call for 2^order pages; then a device uses another page of the domain, which it had cached.
 
-    Up to order 10 the device has used the pages of the call, too. The domain uses only the first of the units.
+    Up to order 10 the device has used the pages of the call, too.
 
+    units: how many there are; the domain's device stands behind the first, and only that one is used by the domain.
     use: how the IOMMU is used for the domain; where its devices are not translated, it has none.
     """
     m.scope(units - 1)
@@ -118,7 +122,7 @@ def body_of(m: Machine, domain: Domain, call: Call, order: int) -> Body:
     if call is Call.BOOT:
         domain.boot = Boot(pages=page_count(order))
         return lambda cpu: m.hypervisor.hwdom_init(cpu, domain)
-    new: Mfn = m.allocate(page_order=order, domain=domain)
+    new: Mfn = m.allocate(page_order=order, domain=domain, at=NEW)
     if call is Call.MAP_FAILS:
         m.fail_hook("map_page", offset(FIRST, page_count(order) - 1), ENOMEM)
     return lambda cpu: m.hypervisor.map(cpu, domain, FIRST, new, page_order=order)
@@ -134,6 +138,8 @@ def count(call: Call, order: int, revision: str, parameters: Mapping[str, str]) 
         ScenarioError: for an unknown parameter, or a value that its parameter does not take.
     """
     texts = {"steps": "100000000", **parameters, "call": call.value, "order": str(order), "revision": revision}
-    machine = cost.bind(texts).build(is_counting=True)
+    bound = cost.bind(texts)
+    machine = bound.machine(is_counting=True)
+    cost.build(machine, **bound.own_values())
     direct.run(machine.execution(RoundRobinStrategy()))
     return Cost(call, order, revision, machine.counters)

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 
 import attrs
 
+from emu.checks.findings import FindingKind
 from emu.hypervisor.revisions.loader import BUNDLED
+from emu.scenarios.expectation import Expectation
 from emu.scenarios.library import find
 from emu.scenarios.parameters import VENDOR
 
@@ -47,7 +49,12 @@ class Defect:
             for vendor in scenario.platforms():
                 if texts.get(VENDOR, vendor.name) == vendor.name and texts.keys().isdisjoint(vendor.refused):
                     bound = scenario.bind({**texts, VENDOR: vendor.name})
-                    yield cell, vendor.name, tuple(str(bound.declared(revision)) for revision in BUNDLED)
+                    yield cell, vendor.name, tuple(said(bound.declared(revision)) for revision in BUNDLED)
+
+
+def said(expected: Expectation) -> str:
+    """Return a verdict as the page has it: the kind that shows, then those that may come with it."""
+    return ", ".join((str(expected), *(kind.value for kind in FindingKind if kind in expected.also)))
 
 
 def shown_by(*cells: tuple[str, str]) -> tuple[Cell, ...]:

@@ -197,15 +197,25 @@ class BoundScenario:
         stated = self.declared(self.values["revision"]) if expect == DECLARED else parse_expectation(expect)
         return attrs.evolve(self, stated=Stated(stated, "--expect", expect))
 
-    def build(self, *, sources: bool = False, is_checking: bool = False, is_counting: bool = False) -> Machine:
+    def build(self, *, sources: bool = False, is_checking: bool = False) -> Machine:
         """Return a fresh machine with the scenario's cast on it; `Description` documents the arguments.
 
         Raises:
             ScenarioError: if the scenario's function raises.
         """
+        machine, scenario = self.machine(sources=sources, is_checking=is_checking), self.scenario
+        run_foreign(scenario.name, scenario.build, machine, **self.own_values())
+        return machine
+
+    def own_values(self) -> dict[str, Any]:
+        """Return the values of the scenario's own parameters."""
+        return {one.name: self.values[one.name] for one in self.scenario.parameters}
+
+    def machine(self, *, sources: bool = False, is_checking: bool = False, is_counting: bool = False) -> Machine:
+        """Return a fresh machine without a cast; `Description` documents the arguments."""
         values = self.values
         settings = {one.name: values[one.name] for one in settings_parameters(self.platform)}
-        machine = Machine(
+        return Machine(
             Description(
                 revision=values["revision"],
                 platform=self.platform,
@@ -220,9 +230,6 @@ class BoundScenario:
                 is_counting=is_counting,
             )
         )
-        scenario = self.scenario
-        run_foreign(scenario.name, scenario.build, machine, **{p.name: values[p.name] for p in scenario.parameters})
-        return machine
 
     def changed(self) -> list[str]:
         """Return the values that differ from their defaults, as `name=value`."""

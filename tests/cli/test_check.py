@@ -85,6 +85,24 @@ def test_a_revision_that_ends_its_process_is_no_success(emu: Emu, mine: Path) ->
     )
 
 
+def test_a_check_that_would_execute_no_cell_is_refused(emu: Emu, mine: Path) -> None:
+    (mine / "x86.py").unlink()
+    status, _, err = emu("check", "./mine", "--against", "merged", "softirq_in_hwdom_init", "-j", "1")
+    assert status == 2
+    assert "there is nothing to check: ./mine lacks functions that each of these scenarios needs" in err
+
+
+def test_a_populate_that_does_not_flush_is_new_where_a_map_beside_it_is_stale_already(emu: Emu, mine: Path) -> None:
+    path = mine / "x86.py"
+    flush = "        result = await iommu_iotlb_flush_all(cpu, domain, FlushType.MODIFIED)\n"
+    assert flush in path.read_text()
+    path.write_text(path.read_text().replace(flush, "        pass\n"))
+    change = ("-p", "change=replace", "-p", "iommu=vtd")
+    status, out, _ = emu("check", "./mine", "--against", "merged", "map_between_populate_passes", "-j", "1", *change)
+    assert status == 1
+    assert "populate of domain 1" in out.replace("\n", " ")
+
+
 def test_a_junit_file_has_a_case_for_each_cell(emu: Emu, mine: Path) -> None:
     cells = ("unmap_fails_halfway", "flush_misses_last_page")
     emu("check", "./mine", "--against", "merged", *cells, "-j", "1", "--junit", "out.xml")

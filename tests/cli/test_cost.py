@@ -1,5 +1,7 @@
 """`emu cost`, as users see it."""
 
+from typing import Any
+
 import orjson
 import pytest
 from click.testing import CliRunner
@@ -7,8 +9,8 @@ from click.testing import CliRunner
 from emu.cli import cost
 from emu.cli.verbs import cli
 from emu.errors import ScenarioError
-from emu.reports.cost import STORIES, line
-from emu.running.cost import Call, Cost, count
+from emu.reports.cost import STORIES, UNUSED, line
+from emu.running.cost import NEW, ORDER_MAX, Call, Cost, count
 
 
 def shown(*words: str) -> str:
@@ -60,3 +62,36 @@ def test_an_unknown_parameter_is_refused() -> None:
     result = CliRunner().invoke(cli, ["cost", "map", "-p", "unitz=1"], standalone_mode=False)
     assert isinstance(result.exception, ScenarioError)
     assert "did you mean" in str(result.exception)
+
+
+@pytest.mark.parametrize("name", cost.JUDGED)
+def test_what_changes_nothing_is_refused(name: str) -> None:
+    result = CliRunner().invoke(cli, ["cost", "map", "-p", f"{name}=1"], standalone_mode=False)
+    assert f"-p {name} changes nothing here" in str(result.exception)
+
+
+def test_ctrl_c_ends_it_with_what_is_counted_so_far(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted: list[object] = []
+
+    def count_once(*words: Any) -> Cost:
+        if counted:
+            raise KeyboardInterrupt
+        counted.append(words)
+        return count(*words)
+
+    monkeypatch.setattr("emu.running.cost.count", count_once)
+    result = CliRunner().invoke(cli, ["cost", "map", "--order", "0", "--order", "1", "--revision", "v1"])
+    assert "map 1 page that was not mapped (order 0)" in result.output
+    assert "(order 1)" not in result.stdout
+    assert "flushes: invalidations" in result.stdout
+
+
+@pytest.mark.parametrize("use", ["shared", "passthrough", "off"])
+def test_it_says_why_hooks_do_nothing(use: str) -> None:
+    plain, said = (" ".join(shown("map", "--order", "0", *more).split()) for more in ((), ("-p", f"use={use}")))
+    assert any(text in said and text not in plain for text in UNUSED.values())
+
+
+def test_a_replaced_range_of_1_gib_fits() -> None:
+    assert count(Call.REPLACE, 12, "v1", {}).counters.flushes == 1
+    assert NEW % (1 << ORDER_MAX) == 0

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -282,3 +283,44 @@ def test_the_glue_of_a_users_revision_calls_the_wrappers_beside_it(tmp_path: Pat
     mine = copy_of("v1", tmp_path / "mine", "iommu.py", old, f"    return {ENOMEM}\n{old}")
     _, _, events = booted("vtd", mine, Boot(pages=1))
     assert [event.name for event in events if event.name == "console.print"] == ["console.print"]
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"pages": -4}, "pages=-4"),
+        ({"pages": True}, "pages=True"),
+        ({"softirq_interval": 0}, "softirq_interval=0"),
+        ({"preempt_interval": 0}, "preempt_interval=0"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(values: dict[str, Any], said: str) -> None:
+    with pytest.raises(ScenarioError, match=said):
+        Boot(**values)
+
+
+def test_a_page_is_entered_once_with_a_type() -> None:
+    machine = Machine(Description())
+    domain, mfn = machine.domain(0), machine.allocate()
+    written: Any = "writable"
+    with pytest.raises(ScenarioError, match="'writable' is no type of a page"):
+        domain.page_list.enter(mfn, G, written)
+    domain.page_list.enter(mfn, G)
+    with pytest.raises(ScenarioError, match="is in the page list already: enter each frame once"):
+        domain.page_list.enter(mfn, offset(G, 1))
+    with pytest.raises(ScenarioError, match="is in the page list already: enter each page once"):
+        domain.page_list.enter(machine.allocate(), G)
+    domain.page_list.enter(machine.allocate(), INVALID_GFN)
+    domain.page_list.enter(machine.allocate(), INVALID_GFN)
+
+
+def test_only_the_hardware_domain_is_filled_at_boot() -> None:
+    machine = Machine(Description())
+    domain = machine.domain(1)
+
+    @machine.cpu(0)
+    async def booter(cpu: Cpu) -> None:
+        await machine.hypervisor.hwdom_init(cpu, domain)
+
+    with pytest.raises(ScenarioError, match="domain 1 is not the hardware domain"):
+        direct.run(machine.execution(RoundRobinStrategy()))

@@ -214,6 +214,11 @@ def test_a_frame_that_is_not_isolated_is_told_with_the_act_and_the_reason_agains
             "dfn 0x10, 4 pages returned success at step 40, although hook map_page had failed with -ENOMEM on dfn 0x12",
         ),
         (
+            LostError("cpu0", "hwdom_init", 40, 0, G, 4, HookFailure("iotlb_flush", Dfn(0), 0, ENOMEM, 20), False),
+            "4 pages returned and logged nothing at step 40, although hook iotlb_flush had failed with -ENOMEM on the "
+            "whole domain after step 20",
+        ),
+        (
             BeyondRange("cpu0", "map", 40, 1, G, 1, Dfn(0x11), 2),
             "cpu0's map of domain 1 dfn 0x10 changed what domain 2 maps at dfn 0x11, which is outside of that range",
         ),
