@@ -17,6 +17,7 @@ PAGES = (PageType.WRITABLE, PageType.TABLE, PageType.WRITABLE)
     iommu=amd order_bug=true | clean    | clean      | wrong-result,beyond-range | clean
     order_bug=true           | clean    | clean      | wrong-result              | clean
     failing=true hook=false  | clean    | stale      | clean                     | clean
+    hook=false               | clean
     failing=true             | clean  # the hook flushes everything, in v1 too
     -                        | clean
     """,

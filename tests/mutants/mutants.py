@@ -84,6 +84,63 @@ STORE_LAST = """\
 """
 
 MUTANTS = [
+    # Filling tables
+    Mutant(
+        "v1: iommu_hwdom_init never flushes",
+        V1_WRAPPERS,
+        "        elif domain.ops.has_iotlb_flush_all:\n",
+        "        elif False:\n",
+        "hwdom_init_after_error",
+        "hook=false revision=v1",
+    ),
+    Mutant(
+        "merged: iommu_hwdom_init forgets what to flush",
+        MERGED_WRAPPERS,
+        "            flush_type = max(flush_type, this_flush_type)\n            result = result or error\n",
+        "            result = result or error\n",
+        "hwdom_init_after_error",
+        "hook=false revision=merged",
+    ),
+    Mutant(
+        "merged: iommu_hwdom_init maps a page table to write",
+        MERGED_WRAPPERS,
+        "in {PageType.NONE, PageType.WRITABLE}",
+        "in set(PageType)",
+        "hwdom_init_after_error",
+        "revision=merged",
+    ),
+    Mutant(
+        "v1: arch_iommu_hwdom_init does not flush",
+        f"{REVISIONS}v1/x86.py",
+        "    await cpu.write(iommu_dont_flush_iotlb, False)\n    await iommu_iotlb_flush_all(cpu, domain)\n",
+        "    await cpu.write(iommu_dont_flush_iotlb, False)\n",
+        "softirq_in_hwdom_init",
+        "caching_mode=true revision=v1",
+    ),
+    Mutant(
+        "merged: populate flushes nothing",
+        f"{REVISIONS}merged/x86.py",
+        "        result = await iommu_iotlb_flush_all(cpu, domain, FlushType.MODIFIED)\n",
+        "        pass\n",
+        "map_between_populate_passes",
+        "change=replace revision=merged",
+    ),
+    Mutant(
+        "v1: populate reports success after an error",
+        f"{REVISIONS}v1/x86.py",
+        "                    await Add(pages, ListName.PAGES, mfn, at_head=True)\n",
+        "                    result = OK\n",
+        "map_between_populate_passes",
+        "hook_faults=1 revision=v1",
+    ),
+    Mutant(
+        "merged: the unity map goes on after an error",
+        f"{REVISIONS}merged/amd.py",
+        "        if result != OK:\n            break\n    if flush_type",
+        "    if flush_type",
+        "unity_map_fails_halfway",
+        "revision=merged",
+    ),
     # The flush type of a range
     Mutant(
         "merged: map reports the last page's type",

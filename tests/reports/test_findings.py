@@ -215,7 +215,7 @@ def test_a_frame_that_is_not_isolated_is_told_with_the_act_and_the_reason_agains
         ),
         (
             LostError("cpu0", "hwdom_init", 40, 0, G, 4, HookFailure("iotlb_flush", Dfn(0), 0, ENOMEM, 20), False),
-            "returned and logged nothing at step 40, although hook iotlb_flush had failed with -ENOMEM on the whole domain",
+            "returned and logged nothing at step 40, although hook iotlb_flush had failed with -ENOMEM on the whole",
         ),
         (
             BeyondRange("cpu0", "map", 40, 1, G, 1, Dfn(0x11), 2),
