@@ -3,6 +3,7 @@
 `python -m tests.test_sources` renews the page.
 """
 
+import re
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,11 @@ def test_the_page_is_what_the_docstrings_say() -> None:
 @pytest.mark.parametrize("source", OF_REVISIONS, ids=lambda one: f"{one.file}: {one.name}")
 def test_a_function_of_a_revision_names_its_function_of_xen(source: Source) -> None:
     assert source.of_xen
+
+
+def test_each_reference_is_a_file_and_what_is_in_it() -> None:
+    named = {part for one in sources("hypervisor") for found in one.of_xen for part in found.split("; ")}
+    assert [part for part in sorted(named) if not re.match(r"[\w/-]+\.[ch]($|, )", part)] == []
 
 
 def test_there_are_functions_of_each_file() -> None:

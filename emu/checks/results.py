@@ -37,7 +37,7 @@ def hidden_by(record: CallRecord, step: int) -> Finding | None:
     call = (record.cpu.name, record.call, step, record.domain.number, record.dfn, record.page_count)
     if not record.has_told:
         return LostError(*call, record.failures[0], record.has_result)
-    if record.call not in CHANGES or record.is_interrupted or record.domain.is_torn_down.value:
+    if record.call not in CHANGES or record.is_interrupted:
         return None
     if record.result == OK:
         wrong = next((dfn for dfn in record.pages() if not is_as_asked(record, dfn)), None)
@@ -46,7 +46,7 @@ def hidden_by(record: CallRecord, step: int) -> Finding | None:
         update = record.updates.get(wrong)
         return WrongResult(*call, wrong, update and update.new.maps(wrong), asked_for(record, wrong))
     left = next((one.dfn for one in record.updates.values() if one.is_changed and one.new.is_present), None)
-    return None if record.call == "unmap" or left is None else NotRolledBack(*call, left, record.result)
+    return None if record.call in {"unmap", "populate"} or left is None else NotRolledBack(*call, left, record.result)
 
 
 def is_as_asked(record: CallRecord, dfn: Dfn) -> bool:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 CALLS = ("map", "replace", "unmap", "unmap-again", "map-fails", "move", "boot")
 ORDERS = (0, 1, 2, 9)
 STOPPED = 3
-JUDGED = ("widen", "debug_build", "refuse_gaps", "hook_faults", "allocation_faults", "wait_faults")
+JUDGED = ("widen", "refuse_gaps", "hook_faults", "allocation_faults", "wait_faults")
 """Parameters of a machine that change nothing where nothing is judged and nothing fails."""
 
 

@@ -33,10 +33,11 @@ class Boot:
         strict: dom0-iommu=strict: the hardware domain may reach its own memory only.
         inclusive: dom0-iommu=map-inclusive; None: for a PV domain.
         reserved: dom0-iommu=map-reserved.
-        is_pv: the hardware domain is a PV domain.
-        is_translated: its guest frame numbers are not machine frame numbers (Xen: paging_mode_translate).
+        is_translated: the hardware domain is no PV domain: its guest frame numbers are not machine frame numbers
+            (Xen: include/asm-x86/paging.h, paging_mode_translate). That implies strict.
         pages: the loop of arch_iommu_hwdom_init goes over pages 0 to pages - 1.
-        types: what the memory map says of a page; a page that is not named is conventional memory.
+        types: what the memory map says of a page; one that is not named is conventional memory below 4 GiB, and no
+            memory above.
         emulated: pages that Xen uses itself: its image, LAPIC, IO-APICs, MMCFG.
         softirq_interval: softirqs are processed after each page whose index is a multiple of it.
         preempt_interval: arch_iommu_populate_page_table asks after so many pages whether it has to stop.
@@ -45,7 +46,6 @@ class Boot:
     strict: bool = False
     inclusive: bool | None = None
     reserved: bool = True
-    is_pv: bool = True
     is_translated: bool = False
     pages: int = attrs.field(default=0)
     types: dict[Dfn, RamType] = attrs.field(factory=dict)
@@ -75,6 +75,16 @@ class Boot:
             raise ScenarioError(f"Boot({attribute.name}={interval!r}): give a number of pages, at least 1")
 
     @property
+    def is_pv(self) -> bool:
+        """Whether the hardware domain is a PV domain."""
+        return not self.is_translated
+
+    @property
+    def is_strict(self) -> bool:
+        """Whether the hardware domain may reach its own memory only."""
+        return self.strict or self.is_translated
+
+    @property
     def is_inclusive(self) -> bool:
         """Whether the pages that no other rule names are mapped."""
         return self.is_pv if self.inclusive is None else self.inclusive
@@ -88,7 +98,7 @@ class Boot:
         if type_ == RamType.UNUSABLE:
             return False
         if type_ == RamType.CONVENTIONAL:
-            return not self.strict
+            return not self.is_strict
         if RamType.RESERVED in type_:
             return self.is_inclusive or self.reserved
         return self.is_pv and self.is_inclusive and not beyond

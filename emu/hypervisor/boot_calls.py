@@ -4,18 +4,19 @@ Those for the hardware domain return nothing: a failure is told by logging it. W
 return.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 import attrs
 
 from emu.cpus import BootCode, Cpu
+from emu.engine import Access, Kind, Operation
 from emu.errors import ScenarioError
-from emu.hypervisor.calls import Calls, check_range
+from emu.hypervisor.calls import Calls, call_keys, check_range
 from emu.hypervisor.domain import Domain, check_types
 from emu.hypervisor.ops import READ_WRITE, MapFlags
-from emu.hypervisor.page_list import INVALID_GFN, ListName, PageType
-from emu.hypervisor.records import CallRecord
+from emu.hypervisor.page_list import INVALID_GFN, ListName, PageType, ReadGfn
+from emu.hypervisor.records import CallRecord, open_call
 from emu.units import Dfn, Mfn, offset
 
 Wanted = dict[Dfn, tuple[Mfn, MapFlags]]
@@ -32,37 +33,58 @@ class BootCalls(Calls):
     interrupted: dict[int, CallRecord] = attrs.field(factory=dict)
 
     async def hwdom_init(self, cpu: Cpu, domain: Domain) -> None:
-        """Fill the hardware domain's tables: with its own pages, then as the driver does (Xen: iommu_hwdom_init)."""
-        pages = domain.page_list if domain.need_sync else None
-        wanted: Wanted = {}
-        for mfn in pages.lists[ListName.PAGES] if pages is not None else ():
-            is_writable = pages is not None and pages.types[mfn].value is not PageType.TABLE
-            wanted[domain.page_list.gfns[mfn]] = (mfn, READ_WRITE if is_writable else MapFlags.READABLE)
-        await self.fill(cpu, "hwdom_init", domain, wanted, self.revision.function("iommu_hwdom_init"))
+        """Fill the hardware domain's tables with its own pages, then as the driver does (Xen: iommu.c, iommu_hwdom_init).
+
+        Raises:
+            ScenarioError: if the domain is not the hardware domain, or has a page at no address.
+        """
+        check_hardware(cpu, domain)
+
+        def is_wanted(mfn: Mfn) -> MapFlags:
+            if domain.page_list.gfns[mfn] == INVALID_GFN:
+                raise ScenarioError(f"mfn {mfn:#x} of the hardware domain is at no address: enter it with one")
+            return MapFlags.READABLE if domain.page_list.types[mfn].value is PageType.TABLE else READ_WRITE
+
+        async with BootCode(cpu, "hwdom_init"):
+            if domain.need_sync:
+                record = await self.open_listed(cpu, "hwdom_init", domain, is_wanted)
+            else:
+                record = self.open_wanted(cpu, "hwdom_init", domain, {})
+            record.has_result = False
+            await self.close(record, without_result(self.revision.function("iommu_hwdom_init")), cpu, domain)
 
     async def arch_hwdom_init(self, cpu: Cpu, domain: Domain) -> None:
-        """Map what else the hardware domain may reach (Xen: x86/iommu.c, arch_iommu_hwdom_init)."""
+        """Map what else the hardware domain may reach (Xen: x86/iommu.c, arch_iommu_hwdom_init).
+
+        Raises:
+            ScenarioError: if the domain is not the hardware domain.
+        """
+        check_hardware(cpu, domain)
         pages = (Dfn(page) for page in range(domain.boot.pages) if domain.boot.maps(Dfn(page)))
-        is_own = not (domain.is_passthrough or domain.boot.is_translated)
-        wanted: Wanted = {page: (Mfn(page), READ_WRITE) for page in pages} if is_own else {}
-        function = self.revision.function("arch_iommu_hwdom_init")
-        await self.fill(cpu, "arch_hwdom_init", domain, wanted, function)
+        wanted: Wanted = {} if domain.is_passthrough else {page: (Mfn(page), READ_WRITE) for page in pages}
+        async with BootCode(cpu, "arch_hwdom_init"):
+            record = self.open_wanted(cpu, "arch_hwdom_init", domain, wanted)
+            record.has_result = False
+            await self.close(record, without_result(self.revision.function("arch_iommu_hwdom_init")), cpu, domain)
 
     async def populate(self, cpu: Cpu, domain: Domain) -> int:
-        """Map a domain's pages, in one pass; -ERESTART if more are left (Xen: arch_iommu_populate_page_table).
+        """Map a domain's pages, in one pass; return -ERESTART if more are left.
+
+        (Xen: x86/iommu.c, arch_iommu_populate_page_table)
 
         The pass that returns 0 promises for all passes.
         """
         check_types(cpu, domain)
+
+        def is_wanted(mfn: Mfn) -> MapFlags:
+            is_guests = domain.page_list.gfns[mfn] != INVALID_GFN
+            is_writable = domain.is_hvm or domain.page_list.types[mfn].value is PageType.WRITABLE
+            return READ_WRITE if is_guests and is_writable else MapFlags(0)
+
         before = self.interrupted.pop(domain.number, None)
-        pages, wanted = domain.page_list, dict(before.wanted) if before else {}
-        for mfn in pages.lists[ListName.PAGES]:
-            gfn = pages.gfns[mfn]
-            if gfn != INVALID_GFN and (domain.is_hvm or pages.types[mfn].value is PageType.WRITABLE):
-                wanted[gfn] = (mfn, READ_WRITE)
-        record = self.open_wanted(cpu, "populate", domain, wanted)
+        record = await self.open_listed(cpu, "populate", domain, is_wanted)
         if before is not None:
-            record.updates.update(before.updates)
+            record.go_on(before)
         result = await self.close(record, self.revision.function("arch_iommu_populate_page_table"), cpu, domain)
         if record.is_interrupted:
             self.interrupted[domain.number] = record
@@ -86,21 +108,14 @@ class BootCalls(Calls):
         function = self.revision.function("amd_iommu_reserve_domain_unity_map")
         return await self.close(record, function, cpu, domain, dfn, pages, flags)
 
-    async def fill(
-        self, cpu: Cpu, call: str, domain: Domain, wanted: Wanted, function: Callable[..., Awaitable[Any]]
-    ) -> None:
-        """Make a call that returns nothing, and judge it when it has returned.
-
-        Raises:
-            ScenarioError: if the domain is not the hardware domain.
-        """
-        check_types(cpu, domain)
-        if not domain.is_hardware_domain:
-            raise ScenarioError(f"domain {domain.number} is not the hardware domain: only domain 0 is filled at boot")
-        async with BootCode(cpu, call):
-            record = self.open_wanted(cpu, call, domain, wanted)
-            record.has_result = False
-            await self.close(record, without_result(function), cpu, domain)
+    async def open_listed(
+        self, cpu: Cpu, call: str, domain: Domain, is_wanted: Callable[[Mfn], MapFlags]
+    ) -> CallRecord:
+        """Begin the record of a call for the pages of a domain's list."""
+        record = CallRecord(call, cpu, domain, Dfn(0), 0, outer=cpu.peek(open_call))
+        await EnterListed(record, is_wanted)
+        cpu.poke(open_call, record)
+        return record
 
     def open_wanted(self, cpu: Cpu, call: str, domain: Domain, wanted: Wanted) -> CallRecord:
         """Begin the record of a call for pages that need not follow one another."""
@@ -108,6 +123,54 @@ class BootCalls(Calls):
         record = self.open(cpu, call, domain, first, last - first + 1)
         record.wanted.update(wanted)
         return record
+
+
+class EnterListed(Operation[None]):
+    """Call a function that maps pages of a domain's list, as far as they are wanted when it is called.
+
+    Args:
+        is_wanted: returns the permissions with which a page is to be mapped; none if it is not.
+    """
+
+    __slots__ = ("is_wanted", "record")
+
+    event = "call.enter"
+
+    def __init__(self, record: CallRecord, is_wanted: Callable[[Mfn], MapFlags]) -> None:
+        self.record = record
+        self.is_wanted = is_wanted
+
+    def accesses(self) -> Iterable[Access]:
+        pages = self.record.domain.page_list
+        yield pages.access(Kind.READ)
+        for mfn in pages.lists[ListName.PAGES]:
+            yield from ReadGfn(pages, mfn).accesses()
+            yield from pages.types[mfn].reading
+
+    def perform(self, step: int) -> None:
+        record, pages = self.record, self.record.domain.page_list
+        for mfn in pages.lists[ListName.PAGES]:
+            gfn, flags = pages.gfns[mfn], self.is_wanted(mfn)
+            if flags:
+                record.wanted[gfn] = (mfn, flags)
+            record.types[gfn] = (pages.types[mfn], pages.types[mfn].value)
+        if record.wanted:
+            record.dfn = min(record.wanted)
+            record.page_count = max(record.wanted) - record.dfn + 1
+
+    def describe(self) -> tuple[str, Mapping[str, Any]]:
+        return self.event, call_keys(self.record)
+
+
+def check_hardware(cpu: Cpu, domain: Domain) -> None:
+    """Refuse anything but the hardware domain.
+
+    Raises:
+        ScenarioError: naming the domain.
+    """
+    check_types(cpu, domain)
+    if not domain.is_hardware_domain:
+        raise ScenarioError(f"domain {domain.number} is not the hardware domain: only domain 0 is filled at boot")
 
 
 def without_result(function: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[int]]:

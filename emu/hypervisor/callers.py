@@ -95,8 +95,8 @@ class Callers:
     async def get_page_type(self, cpu: Cpu, domain: Domain, mfn: Mfn, type_: PageType) -> bool:
         """Give a page of a PV domain a type that nobody uses it as; return whether that was done.
 
-        Devices may reach a page while it is writable. No lock is held: the type is changed first, and with it the page
-        is this CPU's (Xen: arch/x86/mm.c, _get_page_type).
+        Devices may reach a page while it is writable. No lock is held: the type is changed first (Xen: arch/x86/mm.c,
+        _get_page_type). Not modelled: the type count, by which Xen keeps a type until its last use.
         """
         variable = domain.page_list.types[mfn]
         before = await variable.read()
@@ -111,6 +111,8 @@ class Callers:
     async def map_grant_ref(self, cpu: Cpu, owner: Domain, mapper: Domain, mfn: Mfn, flags: MapFlags) -> int:
         """Let a PV domain's devices reach a frame that its owner grants, under both grant table locks.
 
+        Not modelled: that a frame is mapped more than once, with different permissions.
+
         (Xen: common/grant_table.c, map_grant_ref)
         """
         first, second = sorted((owner, mapper), key=lambda domain: domain.number)
@@ -118,7 +120,10 @@ class Callers:
             async with self.entry_lock.held(cpu):
                 await self.pin(mapper, mfn).add(1)
                 await self.pages.let_map(cpu, mfn, mapper, flags)
-            return await mapper.calls.map(cpu, mapper, Dfn(mfn), mfn, flags=flags)
+            result = await mapper.calls.map(cpu, mapper, Dfn(mfn), mfn, flags=flags)
+        if result != OK:
+            await self.unpin(cpu, mapper, mfn)
+        return result
 
     async def unmap_grant_ref(self, cpu: Cpu, owner: Domain, mapper: Domain, mfn: Mfn) -> int:
         """Take such a frame away, under both locks; after that the grant ends, unless it is mapped again.
@@ -129,10 +134,17 @@ class Callers:
         async with self.held(cpu, first.grant_lock), self.held(cpu, second.grant_lock):
             is_last = await self.pin(mapper, mfn).read() == 1
             result = await mapper.calls.unmap(cpu, mapper, Dfn(mfn)) if is_last else OK
+        await self.unpin(cpu, mapper, mfn)
+        return result
+
+    async def unpin(self, cpu: Cpu, mapper: Domain, mfn: Mfn) -> None:
+        """End a mapping of a frame by a grant, and with the last one the grant.
+
+        (Xen: common/grant_table.c, in unmap_common_complete)
+        """
         async with self.entry_lock.held(cpu):
             if await self.pin(mapper, mfn).fetch_and_add(-1) == 1:
                 await self.pages.withdraw(cpu, mfn, mapper)
-        return result
 
     async def memory_add(self, cpu: Cpu, domain: Domain, first: Mfn, count: int) -> int:
         """Let the hardware domain's devices reach new memory, page by page and without a lock.

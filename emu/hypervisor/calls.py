@@ -14,7 +14,7 @@ from emu.engine import Access, Kind, Operation
 from emu.errors import ScenarioError
 from emu.hypervisor.domain import Domain, check_types
 from emu.hypervisor.ops import READ_WRITE, RESULT_NAMES, MapFlags, iommu_dont_flush_iotlb, unsigned_int
-from emu.hypervisor.records import CHANGES, CallRecord, open_call
+from emu.hypervisor.records import BOOT_CALLS, CHANGES, CallRecord, open_call
 from emu.hypervisor.returned import result_of
 from emu.hypervisor.revisions.loader import Revision
 from emu.memory import WORDS, table_words
@@ -77,11 +77,14 @@ class Return(Operation[None]):
 
     def accesses(self) -> Iterable[Access]:
         yield Access.to(iommu_dont_flush_iotlb.space, self.record.cpu.number, Kind.READ)
+        for variable, _ in self.record.types.values():
+            yield from variable.reading
         yield from self.judge.reads(self.record)
 
     def perform(self, step: int) -> None:
         record = self.record
         record.returned = step
+        record.note_changed_types()
         record.is_deferred = record.call in DEFERRABLE and record.cpu.peek(iommu_dont_flush_iotlb)
         self.judge.judge(record, step)
 
@@ -188,7 +191,7 @@ class Calls:
     def open(self, cpu: Cpu, call: str, domain: Domain, dfn: Dfn, pages: int) -> CallRecord:
         """Begin the record of a call. A call in a softirq that interrupts another call has a record of its own."""
         record = CallRecord(call, cpu, domain, dfn, pages, outer=cpu.peek(open_call))
-        if not domain.has_iommu:
+        if call in CHANGES and not domain.has_iommu:
             record.refused.update(offset(dfn, i) for i in range(pages))
         if call in DEFERRABLE:
             cpu.note(Enter.event, **call_keys(record))
@@ -206,6 +209,8 @@ class Calls:
         record.result = result_of(await function(*args), function)
         cpu.poke(open_call, record.outer)
         await Return(record, self.judge)
+        if record.outer is not None and record.outer.domain is record.domain and record.outer.call in BOOT_CALLS:
+            record.outer.absorb(record)
         if record.is_deferred:
             if not cpu.hypercalls:
                 raise ScenarioError(

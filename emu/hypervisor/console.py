@@ -5,9 +5,8 @@ from emu.hypervisor.records import open_call
 
 
 def printk(cpu: Cpu, text: str) -> None:
-    """Log a failure. A function without a result has told of its failures by that."""
+    """Log a failure. By that a call without a result tells of those that have happened so far."""
     cpu.note("console.print", text=text)
     record = cpu.peek(open_call)
-    while record is not None:
-        record.is_logged = True
-        record = record.outer
+    if record is not None:
+        record.logged = list(record.failures)

@@ -193,7 +193,7 @@ class Domain:
     @property
     def need_sync(self) -> bool:
         """Whether the hardware domain has tables of its own that hold its own memory only (Xen: iommu.c, need_sync)."""
-        return self.boot.strict and not self.uses_hap_pt
+        return self.boot.is_strict and not self.uses_hap_pt
 
     @property
     def is_hardware_domain(self) -> bool:

@@ -10,7 +10,7 @@ from functools import partial
 import attrs
 
 from emu.cpus import Cpu
-from emu.errors import ModelAssertionError
+from emu.errors import ModelAssertionError, ScenarioError
 from emu.hypervisor.boot_calls import BootCalls
 from emu.hypervisor.domain import Domain
 from emu.hypervisor.faults import Fault, Faults
@@ -92,6 +92,7 @@ class Hooks:
                 returned = await ordered(hook, page_order)(cpu, domain, dfn, mfn, flags)
                 result, flush_type = change_of(returned, hook)
             except DomainIsDyingError:
+                refuse_unless_dying(domain)
                 record_refusal(cpu, dfn, pages)
         return noted(cpu, "map_page", dfn, pages, result), flush_type
 
@@ -105,11 +106,15 @@ class Hooks:
                 returned = await ordered(hook, page_order)(cpu, domain, dfn)
                 result, flush_type = change_of(returned, hook)
             except DomainIsDyingError:
+                refuse_unless_dying(domain)
                 record_refusal(cpu, dfn, pages)
         return noted(cpu, "unmap_page", dfn, pages, result), flush_type
 
     async def hwdom_init(self, cpu: Cpu, domain: Domain) -> None:
-        """Fill the hardware domain's tables (Xen: vtd/iommu.c, intel_iommu_hwdom_init; amd_iommu_hwdom_init)."""
+        """Fill the hardware domain's tables.
+
+        (Xen: vtd/iommu.c, intel_iommu_hwdom_init; amd/pci_amd_iommu.c, amd_iommu_hwdom_init)
+        """
         if self.calls is not None:
             await self.calls.arch_hwdom_init(cpu, domain)
 
@@ -129,6 +134,18 @@ class Hooks:
 def ordered(hook: Callable[..., Awaitable[object]], page_order: int) -> Callable[..., Awaitable[object]]:
     """Return a hook for 2^page_order pages; for one page it is called as Xen's hooks without superpages are."""
     return partial(hook, page_order=page_order) if page_order else hook
+
+
+def refuse_unless_dying(domain: Domain) -> None:
+    """Refuse a hook that takes a domain for a dying one.
+
+    Raises:
+        ScenarioError: if the domain is not dying.
+    """
+    if not domain.is_dying.value:
+        raise ScenarioError(
+            f"a hook raised DomainIsDyingError, but domain {domain.number} is not dying: let it change it"
+        )
 
 
 def record_exemption(cpu: Cpu, domain: Domain, dfn: Dfn, page_count: int) -> None:

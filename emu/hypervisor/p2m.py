@@ -7,7 +7,7 @@ from emu.units import Dfn, Mfn
 
 
 async def set_identity_p2m_entry(cpu: Cpu, domain: Domain, dfn: Dfn) -> int:
-    """Map a page of a translated domain to the frame of the same number (Xen: p2m.c, set_identity_p2m_entry).
+    """Map a page of a translated domain to the frame of its number (Xen: arch/x86/mm/p2m.c, set_identity_p2m_entry).
 
     The p2m_lock is held across the call that maps it for the IOMMU, and that call's flush.
     """

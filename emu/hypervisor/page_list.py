@@ -35,9 +35,9 @@ class PageList:
     """The pages of one domain.
 
     Attributes:
-        lock: guards the lists (Xen: page_alloc_lock).
+        lock: guards the lists; Xen calls it page_alloc_lock.
         lists: the pages of each list, in order.
-        gfns: the guest frame number of each page (Xen: get_gpfn_from_mfn, the M2P table).
+        gfns: the guest frame number of each page: the M2P table.
         types: the type of each page.
     """
 
@@ -72,7 +72,7 @@ class PageList:
 
 
 class ReadList(Operation[tuple[Mfn, ...]]):
-    """Return the pages of a list (Xen: page_list_for_each; whether it is empty)."""
+    """Return the pages of a list (Xen: include/asm-x86/mm.h, page_list_for_each)."""
 
     __slots__ = ("name", "pages", "read")
 
@@ -95,7 +95,7 @@ class ReadList(Operation[tuple[Mfn, ...]]):
 
 
 class RemoveHead(Operation[Mfn | None]):
-    """Take the first page off a list; None if it is empty (Xen: page_list_remove_head)."""
+    """Take the first page off a list; None if it is empty (Xen: include/asm-x86/mm.h, page_list_remove_head)."""
 
     __slots__ = ("mfn", "name", "pages")
 
@@ -120,7 +120,10 @@ class RemoveHead(Operation[Mfn | None]):
 
 
 class Add(Operation[None]):
-    """Add pages to a list, at its end or at its head (Xen: page_list_add_tail, page_list_add)."""
+    """Add a page to a list, at its end or at its head.
+
+    (Xen: include/asm-x86/mm.h, page_list_add_tail and page_list_add)
+    """
 
     __slots__ = ("at_head", "mfn", "name", "pages")
 
@@ -144,7 +147,7 @@ class Add(Operation[None]):
 
 
 class MoveAll(Operation[None]):
-    """Let one list be the other, which is empty, and empty it (Xen: page_list_move)."""
+    """Let one list be the other, which is empty, and empty it (Xen: include/asm-x86/mm.h, page_list_move)."""
 
     __slots__ = ("pages", "source", "target")
 
@@ -167,7 +170,7 @@ class MoveAll(Operation[None]):
 
 
 async def get_gpfn_from_mfn(pages: PageList, mfn: Mfn) -> Dfn:
-    """Return a page's guest frame number, `INVALID_GFN` if it has none (Xen: include/asm-x86/mm.h)."""
+    """Return a page's guest frame number, or `INVALID_GFN` (Xen: include/asm-x86/mm.h, get_gpfn_from_mfn)."""
     return await ReadGfn(pages, mfn)
 
 

@@ -6,8 +6,10 @@ from typing import NamedTuple
 import attrs
 
 from emu.cpus import Cpu, PerCpu
+from emu.engine import Variable
 from emu.hypervisor.domain import Domain
 from emu.hypervisor.ops import ERESTART, OK, MapFlags
+from emu.hypervisor.page_list import PageType
 from emu.iommus.formats import Translation
 from emu.units import Dfn, Mfn, offset
 
@@ -92,7 +94,8 @@ class CallRecord:
         failures: the failures of hooks, without those that a later success for the same pages covers.
         mapped: the first frame and the permissions of a map.
         wanted: the frame and the permissions of each page that a call in `BOOT_CALLS` is to map.
-        is_logged: a failure was logged; a call without a result has told of it by that.
+        logged: the failures that had happened when the call logged something.
+        types: the type of each page that a call in `BOOT_CALLS` is to map, when it was called.
         has_result: the call returns a result; else it can only log.
         returned: the step of the return; 0 before that.
         result: the result that the caller got; meaningful once the call has returned.
@@ -111,7 +114,8 @@ class CallRecord:
     known: tuple[Dfn, ...] = ()
     mapped: tuple[Mfn, MapFlags] | None = None
     wanted: dict[Dfn, tuple[Mfn, MapFlags]] = attrs.field(factory=dict)
-    is_logged: bool = False
+    logged: list[HookFailure] = attrs.field(factory=list)
+    types: "dict[Dfn, tuple[Variable[PageType], PageType]]" = attrs.field(factory=dict)
     has_result: bool = True
     outer: "CallRecord | None" = attrs.field(default=None, repr=False)
     updates: dict[Dfn, Update] = attrs.field(factory=dict)
@@ -135,18 +139,41 @@ class CallRecord:
         return self.wanted if self.call in BOOT_CALLS else (offset(self.dfn, i) for i in range(self.page_count))
 
     def has_failed_at(self, dfn: Dfn) -> bool:
-        """Whether a hook has failed at a page."""
-        return any(one.dfn <= dfn < one.dfn + one.page_count for one in self.failures)
+        """Whether a hook that changes an entry has failed at a page."""
+        changing = (one for one in self.failures if one.hook in {"map_page", "unmap_page"})
+        return any(one.dfn <= dfn < one.dfn + one.page_count for one in changing)
+
+    def absorb(self, inner: "CallRecord") -> None:
+        """Take over what a map or an unmap of the same domain did that this call has made."""
+        if inner.call in BOOT_CALLS:
+            return
+        self.updates |= {dfn: update for dfn, update in inner.updates.items() if self.covers(dfn)}
+        self.failures += inner.failures
+
+    def go_on(self, before: "CallRecord") -> None:
+        """Go on with the work of a call that was interrupted, and answer for both."""
+        self.wanted = {**before.wanted, **self.wanted}
+        self.updates |= before.updates
+        self.types = {**before.types, **self.types}
+        self.refused |= before.refused
+        self.dfn = min(self.wanted, default=self.dfn)
+        self.page_count = max(self.wanted, default=self.dfn - 1) - self.dfn + 1
+
+    def note_changed_types(self) -> None:
+        """Note that nothing has to be done at a page whose type was changed during the call."""
+        self.refused |= {dfn for dfn, (variable, type_) in self.types.items() if variable.value is not type_}
 
     @property
     def has_told(self) -> bool:
-        """Whether the caller knows of the call's failures."""
-        return self.result != OK or not self.failures or (not self.has_result and self.is_logged)
+        """Whether the caller knows of the call's failures: by its result, or where it has none, from the console."""
+        if self.has_result:
+            return self.result != OK or not self.failures
+        return all(one in self.logged for one in self.failures)
 
     @property
     def is_interrupted(self) -> bool:
-        """Whether the call has stopped before its work was done, and will be made again."""
-        return self.result == ERESTART
+        """Whether a populate has stopped before its work was done, and will be made again."""
+        return self.call == "populate" and self.result == ERESTART
 
     def may_change(self, domain: Domain, dfn: Dfn) -> bool:
         """Whether the call may change the mapping of a page of a domain."""

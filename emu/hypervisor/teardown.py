@@ -1,6 +1,6 @@
 """Giving up a domain's tables after an error, before a device uses them (Xen: iommu.c, iommu_teardown).
 
-Not modelled: that a tasklet frees the tables afterwards.
+So nobody rolls back what was mapped. Not modelled: that a tasklet frees the tables afterwards.
 """
 
 from emu.hypervisor.domain import Domain

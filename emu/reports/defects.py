@@ -28,7 +28,7 @@ def page() -> str:
 
 def about(defect: Defect) -> Iterator[str]:
     """Yield the lines about a defect."""
-    mended = f" Mended by {defect.mended}." if defect.mended else " Not mended so far."
+    mended = f" Mended by {defect.mended}." if defect.mended else " No commit is known that mends it."
     yield f"## {defect.name}\n"
     yield f"{textwrap.fill(f'{defect.says[0].upper()}{defect.says[1:]}.{mended}', WIDTH)}\n"
     if defect.unseen:

@@ -15,6 +15,7 @@ from emu.cpus import Cpu
 from emu.devices.device import Device
 from emu.engine.hosts import direct
 from emu.engine.strategies.round_robin import RoundRobinStrategy
+from emu.errors import ScenarioError
 from emu.hypervisor.boot import Boot
 from emu.hypervisor.domain import Domain, IommuUse
 from emu.hypervisor.ops import ENOMEM
@@ -135,11 +136,18 @@ def count(call: Call, order: int, revision: str, parameters: Mapping[str, str]) 
         parameters: of the machine, as a user writes them.
 
     Raises:
-        ScenarioError: for an unknown parameter, or a value that its parameter does not take.
+        ScenarioError: for an unknown parameter, or a value that its parameter does not take; or if the call does not
+            return.
     """
     texts = {"steps": "100000000", **parameters, "call": call.value, "order": str(order), "revision": revision}
     bound = cost.bind(texts)
     machine = bound.machine(is_counting=True)
     cost.build(machine, **bound.own_values())
-    direct.run(machine.execution(RoundRobinStrategy()))
+    execution = machine.execution(RoundRobinStrategy())
+    direct.run(execution)
+    if execution.deadlock is not None or machine.broken:
+        what = "ends in a deadlock" if execution.deadlock else f"does not hold {machine.broken[0].claim!r}"
+        raise ScenarioError(
+            f"{revision}'s {call.value} {what}, so its flushes cannot be counted: run a scenario with it"
+        )
     return Cost(call, order, revision, machine.counters)

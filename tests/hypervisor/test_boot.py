@@ -13,7 +13,7 @@ from emu.engine.hosts import direct
 from emu.engine.strategies.round_robin import RoundRobinStrategy
 from emu.errors import ScenarioError
 from emu.hypervisor.boot import FOUR_GIB, Boot, RamType
-from emu.hypervisor.domain import Domain
+from emu.hypervisor.domain import Domain, IommuUse
 from emu.hypervisor.ops import ENOMEM, ERESTART, ESRCH, OK
 from emu.hypervisor.page_list import INVALID_GFN, ListName, PageType
 from emu.hypervisor.revisions.loader import BUNDLED
@@ -25,7 +25,7 @@ from emu.running.plan import Plan
 from emu.scenarios.expectation import CLEAN
 from emu.scenarios.scenario import scenario
 from emu.units import Dfn, Mfn, offset
-from tests.revisions import copy_of
+from tests.revisions import change, copy_of
 
 G = Dfn(0x10)
 EACH = pytest.mark.parametrize("revision", BUNDLED)
@@ -47,9 +47,10 @@ VENDORS = pytest.mark.parametrize("vendor", PLATFORMS)
         (FOUR_GIB, Boot(), False),
         (FOUR_GIB, Boot(types={Dfn(FOUR_GIB): RamType.CONVENTIONAL}), True),
         (5, Boot(emulated=frozenset({Dfn(5)})), False),
-        (5, Boot(is_pv=False), False),
-        (0x100, Boot(is_pv=False), True),
-        (0x100, Boot(is_pv=False, types={Dfn(0x100): RamType.UNKNOWN}), False),
+        (5, Boot(is_translated=True, types={Dfn(5): RamType.RESERVED}), False),
+        (0x100, Boot(is_translated=True), False),
+        (0x100, Boot(is_translated=True, types={Dfn(0x100): RamType.RESERVED}), True),
+        (0x100, Boot(is_translated=True, types={Dfn(0x100): RamType.UNKNOWN}), False),
     ],
 )
 def test_a_page_is_mapped_for_the_hardware_domain_as_the_options_say(page: int, boot: Boot, *, is_mapped: bool) -> None:
@@ -154,7 +155,7 @@ def test_a_failure_that_nobody_logs_is_a_lost_error(vendor: str, tmp_path: Path)
 @EACH
 @VENDORS
 def test_the_pages_of_a_translated_domain_are_mapped_by_its_p2m(vendor: str, revision: str) -> None:
-    boot = Boot(pages=0x102, is_translated=True, is_pv=False, types={Dfn(0x101): RamType.UNUSABLE})
+    boot = Boot(pages=0x102, is_translated=True, types={Dfn(0x100): RamType.RESERVED})
     machine, findings, _ = booted(vendor, revision, boot)
     assert findings == []
     assert machine.domains[0].p2m == {Dfn(0x100): Mfn(0x100)}
@@ -324,3 +325,116 @@ def test_only_the_hardware_domain_is_filled_at_boot() -> None:
 
     with pytest.raises(ScenarioError, match="domain 1 is not the hardware domain"):
         direct.run(machine.execution(RoundRobinStrategy()))
+
+
+BEGINS = {"iommu.py": "    if domain.need_sync:\n", "x86.py": "    if domain.is_passthrough:\n"}
+"""Where the function of each file begins that fills tables at boot."""
+
+
+@pytest.mark.parametrize("file", BEGINS)
+def test_a_log_tells_only_of_failures_before_it_and_of_its_own_call(file: str, tmp_path: Path) -> None:
+    mine = copy_of("v1", tmp_path / "mine", file, BEGINS[file], f"    printk(cpu, 'filling')\n{BEGINS[file]}")
+    change(
+        Path(mine) / file,
+        '            printk(cpu, f"d{domain.number}: IOMMU mapping',
+        '            str(f"d{domain.number}: IOMMU mapping',
+    )
+
+    def fail(machine: Machine, domain: Domain) -> None:
+        own_pages(machine, domain)
+        machine.fail_hook("map_page", G, ENOMEM)
+        machine.fail_hook("map_page", Dfn(1), ENOMEM)
+
+    boot = Boot(strict=True, pages=3, types={Dfn(1): RamType.RESERVED})
+    _, findings, events = booted("vtd", mine, boot, fail)
+    assert [one.kind for one in findings] == [FindingKind.LOST_ERROR]
+    assert len([event for event in events if event.name == "console.print"]) == 2
+
+
+def test_a_map_that_returns_erestart_is_a_map_that_fails(tmp_path: Path) -> None:
+    mine = copy_of(
+        "merged",
+        tmp_path / "mine",
+        "iommu.py",
+        "    return result\n\n\nasync def iommu_unmap(",
+        "    return -85\n\n\nasync def iommu_unmap(",
+    )
+    machine = Machine(Description(mine, is_checking=True))
+    domain = machine.domain(1, devices=("00:1f.0",))
+    frame = machine.allocate()
+
+    @machine.cpu(0)
+    async def mapper(cpu: Cpu) -> None:
+        await machine.hypervisor.map(cpu, domain, G, frame)
+
+    execution = machine.execution(RoundRobinStrategy())
+    direct.run(execution)
+    assert [one.kind for one in machine.conclude(execution)] == [FindingKind.NOT_ROLLED_BACK]
+
+
+def test_a_hook_cannot_take_any_domain_for_a_dying_one(tmp_path: Path) -> None:
+    mine = copy_of(
+        "merged",
+        tmp_path / "mine",
+        "vtd.py",
+        "        return await dma_pte_clear_one(cpu, self.driver, domain, dfn)\n",
+        "        from emu.hypervisor.ops import DomainIsDyingError\n\n        raise DomainIsDyingError\n",
+    )
+    machine = Machine(Description(mine))
+    domain = machine.domain(1, devices=("00:1f.0",))
+
+    @machine.cpu(0)
+    async def unmapper(cpu: Cpu) -> None:
+        await machine.hypervisor.unmap(cpu, domain, G)
+
+    with pytest.raises(ScenarioError, match="domain 1 is not dying"):
+        direct.run(machine.execution(RoundRobinStrategy()))
+
+
+def test_a_flush_that_fails_excuses_no_page_that_is_not_mapped(tmp_path: Path) -> None:
+    old = "            error, _ = await domain.ops.map_page(cpu, domain, dfn, mfn, mapping)\n"
+    mine = copy_of("v1", tmp_path / "mine", "iommu.py", old, "            error = OK\n")
+    _, findings, _ = booted("vtd", mine, Boot(strict=True), own_pages)
+    assert FindingKind.WRONG_RESULT in {one.kind for one in findings}
+
+
+def test_a_page_whose_type_changes_meanwhile_is_not_judged_and_the_change_is_explored() -> None:
+    def builds(m: Machine) -> None:
+        domain = m.domain(0, devices=("00:1f.0",))
+        domain.boot = Boot(strict=True)
+        domain.page_list.enter(m.allocate(domain=domain), G, PageType.WRITABLE)
+        (variable,) = domain.page_list.types.values()
+
+        @m.cpu(0)
+        async def booter(cpu: Cpu) -> None:
+            await m.hypervisor.hwdom_init(cpu, domain)
+
+        @m.cpu(1)
+        async def other(cpu: Cpu) -> None:
+            await variable.write(PageType.TABLE)
+
+    made = scenario(expect=CLEAN)(builds)
+    done = ScenarioExploration(made.bind({"revision": "merged"}), "builds", Plan("optimal"))
+    for execution in done.each():
+        direct.run(execution)
+    assert done.done > 2
+    assert done.causes == {}
+
+
+def test_a_second_pass_still_need_not_map_what_the_first_need_not() -> None:
+    def shared(m: Machine) -> None:
+        domain = m.domain(1, devices=("00:1f.0",), use=IommuUse.SHARED)
+        domain.boot = Boot(preempt_interval=1)
+        for number in range(2):
+            domain.page_list.enter(m.allocate(domain=domain), offset(G, number), PageType.WRITABLE)
+
+        @m.cpu(0)
+        async def toolstack(cpu: Cpu) -> None:
+            async with cpu.hypercall("assign_device"):
+                while await m.hypervisor.populate(cpu, domain) == ERESTART:
+                    cpu.create_continuation()
+
+    done = ScenarioExploration(scenario(expect=CLEAN, sequential=True)(shared).bind({}), "shared", Plan("optimal"))
+    for execution in done.each():
+        direct.run(execution)
+    assert (done.done, done.causes) == (2, {})

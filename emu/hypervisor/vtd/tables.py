@@ -57,7 +57,9 @@ async def addr_to_dma_page_maddr(
 async def make_table(
     cpu: Cpu, driver: DriverState, domain: Domain, dfn: Dfn, level: int, address: Maddr
 ) -> Maddr | None:
-    """Make a table and enter it at an address; None if the allocation fails (Xen: in addr_to_dma_page_maddr).
+    """Make a table and enter it at an address; None if the allocation fails.
+
+    (Xen: vtd/iommu.c, in addr_to_dma_page_maddr)
 
     As in Xen the entry is written in three stores while walks may read it: the address, then R, then W.
     """
