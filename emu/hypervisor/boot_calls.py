@@ -33,7 +33,7 @@ class BootCalls(Calls):
     interrupted: dict[int, CallRecord] = attrs.field(factory=dict)
 
     async def hwdom_init(self, cpu: Cpu, domain: Domain) -> None:
-        """Fill the hardware domain's tables with its own pages, then as the driver does (Xen: iommu.c, iommu_hwdom_init).
+        """Fill the hardware domain's tables: with its own pages, then by the hook (Xen: iommu.c, iommu_hwdom_init).
 
         Raises:
             ScenarioError: if the domain is not the hardware domain, or has a page at no address.
