@@ -40,14 +40,19 @@ class BootCalls(Calls):
         """
         check_hardware(cpu, domain)
 
-        def is_wanted(mfn: Mfn) -> MapFlags:
+        def permitted(mfn: Mfn) -> MapFlags:
+            """Return how a page is to be mapped.
+
+            Raises:
+                ScenarioError: if it is at no address.
+            """
             if domain.page_list.gfns[mfn] == INVALID_GFN:
                 raise ScenarioError(f"mfn {mfn:#x} of the hardware domain is at no address: enter it with one")
             return MapFlags.READABLE if domain.page_list.types[mfn].value is PageType.TABLE else READ_WRITE
 
         async with BootCode(cpu, "hwdom_init"):
             if domain.need_sync:
-                record = await self.open_listed(cpu, "hwdom_init", domain, is_wanted)
+                record = await self.open_listed(cpu, "hwdom_init", domain, permitted)
             else:
                 record = self.open_wanted(cpu, "hwdom_init", domain, {})
             record.has_result = False
@@ -76,13 +81,13 @@ class BootCalls(Calls):
         """
         check_types(cpu, domain)
 
-        def is_wanted(mfn: Mfn) -> MapFlags:
+        def permitted(mfn: Mfn) -> MapFlags:
             is_guests = domain.page_list.gfns[mfn] != INVALID_GFN
             is_writable = domain.is_hvm or domain.page_list.types[mfn].value is PageType.WRITABLE
             return READ_WRITE if is_guests and is_writable else MapFlags(0)
 
         before = self.interrupted.pop(domain.number, None)
-        record = await self.open_listed(cpu, "populate", domain, is_wanted)
+        record = await self.open_listed(cpu, "populate", domain, permitted)
         if before is not None:
             record.go_on(before)
         result = await self.close(record, self.revision.function("arch_iommu_populate_page_table"), cpu, domain)
@@ -109,11 +114,11 @@ class BootCalls(Calls):
         return await self.close(record, function, cpu, domain, dfn, pages, flags)
 
     async def open_listed(
-        self, cpu: Cpu, call: str, domain: Domain, is_wanted: Callable[[Mfn], MapFlags]
+        self, cpu: Cpu, call: str, domain: Domain, permitted: Callable[[Mfn], MapFlags]
     ) -> CallRecord:
         """Begin the record of a call for the pages of a domain's list."""
         record = CallRecord(call, cpu, domain, Dfn(0), 0, outer=cpu.peek(open_call))
-        await EnterListed(record, is_wanted)
+        await EnterListed(record, permitted)
         cpu.poke(open_call, record)
         return record
 
@@ -129,16 +134,16 @@ class EnterListed(Operation[None]):
     """Call a function that maps pages of a domain's list, as far as they are wanted when it is called.
 
     Args:
-        is_wanted: returns the permissions with which a page is to be mapped; none if it is not.
+        permitted: returns the permissions with which a page is to be mapped; none if it is not to be mapped.
     """
 
-    __slots__ = ("is_wanted", "record")
+    __slots__ = ("permitted", "record")
 
     event = "call.enter"
 
-    def __init__(self, record: CallRecord, is_wanted: Callable[[Mfn], MapFlags]) -> None:
+    def __init__(self, record: CallRecord, permitted: Callable[[Mfn], MapFlags]) -> None:
         self.record = record
-        self.is_wanted = is_wanted
+        self.permitted = permitted
 
     def accesses(self) -> Iterable[Access]:
         pages = self.record.domain.page_list
@@ -150,7 +155,7 @@ class EnterListed(Operation[None]):
     def perform(self, step: int) -> None:
         record, pages = self.record, self.record.domain.page_list
         for mfn in pages.lists[ListName.PAGES]:
-            gfn, flags = pages.gfns[mfn], self.is_wanted(mfn)
+            gfn, flags = pages.gfns[mfn], self.permitted(mfn)
             if flags:
                 record.wanted[gfn] = (mfn, flags)
             record.types[gfn] = (pages.types[mfn], pages.types[mfn].value)
