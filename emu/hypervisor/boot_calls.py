@@ -77,7 +77,8 @@ class BootCalls(Calls):
 
         (Xen: x86/iommu.c, arch_iommu_populate_page_table)
 
-        The pass that returns 0 promises for all passes.
+        The pass that returns 0 promises for all passes. Xen's callers hold pcidevs_lock, which is not modelled: let one
+        CPU populate a domain.
         """
         check_types(cpu, domain)
 
