@@ -55,8 +55,7 @@ class BootCalls(Calls):
                 record = await self.open_listed(cpu, "hwdom_init", domain, permitted)
             else:
                 record = self.open_wanted(cpu, "hwdom_init", domain, {})
-            record.has_result = False
-            await self.close(record, without_result(self.revision.function("iommu_hwdom_init")), cpu, domain)
+            await self.close_without_result(record, self.revision.function("iommu_hwdom_init"), cpu, domain)
 
     async def arch_hwdom_init(self, cpu: Cpu, domain: Domain) -> None:
         """Map what else the hardware domain may reach (Xen: x86/iommu.c, arch_iommu_hwdom_init).
@@ -69,8 +68,7 @@ class BootCalls(Calls):
         wanted: Wanted = {} if domain.is_passthrough else {page: (Mfn(page), READ_WRITE) for page in pages}
         async with BootCode(cpu, "arch_hwdom_init"):
             record = self.open_wanted(cpu, "arch_hwdom_init", domain, wanted)
-            record.has_result = False
-            await self.close(record, without_result(self.revision.function("arch_iommu_hwdom_init")), cpu, domain)
+            await self.close_without_result(record, self.revision.function("arch_iommu_hwdom_init"), cpu, domain)
 
     async def populate(self, cpu: Cpu, domain: Domain) -> int:
         """Map a domain's pages, in one pass; return -ERESTART if more are left.
@@ -113,6 +111,18 @@ class BootCalls(Calls):
         record = self.open_wanted(cpu, "reserve_unity_map", domain, wanted)
         function = self.revision.function("amd_iommu_reserve_domain_unity_map")
         return await self.close(record, function, cpu, domain, dfn, pages, flags)
+
+    async def close_without_result(
+        self, record: CallRecord, function: Callable[..., Awaitable[Any]], cpu: Cpu, domain: Domain
+    ) -> None:
+        """Run a revision's function that returns nothing, and end the record of its call."""
+
+        async def succeed(cpu: Cpu, domain: Domain) -> int:
+            await function(cpu, domain)
+            return 0
+
+        record.has_result = False
+        await self.close(record, succeed, cpu, domain)
 
     async def open_listed(
         self, cpu: Cpu, call: str, domain: Domain, permitted: Callable[[Mfn], MapFlags]
@@ -177,13 +187,3 @@ def check_hardware(cpu: Cpu, domain: Domain) -> None:
     check_types(cpu, domain)
     if not domain.is_hardware_domain:
         raise ScenarioError(f"domain {domain.number} is not the hardware domain: only domain 0 is filled at boot")
-
-
-def without_result(function: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[int]]:
-    """Return a function that returns 0 where another one returns nothing."""
-
-    async def call(cpu: Cpu, domain: Domain) -> int:
-        await function(cpu, domain)
-        return 0
-
-    return call
