@@ -193,7 +193,8 @@ class Execution:
             return ()
         declared = tuple(operation.accesses())
         if self.trace.sources:
-            self.trace.keep_source(agent, describe_announced(operation, declared))
+            extended = declared if self.claims is None else self.claims.extend(declared)
+            self.trace.keep_source(agent, describe_announced(operation, declared), extended)
         return declared
 
     def take_short(self, sections: Sections) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import attrs
 
+from emu.engine.accesses import Access
 from emu.engine.agents import Agent
 from emu.engine.operations import Operation
 from emu.engine.sources import Location, locations
@@ -30,11 +31,12 @@ class Trace:
 
     Args:
         sources: keep, for every step, the source lines at which its agent was suspended, and the name of the operation
-            as it was announced. This costs more than the step itself; executions that are shown to someone need it.
+            as it was announced with its accesses. This costs more than the step itself; executions that are shown to
+            someone need it.
         keeps_events: keep the events; without them only the number of the step is known.
     """
 
-    __slots__ = ("_records", "agent", "announced", "lines", "sources", "step")
+    __slots__ = ("_records", "agent", "announced", "declared", "lines", "sources", "step")
 
     def __init__(self, *, sources: bool = False, keeps_events: bool = True) -> None:
         self.step = 0
@@ -42,6 +44,7 @@ class Trace:
         self.sources = sources
         self.lines: dict[int, tuple[Location, ...]] = {}
         self.announced: list[str] = []
+        self.declared: list[tuple[Access, ...]] = []
         self._records: list[Record] | deque[Record] = [] if keeps_events else deque(maxlen=0)
 
     def begin(self, agent: Agent, operation: Operation[Any]) -> int:
@@ -51,9 +54,10 @@ class Trace:
         self._records.append((step, agent, operation))
         return step
 
-    def keep_source(self, agent: Agent, announced: str) -> None:
-        """Keep, for the next step, where its agent is suspended, and the name of the operation as announced."""
+    def keep_source(self, agent: Agent, announced: str, declared: tuple[Access, ...]) -> None:
+        """Keep, for the next step, where its agent is suspended, and what it announced: name and accesses."""
         self.announced.append(announced)
+        self.declared.append(declared)
         if agent.coroutine is not None:
             self.lines[self.step + 1] = tuple(locations(agent.coroutine))
 
