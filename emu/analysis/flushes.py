@@ -78,13 +78,20 @@ class Miss:
 
 def flushes(events: Iterable[Event], trace: Trace) -> Iterator[Flush]:
     """Yield the invalidations that have completed, in order of completion."""
+    posts = posts_by_unit(events)
+    for event in events:
+        if event.name == "invalidate.complete":
+            posted = submission(event, posts.get(event.fields["iommu"], []))
+            yield Flush(line_of_call(trace, posted.step), posted, event)
+
+
+def posts_by_unit(events: Iterable[Event]) -> dict[str, list[Event]]:
+    """Return the events that submitted flushes, by unit."""
     posts: dict[str, list[Event]] = {}
     for event in events:
         if event.name == "queue.post":
             posts.setdefault(event.fields["iommu"], []).append(event)
-        elif event.name == "invalidate.complete":
-            posted = submission(event, posts.get(event.fields["iommu"], []))
-            yield Flush(line_of_call(trace, posted.step), posted, event)
+    return posts
 
 
 def submission(completion: Event, posts: list[Event]) -> Event:

@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import attrs
 import click
 
 from emu.cli.ending import refuse_failure, status_of, stop_on_interrupt
@@ -35,6 +36,7 @@ def explore_command(
     seed: int,
     stepwise: bool,
     host: str,
+    shrink: float | None,
     schedules: str,
     are_tokens: bool,
     as_json: bool,
@@ -51,6 +53,7 @@ def explore_command(
     from emu.scenarios.library import find
 
     plan = make_plan(strategy, executions, seconds, seed, sections=not stepwise)
+    plan = attrs.evolve(plan, shrink=shrink)
     bound = find(scenario).bind(parse_parameters(parameters)).claiming(expect, like)
     exploration = ScenarioExploration(bound, scenario, plan)
     with stop_on_interrupt(exploration), show_exploration(exploration):

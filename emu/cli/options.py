@@ -50,6 +50,30 @@ def json_option(text: str) -> Option:
     return click.option("--json", "as_json", is_flag=True, help=text)
 
 
+SHRINK_SECONDS = 10.0
+
+
+def seconds_to_shrink(ctx: click.Context, parameter: click.Parameter, seconds: float) -> float | None:
+    """Return how long shrinking may take; None if `--no-shrink` is given."""
+    return None if ctx.params.pop("no_shrink") else seconds
+
+
+shrink_options = stack(
+    click.option(
+        "--no-shrink", is_flag=True, is_eager=True, help="Show a finding as it was found, not its shortest schedule."
+    ),
+    click.option(
+        "--shrink-time",
+        "shrink",
+        type=click.FloatRange(0, 10_000_000, min_open=True),
+        default=SHRINK_SECONDS,
+        show_default=True,
+        metavar="SECONDS",
+        callback=seconds_to_shrink,
+        help="How long the search for that may take.",
+    ),
+)
+
 SCENARIO = click.argument("scenario")
 PARAMETERS = parameters_option("NAME=VALUE", "Set a parameter; see `emu list`.")
 EXPECT = click.option(
@@ -76,6 +100,7 @@ run_options = stack(
     seed_option("Seed of the first execution."),
     choice_option("--strategy", ("random", "round-robin", "free"), "What chooses the next agent."),
     HOST,
+    shrink_options,
     schedules_options("Folder for the schedule of a finding."),
     LOG,
     REPORT,
@@ -97,6 +122,7 @@ explore_options = stack(
     seed_option("Seed of the first random execution."),
     click.option("--stepwise", is_flag=True, help="Take no section under a lock in one step."),
     choice_option("--host", ("direct", "trio"), "Plain loop, or Trio tasks."),
+    shrink_options,
     schedules_options("Folder for schedules."),
     json_option("Print the report as JSON."),
 )

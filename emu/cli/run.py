@@ -28,6 +28,7 @@ def run_command(
     seed: int,
     strategy: str,
     host: str,
+    shrink: float | None,
     schedules: str,
     are_tokens: bool,
     log_path: str | None,
@@ -42,26 +43,28 @@ def run_command(
     """
     from emu.reports.run import RunReport
     from emu.running.run import Run
+    from emu.running.shorten import shorten
     from emu.scenarios.library import find
 
     cycles = cycles_of(cycles_path)
-    bound = find(scenario).bind(parse_parameters(parameters)).claiming(expect, like)
-    run = Run(bound, strategy, seed, executions)
+    run = Run(find(scenario).bind(parse_parameters(parameters)).claiming(expect, like), strategy, seed, executions)
     report = RunReport(run, scenario, cycles=cycles)
-    refuse_unwritable("log", log_path, (*code_of(bound), cycles_path))
+    refuse_unwritable("log", log_path, (*code_of(run.bound), cycles_path))
     with stop_on_interrupt(run), show_progress(run):
         run.on(host)
-    replay = None if run.failure else save_finding(run, scenario, Schedules(Path(schedules), are_tokens))
+        if shrink is not None:
+            shorten(run, shrink)
     with written("log", log_path, report.write_log):
         refuse_failure(run, report.command)
-        show_run(report, replay, as_json=as_json)
+        show_run(report, save_finding(run, scenario, Schedules(Path(schedules), are_tokens)), as_json=as_json)
     return status_of(run)
 
 
 def save_finding(run: "Run", named: str, schedules: Schedules) -> str | None:
     """Save the schedule of a finding; return the command that replays it, None without a finding."""
     from emu.running.save import schedule_of_run
+    from emu.running.shorten import deciding
 
-    about = next((one for one, _ in run.reported.signed()), None) if run.reported else None
-    saved = schedule_of_run(run, named, about) if about else None
+    about = deciding(run)
+    saved = schedule_of_run(run, named, about[0]) if about else None
     return None if saved is None else schedules.command_for(saved, named, run.bound)

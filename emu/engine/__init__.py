@@ -10,6 +10,7 @@ failures.py     how an agent's own code ends an execution
 hosts/          what drives an execution: a plain loop, or one Trio task for each agent
 strategies/     which agent goes next
 dependence.py   which steps depend on one another
+preemptions.py  how many preemptions an execution has, and how few an interleaving of its trace can have
 happens_before.py the order that all interleavings of a trace have in common
 search.py       the protocol of a strategy that serves one execution after the other, until nothing is left
 exploration.py  every execution of a program, as a search asks for them

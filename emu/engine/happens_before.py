@@ -4,10 +4,11 @@ A step happens before another if both are of one agent, if the later one was wai
 they are dependent; and so on, from step to step.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import attrs
 
+from emu.engine.accesses import Space
 from emu.engine.dependence import Footprint, Footprints
 from emu.engine.trace import Trace
 from emu.errors import InternalError
@@ -35,15 +36,19 @@ class HappensBefore:
     steps: tuple[tuple[int, ...], ...]
 
     @classmethod
-    def of(cls, trace: Trace) -> "HappensBefore":
+    def of(cls, trace: Trace, unordered: Collection[Space] = (), agents: int = 0) -> "HappensBefore":
         """Return the order of a trace that keeps its sources.
+
+        Args:
+            unordered: locks whose sections any interleaving may take in another order.
+            agents: how many agents there are, if some may have taken no step.
 
         Raises:
             InternalError: if the trace does not keep them: then nobody knows what its steps have touched.
         """
         if not trace.sources:
             raise InternalError("the order of steps was asked of a trace that keeps no sources")
-        return Builder.build(trace)
+        return Builder.build(trace, unordered, agents)
 
     def precedes(self, one: int, other: int) -> bool:
         """Whether a step happens before another one."""
@@ -77,14 +82,17 @@ class Builder:
         self.steps: list[list[int]] = [[] for _ in range(agents)]
 
     @classmethod
-    def build(cls, trace: Trace) -> HappensBefore:
+    def build(cls, trace: Trace, unordered: Collection[Space], agents: int) -> HappensBefore:
         """Compute the clocks of all steps."""
         performed = list(trace.performed())
-        builder = cls(1 + max((agent.number for agent, _ in performed), default=-1))
+        builder = cls(agents or max((1 + agent.number for agent, _ in performed), default=0))
         for (agent, operation), declared in zip(performed, trace.declared, strict=True):
             touched, latch = operation.touched(), operation.waits_for
-            footprint = builder.footprints.of(declared if touched is None else touched)
-            builder.add(agent.number, footprint, 0 if latch is None else latch.set_at)
+            accesses = declared if touched is None else touched
+            if unordered:
+                accesses = tuple(access for access in accesses if access.space not in unordered)
+            is_ordered = latch is not None and latch.touch.space not in unordered
+            builder.add(agent.number, builder.footprints.of(accesses), latch.set_at if latch and is_ordered else 0)
         return HappensBefore(
             tuple(builder.numbers),
             tuple(builder.touched),

@@ -3,6 +3,7 @@
 vocabulary.py   every event and every key of a log, with its meaning
 log.py          a trace as a structured log; reading.py reads one back and filters it
 findings.py     each finding as a sentence, and as data; stale.py has the sentences of stale translations
+needs.py        what a finding needs: this step before that one
 judged.py       what the checks judged, as a clause
 claims.py       the claim about a scenario, in words
 left_out.py     what the model leaves out, as a clause

@@ -19,6 +19,8 @@ from emu.reports.findings import data, sentence
 from emu.reports.judged import judged_clause
 from emu.reports.log import LOG_FORMAT, Record, records, write_console, write_json
 from emu.running.run import Run
+from emu.running.shorten import deciding
+from emu.running.shrink import preemptions_of
 from emu.running.verdict import Verdict
 from emu.scenarios.expectation import Expectation
 
@@ -34,7 +36,7 @@ class RunReport:
         named: the scenario as the user named it.
         replay_command: the command that repeats a replay; None for a run.
         cycles: the table of cycles by event.
-        about: the signature, as a text, of the finding that comes first.
+        about: the signature, as a text, of the finding that comes first; empty for the one that decides the verdict.
     """
 
     run: Run
@@ -45,11 +47,11 @@ class RunReport:
 
     def findings(self) -> list[Finding]:
         """Return the findings of the reported execution; the one that the report is about comes first."""
-        shown = self.run.reported
-        if shown is None:
+        shown, first = self.run.reported, deciding(self.run)
+        if shown is None or first is None:
             return []
-        trace = shown.machine.trace
-        return sorted(shown.findings, key=lambda finding: str(signature(finding, trace)) != self.about)
+        about, trace = self.about or str(first[0]), shown.machine.trace
+        return sorted(shown.findings, key=lambda finding: str(signature(finding, trace)) != about)
 
     def records(self) -> Iterator[Record]:
         """Yield the log of the reported execution."""
@@ -62,8 +64,17 @@ class RunReport:
             "parameters": run.bound.changed(),
             "strategy": run.strategy,
             "seed": shown.seed,
+            **self.preemptions(),
         }
         return records(shown.machine, shown.findings, header, self.cycles)
+
+    def preemptions(self) -> dict[str, int]:
+        """Return how many preemptions the execution has up to its first finding, and had when it was found."""
+        run, first = self.run, next(iter(self.findings()), None)
+        if run.reported is None or first is None:
+            return {}
+        found = {} if run.found_with is None else {"found_with": run.found_with}
+        return {"preemptions": preemptions_of(first, run.reported.machine), **found}
 
     def write_log(self, file: Writable) -> None:
         """Write the log as JSON lines."""

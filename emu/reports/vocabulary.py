@@ -129,6 +129,8 @@ KEYS = {
     "parameters": "its parameters, as name=value",
     "strategy": "name of the strategy that chose the schedule",
     "seed": "seed of the strategy",
+    "preemptions": "how many preemptions the execution has up to its first finding; engines are free",
+    "found_with": "how many it had when it was found, of which this is the shortest form",
     "steps": "how many steps an execution took",
     "findings": "how many findings it has",
     "longest_window": "the most steps for which a replaced entry could still be used",

@@ -7,6 +7,8 @@ repetition.py    one execution twice: its events, and whether they happen again
 sampling.py      random executions, and the number of their traces
 causes.py        the findings of an exploration, by signature
 confirm.py       repeats findings on both hosts, with a witness where that is possible
+shrink.py        the shortest schedule that shows a cause; shorten.py lets a run report it
+critical.py      the pairs of steps of which one order makes a finding vanish
 verdict.py       the verdicts on one execution, on a run and on an exploration
 save.py read.py  write a schedule as a file or a token, and read it back; digests.py names the code that it needs
 replay.py        repeats a saved schedule with its code

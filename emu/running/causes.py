@@ -9,10 +9,14 @@ from emu.checks.signatures import Signature, signature
 from emu.engine import Schedule, Trace
 from emu.running.run import Run
 from emu.running.save import SavedSchedule
+from emu.running.shrink import Shrunk
 from emu.running.witness import is_used
 
 CANDIDATES_MAX = 8
-"""How many schedules are kept for a cause; a witness is tried with each."""
+"""With how many schedules of a cause a witness is tried."""
+
+KEPT_MAX = 2_000
+"""How many further schedules of a cause are kept, to find the one with the fewest preemptions."""
 
 
 @attrs.define
@@ -23,20 +27,26 @@ class Cause:
         first: the number of the first execution that showed it, from 1.
         executions: how many executions showed it.
         candidates: schedules of some of these executions, by number; a single one once a device used the translation.
+        further: schedules of the other executions; once a device used the translation, of those in which one did.
+        has_all: no schedule was left out for want of room.
         is_observed: a device has used the stale translation.
         shown: the number of the execution that is shown.
         run: the repetition of that execution.
         saved: the schedule of `run`.
+        shrunk: the shortest forms of candidates, by number, where they were shrunk.
     """
 
     signature: Signature
     first: int
     executions: int = 0
     candidates: dict[int, Schedule] = attrs.field(factory=dict)
+    further: list[Schedule] = attrs.field(factory=list)
+    has_all: bool = True
     is_observed: bool = False
     shown: int = 0
     run: Run | None = None
     saved: SavedSchedule | None = None
+    shrunk: dict[int, Shrunk] = attrs.field(factory=dict)
 
     def add(self, number: int, finding: Finding, trace: Trace) -> None:
         """Count an execution that shows the cause."""
@@ -44,12 +54,21 @@ class Cause:
         if is_used(finding) and not self.is_observed:
             self.is_observed = True
             self.candidates = {number: Schedule.of(trace)}
+            self.further.clear()
         elif not self.is_observed and len(self.candidates) < CANDIDATES_MAX:
             self.candidates[number] = Schedule.of(trace)
+        elif is_used(finding) or not self.is_observed:
+            self.has_all = self.has_all and len(self.further) < KEPT_MAX
+            if self.has_all:
+                self.further.append(Schedule.of(trace))
 
     def set_shown(self, number: int, run: Run, saved: SavedSchedule | None) -> None:
         """Set the execution that is shown."""
         self.shown, self.run, self.saved = number, run, saved
+
+    def shorten(self, number: int, shrunk: Shrunk) -> None:
+        """Let the shortest form of a candidate stand for it."""
+        self.shrunk[number], self.candidates[number] = shrunk, shrunk.schedule
 
     @property
     def finding(self) -> Finding | None:

@@ -1,16 +1,20 @@
 """Confirming the findings of an exploration: each is repeated on both hosts, with a witness where that is possible."""
 
+from collections.abc import Callable, Collection
+
 import attrs
 
-from emu.engine import Schedule
+from emu.engine import Schedule, Space
 from emu.engine.strategies import KEEPS_STATE
 from emu.errors import InternalError, ModelError
 from emu.running.add_witness import run_with_witness
 from emu.running.causes import Cause
+from emu.running.critical import with_needs
 from emu.running.repetition import EventShown, events
 from emu.running.replay import Replay
 from emu.running.run import Run
 from emu.running.save import SavedSchedule, schedule_of_run
+from emu.running.shrink import Budget, Shrinker
 from emu.running.witness import is_usable
 from emu.scenarios.scenario import BoundScenario
 
@@ -22,11 +26,19 @@ class Confirmation:
     Attributes:
         named: the scenario as the user named it.
         strategy: the strategy of the exploration.
+        shrink: how many seconds shrinking may take for each cause; None to show executions as they were found.
+        unordered: the locks whose sections were taken in any order.
+        is_exhausted: every trace was executed.
+        is_stopping: returns whether the user wants it to end.
     """
 
     bound: BoundScenario
     named: str
     strategy: str
+    shrink: float | None = None
+    unordered: Collection[Space] = ()
+    is_exhausted: bool = False
+    is_stopping: Callable[[], bool] = lambda: False
 
     def confirm(self, cause: Cause) -> None:
         """Repeat an execution that showed a cause, preferably one after which a device can use the translation.
@@ -35,7 +47,10 @@ class Confirmation:
             ModelError: if the finding does not come again.
             InternalError: if the execution differs between the hosts.
         """
-        for number in cause.candidates:
+        shrinker = self.shrink_first(cause)
+        for number, schedule in list(cause.candidates.items()):
+            if shrinker is not None and cause.run is not None and (shrunk := shrinker.relinearized(schedule)):
+                cause.shorten(number, with_needs(shrinker, shrunk))
             run = self.repeat_on_both(cause, number)
             saved = schedule_of_run(run, self.named, cause.signature)
             if cause.run is None:
@@ -47,6 +62,21 @@ class Confirmation:
             if witnessed is not None:
                 cause.set_shown(number, witnessed[1], witnessed[0].saved)
                 return
+
+    def shrink_first(self, cause: Cause) -> Shrinker | None:
+        """Let the first candidate of a cause be the shortest schedule that shows it; return what shrank it."""
+        if self.shrink is None:
+            return None
+        budget = Budget(self.shrink, self.is_stopping)
+        shrinker = Shrinker(self.bound, cause.signature, cause.is_observed, self.unordered, budget)
+        first = next(iter(cause.candidates))
+        shrunk = shrinker.shrink(cause.candidates[first])
+        if shrunk is None:
+            return None
+        if self.is_exhausted and cause.has_all:
+            shrunk = shrinker.minimize(shrunk, [*cause.candidates.values(), *cause.further])
+        cause.shorten(first, with_needs(shrinker, shrunk))
+        return shrinker
 
     def repeat_first(self, cause: Cause) -> None:
         """Repeat the first execution that showed a cause, only in a plain loop.
@@ -80,7 +110,8 @@ class Confirmation:
         Raises:
             ModelError: if the execution fails this time.
         """
-        run = self.run(cause.candidates[number], number, host)
+        shrunk = cause.shrunk.get(number)
+        run = self.run(cause.candidates[number], number, host, shrunk.found_with if shrunk else None)
         if run.failure is not None or run.reported is None:
             raise does_not_come_again(number)
         return run
@@ -92,9 +123,9 @@ class Confirmation:
         run = self.run(schedule, number, "direct")
         return None if run.failure is None else schedule_of_run(run, self.named)
 
-    def run(self, schedule: Schedule, number: int, host: str) -> Run:
-        """Run a schedule again."""
-        run = Run(self.bound, self.strategy, number, 1, replay=schedule)
+    def run(self, schedule: Schedule, number: int, host: str, found_with: int | None = None) -> Run:
+        """Run a schedule again, perhaps the shortest form of one that had so many preemptions."""
+        run = Run(self.bound, self.strategy, number, 1, replay=schedule, found_with=found_with)
         run.on(host)
         return run
 

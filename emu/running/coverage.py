@@ -2,6 +2,7 @@
 
 import attrs
 
+from emu.engine import Space
 from emu.engine.sections import Sections
 
 
@@ -15,7 +16,7 @@ class Coverage:
         traces: the number of distinct traces, where that is not the number of executions.
         share: the estimated share that is done; 0 without an estimate.
         is_exhausted: every trace was executed.
-        short_locks: the locks whose sections were each taken in one step.
+        short: the locks whose sections were each taken in one step.
     """
 
     steps: int = 0
@@ -23,7 +24,7 @@ class Coverage:
     traces: int | None = None
     share: float = 0.0
     is_exhausted: bool = False
-    short_locks: list[str] = attrs.field(factory=list)
+    short: frozenset[Space] = frozenset()
 
     def forget(self) -> None:
         """Count from zero again."""
@@ -34,6 +35,11 @@ class Coverage:
         self.is_exhausted = True
         self.share = 1.0
 
-    def name_short(self, sections: Sections) -> None:
-        """Name the locks whose sections so far were each taken in one step."""
-        self.short_locks = sorted("/".join(lock[1:]) for lock in sections.short - sections.long)
+    def keep_short(self, sections: Sections) -> None:
+        """Keep the locks whose sections so far were each taken in one step."""
+        self.short = frozenset(sections.short - sections.long)
+
+    @property
+    def short_locks(self) -> list[str]:
+        """The names of these locks."""
+        return sorted("/".join(lock[1:]) for lock in self.short)

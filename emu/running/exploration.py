@@ -105,7 +105,7 @@ class ScenarioExploration(Executions):
                 self.coverage.share = exploration.search.share
                 self.look_at(execution)
             if sections is not None:
-                self.coverage.name_short(sections)
+                self.coverage.keep_short(sections)
         self.coverage.exhaust()
 
     def drawn(self) -> Iterator[Execution]:
@@ -142,7 +142,16 @@ class ScenarioExploration(Executions):
     @property
     def confirmation(self) -> Confirmation:
         """The confirmation of this exploration's findings."""
-        return Confirmation(self.bound, self.named, self.plan.strategy)
+        plan, covered = self.plan, self.coverage
+        return Confirmation(
+            self.bound,
+            self.named,
+            plan.strategy,
+            plan.shrink,
+            covered.short,
+            covered.is_exhausted,
+            lambda: self.is_stopping,
+        )
 
     def failing_schedule(self) -> SavedSchedule | None:
         """Return the schedule that leads to the scenario's mistake; None if there is none, or it does not repeat it."""

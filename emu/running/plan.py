@@ -8,6 +8,7 @@ from emu.engine.search import Search
 from emu.engine.sections import Sections
 from emu.engine.strategies.depth_first import DepthFirst
 from emu.engine.strategies.optimal import Optimal
+from emu.running.shrink import SECONDS
 
 SEARCHES: dict[str, Callable[[], Search]] = {"optimal": Optimal, "depth-first": DepthFirst}
 
@@ -31,6 +32,7 @@ class Plan:
     seed: int = 0
     sections: bool = True
     steps: int | None = None
+    shrink: float | None = SECONDS
 
     @property
     def is_random(self) -> bool:

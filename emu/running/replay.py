@@ -88,7 +88,10 @@ class Replay:
     def run(self, host: str) -> Run:
         """Repeat the execution."""
         saved = self.saved
-        run = Run(self.bound, saved.strategy, saved.seed, 1, replay=saved.schedule(), witness=saved.witness)
+        schedule, found_with = saved.schedule(), saved.found_with
+        run = Run(
+            self.bound, saved.strategy, saved.seed, 1, replay=schedule, witness=saved.witness, found_with=found_with
+        )
         run.on(host)
         return run
 

@@ -51,6 +51,8 @@ class Run(Executions):
         sources: keep the source lines of steps.
         replay: a schedule to follow instead of the strategy; `strategy` and `seed` then say how it was found.
         witness: an access that is appended to the schedule.
+        found_with: how many preemptions the execution had of which the reported one is the shortest form; None if the
+            reported one is as it was found.
         with_findings: how many executions have findings.
         reported: the execution that decides the verdict, else the first with findings, else the last.
     """
@@ -61,6 +63,7 @@ class Run(Executions):
     sources: bool = True
     replay: Schedule | None = None
     witness: Witness | None = None
+    found_with: int | None = None
     with_findings: int = attrs.field(default=0, init=False)
     reported: Ended | None = attrs.field(default=None, init=False)
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import attrs
 import cattrs
 import orjson
+from cattrs.gen import make_dict_unstructure_fn, override
 
 from emu.checks.signatures import Signature
 from emu.engine import Schedule
@@ -50,6 +51,7 @@ class SavedSchedule:
         turns: pairs of an index into `agents` and a number of steps.
         operations: the operation that each step announced; empty in a token.
         about: the signature, as a text, of the finding for which it was saved; empty if for none.
+        found_with: how many preemptions the schedule had that was found, if this one is its shortest form.
     """
 
     format: str
@@ -64,6 +66,7 @@ class SavedSchedule:
     operations: list[str]
     witness: Witness | None = None
     about: str = ""
+    found_with: int | None = None
 
     def schedule(self) -> Schedule:
         """Return the schedule.
@@ -131,6 +134,12 @@ class SavedSchedule:
         return scenario.bind({**self.parameters, "revision": revision}, platforms)
 
 
+cattrs.register_unstructure_hook(
+    SavedSchedule,
+    make_dict_unstructure_fn(SavedSchedule, cattrs.global_converter, found_with=override(omit_if_default=True)),
+)
+
+
 def schedule_of_run(run: Run, named: str, about: Signature | None = None) -> SavedSchedule | None:
     """Return the schedule of the reported execution; None if nothing was executed.
 
@@ -157,6 +166,7 @@ def schedule_of_run(run: Run, named: str, about: Signature | None = None) -> Sav
         list(schedule.operations),
         run.witness,
         str(about) if about else "",
+        run.found_with,
     )
 
 

@@ -3,6 +3,7 @@
 round_robin.py  every agent in turn
 random.py       a random walk over the agents that can go on
 replay.py       as a schedule says
+along.py        along a plan as far as that goes
 depth_first.py  a search: every interleaving
 optimal.py      a search: every trace once; wakeup.py holds what is left to explore
 
