@@ -51,7 +51,10 @@ PACKAGES = sorted(path.parent for path in (ROOT / "emu").glob("*/**/__init__.py"
 
 @pytest.fixture
 def emu(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Iterator[Emu]:
-    """Run a line of a page in a folder of its own; return what it prints. It may end with a pipe or `> FILE`."""
+    """Run a line of a page in a folder of its own; return what it prints.
+
+    The line may end with a pipe or `> FILE`, and begin with `printf 'INPUT' | `.
+    """
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.chdir(tmp_path)
     status = 0
@@ -60,6 +63,10 @@ def emu(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
         nonlocal status
         if line == "echo $?":
             return f"{status}\n"
+        typed, _, after = line.partition(" | ")
+        if typed.startswith("printf "):
+            monkeypatch.setattr(sys, "stdin", io.StringIO(shlex.split(typed)[1].replace(r"\n", "\n")))
+            line = after
         command, _, file = line.partition(" > ")
         command, _, into = command.partition(" | ")
         words = shlex.split(command)

@@ -1,5 +1,6 @@
 """The line of source that is named for a step."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from emu.engine import Trace
@@ -20,23 +21,28 @@ def is_in_revision(location: Location) -> bool:
 
 def line_of_change(trace: Trace, step: int) -> str | None:
     """Return the innermost line of the revision that took a step; else the scenario's line."""
-    return line_in_revision(trace, step, innermost=True)
+    return line_in_revision(trace.lines.get(step, ()), innermost=True)
 
 
 def line_of_call(trace: Trace, step: int) -> str | None:
     """Return the outermost line of the revision in which a step was taken, a wrapper's; else the scenario's line."""
-    return line_in_revision(trace, step, innermost=False)
+    return line_in_revision(trace.lines.get(step, ()), innermost=False)
 
 
 def line_of_caller(trace: Trace, step: int) -> str | None:
     """Return the line of the scenario in which a step was taken."""
-    outside = [line for line in trace.lines.get(step, ()) if is_users(line)]
+    return line_in_scenario(trace.lines.get(step, ()))
+
+
+def line_in_scenario(lines: Sequence[Location]) -> str | None:
+    """Return the innermost of these lines that is the scenario's."""
+    outside = [line for line in lines if is_users(line)]
     return file_and_line(outside[-1]) if outside else None
 
 
-def line_in_revision(trace: Trace, step: int, *, innermost: bool) -> str | None:
-    """Return the revision's innermost or outermost line in which a step was taken; else the scenario's line."""
-    lines = [line for line in trace.lines.get(step, ()) if is_in_revision(line)]
-    if not lines:
-        return line_of_caller(trace, step)
-    return file_and_line(lines[-1] if innermost else lines[0])
+def line_in_revision(lines: Sequence[Location], *, innermost: bool) -> str | None:
+    """Return the innermost or outermost of these lines that is the revision's; else the scenario's."""
+    inside = [line for line in lines if is_in_revision(line)]
+    if not inside:
+        return line_in_scenario(lines)
+    return file_and_line(inside[-1] if innermost else inside[0])

@@ -39,6 +39,22 @@ def stop_on_interrupt(executions: "Executions") -> Iterator[None]:
         signal.signal(signal.SIGINT, previous)
 
 
+@contextmanager
+def interrupts_noted() -> Iterator[Callable[[], bool]]:
+    """Yield a function that says whether Ctrl-C was pressed since; meanwhile it does nothing else."""
+    is_pressed = False
+
+    def note(number: int, frame: FrameType | None) -> None:
+        nonlocal is_pressed
+        is_pressed = True
+
+    previous = signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: is_pressed
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
 def refuse_failure(executions: "Executions", again: Callable[[], str | None]) -> None:
     """Refuse a scenario that made a mistake.
 

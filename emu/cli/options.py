@@ -133,6 +133,11 @@ replay_options = stack(
     parameters_option("revision=PATH", "Name a revision of your own."),
     EXPECT,
     LIKE,
+    click.option("--step", is_flag=True, help="Step through the replay at a prompt; help lists its commands."),
+    click.option(
+        "--break", "breaks", multiple=True, metavar="'EVENT K=V'", help="Stop after such a step: 'iotlb.fill dfn=0x40'."
+    ),
+    click.option("--pdb", "with_pdb", is_flag=True, help="Start pdb in the agent that causes the first finding."),
     click.option("--witness", is_flag=True, help="Let a device use the stale entry; the rest may differ."),
     schedules_options("Folder for the schedule of --witness."),
     HOST,

@@ -14,10 +14,14 @@ if TYPE_CHECKING:
     from emu.reports.run import RunReport
 
 
-def show_paragraph(text: str, **style: Any) -> None:
-    """Print a text filled to the width of the terminal; the style applies where colour is wanted."""
+def show_paragraph(text: str, indent: str = "", **style: Any) -> None:
+    """Print a text filled to the width of the terminal; the style applies where colour is wanted.
+
+    Args:
+        indent: stands before each line but the first.
+    """
     width, colors = shutil.get_terminal_size().columns, wants_colors(sys.stdout)
-    filled = textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)
+    filled = textwrap.fill(text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
     click.secho(filled, color=colors, **(style if colors else {}))
 
 

@@ -1,7 +1,7 @@
 """`emu replay`: repeats the execution of a saved schedule."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -10,6 +10,7 @@ from emu.cli.files import code_of, cycles_of, refuse_unwritable, written
 from emu.cli.options import parse_parameters, replay_options
 from emu.cli.output import show_run
 from emu.cli.schedules import Schedules
+from emu.cli.stepping import Steps
 
 if TYPE_CHECKING:
     from emu.running.replay import Replay
@@ -32,6 +33,7 @@ def replay_command(
     log_path: str | None,
     as_json: bool,
     cycles_path: str | None,
+    **steps: Any,
 ) -> int:
     """Repeat the execution of a saved schedule, step by step.
 
@@ -41,19 +43,21 @@ def replay_command(
     from emu.reports.run import RunReport
     from emu.running.replay import Replay
 
+    stepped = Steps.of(steps, as_json=as_json)
     cycles = cycles_of(cycles_path)
     repeated = Replay.of(schedule, scenario, parse_parameters(parameters)).claiming(expect, like)
     refuse_unwritable("log", log_path, (*code_of(repeated.bound), cycles_path, schedule))
     for remark in repeated.changes():
         click.echo(f"emu: {remark}", err=True)
-    run = repeated.run(host)
-    refuse_another_execution(run)
+    run = run_that_fits(repeated, host)
     if witness:
         repeated, schedule, run = add_witness(repeated, run, host, Schedules(Path(schedules), are_tokens))
     report = RunReport(run, repeated.named, repeated.command(schedule), cycles, repeated.saved.about)
     with written("log", log_path, report.write_log):
+        stepped.take(repeated, run)
         refuse_failure(run, lambda: None)
-        show_run(report, as_json=as_json)
+        if not stepped.are_wanted:
+            show_run(report, as_json=as_json)
     return status_of(run)
 
 
@@ -68,13 +72,15 @@ def add_witness(repeated: "Replay", run: "Run", host: str, schedules: Schedules)
     return found, schedule, shown
 
 
-def refuse_another_execution(run: "Run") -> None:
-    """Refuse a schedule that did not fit the execution.
+def run_that_fits(repeated: "Replay", host: str) -> "Run":
+    """Repeat an execution, and refuse a schedule that does not fit it.
 
     Raises:
         ScheduleDoesNotFitError: naming the first step that differs.
     """
     from emu.engine.strategies.replay import ScheduleDoesNotFitError
 
+    run = repeated.run(host)
     if isinstance(run.failure, ScheduleDoesNotFitError):
         raise run.failure
+    return run

@@ -30,12 +30,22 @@ class Location(NamedTuple):
 
 def locations(coroutine: Coroutine[Any, Any, Any]) -> Iterator[Location]:
     """Yield the suspended lines of a coroutine, outermost first."""
+    return map(location_of, frames(coroutine))
+
+
+def location_of(frame: FrameType) -> Location:
+    """Return the line at which a frame is suspended."""
+    return Location(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)
+
+
+def frames(coroutine: Coroutine[Any, Any, Any]) -> Iterator[FrameType]:
+    """Yield the suspended frames of a coroutine and of what it awaits, outermost first."""
     awaited: Any = coroutine
     while awaited is not None:
         frame: FrameType | None = getattr(awaited, "cr_frame", None) or getattr(awaited, "gi_frame", None)
         if frame is None:
             return
-        yield Location(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)
+        yield frame
         awaited = getattr(awaited, "cr_await", None) or getattr(awaited, "gi_yieldfrom", None)
 
 

@@ -78,5 +78,16 @@ class Trace:
 
     def events(self) -> Iterator[Event]:
         """Render the events in order."""
-        for step, agent, record in self._records:
-            yield record if isinstance(record, Event) else Event(step, agent, *record.describe())
+        return map(rendered, self._records)
+
+    def events_from(self, step: int) -> Iterator[Event]:
+        """Render the events of a step and of all later ones, in order. What comes before costs nothing."""
+        records = self._records
+        first = next((index for index in range(len(records), 0, -1) if records[index - 1][0] < step), 0)
+        return (rendered(records[index]) for index in range(first, len(records)))
+
+
+def rendered(record: Record) -> Event:
+    """Return a record of a trace as an event."""
+    step, agent, done = record
+    return done if isinstance(done, Event) else Event(step, agent, *done.describe())

@@ -16,6 +16,8 @@ from emu.analysis.cycles import CYCLES
 from emu.analysis.source_lines import line_of_change
 from emu.analysis.windows import Statistics, statistics
 from emu.checks.findings import Finding
+from emu.engine import Trace
+from emu.engine.trace import Event
 from emu.errors import printable
 from emu.files.whole import Writable
 from emu.machine.machine import Machine
@@ -48,16 +50,26 @@ def records(
     common = {"level": "info", "execution": header["seed"]}
     yield {"event": "execution.begin", **common, **header}
     for event in trace.events():
-        record = {"event": event.name, **common, "step": event.step, **event.agent.labels, **event.fields}
-        source = line_of_change(trace, event.step)
-        yield {**record, "source": source} if source else record
+        yield event_record(trace, event, common)
     for finding in found:
-        facts = {key: value for key, value in data(finding, trace).items() if key in KEYS}
-        yield {"event": "finding", **common, "level": "warning", **facts}
+        yield finding_record(trace, finding, common)
     summary = statistics(machine, cycles)
     for window in summary.windows:
         yield {"event": "window", **common, **attrs.asdict(window), "steps": window.steps}
     yield {"event": "execution.end", **common, "findings": len(found), **totals(trace.step, summary)}
+
+
+def event_record(trace: Trace, event: Event, common: Mapping[str, Any]) -> Record:
+    """Return the record of an event, with what all records of its execution have in common."""
+    record = {"event": event.name, **common, "step": event.step, **event.agent.labels, **event.fields}
+    source = line_of_change(trace, event.step)
+    return {**record, "source": source} if source else record
+
+
+def finding_record(trace: Trace, finding: Finding, common: Mapping[str, Any]) -> Record:
+    """Return the record of a finding, with what all records of its execution have in common."""
+    facts = {key: value for key, value in data(finding, trace).items() if key in KEYS}
+    return {"event": "finding", **common, "level": "warning", **facts}
 
 
 def totals(steps: int, summary: Statistics) -> dict[str, int]:

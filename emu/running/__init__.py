@@ -11,7 +11,7 @@ shrink.py        the shortest schedule that shows a cause; shorten.py lets a run
 critical.py      the pairs of steps of which one order makes a finding vanish
 verdict.py       the verdicts on one execution, on a run and on an exploration
 save.py read.py  write a schedule as a file or a token, and read it back; digests.py names the code that it needs
-replay.py        repeats a saved schedule with its code
+replay.py        repeats a saved schedule with its code; stepping.py steps through it, forwards and back
 witness.py       an access that is appended to a schedule; add_witness.py appends it to a replay
 cells.py         explores a cell - a scenario with parameters - on a revision; the findings come back as data
 check.py         compares a revision with a base, cell by cell; earlier.py reads the result of an earlier check

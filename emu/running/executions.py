@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 import attrs
 
@@ -71,9 +72,15 @@ class Executions(ABC):
 
     def run_all(self, run_each: RunEach) -> None:
         """Run the executions, until there are no more, a limit is reached or the scenario makes a mistake."""
+        with self.guarded():
+            run_each(self.each())
+
+    @contextmanager
+    def guarded(self) -> Iterator[None]:
+        """Watch the agents, and keep the limit or the mistake of the scenario that ends the body."""
         try:
             with watchdog(self.progress), self.forgotten.watched():
-                run_each(self.each())
+                yield
         except LimitReached as limit:
             self.limit = str(limit)
             self.has_reached_limit = True

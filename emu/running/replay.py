@@ -87,13 +87,22 @@ class Replay:
 
     def run(self, host: str) -> Run:
         """Repeat the execution."""
-        saved = self.saved
-        schedule, found_with = saved.schedule(), saved.found_with
-        run = Run(
-            self.bound, saved.strategy, saved.seed, 1, replay=schedule, witness=saved.witness, found_with=found_with
-        )
+        run = self.prepared()
         run.on(host)
         return run
+
+    def prepared(self) -> Run:
+        """Return the run of the execution, not yet begun."""
+        saved = self.saved
+        return Run(
+            self.bound,
+            saved.strategy,
+            saved.seed,
+            1,
+            replay=saved.schedule(),
+            witness=saved.witness,
+            found_with=saved.found_with,
+        )
 
     def command(self, text: str) -> str:
         """Return the command that replays the schedule from this file or token."""
