@@ -62,11 +62,10 @@ class Prompt(cmd.Cmd):
         self.stepping = stepping
         self.names = names
         self.breaks = dict(enumerate(breaks, 1))
-        self.prompt = self.prompt_now()
 
-    def prompt_now(self) -> str:
-        """Return the prompt for the present step."""
-        return f"step {self.stepping.step}> "
+    def preloop(self) -> None:
+        """Name the present step in the prompt."""
+        self.prompt = f"step {self.stepping.step}> "
 
     def precmd(self, line: str) -> str:
         """Show the line if it was not typed."""
@@ -75,21 +74,21 @@ class Prompt(cmd.Cmd):
 
     def onecmd(self, line: str) -> bool:
         """Do what a line says, and return whether to leave; a mistake is told in a sentence."""
-        word, _, rest = line.strip().partition(" ")
         if line == "EOF":
             return True
-        if not word:
+        if not line.split():
             return self.onecmd(self.lastcmd) if self.lastcmd else False
+        word, *rest = line.split(maxsplit=1)
         command = next((one for one in COMMANDS if one.startswith(word)), None)
         if command is None:
             show(f"no command is named {word!r}{did_you_mean(word, COMMANDS)}: help lists the commands")
             return False
         self.lastcmd = line
         try:
-            getattr(self, f"do_{command}")(rest.strip())
+            getattr(self, f"do_{command}")("".join(rest).strip())
         except ScenarioError as error:
             show(str(error))
-        self.prompt = self.prompt_now()
+        self.preloop()
         return command == "quit"
 
     def do_next(self, text: str) -> None:
@@ -142,6 +141,13 @@ class Prompt(cmd.Cmd):
 
         with interrupts_noted() as is_interrupted:
             self.stepping.advance(steps, is_enough)
+
+    def go_to_break(self) -> None:
+        """Go to the first break, which may be where the replay stands."""
+        if self.is_at_break():
+            self.show_state()
+        else:
+            self.do_continue()
 
     def is_at_break(self) -> bool:
         """Whether the latest step is one to stop at, which is told."""

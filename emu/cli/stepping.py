@@ -57,13 +57,13 @@ class Steps:
             return
         if sys.stdin is None and (self.step or self.with_pdb):
             raise click.UsageError("standard input is closed: commands are read from it")
-        with closing(Stepping(replay, whole)) as stepping:
+        with whole.forgotten.watched(), closing(Stepping(replay, whole)) as stepping:
             names = Names.of(stepping.whole_trace)
             prompt = Prompt(stepping, names, [Break.parse(text, names) for text in self.breaks])
             if self.with_pdb:
                 prompt.go_to_finding()
             elif self.breaks:
-                prompt.do_continue()
+                prompt.go_to_break()
             else:
                 prompt.show_agents()
             if self.step or (sys.stdin is not None and sys.stdin.isatty()):

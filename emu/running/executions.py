@@ -72,14 +72,14 @@ class Executions(ABC):
 
     def run_all(self, run_each: RunEach) -> None:
         """Run the executions, until there are no more, a limit is reached or the scenario makes a mistake."""
-        with self.guarded():
+        with self.guarded(), self.forgotten.watched():
             run_each(self.each())
 
     @contextmanager
     def guarded(self) -> Iterator[None]:
         """Watch the agents, and keep the limit or the mistake of the scenario that ends the body."""
         try:
-            with watchdog(self.progress), self.forgotten.watched():
+            with watchdog(self.progress):
                 yield
         except LimitReached as limit:
             self.limit = str(limit)

@@ -1,7 +1,8 @@
 """Stepping through a replay: one step after the other, and back by running again from the start.
 
 Executions are deterministic, so the state after step k is that of every replay after step k. Each step is taken as the
-direct host takes it, and the end of the execution is judged as a run judges it.
+direct host takes it, and the end of the execution is judged as a run judges it. A call that was never awaited is the
+whole replay's to report.
 """
 
 from bisect import bisect_right
@@ -134,7 +135,7 @@ class Stepping:
 
     def take(self) -> None:
         """Take the next step; after the last one, end the execution and judge it."""
-        self.new, known = [], [self.mark(one) for one in self.findings]
+        self.new, before = [], self.findings
         if self.upcoming is None:
             self.execution.end()
             next(self.executions, None)
@@ -142,7 +143,9 @@ class Stepping:
         else:
             self.execution.step(self.upcoming)
             self.upcoming = self.execution.pick()
-        self.new = [one for one in self.findings if self.mark(one) not in known]
+        if self.findings != before:
+            known = {self.mark(one) for one in before}
+            self.new = [one for one in self.findings if self.mark(one) not in known]
 
     @contextmanager
     def guarded(self) -> Iterator[None]:

@@ -106,6 +106,14 @@ def test_without_a_prompt_a_break_shows_the_state_and_ends_with_the_status_of_th
     assert "step 12>" not in out
 
 
+def test_the_prompt_of_a_replay_that_has_gone_to_a_break_names_that_step(typed: Typed) -> None:
+    assert typed("", "--step", "--break", "pte.clear")[1].endswith("help lists the commands\nstep 12> \n")
+
+
+def test_a_break_may_be_where_the_replay_begins(typed: Typed) -> None:
+    assert typed("", "--break", "call.enter dfn=0x1000")[1].startswith("break 1 after step 0: call.enter dfn=0x1000\n")
+
+
 def test_a_break_that_is_not_reached_shows_the_end(typed: Typed) -> None:
     assert "the execution has ended after 70 steps\n" in typed("", "--break", "domain.crash")[1]
 
