@@ -94,6 +94,8 @@ class Prompt(cmd.Cmd):
     def do_next(self, text: str) -> None:
         """Take steps, and show each."""
         self.move(how_many(text, 1), shows_each=True)
+        if self.stepping.run.failure is not None:
+            self.show_log(self.stepping.step)
         self.show_agents()
 
     def do_back(self, text: str) -> None:
@@ -163,7 +165,7 @@ class Prompt(cmd.Cmd):
         self.show_agents()
 
     def show_log(self, first: int) -> None:
-        """Show a step and those after it, unless the execution has ended with nothing of its own."""
+        """Show a step and those after it, as the log shows them."""
         write_console(records_from(self.stepping, first), sys.stdout, colors=wants_colors(sys.stdout))
 
     def show_new(self) -> None:

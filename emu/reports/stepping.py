@@ -111,7 +111,7 @@ def lock_lines(stepping: Stepping) -> Iterator[str]:
     """Yield a line for each lock that is held."""
     for lock in locks_asked_for(stepping):
         if lock.holder is not None:
-            waiting = f"; {', '.join(lock.queue[1:])} waits" if lock.queue[1:] else ""
+            waiting = f"; waiting: {', '.join(lock.queue[1:])}" if lock.queue[1:] else ""
             yield f"{lock.name} is held by {lock.holder} since step {lock.held_since}{waiting}"
 
 

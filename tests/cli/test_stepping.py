@@ -73,6 +73,11 @@ def test_each_step_is_shown_as_the_log_shows_it(typed: Typed, emu: Emu) -> None:
     assert logged(out) == log
 
 
+def test_all_but_the_log_fits_80_columns(typed: Typed) -> None:
+    _, out, _ = typed("c; b 30; agents; tables 1 0x1000; iotlb; promises; finding", "--step", "--break", "iotlb.fill")
+    assert max(len(line) for line in out.splitlines() if line not in logged(out)) <= 80
+
+
 def test_the_prompt_names_the_step_and_the_agents_what_they_do_next(typed: Typed) -> None:
     _, out, _ = typed("n; n 3; ; b; to 7; agents", "--step")
     prompts = [line for line in out.splitlines() if line.startswith("step ")]
@@ -86,7 +91,7 @@ def test_the_prompt_names_the_step_and_the_agents_what_they_do_next(typed: Typed
         "step 7> ",
     ]
     assert out.count("> cpu0    step 8 pte.read: read word 0x101000000") == 3
-    assert "d1.mapping_lock is held by cpu0 since step 4; cpu1 waits" in out
+    assert "d1.mapping_lock is held by cpu0 since step 4; waiting: cpu1" in out
 
 
 def test_a_break_stops_where_its_event_is_and_continue_goes_on_to_the_next(typed: Typed) -> None:
@@ -178,6 +183,7 @@ def test_pdb_looks_at_the_agent_that_makes_a_mistake(emu: Emu, typed: Typed) -> 
     assert err.startswith("emu: cpu0, at mine.py:11, raised ValueError")
     assert "(Pdb) p cpu.number\n0\n" in out
     assert out.count("after step 2 a mistake ends the execution: cpu0, at mine.py:11") == 2
+    assert "step 1> n\n2    cpu0     memory.load " in out
 
 
 def test_an_agent_that_has_ended_has_no_frame(typed: Typed) -> None:
