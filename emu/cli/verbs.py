@@ -10,6 +10,7 @@ import click
 from emu.cli.bench import bench_command
 from emu.cli.check import check_command
 from emu.cli.cost import cost_command
+from emu.cli.diff import diff_command
 from emu.cli.ending import EMULATOR_BUG
 from emu.cli.explore import explore_command
 from emu.cli.list import list_command
@@ -49,7 +50,7 @@ def cli() -> None:
     Exit status: 0 what is claimed was seen (for one execution: not
     contradicted; where nothing is claimed: nothing found), 1 contradicted
     (something found), 2 usage, 3 no verdict, 70 a bug of emu, 130 stopped by a
-    second Ctrl-C. check and bench have meanings of their own for 0 and 1.
+    second Ctrl-C. check, diff and bench have meanings of their own for 0 and 1.
     """
 
 
@@ -57,6 +58,7 @@ cli.add_command(explore_command)
 cli.add_command(bench_command)
 cli.add_command(check_command)
 cli.add_command(cost_command)
+cli.add_command(diff_command)
 cli.add_command(list_command)
 cli.add_command(log_command)
 cli.add_command(new_group)

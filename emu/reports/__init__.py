@@ -4,6 +4,7 @@ vocabulary.py   every event and every key of a log, with its meaning
 log.py          a trace as a structured log; reading.py reads one back and filters it
 stepping.py     a replay between two steps: agents, locks, promises; translations.py has tables and IOTLBs
 breaks.py       at which steps such a replay stops
+steps.py        what a log or a schedule tells of each step; parting.py where two part, diff.py says it
 findings.py     each finding as a sentence, and as data; stale.py has the sentences of stale translations
 needs.py        what a finding needs: this step before that one
 judged.py       what the checks judged, as a clause
