@@ -217,9 +217,10 @@ def test_the_options_of_a_command_are_those_that_it_has(name: str) -> None:
 
 def test_each_command_has_a_row_and_a_short_help_that_is_not_cut(emu: Emu) -> None:
     assert [row[0].strip("`") for row in rows(PAGES["commands.md"], "command")] == [
-        f"emu {name}" for name in ("list", "run", "explore", "check", "cost", "new", "replay", "log", "diff", "bench")
+        f"emu {name}"
+        for name in ("list", "run", "explore", "check", "cost", "explain", "new", "replay", "log", "diff", "bench")
     ]
-    assert len(cli.commands) == 10
+    assert len(cli.commands) == 11
     for command in ("emu --help", "emu new --help"):
         assert "..." not in emu(command).partition("Commands:")[2]
 
@@ -266,9 +267,10 @@ def test_the_parameters_of_the_machine_are_those_that_there_are() -> None:
 
 
 def test_the_verdicts_are_the_kinds_of_findings_that_somebody_can_declare() -> None:
-    shown = [(row[0].strip("`"), row[1].strip("`")) for row in rows(PAGES["scenarios.md"], "`--expect`")]
-    assert sorted(shown) == sorted((one.value, one.name) for one in FindingKind if one is not FindingKind.ILLEGAL)
-    assert all(parse_expectation(kind) == getattr(public, name) for kind, name in shown)
+    shown = [(row[0].strip("`"), row[1].strip("`"), row[2]) for row in rows(PAGES["scenarios.md"], "`--expect`")]
+    kinds = [(one.value, one.name, one.meaning) for one in FindingKind if one is not FindingKind.ILLEGAL]
+    assert sorted(shown) == sorted(kinds)
+    assert all(parse_expectation(kind) == getattr(public, name) for kind, name, _ in shown)
 
 
 def test_the_page_of_scenarios_names_all_that_they_import_from_emu() -> None:

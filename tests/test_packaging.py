@@ -15,7 +15,12 @@ def test_a_wheel_carries_the_scenarios_as_data_of_the_package(tmp_path: Path) ->
     (wheel,) = WheelBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"])
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {f"emu/bundled/scenarios/{path.name}" for path in (ROOT / "scenarios").glob("*.py")} <= names
-    assert {"emu/bundled/scenarios/new/race.py", "emu/cli/run.py", "emu/py.typed"} <= names
+    assert {
+        "emu/bundled/scenarios/new/race.py",
+        "emu/cli/run.py",
+        "emu/py.typed",
+        "emu/reports/occurrences.json",
+    } <= names
     assert not [name for name in names if name.startswith(("benchmarks/", "scenarios/", "tests/"))]
 
 

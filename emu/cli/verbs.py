@@ -12,6 +12,7 @@ from emu.cli.check import check_command
 from emu.cli.cost import cost_command
 from emu.cli.diff import diff_command
 from emu.cli.ending import EMULATOR_BUG
+from emu.cli.explain import explain_command
 from emu.cli.explore import explore_command
 from emu.cli.list import list_command
 from emu.cli.log import log_command
@@ -59,6 +60,7 @@ cli.add_command(bench_command)
 cli.add_command(check_command)
 cli.add_command(cost_command)
 cli.add_command(diff_command)
+cli.add_command(explain_command)
 cli.add_command(list_command)
 cli.add_command(log_command)
 cli.add_command(new_group)

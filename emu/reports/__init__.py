@@ -1,6 +1,7 @@
 """What people see: the vocabulary of events, structured logs, and findings in words.
 
-vocabulary.py   every event and every key of a log, with its meaning
+vocabulary.py   every event and every key of a log, with its meaning; occurrences.py where each occurs
+glossary.py     what each kind of finding is about, and a race that shows it; explain.py says all three
 log.py          a trace as a structured log; reading.py reads one back and filters it
 stepping.py     a replay between two steps: agents, locks, promises; translations.py has tables and IOTLBs
 breaks.py       at which steps such a replay stops
