@@ -1,7 +1,5 @@
 """`emu list`: lists the scenarios, or the revisions."""
 
-from pathlib import Path
-
 import click
 
 from emu.cli.options import json_option
@@ -26,13 +24,8 @@ def list_scenarios(*, as_json: bool) -> None:
     """Print every scenario with its parameters, and the parameters of a machine."""
     from emu.platforms import PLATFORMS
     from emu.scenarios.library import bundled
-    from emu.scenarios.parameters import Parameter, machine_parameters, written
+    from emu.scenarios.parameters import machine_parameters, parameter_data
     from emu.scenarios.scenario import Scenario
-
-    def parameter_data(parameter: Parameter) -> dict[str, str]:
-        takes, default = parameter.takes(), written(parameter.default)
-        data = {"name": parameter.name, "takes": takes, "default": default}
-        return {**data, "meaning": parameter.meaning} if parameter.meaning else data
 
     def parameters_data(scenario: Scenario) -> list[dict[str, str]]:
         return [parameter_data(parameter) for parameter in scenario.parameters]
@@ -62,6 +55,7 @@ def list_scenarios(*, as_json: bool) -> None:
 
 def list_revisions(*, as_json: bool) -> None:
     """Print every bundled revision: its name, its story, its commit in Xen, and its folder."""
+    from emu.engine.sources import from_here
     from emu.hypervisor.revisions.catalogue import bundled_revisions
 
     listed = [
@@ -75,14 +69,6 @@ def list_revisions(*, as_json: bool) -> None:
         show_title(str(one["name"]), str(one["story"]))
         click.echo(f"  commit  {one['commit'] or 'none: posted as a patch'}")
         click.echo(f"  folder  {one['folder']}\n")
-
-
-def from_here(path: Path) -> str:
-    """Return a path relative to the working directory if it lies below that, else the whole path."""
-    from emu.engine.sources import working_directory
-
-    here = working_directory()
-    return str(path.relative_to(here) if here is not None and path.is_relative_to(here) else path)
 
 
 def shown(parameter: dict[str, str]) -> str:

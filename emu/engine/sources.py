@@ -91,6 +91,12 @@ def working_directory() -> Path | None:
         return None
 
 
+def from_here(path: Path) -> str:
+    """Return a path relative to the working directory if it lies below that, else the whole path."""
+    here = working_directory()
+    return str(path.relative_to(here) if here is not None and path.is_relative_to(here) else path)
+
+
 def raised_lines(error: BaseException) -> list[Location]:
     """Return the lines through which an exception came, the outermost first."""
     frames = traceback.extract_tb(error.__traceback__)

@@ -12,6 +12,7 @@ judged.py       what the checks judged, as a clause
 claims.py       the claim about a scenario, in words
 left_out.py     what the model leaves out, as a clause
 counts.py       numbers with their nouns
+show.py         all about one scenario; show_revision.py about one revision
 defects.py      the table of defects; sources.py the table of sources, both as pages of the documentation
 run.py exploration.py check.py bench.py cost.py  the reports of these commands; junit.py writes a check as JUnit
 """

@@ -15,6 +15,7 @@ replay.py        repeats a saved schedule with its code; stepping.py steps throu
 witness.py       an access that is appended to a schedule; add_witness.py appends it to a replay
 cells.py         explores a cell - a scenario with parameters - on a revision; the findings come back as data
 check.py         compares a revision with a base, cell by cell; earlier.py reads the result of an earlier check
+called.py        the functions of the hypervisor that one execution calls
 cost.py          counts what the flushes of a call cost
 strict.py        converts JSON into values, without any coercion
 """

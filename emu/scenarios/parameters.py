@@ -86,6 +86,12 @@ def written(value: Any) -> str:
     return str(value.value if isinstance(value, Enum) else value)
 
 
+def parameter_data(parameter: Parameter) -> dict[str, str]:
+    """Return a parameter as data: its name, what it takes, its default, and its meaning if it has one."""
+    data = {"name": parameter.name, "takes": parameter.takes(), "default": written(parameter.default)}
+    return {**data, "meaning": parameter.meaning} if parameter.meaning else data
+
+
 def machine_parameters(platform: Platform, platforms: Mapping[str, Platform] = PLATFORMS) -> tuple[Parameter, ...]:
     """Return the parameters of every machine of a vendor: its units' settings, and the parameters of all vendors.
 

@@ -63,6 +63,9 @@ class Condition:
         value = texts.get(self.name, "")
         return value in self.values if self.values else int(value or 0) > self.above
 
+    def __str__(self) -> str:
+        return f"{self.name}={','.join(self.values)}" if self.values else f"{self.name}>{self.above}"
+
     def cells(self) -> tuple[str, ...]:
         """Return parameters, as a user writes them, for which the condition holds."""
         return tuple(f"{self.name}={value}" for value in self.values or (str(self.above + 1),))
@@ -75,10 +78,17 @@ class Row:
     conditions: tuple[Condition, ...]
     verdicts: Mapping[str, Expectation]
 
+    @property
+    def asked(self) -> str:
+        """Its conditions, as they are written in the table."""
+        return " ".join(map(str, self.conditions)) or OTHERWISE
+
     def is_about(self, vendor: str, names: Container[str]) -> bool:
         """Whether the row is about a vendor's machines, which have parameters of these names, and claims something."""
-        if all(one.unclaimed for one in self.verdicts.values()):
-            return False
+        return self.fits(vendor, names) and not all(one.unclaimed for one in self.verdicts.values())
+
+    def fits(self, vendor: str, names: Container[str]) -> bool:
+        """Whether a vendor's machines, which have parameters of these names, can be as the conditions say."""
         return all(one.holds({VENDOR: vendor}) if one.name == VENDOR else one.name in names for one in self.conditions)
 
     def cells(self) -> Iterator[str]:
