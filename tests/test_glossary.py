@@ -61,7 +61,7 @@ def kind_of_agent(record: Record) -> str:
 
 
 def looked_at() -> Iterator[Occurrence]:
-    """Yield executions: those that are easy to understand come first."""
+    """Yield executions: those with default parameters come first."""
     names = bundled_names()
     yield from (
         Occurrence(name, parameters, 0) for name in names for parameters in ("", "iommu=amd") if runs(name, parameters)

@@ -117,7 +117,7 @@ class Difference:
             if entry is None or entry.step is None:
                 continue
             self.steps[side] = entry.step
-            name = label(entry) if self.has_log else entry.name
+            name = label(entry) if self.has_log and not self.has_logs else entry.name
             if self.parted is not None and name and (name in self.following or len(self.following) < AGENTS_MAX):
                 nexts = self.following.setdefault(name, [None, None])
                 nexts[side] = nexts[side] or entry
