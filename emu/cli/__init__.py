@@ -8,6 +8,7 @@ files.py     files that the user names
 schedules.py where the schedules of findings are saved
 terminal.py  colour, and progress on stderr
 output.py    printing to stdout
+log_options.py  the options of `emu log`; log_input.py what it reads
 ending.py    Ctrl-C, a scenario's mistake, and the exit status for a verdict
 """
 

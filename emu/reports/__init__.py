@@ -1,7 +1,9 @@
 """What people see: the vocabulary of events, structured logs, and findings in words.
 
 vocabulary.py   every event and every key of a log, with its meaning
-log.py          a trace as a structured log; reading.py reads one back and filters it
+log.py          a trace as a structured log; columns.py gives each key one type
+reading.py      reading a log back; filters.py chooses among its records, questions/ makes tables of them
+schedule.py     a saved schedule, for somebody who took it for a log
 findings.py     each finding as a sentence, and as data; stale.py has the sentences of stale translations
 judged.py       what the checks judged, as a clause
 claims.py       the claim about a scenario, in words

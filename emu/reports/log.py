@@ -3,6 +3,7 @@
 There is no clock but the step, so two logs of one schedule are equal byte for byte, on every host and Python.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TextIO
 
@@ -16,17 +17,20 @@ from emu.analysis.cycles import CYCLES
 from emu.analysis.source_lines import line_of_change
 from emu.analysis.windows import Statistics, statistics
 from emu.checks.findings import Finding
+from emu.engine import Trace
+from emu.engine.happens_before import HappensBefore
 from emu.errors import printable
 from emu.files.whole import Writable
 from emu.machine.machine import Machine
+from emu.reports.columns import columns
 from emu.reports.findings import data
 from emu.reports.vocabulary import HEXADECIMAL, KEYS
 
 ORDER = {key: number for number, key in enumerate(KEYS)}
-LOG_FORMAT = "emu-log-1"
-"""The format that the first record of a log names; earlier versions wrote the same records without it."""
+LOG_FORMAT = "emu-log-2"
+"""The format that the first record of a log names."""
 
-HIDDEN_ON_CONSOLE = frozenset({"format", "level", "execution", "cpu", "device", "source"})
+HIDDEN_ON_CONSOLE = frozenset({"format", "level", "execution", "cpu", "device", "after", "agents", "source"})
 RENDERERS_OWN = frozenset({"exc_info", "exception", "stack"})
 """Keys that structlog's renderer takes for a traceback; emu writes none, but a file that a user names may have one."""
 
@@ -47,17 +51,37 @@ def records(
     trace, found = machine.trace, list(findings)
     common = {"level": "info", "execution": header["seed"]}
     yield {"event": "execution.begin", **common, **header}
-    for event in trace.events():
-        record = {"event": event.name, **common, "step": event.step, **event.agent.labels, **event.fields}
-        source = line_of_change(trace, event.step)
-        yield {**record, "source": source} if source else record
+    yield from step_records(trace, common)
     for finding in found:
         facts = {key: value for key, value in data(finding, trace).items() if key in KEYS}
-        yield {"event": "finding", **common, "level": "warning", **facts}
+        named = [one.name for one in machine.agents if is_in(one.name, facts["message"])]
+        yield {"event": "finding", **common, "level": "warning", "agents": named, **dict(columns(facts))}
     summary = statistics(machine, cycles)
     for window in summary.windows:
         yield {"event": "window", **common, **attrs.asdict(window), "steps": window.steps}
     yield {"event": "execution.end", **common, "findings": len(found), **totals(trace.step, summary)}
+
+
+def step_records(trace: Trace, common: Record) -> Iterator[Record]:
+    """Yield a record for each event of a trace; the first of a step has the steps that it depends on.
+
+    Args:
+        common: what all records of the execution have.
+    """
+    direct = HappensBefore.of(trace).direct if trace.sources else ()
+    for event in trace.events():
+        agent = event.agent
+        record = {"event": event.name, **common, "step": event.step, "agent": agent.name, **agent.labels}
+        record.update(columns(event.fields))
+        if direct and not event.is_note and direct[event.step - 1]:
+            record["after"] = list(direct[event.step - 1])
+        source = line_of_change(trace, event.step)
+        yield {**record, "source": source} if source else record
+
+
+def is_in(name: str, message: str) -> bool:
+    """Whether a message names an agent."""
+    return re.search(rf"(?<!\w){re.escape(name)}(?!\w)", message) is not None
 
 
 def totals(steps: int, summary: Statistics) -> dict[str, int]:
@@ -153,7 +177,9 @@ def shown_on_terminal(value: object) -> str:
 
 def agent_name(record: EventDict) -> str:
     """Return the name of the agent of a record; empty if it has none."""
-    if "cpu" in record:
+    if "agent" in record:
+        return str(record["agent"])
+    if "cpu" in record:  # format 1
         return f"cpu{record['cpu']}"
     name = record.get("device") or record.get("iommu") if "step" in record else ""
     return str(name or "")
