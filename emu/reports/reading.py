@@ -65,7 +65,8 @@ def read_records(file: Lines, name: str, needles: Needles = ()) -> Iterator[Reco
 
 def is_plain(line: bytes) -> bool:
     """Whether a line is one whole record as emu writes it, so that what it holds is found without parsing it."""
-    return line.startswith(b'{"event":"') and line.endswith(b"}\n") and b"\\" not in line and line.count(b"{") == 1
+    is_whole = line.startswith(b'{"event":"') and line.endswith(b"}\n") and line.count(b"{") == 1
+    return is_whole and b"\\" not in line and b'": ' not in line
 
 
 def has_needles(line: bytes, needles: Needles) -> bool:

@@ -1,4 +1,4 @@
-"""The records of a log, one execution after the other, and numbers in records that a user's file may lack."""
+"""The records of a log, one execution after the other, and what is in records; a user's file may lack anything."""
 
 from collections.abc import Iterable, Iterator
 
@@ -23,6 +23,12 @@ def executions(records: Iterable[Record], *events: str) -> Iterator[list[Record]
             kept.append(record)
     if kept:
         yield kept
+
+
+def plain_in(record: Record, key: str) -> str | int | None:
+    """Return a text or a number of a record; None if it has neither."""
+    value = record.get(key)
+    return value if isinstance(value, str | int) else None
 
 
 def number_in(record: Record, key: str, default: int = 0) -> int:

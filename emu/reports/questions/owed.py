@@ -6,7 +6,7 @@ from typing import Any
 import attrs
 
 from emu.reports.log import Record, agent_name
-from emu.reports.questions.executions import executions, number_in
+from emu.reports.questions.executions import executions, number_in, plain_in
 from emu.reports.questions.table import Column, Question, Row
 
 EVENTS = ("call.", "pte.write", "pte.clear", "queue.post", "invalidate.complete", "window", "finding")
@@ -53,14 +53,16 @@ class Debts:
             case "window":
                 self.windows.setdefault((*place(record), number_in(record, "opened")), []).append(record)
             case "finding" if "payment" in record:
-                self.payments[record.get("domain"), record.get("dfn"), unit] = str(record["payment"])
+                self.payments[plain_in(record, "domain"), plain_in(record, "dfn"), unit] = str(record["payment"])
 
     def rows(self) -> Iterator[Row]:
         """Yield a row for each entry that a deferred call replaced, and unit; one if it replaced none."""
         for returned, stores in self.debts:
             common = {key: returned.get(key) for key in ("execution", "step", "call", "domain", "dfn", "page_count")}
             common["agent"] = agent_name(returned)
-            windows = [one for store in stores for one in self.windows.get((*place(store), store.get("step")), ())]
+            windows = [
+                one for store in stores for one in self.windows.get((*place(store), number_in(store, "step")), ())
+            ]
             for window in windows:
                 yield {**common, "dfn": window.get("dfn"), "page_count": 1, **self.payment(window)}
             if not windows:
@@ -70,7 +72,7 @@ class Debts:
         """Return which flush closed a window, who submitted it, and what a finding says of the debt."""
         unit, closed = str(window.get("iommu")), number_in(window, "closed")
         row = {"iommu": unit, "changed": window.get("opened"), "uses": window.get("uses")}
-        payment = self.payments.get((window.get("domain"), window.get("dfn"), unit))
+        payment = self.payments.get((plain_in(window, "domain"), plain_in(window, "dfn"), unit))
         row |= {"payment": payment} if payment else {}
         if window.get("still_open") is True:
             return row
@@ -80,7 +82,7 @@ class Debts:
 
 def place(record: Record) -> Key:
     """Return where the entry of a store or a window stands."""
-    return record.get("domain"), record.get("dfn"), record.get("table_level")
+    return tuple(plain_in(record, key) for key in ("domain", "dfn", "table_level"))
 
 
 def owed(records: Iterable[Record]) -> Iterator[Row]:

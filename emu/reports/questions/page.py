@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 
 from emu.reports.filters import covers
 from emu.reports.log import Record, agent_name
-from emu.reports.questions.executions import executions, number_in
+from emu.reports.questions.executions import executions, number_in, plain_in
 from emu.reports.questions.table import Column, Question, Row, cell_text
 
 STORES = ("pte.write", "pte.clear")
@@ -60,25 +60,30 @@ class Owners:
     """Whose pages the records of an execution are about, as far as its records tell."""
 
     def __init__(self, records: Iterable[Record]) -> None:
-        self.tags: dict[object, int] = {}
-        self.devices: dict[object, set[int | None]] = {}
+        self.tags: dict[object, str | int] = {}
+        self.devices: dict[object, set[str | int | None]] = {}
         for record in records:
-            domain = record.get("domain")
+            domain = plain_in(record, "domain")
             if record["event"] == "window" and domain is not None:
-                self.tags[record.get("iommu"), record.get("tag")] = domain
+                self.tags[tag_of(record)] = domain
             elif record["event"] in ("device.hand_over", "dma.program"):
-                self.devices.setdefault(record.get("bdf", record.get("device")), set()).add(domain)
+                self.devices.setdefault(plain_in(record, "bdf") or plain_in(record, "device"), set()).add(domain)
         for record in records:
-            if (owner := self.tags.get((record.get("iommu"), record.get("tag")))) is not None and "device" in record:
-                self.devices.setdefault(record["device"], set()).add(owner)
+            if (owner := self.tags.get(tag_of(record))) is not None and "device" in record:
+                self.devices.setdefault(plain_in(record, "device"), set()).add(owner)
 
     def of(self, record: Record) -> int | None:
         """Return the domain of a record; None where that is not known."""
-        domain = record.get("domain", self.tags.get((record.get("iommu"), record.get("tag"))))
-        programmed = self.devices.get(record.get("device"), set())
-        if domain is None and len(programmed) == 1:
-            (domain,) = programmed
+        domain = record.get("domain", self.tags.get(tag_of(record)))
+        owners = self.devices.get(plain_in(record, "device"), set())
+        if domain is None and len(owners) == 1:
+            (domain,) = owners
         return domain if isinstance(domain, int) else None
+
+
+def tag_of(record: Record) -> tuple[str | int | None, str | int | None]:
+    """Return the unit and the tag of a record."""
+    return plain_in(record, "iommu"), plain_in(record, "tag")
 
 
 def superpage_bits(records: list[Record]) -> int:
@@ -111,8 +116,8 @@ def what(record: Record) -> str:
         return f"{record.get('call')} returns {record.get('result')}: {promised(record)}"
     if event in STORES:
         return stored(record)
-    order = number_in(record, "page_order")
-    size = f"{1 << min(order, 64)} pages from " if order else ""
+    order = min(number_in(record, "page_order"), 64)
+    size = f"{1 << order} pages from " if order > 0 else ""
     within = f"{size}dfn {number_in(record, 'dfn'):#x}" if "dfn" in record else "all pages"
     texts = {key: cell_text(key, value) for key, value in record.items()} | {"range": within}
     return TEXTS.get(event, event).format_map(Texts(texts))

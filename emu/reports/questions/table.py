@@ -11,6 +11,9 @@ from emu.reports.log import Record
 from emu.reports.vocabulary import HEXADECIMAL
 
 WIDTH = 80
+INDENT_MAX = 60
+CELL_MAX = 30
+"""The most characters of a cell that is not the last one: names in a user's file may be of any length."""
 
 Row = dict[str, Any]
 
@@ -70,12 +73,19 @@ def heading(columns: tuple[Column, ...]) -> str:
 def row_lines(columns: tuple[Column, ...], row: Row) -> Iterator[str]:
     """Yield the lines of a row: what does not fit the last column goes on below it."""
     *first, last = columns
-    before = "".join(f"{column.cell(row).ljust(column.width)} " for column in first)
-    indent = sum(column.width + 1 for column in first)
-    filled = textwrap.wrap(last.cell(row), max(WIDTH - indent, 20), break_long_words=False, break_on_hyphens=False)
-    yield (before + (filled[0] if filled else "")).rstrip()
-    for rest in filled[1:]:
-        yield " " * indent + rest
+    before = "".join(f"{cut(column.cell(row)).ljust(column.width)} " for column in first)
+    text, indent = last.cell(row), " " * min(sum(column.width + 1 for column in first), INDENT_MAX)
+    if len(before) + len(text.partition(" ")[0]) > WIDTH:
+        yield before.rstrip()
+        before = indent
+    yield from textwrap.wrap(
+        text, WIDTH, initial_indent=before, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    ) or [before.rstrip()]
+
+
+def cut(text: str) -> str:
+    """Return the text of a cell, or its beginning if it is a long one."""
+    return text if len(text) <= CELL_MAX else f"{text[: CELL_MAX - 3]}..."
 
 
 def cell_text(key: str, value: object) -> str:
