@@ -57,12 +57,12 @@ def asked(*, follow: bool, **options: Any) -> tuple["Filter", "Question | None"]
     from emu.reports.filters import Filter
 
     wanted = Filter.parse(**{name: options.pop(name) for name in FILTERS})
-    if options["lock_holders"]:
+    if options["lock_holders"] is not None:
         wanted = attrs.evolve(wanted, locks=(*wanted.locks, options["lock_holders"]))
     question = question_of(wanted.domains, **options)
-    if follow and question is not None and not options["columns"]:
+    if follow and question is not None and options["columns"] is None:
         raise click.UsageError("--follow shows events as they come: leave the question out, or take --columns")
-    return (attrs.evolve(wanted, domains=()) if options["page"] else wanted), question
+    return (wanted if options["page"] is None else attrs.evolve(wanted, domains=())), question
 
 
 @contextmanager

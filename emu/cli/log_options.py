@@ -54,7 +54,7 @@ def question_of(domains: tuple[int, ...], **options: Any) -> "Question | None":
     from emu.reports.questions.summary import SUMMARY
     from emu.reports.questions.windows import WINDOWS
 
-    asked = [name for name, value in options.items() if value]
+    asked = [name for name, value in options.items() if value not in (None, False)]
     if len(asked) > 1:
         names = " and ".join(f"--{name.replace('_', '-')}" for name in asked[:2])
         raise click.UsageError(f"{names} are two questions: ask one at a time")

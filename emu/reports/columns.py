@@ -12,6 +12,9 @@ from typing import Any
 from emu.hypervisor.ops import RESULT_NAMES
 from emu.reports.vocabulary import FLAGS, KEYS, LISTS, NUMBERS
 
+SORTS = {"number": NUMBERS, "flag": FLAGS, "list": LISTS, "text": frozenset[str]()}
+"""The keys of each sort, but those of texts, which are all others of the vocabulary."""
+
 LEAST, MOST = -(1 << 63), (1 << 64) - 1
 """The range of the numbers that JSON readers take."""
 
@@ -25,9 +28,15 @@ def columns(fields: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield key if sort == sort_of(key, sort) else f"{key}_{sort}", plain
 
 
+def plain_key(key: str) -> str:
+    """Return the key whose values of another type have this key, value for value_flag; else the key itself."""
+    plain, _, sort = key.rpartition("_")
+    return plain if sort in SORTS and plain in KEYS else key
+
+
 def sort_of(key: str, default: str = "text") -> str:
     """Return the sort of a key's values; that of a key which the vocabulary does not have is the default."""
-    for sort, keys in (("number", NUMBERS), ("flag", FLAGS), ("list", LISTS)):
+    for sort, keys in SORTS.items():
         if key in keys:
             return sort
     return "text" if key in KEYS else default

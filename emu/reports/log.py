@@ -4,7 +4,7 @@ There is no clock but the step, so two logs of one schedule are equal byte for b
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
 import attrs
@@ -22,7 +22,7 @@ from emu.engine.happens_before import HappensBefore
 from emu.errors import printable
 from emu.files.whole import Writable
 from emu.machine.machine import Machine
-from emu.reports.columns import columns
+from emu.reports.columns import columns, plain_key
 from emu.reports.findings import data
 from emu.reports.vocabulary import HEXADECIMAL, KEYS
 
@@ -40,18 +40,25 @@ Record = dict[str, Any]
 
 
 def records(
-    machine: Machine, findings: Iterable[Finding], header: Mapping[str, Any], cycles: Mapping[str, int] = CYCLES
+    machine: Machine,
+    findings: Iterable[Finding],
+    header: Mapping[str, Any],
+    cycles: Mapping[str, int] = CYCLES,
+    *,
+    with_order: bool = True,
 ) -> Iterator[Record]:
     """Yield an execution's log records in order, `event` and `level` in each.
 
     Args:
         header: format, scenario, parameters, strategy and seed; the seed is the execution's number.
         cycles: the table of cycles by event.
+        with_order: tell which steps a step depends on, if the trace keeps its sources. It takes time, for long
+            executions more than these took.
     """
     trace, found = machine.trace, list(findings)
     common = {"level": "info", "execution": header["seed"]}
     yield {"event": "execution.begin", **common, **header}
-    yield from step_records(trace, common)
+    yield from step_records(trace, common, HappensBefore.of(trace).direct if with_order and trace.sources else ())
     for finding in found:
         facts = {key: value for key, value in data(finding, trace).items() if key in KEYS}
         named = [one.name for one in machine.agents if is_in(one.name, facts["message"])]
@@ -62,13 +69,13 @@ def records(
     yield {"event": "execution.end", **common, "findings": len(found), **totals(trace.step, summary)}
 
 
-def step_records(trace: Trace, common: Record) -> Iterator[Record]:
+def step_records(trace: Trace, common: Record, direct: Sequence[tuple[int, ...]]) -> Iterator[Record]:
     """Yield a record for each event of a trace; the first of a step has the steps that it depends on.
 
     Args:
         common: what all records of the execution have.
+        direct: for each step, the steps that it depends on; empty if they are not told.
     """
-    direct = HappensBefore.of(trace).direct if trace.sources else ()
     for event in trace.events():
         agent = event.agent
         record = {"event": event.name, **common, "step": event.step, "agent": agent.name, **agent.labels}
@@ -165,14 +172,15 @@ def for_people(logger: WrappedLogger, method: str, record: EventDict) -> EventDi
     for key, value in record.items():
         if key not in hidden and key not in shown and not (key == "iommu" and value == shown["agent"]):
             is_address = key in HEXADECIMAL and isinstance(value, int) and not isinstance(value, bool)
-            name = f"{key}:" if key in RENDERERS_OWN else shown_on_terminal(key)
+            name = f"{key}:" if key in RENDERERS_OWN else shown_on_terminal(plain_key(key))
             shown[name] = f"{value:#x}" if is_address else value
     return shown
 
 
 def shown_on_terminal(value: object) -> str:
     """Return a value as a text without control characters."""
-    return printable(" ".join(str(value).split("\n")))
+    text = str(value)
+    return text if text.isprintable() else printable(" ".join(text.split("\n")))
 
 
 def agent_name(record: EventDict) -> str:

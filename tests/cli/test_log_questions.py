@@ -175,6 +175,8 @@ def test_an_answer_fits_80_columns_and_sends_a_terminal_no_commands(emu: Emu, qu
         ("--owed --windows", "--owed and --windows are two questions: ask one at a time"),
         ("--summary --follow", "--follow shows events as they come: leave the question out, or take --columns"),
         ("--columns step,dnf", "--columns: no log has the key 'dnf' (did you mean 'dfn'?)"),
+        ("--columns=", "--columns: no log has the key ''"),
+        ("--page=", "--page takes numbers such as 12 or 0x1000, not ''"),
         ("--page zz", "--page takes numbers such as 12 or 0x1000, not 'zz'"),
         ("--dfn 9:1", "--dfn 9:1 ends before it begins: write 1:9"),
     ],
@@ -280,6 +282,23 @@ def test_a_damaged_schedule_is_refused_as_one(emu: Emu, schedule: str) -> None:
     status, out, err = emu("log", schedule)
     assert (status, out) == (2, "")
     assert "is no schedule" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("--windows", "the log has no window: no entry that devices could use was replaced"),
+        ("--windows --domain 7", "no row passes the filters"),
+        ("--owed", "no call of the log has put its flush off"),
+        ("--summary --agent cpu1", "no event passes the filters; no agent of the log is 'cpu1'"),
+        ("--page 1", "nothing happened to dfn 0x1"),
+        ("--lock-holders a", "no row passes the filters; no lock of the log is 'a'"),
+    ],
+)
+def test_an_answer_without_rows_says_why(emu: Emu, arguments: str, said: str) -> None:
+    Path("x.jsonl").write_text('{"event":"x","level":"info","execution":0,"step":1,"agent":"vtd0"}\n')
+    status, _, err = emu("log", "x.jsonl", *arguments.split())
+    assert (status, err) == (0, f"emu: {said}\n")
 
 
 def test_the_columns_of_all_keys_have_a_heading(emu: Emu, race: str) -> None:

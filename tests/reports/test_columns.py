@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from emu.reports.columns import columns
+from emu.reports.columns import columns, plain_key
 
 
 class Colour(Enum):
@@ -37,3 +37,17 @@ class Colour(Enum):
 )
 def test_a_value_has_the_key_of_its_type(given: dict[str, Any], written: dict[str, Any]) -> None:
     assert dict(columns(given)) == written
+
+
+@pytest.mark.parametrize(
+    ("key", "plain"),
+    [
+        ("value_flag", "value"),
+        ("steps_list", "steps"),
+        ("tag_text", "tag"),
+        ("page_count", "page_count"),
+        ("a_text", "a_text"),
+    ],
+)
+def test_people_see_a_value_under_one_key_whatever_its_type(key: str, plain: str) -> None:
+    assert plain_key(key) == plain

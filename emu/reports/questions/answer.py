@@ -57,5 +57,8 @@ class Answer:
     def remarks(self) -> list[str]:
         """Return sentences: that nothing is shown, and which names of the filters the log does not have."""
         missing = list(self.names.missing(self.wanted))
-        nothing = "no event passes the filters" if self.question is None else self.question.nothing
-        return missing if self.shown else [nothing, *missing]
+        if self.shown:
+            return missing
+        if self.question is None or self.question.of_filtered:
+            return ["no event passes the filters", *missing]
+        return [self.question.nothing if self.wanted == Filter() else "no row passes the filters", *missing]

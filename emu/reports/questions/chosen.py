@@ -27,7 +27,7 @@ def chosen(text: str) -> Question:
             found = {**record, "agent": agent_name(record)}
             yield {key: found[key] for key in keys if key in found}
 
-    return Question(rows, tuple(map(column, keys)), "no event passes the filters", by_execution=False, of_filtered=True)
+    return Question(rows, tuple(map(column, keys)), "the log is empty", by_execution=False, of_filtered=True)
 
 
 def column(key: str) -> Column:

@@ -30,6 +30,8 @@ def summary(records: Iterable[Record]) -> Iterator[Row]:
         if number == 0 or record.get("execution") != execution or event == "execution.begin":
             execution, executions, steps, latest = record.get("execution"), executions + 1, steps + latest, 0
         latest = max(latest, number_in(record, "step"))
+    if not events:
+        return
     totals = {"executions": executions, "steps": steps + latest, "findings": findings.total()}
     yield from ({"sort": "all", "name": name, "count": number} for name, number in totals.items())
     for sort, counts in (("finding", findings), ("agent", agents), ("event", events)):

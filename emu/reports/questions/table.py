@@ -75,12 +75,15 @@ def row_lines(columns: tuple[Column, ...], row: Row) -> Iterator[str]:
     *first, last = columns
     before = "".join(f"{cut(column.cell(row)).ljust(column.width)} " for column in first)
     text, indent = last.cell(row), " " * min(sum(column.width + 1 for column in first), INDENT_MAX)
+    if len(before) + len(text) <= WIDTH:
+        yield (before + text).rstrip()
+        return
     if len(before) + len(text.partition(" ")[0]) > WIDTH:
         yield before.rstrip()
         before = indent
     yield from textwrap.wrap(
         text, WIDTH, initial_indent=before, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
-    ) or [before.rstrip()]
+    )
 
 
 def cut(text: str) -> str:
