@@ -59,6 +59,15 @@ def test_a_promise_that_is_put_off_is_told_as_one(emu: Emu) -> None:
     assert "entry: 0x180003803 -> 0x180005803" in out
 
 
+def test_a_flush_of_the_whole_domain_is_one_of_each_page(emu: Emu) -> None:
+    told = rows(emu, logged(emu, "batch_flushes_whole_domain"), "--page 0x1000")
+    assert [one["what"] for one in told if one.get("call") == "flush_all"] == [
+        "flush_all begins",
+        "flush_all returns ok: promises that nothing old is used",
+    ]
+    assert "drops 2 cached, of all pages" in [one["what"] for one in told]
+
+
 def test_a_store_to_a_superpage_is_one_to_each_of_its_pages(emu: Emu) -> None:
     Path("s.jsonl").write_text(
         '{"event":"execution.begin","level":"info","execution":0,"parameters":["superpage_bits=1"]}\n'

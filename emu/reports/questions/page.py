@@ -1,4 +1,4 @@
-"""What happened to a page, from its mapping to its last use.
+"""What happened to a page, from its mapping to its last use: what is about it, and what is about all pages.
 
 That is: calls for it and what they promise, stores to its entries, what units cache and drop of it, flushes that cover
 it, accesses through it, and at the end findings and windows.
@@ -106,7 +106,8 @@ def is_about(record: Record, dfn: int, bits: int) -> bool:
         low = min(level - 1, SUPERPAGE_LEVELS)
         shift = bits * low + INDEX_BITS * (level - 1 - low)
         return 0 <= shift <= 64 and number_in(record, "dfn", -1) >> shift == dfn >> shift
-    return (event in FLUSHES and "dfn" not in record) or covers(record, dfn, dfn)
+    is_of_all = "dfn" not in record and event.startswith((*FLUSHES, "call."))
+    return is_of_all or covers(record, dfn, dfn)
 
 
 def what(record: Record) -> str:
