@@ -74,7 +74,7 @@ def as_json(data: Any) -> bytes:
 SCHEDULE = json.loads(saved().token_content())
 TOKEN = saved().token()
 LOG = [
-    {"event": "execution.begin", "level": "info", "execution": 0, "format": "emu-log-1", "scenario": "mine"},
+    {"event": "execution.begin", "level": "info", "execution": 0, "format": "emu-log-2", "scenario": "mine"},
     {
         "event": "pte.write",
         "level": "info",
@@ -86,7 +86,29 @@ LOG = [
         "page_count": 2,
     },
     {"event": "finding", "level": "warning", "execution": 0, "message": "stale", "page_order": 1, "dfn": 16},
+    {"event": "call.enter", "level": "info", "step": 1, "agent": "cpu1", "domain": 1, "dfn": 16},
+    {"event": "call.return", "level": "info", "step": 4, "agent": "cpu1", "domain": 1, "dfn": 16, "deferred": True},
+    {"event": "window", "level": "info", "domain": 1, "dfn": 16, "iommu": "vtd0", "tag": 1, "opened": 3, "closed": 5},
+    {"event": "invalidate.complete", "level": "info", "step": 5, "iommu": "vtd0", "tag": 1, "page_order": 3, "dfn": 16},
+    {"event": "lock.contend", "level": "info", "step": 2, "agent": "cpu1", "lock": "d1.mapping_lock"},
+    {"event": "lock.acquire", "level": "info", "step": 3, "agent": "cpu1", "lock": "d1.mapping_lock", "waited": 1},
 ]
+FILTERS = (
+    "",
+    "--json",
+    "--agent cpu1",
+    "--domain 1",
+    "--dfn 16",
+    "--event pte",
+    "--frame 1",
+    "--steps 1:",
+    "--page 16",
+    "--owed",
+    "--lock-holders d1",
+    "--windows",
+    "--summary",
+    "--columns step,agent,dfn,old,after",
+)
 SHOWN = {"kind": "stale", "page": [1, 16], "sentence": "s", "executions": 1}
 CELL = {"is_exhausted": True, "executions": 1, "steps": 9, "shown": {"s": SHOWN}, "executed": {}, "problem": None}
 RESULT = {"format": "emu-check-1", "cells": {"flag_left_set": {**CELL, "is_bug": False}}}
@@ -108,9 +130,9 @@ def tokens(draw: random.Random) -> Arguments:
 
 
 def logs(draw: random.Random) -> Arguments:
-    lines = [as_json(mutated(draw, draw.choice(LOG))) for _ in range(draw.randrange(1, 5))]
+    lines = [as_json(mutated(draw, draw.choice(LOG))) for _ in range(draw.randrange(1, 9))]
     content = b"\n".join(lines)
-    filters = draw.choice([[], ["--agent", "cpu1"], ["--domain", "1"], ["--dfn", "16"], ["--event", "pte"], ["--json"]])
+    filters = draw.choice(FILTERS).split()
     return ["log", written("hostile.log", damaged(draw, content) if draw.random() < 0.3 else content), *filters]
 
 

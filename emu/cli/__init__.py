@@ -9,6 +9,7 @@ schedules.py where the schedules of findings are saved
 terminal.py  colour, and progress on stderr
 output.py    printing to stdout
 stepping.py  what `emu replay --step` does: prompt.py reads its commands, debugger.py starts Python's debugger
+log_options.py  the options of `emu log`; log_input.py what it reads
 ending.py    Ctrl-C, a scenario's mistake, and the exit status for a verdict
 """
 

@@ -1,12 +1,11 @@
 """`emu diff`: says where two executions part, each given by its log or its schedule."""
 
 from contextlib import ExitStack
-from io import BufferedReader
 from typing import TYPE_CHECKING
 
 import click
 
-from emu.cli.log import open_input
+from emu.cli.log_input import open_input, schedule_in
 from emu.cli.options import json_option
 from emu.cli.output import show_json, show_paragraph
 
@@ -14,10 +13,6 @@ if TYPE_CHECKING:
     from emu.reports.steps import Written
 
 CONTEXT_MAX = 100
-
-HEAD_BYTES = 200
-SCHEDULE = b'"emu-schedule-'
-"""What stands in the first bytes of the file of a schedule: the name of its format."""
 
 
 @click.command("diff", short_help="Say where two executions part.")
@@ -61,12 +56,8 @@ def written_at(text: str, files: ExitStack) -> "Written":
     """Return the execution that a token or a file holds."""
     from emu.reports.reading import read_records
     from emu.reports.steps import WrittenLog, WrittenSchedule
-    from emu.running.read import read
-    from emu.running.save import TOKEN_PREFIX
 
-    if text.startswith(TOKEN_PREFIX):
-        return WrittenSchedule(read(text))
-    file = files.enter_context(open_input(text))
-    if isinstance(file, BufferedReader) and SCHEDULE in file.peek(HEAD_BYTES)[:HEAD_BYTES]:
-        return WrittenSchedule(read(text))
-    return WrittenLog(read_records(file, text), text)
+    saved = schedule_in(text)
+    if saved is not None:
+        return WrittenSchedule(saved)
+    return WrittenLog(read_records(files.enter_context(open_input(text)), text), text)

@@ -10,8 +10,8 @@ from emu.cli.output import show_paragraph
 from emu.cli.terminal import wants_colors
 from emu.errors import ScenarioError, did_you_mean, printable
 from emu.reports.breaks import Break, Names
+from emu.reports.filters import number
 from emu.reports.log import write_console
-from emu.reports.reading import number
 from emu.reports.stepping import (
     agent_lines,
     latest_records,
@@ -108,8 +108,8 @@ class Prompt(cmd.Cmd):
         Raises:
             ScenarioError: if the replay has no such step.
         """
-        step = number(text, "to")
-        if step is None or not 0 <= step <= self.stepping.steps:
+        step = number(text, "to") if text else -1
+        if not 0 <= step <= self.stepping.steps:
             raise ScenarioError(f"to takes the number of a step, from 0 to {self.stepping.steps}, not {text!r}")
         self.go_to(step)
 
@@ -191,7 +191,7 @@ class Prompt(cmd.Cmd):
         Raises:
             ScenarioError: if there is no such break.
         """
-        key = number(text, "delete")
+        key = number(text, "delete") if text else None
         if key is not None and key not in self.breaks:
             raise ScenarioError(f"there is no break {key}: br shows the breaks")
         self.breaks = {} if key is None else {one: self.breaks[one] for one in self.breaks if one != key}
@@ -208,7 +208,7 @@ class Prompt(cmd.Cmd):
         Raises:
             ScenarioError: for anything but a domain and a page of it.
         """
-        numbers = [one for one in (number(word, "tables") for word in text.split()) if one is not None]
+        numbers = [number(word, "tables") for word in text.split()]
         if len(numbers) != 2:
             raise ScenarioError("tables takes the number of a domain and a dfn: tables 1 0x1000")
         machine = self.stepping.machine
@@ -294,7 +294,7 @@ def how_many(text: str, default: int) -> int:
     Raises:
         ScenarioError: if it is not positive.
     """
-    steps = number(text, "the number of steps")
-    if steps is not None and steps <= 0:
+    steps = number(text, "the number of steps") if text else default
+    if steps <= 0:
         raise ScenarioError(f"the number of steps begins at 1, and is not {steps}")
-    return default if steps is None else steps
+    return steps

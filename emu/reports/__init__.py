@@ -2,7 +2,9 @@
 
 vocabulary.py   every event and every key of a log, with its meaning; occurrences.py where each occurs
 glossary.py     what each kind of finding is about, and a race that shows it; explain.py says all three
-log.py          a trace as a structured log; reading.py reads one back and filters it
+log.py          a trace as a structured log; key_types.py gives each key one type
+reading.py      reading a log back; filters.py chooses among its records, questions/ makes tables of them
+schedule.py     a saved schedule, for somebody who took it for a log
 stepping.py     a replay between two steps: agents, locks, promises; translations.py has tables and IOTLBs
 breaks.py       at which steps such a replay stops
 steps.py        what a log or a schedule tells of each step; parting.py where two part, diff.py says it

@@ -7,8 +7,8 @@ import attrs
 
 from emu.engine import Trace
 from emu.errors import ScenarioError, did_you_mean
+from emu.reports.filters import Filter, is_named, number, range_of
 from emu.reports.log import Record, agent_name
-from emu.reports.reading import Filter, is_named, number
 from emu.reports.vocabulary import EVENTS, HEXADECIMAL, KEYS
 
 FINDING = "finding"
@@ -92,20 +92,18 @@ def filter_of(event: str, values: Mapping[str, str], names: Names) -> Filter:
         ScenarioError: for a value that the key cannot have.
     """
     for key in values:
-        bounds = values[key].split(":") if key == "step" else [values[key]]
-        if key in COUNTED and any((number(one, key) or 0) < 0 for one in bounds):
+        bounds = values[key].split(":") if key in {"dfn", "step"} else [values[key]]
+        if key in COUNTED and any(number(one, key) < 0 for one in bounds if one):
             raise ScenarioError(f"{key} takes numbers from 0 on, not {values[key]!r}")
     agent = values.get("agent")
     if agent is not None and agent not in names.agents:
         raise ScenarioError(f"no agent of the replay is {agent!r}{did_you_mean(agent, names.agents)}")
-    first, colon, last = values.get("step", ":").partition(":")
     return Filter(
         agents=() if agent is None else (agent,),
-        domain=number(values.get("domain", ""), "domain"),
-        dfn=number(values.get("dfn", ""), "dfn"),
+        domains=(number(values["domain"], "domain"),) if "domain" in values else (),
+        dfns=(range_of(values["dfn"], "dfn"),) if "dfn" in values else (),
         events=(event,),
-        first=number(first, "step"),
-        last=number(last if colon else first, "step"),
+        steps=(range_of(values["step"], "step"),) if "step" in values else (),
     )
 
 

@@ -3,7 +3,8 @@
 There is no clock but the step, so two logs of one schedule are equal byte for byte, on every host and Python.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
 import attrs
@@ -17,18 +18,20 @@ from emu.analysis.source_lines import line_of_change
 from emu.analysis.windows import Statistics, statistics
 from emu.checks.findings import Finding
 from emu.engine import Trace
+from emu.engine.happens_before import HappensBefore
 from emu.engine.trace import Event
 from emu.errors import printable
 from emu.files.whole import Writable
 from emu.machine.machine import Machine
 from emu.reports.findings import data
+from emu.reports.key_types import plain_key, typed
 from emu.reports.vocabulary import HEXADECIMAL, KEYS
 
 ORDER = {key: number for number, key in enumerate(KEYS)}
-LOG_FORMAT = "emu-log-1"
-"""The format that the first record of a log names; earlier versions wrote the same records without it."""
+LOG_FORMAT = "emu-log-2"
+"""The format that the first record of a log names."""
 
-HIDDEN_ON_CONSOLE = frozenset({"format", "level", "execution", "cpu", "device", "source"})
+HIDDEN_ON_CONSOLE = frozenset({"format", "level", "execution", "cpu", "device", "after", "agents", "source"})
 RENDERERS_OWN = frozenset({"exc_info", "exception", "stack"})
 """Keys that structlog's renderer takes for a traceback; emu writes none, but a file that a user names may have one."""
 
@@ -38,38 +41,66 @@ Record = dict[str, Any]
 
 
 def records(
-    machine: Machine, findings: Iterable[Finding], header: Mapping[str, Any], cycles: Mapping[str, int] = CYCLES
+    machine: Machine,
+    findings: Iterable[Finding],
+    header: Mapping[str, Any],
+    cycles: Mapping[str, int] = CYCLES,
+    *,
+    with_order: bool = True,
 ) -> Iterator[Record]:
     """Yield an execution's log records in order, `event` and `level` in each.
 
     Args:
         header: format, scenario, parameters, strategy and seed; the seed is the execution's number.
         cycles: the table of cycles by event.
+        with_order: tell which steps a step depends on, if the trace keeps its sources. It takes time, for long
+            executions more than these took.
     """
     trace, found = machine.trace, list(findings)
     common = {"level": "info", "execution": header["seed"]}
     yield {"event": "execution.begin", **common, **header}
-    for event in trace.events():
-        yield event_record(trace, event, common)
+    yield from step_records(trace, common, HappensBefore.of(trace).direct if with_order and trace.sources else ())
     for finding in found:
-        yield finding_record(trace, finding, common)
+        yield finding_record(machine, finding, common)
     summary = statistics(machine, cycles)
     for window in summary.windows:
         yield {"event": "window", **common, **attrs.asdict(window), "steps": window.steps}
     yield {"event": "execution.end", **common, "findings": len(found), **totals(trace.step, summary)}
 
 
+def step_records(trace: Trace, common: Record, direct: Sequence[tuple[int, ...]]) -> Iterator[Record]:
+    """Yield a record for each event of a trace; the first of a step has the steps that it depends on.
+
+    Args:
+        common: what all records of the execution have.
+        direct: for each step, the steps that it depends on; empty if they are not told.
+    """
+    for event in trace.events():
+        record = event_record(trace, event, common)
+        if direct and not event.is_note and direct[event.step - 1]:
+            record["after"] = list(direct[event.step - 1])
+        yield record
+
+
 def event_record(trace: Trace, event: Event, common: Mapping[str, Any]) -> Record:
     """Return the record of an event, with what all records of its execution have in common."""
-    record = {"event": event.name, **common, "step": event.step, **event.agent.labels, **event.fields}
+    agent = event.agent
+    record = {"event": event.name, **common, "step": event.step, "agent": agent.name, **agent.labels}
+    record.update(typed(event.fields))
     source = line_of_change(trace, event.step)
     return {**record, "source": source} if source else record
 
 
-def finding_record(trace: Trace, finding: Finding, common: Mapping[str, Any]) -> Record:
+def finding_record(machine: Machine, finding: Finding, common: Mapping[str, Any]) -> Record:
     """Return the record of a finding, with what all records of its execution have in common."""
-    facts = {key: value for key, value in data(finding, trace).items() if key in KEYS}
-    return {"event": "finding", **common, "level": "warning", **facts}
+    facts = {key: value for key, value in data(finding, machine.trace).items() if key in KEYS}
+    named = [one.name for one in machine.agents if is_in(one.name, facts["message"])]
+    return {"event": "finding", **common, "level": "warning", "agents": named, **dict(typed(facts))}
+
+
+def is_in(name: str, message: str) -> bool:
+    """Whether a message names an agent."""
+    return re.search(rf"(?<!\w){re.escape(name)}(?!\w)", message) is not None
 
 
 def totals(steps: int, summary: Statistics) -> dict[str, int]:
@@ -153,19 +184,22 @@ def for_people(logger: WrappedLogger, method: str, record: EventDict) -> EventDi
     for key, value in record.items():
         if key not in hidden and key not in shown and not (key == "iommu" and value == shown["agent"]):
             is_address = key in HEXADECIMAL and isinstance(value, int) and not isinstance(value, bool)
-            name = f"{key}:" if key in RENDERERS_OWN else shown_on_terminal(key)
+            name = f"{key}:" if key in RENDERERS_OWN else shown_on_terminal(plain_key(key))
             shown[name] = f"{value:#x}" if is_address else value
     return shown
 
 
 def shown_on_terminal(value: object) -> str:
     """Return a value as a text without control characters."""
-    return printable(" ".join(str(value).split("\n")))
+    text = str(value)
+    return text if text.isprintable() else printable(" ".join(text.split("\n")))
 
 
 def agent_name(record: EventDict) -> str:
     """Return the name of the agent of a record; empty if it has none."""
-    if "cpu" in record:
+    if "agent" in record:
+        return str(record["agent"])
+    if "cpu" in record:  # format 1
         return f"cpu{record['cpu']}"
     name = record.get("device") or record.get("iommu") if "step" in record else ""
     return str(name or "")

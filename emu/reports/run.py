@@ -53,8 +53,8 @@ class RunReport:
         about, trace = self.about or str(first[0]), shown.machine.trace
         return sorted(shown.findings, key=lambda finding: str(signature(finding, trace)) != about)
 
-    def records(self) -> Iterator[Record]:
-        """Yield the log of the reported execution."""
+    def records(self, *, with_order: bool = False) -> Iterator[Record]:
+        """Yield the log of the reported execution, with the steps that each step depends on where these are wanted."""
         run, shown = self.run, self.run.reported
         if shown is None:
             return iter(())
@@ -66,7 +66,7 @@ class RunReport:
             "seed": shown.seed,
             **self.preemptions(),
         }
-        return records(shown.machine, shown.findings, header, self.cycles)
+        return records(shown.machine, shown.findings, header, self.cycles, with_order=with_order)
 
     def preemptions(self) -> dict[str, int]:
         """Return how many preemptions the execution has up to its first finding, and had when it was found."""
@@ -78,7 +78,7 @@ class RunReport:
 
     def write_log(self, file: Writable) -> None:
         """Write the log as JSON lines."""
-        write_json(self.records(), file)
+        write_json(self.records(with_order=True), file)
 
     def write_text(self, file: TextIO, *, colors: bool) -> None:
         """Write the log for people, without windows; the findings come after the log as sentences."""

@@ -36,7 +36,7 @@ def latest_records(stepping: Stepping) -> Iterator[Record]:
     if not stepping.has_ended:
         yield from records_from(stepping, stepping.step)
     for finding in stepping.new:
-        yield {**finding_record(stepping.execution.trace, finding, COMMON), "event": FINDING, "step": stepping.step}
+        yield {**finding_record(stepping.machine, finding, COMMON), "event": FINDING, "step": stepping.step}
 
 
 def sentences(stepping: Stepping, findings: Iterable[Finding]) -> list[str]:

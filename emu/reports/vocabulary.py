@@ -125,6 +125,9 @@ KEYS = {
     "format": "name and version of the log's format",
     "execution": "number of the execution: its seed",
     "step": "number of the step in its execution: the only clock",
+    "agent": "who acted: cpu0, 00:1f.0, vtd0; of a finding: whose call or step it is about",
+    "agents": "all agents that a finding names",
+    "after": "the steps of other agents on which the step depends directly; left out if there are none",
     "cpu": "the CPU that acted",
     "device": "the device that acted, bus:device.function",
     "iommu": "the unit that acted or was acted upon",
@@ -134,7 +137,8 @@ KEYS = {
     "seed": "seed of the strategy",
     "preemptions": "how many preemptions the execution has up to its first finding; engines are free",
     "found_with": "how many it had when it was found, of which this is the shortest form",
-    "steps": "how many steps an execution took",
+    "steps": "how many steps an execution took, or for how many a window was open",
+    "steps_list": "the steps of the two stores of a torn entry",
     "findings": "how many findings it has",
     "longest_window": "the most steps for which a replaced entry could still be used",
     "longest_window_cycles": "the same in cycles",
@@ -152,7 +156,6 @@ KEYS = {
     "evidence": "evidence for a stale translation, or for a frame in reach: possible or observed",
     "promise": "the broken promise: mapped, unmapped, flushed, taken back, owed or released",
     "message": "a finding in words",
-    "agent": "the CPU whose call a finding is about, or the agent whose step broke a claim",
     "claim": "the text of an assertion, or of a claim",
     "when": "when a claim has to hold: assert (where an agent's own code asserts it), always or finally",
     "call": "map, unmap, flush or flush_all; put_page or alloc_domheap_page where a frame was released",
@@ -180,12 +183,16 @@ KEYS = {
     "text": "what Xen logs",
     "table_level": "1 for a leaf of 4 KiB, upwards",
     "old": "the word before",
-    "value": "the word read or written",
+    "value": "the word or the number read or written",
+    "value_flag": "what was read or written, where it is true or false",
+    "value_text": "what was read or written, where it is a text; in hexadecimal, where it has more than 64 bits",
     "leaf": "the leaf word of a translation",
     "address": "machine address",
     "source_id": "requester id of a device",
+    "source_id_text": "all: of every device",
     "descriptor": "context, iotlb or wait; of a command: device, pages, device_tlb, all or wait",
     "tag": "domain id that tags cached entries",
+    "tag_text": "all: under every tag",
     "granularity": "global, domain, page or device",
     "fence": "whether descriptors behind the wait begin only after it; of an invalidation: of the wait behind it",
     "leaf_only": "cached table entries may stay (IH set, PDE clear)",
@@ -220,6 +227,28 @@ KEYS = {
     "deferred": "the call promised nothing yet: iommu_dont_flush_iotlb was set",
     "source": "the line of source that took the step",
 }
+
+# fmt: off
+NUMBERS = frozenset(
+    {
+        "execution", "step", "seed", "preemptions", "found_with", "steps", "findings", "longest_window",
+        "longest_window_cycles",
+        "open_windows", "uses_in_windows", "over_flushed", "lock_held", "lock_held_cycles", "opened",
+        "closed", "cycles", "uses", "cpu", "owed", "domain", "dfn", "mfn", "tables", "references", "dword",
+        "page_order", "page_count", "pages", "table_level", "old", "value", "leaf", "address", "source_id",
+        "tag", "slot", "began", "removed", "tables_removed", "draining", "entries", "evicted_dfn", "ticket",
+        "held_since", "waited", "held", "bit", "chosen", "of",
+    }
+)
+FLAGS = frozenset(
+    {
+        "still_open", "continued", "flag_left_set", "full", "got", "value_flag", "fence", "leaf_only",
+        "found", "deferred",
+    }
+)
+LISTS = frozenset({"parameters", "agents", "after", "steps_list"})
+"""Keys whose values are numbers, true or false, and lists; all others are texts."""
+# fmt: on
 
 HEXADECIMAL = frozenset({"dfn", "mfn", "old", "value", "leaf", "address", "source_id", "evicted_dfn"})
 """Keys whose numbers people read in hexadecimal; JSON keeps them as numbers."""
