@@ -17,6 +17,7 @@ from emu.cli.log import log_command
 from emu.cli.new import new_group
 from emu.cli.replay import replay_command
 from emu.cli.run import run_command
+from emu.cli.timeline import timeline_command
 from emu.errors import EmuError, InternalError, printable, reason_of, said_by
 
 USAGE, BROKEN_PIPE = 2, 141
@@ -62,6 +63,7 @@ cli.add_command(log_command)
 cli.add_command(new_group)
 cli.add_command(replay_command)
 cli.add_command(run_command)
+cli.add_command(timeline_command)
 
 
 def abandon_output() -> None:

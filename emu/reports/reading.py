@@ -103,13 +103,19 @@ class Filter:
 
     def covers(self, record: Record) -> bool:
         """Whether the dfn is the record's, or lies in the record's range."""
-        first, count = record.get("dfn"), record.get("page_count", 1)
-        order = record.get("page_order", 0)
         if self.dfn is None:
             return True
-        if not all(isinstance(one, int) and one >= 0 for one in (first, count, order)) or order > 64:
-            return False
-        return first is not None and first <= self.dfn < first + max(count, 1 << order)
+        pages = pages_of(record)
+        return pages is not None and pages[0] <= self.dfn < sum(pages)
+
+
+def pages_of(record: Record) -> tuple[int, int] | None:
+    """Return the first dfn of a record and the number of pages; None if it is about no page."""
+    first, count = record.get("dfn", ""), record.get("page_count", 1)
+    order = record.get("page_order", 0)
+    if not all(isinstance(one, int) and one >= 0 for one in (first, count, order)) or order > 64:
+        return None
+    return first, max(count, 1 << order)
 
 
 @attrs.frozen
