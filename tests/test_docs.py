@@ -211,9 +211,9 @@ def test_the_options_of_a_command_are_those_that_it_has(name: str) -> None:
 def test_each_command_has_a_row_and_a_short_help_that_is_not_cut(emu: Emu) -> None:
     assert [row[0].strip("`") for row in rows(PAGES["commands.md"], "command")] == [
         f"emu {name}"
-        for name in ("list", "run", "explore", "check", "cost", "new", "replay", "log", "timeline", "bench")
+        for name in ("list", "run", "explore", "check", "cost", "new", "replay", "log", "timeline", "export", "bench")
     ]
-    assert len(cli.commands) == 10
+    assert len(cli.commands) == 11
     for command in ("emu --help", "emu new --help"):
         assert "..." not in emu(command).partition("Commands:")[2]
 

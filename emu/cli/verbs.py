@@ -12,6 +12,7 @@ from emu.cli.check import check_command
 from emu.cli.cost import cost_command
 from emu.cli.ending import EMULATOR_BUG
 from emu.cli.explore import explore_command
+from emu.cli.export import export_command
 from emu.cli.list import list_command
 from emu.cli.log import log_command
 from emu.cli.new import new_group
@@ -58,6 +59,7 @@ cli.add_command(explore_command)
 cli.add_command(bench_command)
 cli.add_command(check_command)
 cli.add_command(cost_command)
+cli.add_command(export_command)
 cli.add_command(list_command)
 cli.add_command(log_command)
 cli.add_command(new_group)

@@ -38,7 +38,7 @@ function clampView() {
 
 function layOut() {
   size.width = chart.clientWidth;
-  size.gutter = size.width < 500 ? 76 : 116;
+  size.gutter = size.width < 500 ? 92 : 116;
   tops = new Map();
   let top = AXIS;
   for (const number of state.lanes) {

@@ -22,6 +22,8 @@ function bringIntoView(number) {
   if (at < size.gutter + margin || at > size.width - margin) {
     state.start = events[number].step - plotWidth() / state.scale / 2;
   }
+  const y = chart.getBoundingClientRect().top + eventY(number);
+  if (state.isShown[number] && (y < 40 || y > innerHeight - 40)) scrollBy(0, y - innerHeight / 2);
 }
 
 function select(number) {
@@ -108,6 +110,7 @@ function firstView() {
 
 function showFindings() {
   const section = byId("findings"), most = 3;
+  if (!DATA.findings.length) section.append(made("p", "No check has found anything.", { class: "quiet" }));
   DATA.findings.forEach((finding, number) => {
     const box = made("p", "", { class: "finding" });
     box.append(made("strong", "Finding: "));
