@@ -1,7 +1,7 @@
 """The execution that `emu timeline` and `emu export` show: of a log, or of a saved schedule, which is replayed."""
 
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,6 @@ from emu.errors import reason_of
 from emu.files.bounded import size
 
 if TYPE_CHECKING:
-    from emu.reports.log import Record
     from emu.reports.recorded import Recorded
 
 LOG_BYTES_MAX = 256 << 20
@@ -52,7 +51,9 @@ class Shown:
         Raises:
             click.UsageError: for a file that cannot be read, and for an option that the other sort of file takes.
         """
-        if named.startswith("emu1:") or not is_log(named):
+        from emu.running.save import TOKEN_PREFIX
+
+        if named.startswith(TOKEN_PREFIX) or not is_log(named):
             if execution is not None:
                 raise click.UsageError("a schedule has one execution: leave --execution out")
             return cls.of_schedule(named, scenario, parameters)
@@ -64,7 +65,7 @@ class Shown:
     def of_schedule(cls, named: str, scenario: str | None, parameters: tuple[str, ...]) -> "Shown":
         """Find the code of a schedule."""
         from emu.running.replay import Replay
-        from emu.running.save import file_word
+        from emu.running.save import TOKEN_PREFIX, file_word
 
         repeated = Replay.of(named, scenario, parse_parameters(parameters))
         saved = repeated.saved
@@ -82,22 +83,27 @@ class Shown:
             ordered = records if run.reported is None else in_order(records, run.reported.machine.trace)
             return Recorded.of(ordered, saved.scenario.name)
 
-        stem = f"{file_word(saved.scenario.name)}-{saved.digest()}" if named.startswith("emu1:") else Path(named).stem
+        stem = (
+            f"{file_word(saved.scenario.name)}-{saved.digest()}" if named.startswith(TOKEN_PREFIX) else Path(named).stem
+        )
         return cls(stem, [*code_of(repeated.bound), named], load)
 
     def write(self, what: str, output: str | None, suffix: str, content: "Callable[[Recorded], bytes]") -> None:
-        """Write what shows it to a file, and print the path.
+        """Write what shows it to a file, and print the path, unless the file is a pipe or standard output.
 
         Args:
             what: names the file in sentences.
             output: the path; None for a name that is derived from the input.
         """
+        from emu.files.whole import is_stream
+
         path = f"{self.stem}{suffix}" if output is None else output
         refuse_unwritable(what, path, self.read)
         shown = content(self.load())
         with written(what, path, lambda file: file.write(shown), PAGE_BYTES_MAX):
             pass
-        click.echo(path)
+        if not is_stream(Path(path)):
+            click.echo(path)
 
 
 def is_log(path: str) -> bool:
@@ -127,18 +133,8 @@ def is_log(path: str) -> bool:
 
 def recorded_in(path: str, execution: int | None) -> "Recorded":
     """Read one execution of a log."""
+    from emu.reports.reading import read_records
     from emu.reports.recorded import Recorded, one_execution
 
-    return Recorded.of(one_execution(records_in(path), execution, path), path)
-
-
-def records_in(path: str) -> "Iterator[Record]":
-    """Yield the records of a log.
-
-    Raises:
-        ScenarioError: if it holds anything else.
-    """
-    from emu.reports.reading import read_records
-
     with Path(path).open("rb") as file:
-        yield from read_records(file, path)
+        return Recorded.of(one_execution(read_records(file, path), execution, path), path)

@@ -161,7 +161,7 @@ def executions(records: Iterable[Record]) -> Iterator[list[Record]]:
 
 def in_order(records: Iterable[Record], trace: Trace) -> Iterator[Record]:
     """Yield records of a trace, with the steps of other agents on which each step directly depends."""
-    direct = HappensBefore.of(trace).direct
+    direct = HappensBefore.of(trace).direct if trace.step else ()
     for record in records:
         is_event = record["event"] not in BESIDES_EVENTS and record.get("step", 0) > 0
         yield {**record, "after": direct[record["step"] - 1]} if is_event else record

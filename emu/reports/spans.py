@@ -90,6 +90,8 @@ def locks(events: Iterable[Event], last: int) -> Iterator[Span]:
     """Yield who waits for a lock and who holds it; it is held from the step at which the ticket is served."""
     lines: dict[str, Line] = {}
     for event in events:
+        if not event.name.startswith("lock."):
+            continue
         lock = text_of(event.record.get("lock"))
         line = lines.setdefault(lock, Line())
         if event.name in {"lock.ticket", "lock.contend"}:

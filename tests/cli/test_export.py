@@ -1,5 +1,8 @@
 """`emu export`."""
 
+import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,3 +29,9 @@ def test_an_export_takes_no_place_of_a_file_that_is_read(emu: Emu) -> None:
     status, _, err = emu("export", "race.jsonl", "-o", "race.jsonl")
     assert (status, Path("race.jsonl").read_bytes()) == (2, before)
     assert "would overwrite 'race.jsonl', which is read" in err
+
+
+def test_an_export_to_standard_output_is_alone_there() -> None:
+    command = [sys.executable, "-m", "emu", "export", saved().token(), "-o", "/dev/stdout"]
+    done = subprocess.run(command, check=True, capture_output=True)
+    assert json.loads(done.stdout)["otherData"]["scenario"] == "remap_before_flush"

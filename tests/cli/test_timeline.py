@@ -72,6 +72,20 @@ def test_a_page_that_cannot_be_written_leaves_nothing(emu: Emu, log: str) -> Non
     assert "'no/where.html' cannot be written: there is no such folder" in err
 
 
+def test_a_schedule_of_a_scenario_of_ones_own_needs_its_file_as_a_replay_does(emu: Emu) -> None:
+    source = Path(__file__).parents[2] / "scenarios/remap_before_flush.py"
+    Path("mine.py").write_text(source.read_text().replace("def remap_before_flush(", "def mine("))
+    emu("run", "mine.py", "-p", "dma=8", "--seed", "23", "--host", "direct")
+    (schedule,) = map(str, Path("emu-findings").iterdir())
+    status, out, err = emu("timeline", schedule)
+    assert (status, out) == (2, "")
+    assert "'mine', which does not come with emu: add the path of its file" in err
+    assert emu("timeline", schedule, "mine.py", "-o", "page.html") == (0, "page.html\n", "")
+    status, _, err = emu("timeline", schedule, "mine.py", "-o", "mine.py")
+    assert status == 2
+    assert "would overwrite" in err
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

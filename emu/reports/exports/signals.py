@@ -11,6 +11,7 @@ from emu.reports.spans import FLAG, spans
 
 WORD_MAX = (1 << 64) - 1
 FREE = "free"
+DROPPING = frozenset({"iotlb.invalidate", "iotlb.evict"})
 
 
 @attrs.frozen
@@ -126,9 +127,10 @@ def cached(recorded: Recorded) -> Iterator[Signal]:
     for event in recorded.events:
         unit, record = text_of(event.record.get("iommu")), event.record
         dfn, tag = number_of(record, "dfn"), number_of(record, "tag")
-        for key, pages in held.items():
-            if key[0] == unit and drops(event, key[1], pages):
-                found[key].values[event.step] = 0
+        if event.name in DROPPING or "evicted_dfn" in record:
+            for key, pages in held.items():
+                if key[0] == unit and drops(event, key[1], pages):
+                    found[key].values[event.step] = 0
         if event.name in {"iotlb.hit", "iotlb.fill"} and dfn is not None and tag is not None:
             key, is_fill = (unit, tag, dfn), event.name == "iotlb.fill"
             new = Signal(unit, f"iotlb_tag{tag}_{dfn:#x}", "bit", {0: 0 if is_fill else None})

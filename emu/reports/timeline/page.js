@@ -176,6 +176,7 @@ let isDark = prefersDark.matches, isChosen = false;
 function showTheme() {
   document.documentElement.dataset.theme = isDark ? "dark" : "light";
   byId("theme").textContent = isDark ? "Light" : "Dark";
+  byId("theme").setAttribute("aria-label", `${isDark ? "Light" : "Dark"} theme`);
   readColours();
   showLegend();
   redraw();
@@ -238,7 +239,8 @@ document.addEventListener("keydown", (event) => {
     if (event.key === "Escape") { chart.focus(); event.preventDefault(); }
     return;
   }
-  const isInChart = event.target === chart || event.target === document.body;
+  const scrolls = ["ArrowUp", "ArrowDown", "Home", "End"].includes(event.key); // where the chart is not focused
+  const isInChart = event.target === chart || (event.target === document.body && !scrolls);
   const isLane = event.shiftKey && (event.key === "ArrowRight" || event.key === "ArrowLeft");
   const action = isLane ? () => inLane(event.key === "ArrowRight" ? 1 : -1) : KEYS[event.key];
   const found = LETTERS[event.key] ?? (isInChart ? action : undefined);
