@@ -5,6 +5,7 @@ A log may come from anywhere, so that every value that is computed with is check
 
 import re
 from collections.abc import Iterable, Iterator
+from functools import cached_property
 from itertools import groupby
 from typing import Any, TypeGuard
 
@@ -111,9 +112,13 @@ class Recorded:
         """Return the steps that a finding is about: its own, and those that its sentence names."""
         named = STEPS_IN_WORDS.findall(message_of(finding))
         steps = {int(one) for pair in named for one in pair if one and len(one) <= len(str(STEPS_MAX))}
-        taken = {event.step for event in self.events}
         own = finding.get("step")
-        return sorted((steps | ({own} if is_number(own, STEPS_MAX) else set())) & taken)
+        return sorted((steps | ({own} if is_number(own, STEPS_MAX) else set())) & self.steps)
+
+    @cached_property
+    def steps(self) -> frozenset[int]:
+        """The steps that have events."""
+        return frozenset(event.step for event in self.events)
 
 
 def one_execution(records: Iterable[Record], number: int | None, log: str) -> list[Record]:

@@ -1,5 +1,6 @@
 """Spans of steps: hypercalls, calls, locks, the flag that puts flushes off, and windows, from the events of a log."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 
 import attrs
@@ -46,10 +47,12 @@ def calls(events: Iterable[Event], last: int) -> list[Span]:
     """Return hypercalls and calls; a hypercall that leaves deferred calls ends when these are judged."""
     found: list[Span] = []
     inside: dict[str, list[tuple[str, Event]]] = {}
+    begun_of: Counter[tuple[str, str]] = Counter()
     ended: dict[str, int] = {}
 
     def end(agent: str, step: int, *, is_open: bool = False) -> None:
         key, begun = inside[agent].pop()
+        begun_of[agent, key] -= 1
         name, depth = text_of(begun.record.get(key, key)), len(inside[agent])
         if key == "call":
             name = f"{name} {place_of(begun.record)}".rstrip()
@@ -61,7 +64,8 @@ def calls(events: Iterable[Event], last: int) -> list[Span]:
         begun = inside.setdefault(event.agent, [])
         if event.name in BEGINS:
             begun.append((BEGINS[event.name], event))
-        elif (key := ENDS.get(event.name)) and any(one == key for one, _ in begun):
+            begun_of[event.agent, BEGINS[event.name]] += 1
+        elif (key := ENDS.get(event.name)) and begun_of[event.agent, key]:
             while begun[-1][0] != key:
                 end(event.agent, event.step, is_open=True)
             end(event.agent, event.step)

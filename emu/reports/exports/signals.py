@@ -11,6 +11,8 @@ from emu.reports.spans import FLAG, spans
 
 WORD_MAX = (1 << 64) - 1
 FREE = "free"
+CACHED_MAX = 1_000
+"""Of how many pages it is told whether they are cached: the first ones."""
 DROPPING = frozenset({"iotlb.invalidate", "iotlb.evict"})
 
 
@@ -128,11 +130,13 @@ def cached(recorded: Recorded) -> Iterator[Signal]:
         unit, record = text_of(event.record.get("iommu")), event.record
         dfn, tag = number_of(record, "dfn"), number_of(record, "tag")
         if event.name in DROPPING or "evicted_dfn" in record:
-            for key, pages in held.items():
-                if key[0] == unit and drops(event, key[1], pages):
-                    found[key].values[event.step] = 0
+            for key in [one for one, pages in held.items() if one[0] == unit and drops(event, one[1], pages)]:
+                found[key].values[event.step] = 0
+                del held[key]
         if event.name in {"iotlb.hit", "iotlb.fill"} and dfn is not None and tag is not None:
             key, is_fill = (unit, tag, dfn), event.name == "iotlb.fill"
+            if key not in found and len(found) == CACHED_MAX:
+                continue
             new = Signal(unit, f"iotlb_tag{tag}_{dfn:#x}", "bit", {0: 0 if is_fill else None})
             found.setdefault(key, new).values[event.step] = 1
             if is_fill or key not in held:

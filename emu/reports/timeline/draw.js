@@ -22,7 +22,7 @@ function readColours() {
 
 const colourOf = (sort) => colours[sort === "call" ? "calls" : sort];
 const rowHeight = (lane) => (lane.rows > ROWS_TALL ? Math.max(2, (ROWS_TALL * ROW) / lane.rows) : ROW);
-const laneHeight = (lane) => (lane.kind === "windows" ? 0 : LINE) + rowHeight(lane) * Math.min(lane.rows, 60) + GAP;
+const laneHeight = (lane) => (lane.kind === "windows" ? 0 : LINE) + rowHeight(lane) * lane.rows + GAP;
 const plotWidth = () => Math.max(1, size.width - size.gutter);
 const scaleMin = () => Math.min(SCALE_MAX, plotWidth() / (last + 2));
 const x = (step) => size.gutter + (step - state.start) * state.scale;
@@ -38,7 +38,7 @@ function clampView() {
 
 function layOut() {
   size.width = chart.clientWidth;
-  size.gutter = size.width < 500 ? 92 : 116;
+  size.gutter = size.width < 500 ? 100 : 116;
   tops = new Map();
   let top = AXIS;
   for (const number of state.lanes) {

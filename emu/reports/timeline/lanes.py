@@ -14,6 +14,9 @@ KINDS = ("cpu", "device", "engine", "windows")
 ROWS_APART = {"hypercall": 0, "call": 0, "held": 1, "waiting": 1, "flag": 2, "window": 3}
 """Spans of different groups share no row: calls nest, and the locks that they hold need not nest with them."""
 
+ROWS_MAX = 60
+"""How many rows a group has at most; spans for which there is no room share the last one."""
+
 
 @attrs.frozen
 class Lane:
@@ -54,7 +57,7 @@ def in_rows(spans: Iterable[Span]) -> Iterator[tuple[int, Span]]:
         ends: list[int] = []
         for span in groups[group]:
             free = (row for row, end in enumerate(ends) if end <= span.first and row >= span.depth)
-            row = next(free, max(len(ends), span.depth))
+            row = min(next(free, max(len(ends), span.depth)), ROWS_MAX - 1)
             ends.extend([0] * (row + 1 - len(ends)))
             ends[row] = span.last
             yield below + row, span

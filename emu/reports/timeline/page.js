@@ -58,7 +58,7 @@ function showSelected() {
   const around = made("ul");
   for (const span of spansAround(event)) around.append(made("li", span.note));
   if (around.children.length) parts.push(made("h3", "Meanwhile"), around);
-  parts.push(...links("Depends directly on", event.after), ...links("On which depend directly", event.before));
+  parts.push(...links("Depends directly on", event.after), ...links("What depends on it directly", event.before));
   box.replaceChildren(...parts);
 }
 

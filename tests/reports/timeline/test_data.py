@@ -87,3 +87,10 @@ def test_every_number_is_one_that_a_browser_keeps(drawn: dict[str, Any]) -> None
     first = {**huge, "dfn": 1, "page_count": 2**63}
     content = orjson.dumps(timeline(recorded([huge, first])), option=orjson.OPT_STRICT_INTEGER)
     assert b'"0x1000000000000000"' in content
+
+
+def test_rows_are_few_even_where_calls_never_return() -> None:
+    records = [{"event": "call.enter", "level": "info", "step": step, "cpu": 0, "call": "map"} for step in range(99)]
+    drawn = timeline(recorded(records))
+    assert [lane["rows"] for lane in drawn["lanes"]] == [60]
+    assert len(drawn["spans"]) == 99
