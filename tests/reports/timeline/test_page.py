@@ -42,6 +42,8 @@ def test_hostile_values_end_no_element_and_are_read_back_as_they_were() -> None:
     elements = Elements(page(data).decode())
     plain = Elements(page(timeline(recorded(race()))).decode())
     assert [tag for tag, _ in elements.found] == [tag for tag, _ in plain.found]
+    (embedded,) = re.findall(r'id="data">(.*?)</script>\n<script type="module">', page(data).decode(), re.DOTALL)
+    assert not set(embedded) & set("<>&\u2028\u2029")
     assert any(orjson.loads(one) == data for one in elements.inside if one.startswith("{"))
 
 
