@@ -230,10 +230,12 @@ def test_each_command_has_a_row_and_a_short_help_that_is_not_cut(emu: Emu) -> No
             "replay",
             "log",
             "diff",
+            "timeline",
+            "export",
             "bench",
         )
     ]
-    assert len(cli.commands) == 12
+    assert len(cli.commands) == 14
     for command in ("emu --help", "emu new --help"):
         assert "..." not in emu(command).partition("Commands:")[2]
 

@@ -132,8 +132,10 @@ def tokens(draw: random.Random) -> Arguments:
 def logs(draw: random.Random) -> Arguments:
     lines = [as_json(mutated(draw, draw.choice(LOG))) for _ in range(draw.randrange(1, 9))]
     content = b"\n".join(lines)
+    path = written("hostile.log", damaged(draw, content) if draw.random() < 0.3 else content)
     filters = draw.choice(FILTERS).split()
-    return ["log", written("hostile.log", damaged(draw, content) if draw.random() < 0.3 else content), *filters]
+    shown = draw.choice([["timeline"], ["export"], ["export", "--format", "vcd"]])
+    return draw.choice([["log", path, *filters], [*shown, path, "-o", "shown"]])
 
 
 def cycles(draw: random.Random) -> Arguments:

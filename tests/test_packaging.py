@@ -8,10 +8,12 @@ from pathlib import Path
 
 from hatchling.builders.wheel import WheelBuilder
 
+from emu.reports.timeline.page import SCRIPTS
+
 ROOT = Path(__file__).parent.parent
 
 
-def test_a_wheel_carries_the_scenarios_as_data_of_the_package(tmp_path: Path) -> None:
+def test_a_wheel_carries_the_scenarios_and_the_parts_of_the_timeline_as_data_of_the_package(tmp_path: Path) -> None:
     (wheel,) = WheelBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"])
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {f"emu/bundled/scenarios/{path.name}" for path in (ROOT / "scenarios").glob("*.py")} <= names
@@ -21,6 +23,8 @@ def test_a_wheel_carries_the_scenarios_as_data_of_the_package(tmp_path: Path) ->
         "emu/py.typed",
         "emu/reports/occurrences.json",
     } <= names
+    parts = ("page.html", "page.css", *SCRIPTS)
+    assert {f"emu/reports/timeline/{part}" for part in parts} <= names
     assert not [name for name in names if name.startswith(("benchmarks/", "scenarios/", "tests/"))]
 
 

@@ -5,6 +5,7 @@ Each verb has a file of its name. This file only answers Ctrl-C while the rest i
 verbs.py     the group of verbs, and the sentence and status for each way to end
 options.py   options that several verbs take
 files.py     files that the user names
+shown.py     the execution of a log or of a schedule, for timeline and export
 schedules.py where the schedules of findings are saved
 terminal.py  colour, and progress on stderr
 output.py    printing to stdout

@@ -127,9 +127,12 @@ explore_options = stack(
     json_option("Print the report as JSON."),
 )
 
+SCHEDULE = click.argument("schedule", metavar="FILE|TOKEN")
+SCENARIO_PATH = click.argument("scenario", metavar="[SCENARIO.py]", required=False)
+
 replay_options = stack(
-    click.argument("schedule", metavar="FILE|TOKEN"),
-    click.argument("scenario", metavar="[SCENARIO.py]", required=False),
+    SCHEDULE,
+    SCENARIO_PATH,
     parameters_option("revision=PATH", "Name a revision of your own."),
     EXPECT,
     LIKE,

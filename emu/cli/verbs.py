@@ -14,12 +14,14 @@ from emu.cli.diff import diff_command
 from emu.cli.ending import EMULATOR_BUG
 from emu.cli.explain import explain_command
 from emu.cli.explore import explore_command
+from emu.cli.export import export_command
 from emu.cli.list import list_command
 from emu.cli.log import log_command
 from emu.cli.new import new_group
 from emu.cli.replay import replay_command
 from emu.cli.run import run_command
 from emu.cli.show import show_command
+from emu.cli.timeline import timeline_command
 from emu.errors import EmuError, InternalError, printable, reason_of, said_by
 
 USAGE, BROKEN_PIPE = 2, 141
@@ -62,12 +64,14 @@ cli.add_command(check_command)
 cli.add_command(cost_command)
 cli.add_command(diff_command)
 cli.add_command(explain_command)
+cli.add_command(export_command)
 cli.add_command(list_command)
 cli.add_command(log_command)
 cli.add_command(new_group)
 cli.add_command(replay_command)
 cli.add_command(run_command)
 cli.add_command(show_command)
+cli.add_command(timeline_command)
 
 
 def abandon_output() -> None:

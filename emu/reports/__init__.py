@@ -5,6 +5,8 @@ glossary.py     what each kind of finding is about, and a race that shows it; ex
 log.py          a trace as a structured log; key_types.py gives each key one type
 reading.py      reading a log back; filters.py chooses among its records, questions/ makes tables of them
 schedule.py     a saved schedule, for somebody who took it for a log
+recorded.py     one execution of a log, checked; spans.py has its calls, locks, flags and windows
+timeline/       an execution as a page for a browser; exports/ for the viewers of others
 stepping.py     a replay between two steps: agents, locks, promises; translations.py has tables and IOTLBs
 breaks.py       at which steps such a replay stops
 steps.py        what a log or a schedule tells of each step; parting.py where two part, diff.py says it

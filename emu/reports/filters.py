@@ -99,12 +99,17 @@ def agents_of(record: Record) -> Iterator[str]:
 
 def covers(record: Record, first: int | None, last: int | None) -> bool:
     """Whether a page of a range is the record's, or lies in the record's range."""
-    start: Any = record.get("dfn")
-    count, order = record.get("page_count", 1), record.get("page_order", 0)
-    if not all(isinstance(one, int) and one >= 0 for one in (start, count, order)) or order > 64:
-        return False
-    end = start + max(count, 1 << order) - 1
-    return (last is None or start <= last) and (first is None or first <= end)
+    pages = pages_of(record)
+    return pages is not None and (last is None or pages[0] <= last) and (first is None or first < sum(pages))
+
+
+def pages_of(record: Record) -> tuple[int, int] | None:
+    """Return the first dfn of a record and the number of pages; None if it is about no page."""
+    first, count = record.get("dfn", ""), record.get("page_count", 1)
+    order = record.get("page_order", 0)
+    if not all(isinstance(one, int) and one >= 0 for one in (first, count, order)) or order > 64:
+        return None
+    return first, max(count, 1 << order)
 
 
 def concerns_frame(record: Record, frame: int) -> bool:
