@@ -30,6 +30,7 @@ def replay_command(
     are_tokens: bool,
     host: str,
     log_path: str | None,
+    show_log: bool,
     as_json: bool,
     cycles_path: str | None,
 ) -> int:
@@ -53,7 +54,7 @@ def replay_command(
     report = RunReport(run, repeated.named, repeated.command(schedule), cycles, repeated.saved.about)
     with written("log", log_path, report.write_log):
         refuse_failure(run, lambda: None)
-        show_run(report, as_json=as_json)
+        show_run(report, as_json=as_json, with_log=show_log)
     return status_of(run)
 
 

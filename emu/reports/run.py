@@ -15,10 +15,11 @@ from emu.files.whole import Writable
 from emu.reports.claims import claim, claimed, command_on, undeclared
 from emu.reports.cost import counters_data
 from emu.reports.counts import count
-from emu.reports.findings import data, sentence
+from emu.reports.finding_report import FindingReport
 from emu.reports.judged import judged_clause
 from emu.reports.log import LOG_FORMAT, Record, records, write_console, write_json
 from emu.running.run import Run
+from emu.running.story import Story
 from emu.running.verdict import Verdict
 from emu.scenarios.expectation import Expectation
 
@@ -35,6 +36,7 @@ class RunReport:
         replay_command: the command that repeats a replay; None for a run.
         cycles: the table of cycles by event.
         about: the signature, as a text, of the finding that comes first.
+        story: what is known of the schedule, if it was made smaller.
     """
 
     run: Run
@@ -42,6 +44,7 @@ class RunReport:
     replay_command: str | None = None
     cycles: Mapping[str, int] = CYCLES
     about: str = ""
+    story: Story | None = None
 
     def findings(self) -> list[Finding]:
         """Return the findings of the reported execution; the one that the report is about comes first."""
@@ -70,15 +73,15 @@ class RunReport:
         write_json(self.records(), file)
 
     def write_text(self, file: TextIO, *, colors: bool) -> None:
-        """Write the log for people, without windows; the findings come after the log as sentences."""
+        """Write the log for people, without windows and findings."""
         lines = [line for line in self.records() if line["event"] not in {"finding", "window"}]
         skipped = max(0, len(lines) - RECORDS_AFTER_LIMIT) if self.run.limit else 0
         if skipped:
             file.write(f"... {skipped} earlier events; --log FILE writes them all\n")
         write_console(islice(lines, skipped, None), file, colors=colors)
 
-    def sentences(self) -> list[str]:
-        """Return each finding as a sentence; several findings of one call are one sentence, with their number."""
+    def told(self) -> list[FindingReport]:
+        """Return the report of each finding; several findings of one call have one report, with their number."""
         shown = self.run.reported
         if shown is None:
             return []
@@ -86,10 +89,7 @@ class RunReport:
         for finding in self.findings():
             cause = (finding.kind, *(getattr(finding, name, None) for name in ("agent", "step", "claim")))
             by_cause.setdefault(cause, []).append(finding)
-        return [
-            sentence(first, shown.machine.trace) + (f" (and likewise {len(rest)} more)" if rest else "")
-            for first, *rest in by_cause.values()
-        ]
+        return [FindingReport(first, shown.machine, self.story, len(rest)) for first, *rest in by_cause.values()]
 
     def verdict(self) -> str:
         """Return the verdict as a sentence."""
@@ -159,6 +159,8 @@ class RunReport:
             "seed": shown.seed if shown else run.seed,
             "steps": shown.machine.trace.step if shown else 0,
             **self.statistics(),
-            "findings": [data(finding, shown.machine.trace) for finding in self.findings()] if shown else [],
+            "findings": [FindingReport(one, shown.machine, self.story).data() for one in self.findings()]
+            if shown
+            else [],
             "reproduce": self.command(),
         }

@@ -5,6 +5,7 @@ run.py           one execution a seed, until the declared finding shows
 exploration.py   every trace once: plan.py holds the options, coverage.py counts the executions
 repetition.py    one execution twice: its events, and whether they happen again
 sampling.py      random executions, and the number of their traces
+story.py         what is known of a schedule that was made smaller
 causes.py        the findings of an exploration, by signature
 confirm.py       repeats findings on both hosts, with a witness where that is possible
 verdict.py       the verdicts on one execution, on a run and on an exploration

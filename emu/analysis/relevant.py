@@ -1,0 +1,212 @@
+"""The steps that matter to a finding: its own, and of those that happen before them the ones about its subject.
+
+A rank says how much a step matters, 0 the most. Who has room for a few steps only drops the greatest ranks first.
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from itertools import groupby
+from typing import Any
+
+import attrs
+
+from emu.checks.findings import Asserted, Finding, Stuck
+from emu.engine import Agent, Event, Trace
+from emu.engine.happens_before import HappensBefore
+from emu.hypervisor.ops import iommu_dont_flush_iotlb
+from emu.units import page_count
+
+RANKS: Mapping[str, int] = {
+    **dict.fromkeys(("pte.write", "pte.clear", "call.return", "invalidate.complete", "queue.post", "flush.skip"), 1),
+    **dict.fromkeys(("dma.read", "dma.write", "dma.fault", "page.free", "page.allocate", "page.withdraw"), 1),
+    **dict.fromkeys(("device.hand_over", "context.write", "device_entry.write", "device_entry.complete"), 1),
+    **dict.fromkeys(("fault.inject", "domain.crash", "hypercall.settle", "queue.drop", "queue.error"), 1),
+    **dict.fromkeys(("call.enter", "percpu.write", "percpu.read", "flush.done", "iotlb.invalidate"), 2),
+    **dict.fromkeys(("context.invalidate", "device_entry.invalidate", "lock.acquire", "console.print"), 2),
+    **dict.fromkeys(("table.take", "page.let_map", "softirq.run", "p2m.write", "queue.status"), 2),
+    **dict.fromkeys(("context.read", "device_entry.read"), 2),
+    **dict.fromkeys(("lock.contend", "lock.release", "pte.read", "hypercall.exit", "line.write_back"), 3),
+    **dict.fromkeys(("buffer.drain", "page.get", "page.put", "variable.write", "memory.store"), 3),
+    **dict.fromkeys(("walk.read", "iotlb.fill", "context.fill", "device_entry.fill", "p2m.read", "list.move"), 4),
+    **dict.fromkeys(("dma.program", "dma.post", "signal.send", "wait", "walk.pass_through", "variable.read"), 4),
+    **dict.fromkeys(("hypercall.enter", "iotlb.hit", "iotlb.miss", "invalidate.begin", "memory.load"), 5),
+}
+"""How much a step matters by its event, if it is about the subject; a step with another event is left out."""
+
+ELSEWHERE = 3
+"""How much less an event matters that is about another page, frame or device."""
+
+RANK_MAX = 5
+"""The greatest rank of a step that matters."""
+
+STORES = frozenset({"pte.write", "pte.clear"})
+"""Stores to page tables: those above the leaf matter less, and so do those of a half that does not make it present."""
+
+CACHING = ("iotlb.miss", "iotlb.fill", "walk.", "dma.program", "dma.post")
+"""The beginnings of events of devices that do not matter before the first own step of a finding."""
+
+USES = ("dma.read", "dma.write", "dma.fault", "iotlb.hit")
+"""Events of devices that do not matter before the step at which a finding was judged: they were legal."""
+
+OF_CLAIMS = ("variable.", "memory.", "signal.", "wait")
+"""The beginnings of events that matter most to claims of a scenario, about which nothing else is known."""
+
+OF_LEAVES = frozenset({"pte.read", "walk.read"})
+"""Reads that matter only where they read a leaf of 4 KiB: above it every walk reads the same."""
+
+
+@attrs.frozen
+class Subject:
+    """What a finding is about.
+
+    Attributes:
+        domain, pages: the domain, and its pages; no pages where it is about no page, or about all.
+        frames, devices: frames and devices.
+        locks: the locks for which somebody had to wait.
+        since, judged: the finding's first own step, and the step at which it was judged.
+        is_open: it is a claim of a scenario or a deadlock, which may be about any variable, word or signal.
+    """
+
+    domain: int | None
+    pages: frozenset[int]
+    frames: frozenset[int]
+    devices: frozenset[str]
+    locks: frozenset[str]
+    since: int
+    judged: int
+    is_open: bool
+
+    @classmethod
+    def of(cls, finding: Finding, trace: Trace, marked: Iterable[int]) -> "Subject":
+        """Return the subject of a finding with these steps of its own."""
+
+        def named(*names: str) -> frozenset[Any]:
+            return frozenset(one for name in names if (one := getattr(finding, name, None)) is not None)
+
+        use = getattr(finding, "use", None)
+        contended = {event.fields["lock"] for event in trace.events() if event.name == "lock.contend"}
+        if isinstance(finding, Stuck):
+            waited = (one.waits_for for one in finding.deadlock.waiters)
+            contended |= {name.removeprefix("the lock ") for name in waited}
+        return cls(
+            getattr(finding, "page_domain", None) or getattr(finding, "domain", None),
+            named("page") if hasattr(finding, "page_count") else named("dfn"),
+            named("frame", "table"),
+            named("device") | ({use.device} if use else set()),
+            frozenset(contended),
+            min(marked, default=0),
+            getattr(finding, "step", 0),
+            isinstance(finding, Asserted | Stuck),
+        )
+
+    def has(self, keys: Mapping[str, Any]) -> bool:
+        """Whether an event with these keys is about the subject; so is one that names no page, frame or device."""
+        if "bdf" in keys:
+            return not self.devices or keys["bdf"] in self.devices
+        if "dfn" in keys and self.pages:
+            first, domain = keys["dfn"], keys.get("domain", self.domain)
+            last = first + (keys.get("page_count") or page_count(keys.get("page_order", 0))) - 1
+            return domain == self.domain and any(first <= page <= last for page in self.pages)
+        return "mfn" not in keys or not self.frames or keys["mfn"] in self.frames
+
+
+@attrs.frozen
+class RelevantStep:
+    """A step that matters, with its events that do; step 0 is what an agent did before its first step.
+
+    Attributes:
+        is_marked: it is one of the finding's own.
+    """
+
+    step: int
+    agent: Agent
+    events: tuple[Event, ...]
+    rank: int
+    is_marked: bool
+
+
+def relevant(finding: Finding, trace: Trace, marked: Collection[int]) -> list[RelevantStep]:
+    """Return the steps that matter to a finding, in order.
+
+    Args:
+        marked: the finding's own steps. Without the sources of a trace nobody knows what happens before them, and
+            all earlier steps count.
+    """
+    subject, events = Subject.of(finding, trace, marked), list(trace.events())
+    before = happened_before(trace, marked)
+    asked = {
+        (event.fields["iommu"], event.fields["slot"]): event.fields for event in events if event.name == "queue.fetch"
+    }
+    agents = {event.agent.name for event in events if event.step in before}
+    found = []
+    for (step, agent), group in groupby(events, key=lambda event: (event.step, event.agent)):
+        if step in before if step else agent.name in agents:
+            ranked = [(rank_of(event, subject, asked), event) for event in group]
+            one = step_of(step, agent, ranked, is_marked=step in marked)
+            if one is not None:
+                found.append(one)
+    return found
+
+
+def happened_before(trace: Trace, marked: Iterable[int]) -> set[int]:
+    """Return the marked steps, and all that happen before one of them."""
+    steps = {step for step in marked if 0 < step <= trace.step}
+    if not trace.sources:
+        return set(range(1, max(steps, default=0) + 1))
+    order = HappensBefore.of(trace)
+    return steps.union(*(order.past(step) for step in steps))
+
+
+def step_of(step: int, agent: Agent, ranked: list[tuple[int | None, Event]], *, is_marked: bool) -> RelevantStep | None:
+    """Return a step with its events that matter; None if none does. A marked step always does."""
+    mattering = [(rank, event) for rank, event in ranked if rank is not None and rank <= RANK_MAX]
+    if not mattering and is_marked:
+        mattering = [(0, next(event for _, event in ranked if not event.is_note))]
+    if not mattering:
+        return None
+    rank = min(rank for rank, _ in mattering)
+    events = tuple(event for one, event in mattering if one <= rank + 1)
+    return RelevantStep(step, agent, events, 0 if is_marked else rank, is_marked)
+
+
+def rank_of(event: Event, subject: Subject, asked: Mapping[tuple[str, int], Mapping[str, Any]]) -> int | None:
+    """Return how much an event matters; None if not at all.
+
+    Args:
+        asked: the keys of each descriptor that was fetched, by unit and slot.
+    """
+    rank, keys = RANKS.get(event.name), event.fields
+    if rank is None or (event.name in OF_LEAVES and keys.get("table_level") != 1):
+        return None
+    if "lock" in keys:
+        return rank if keys["lock"] in subject.locks else None
+    if event.name.startswith("percpu."):
+        return rank if keys["variable"] == iommu_dont_flush_iotlb.name and is_telling(event) else None
+    if event.name in STORES and (keys["table_level"] > 1 or keys.get("half") == "high"):
+        rank += 2
+    if event.name == "queue.post":
+        keys = asked.get((keys["iommu"], keys["slot"]), {})
+        if keys.get("descriptor") == "wait":
+            return rank + ELSEWHERE
+    if event.step < (subject.judged if event.name in USES else subject.since if is_caching(event) else 0):
+        return None
+    is_internal = event.name.startswith(OF_CLAIMS) and not subject.is_open
+    return rank if subject.has(keys) and not is_internal else rank + ELSEWHERE
+
+
+def is_caching(event: Event) -> bool:
+    """Whether an event leads to an access of a device, or to a cached translation."""
+    return event.name.startswith(CACHING)
+
+
+def is_telling(event: Event) -> bool:
+    """Whether an access to the flag tells something: a write does, and a read that finds it set."""
+    return event.name == "percpu.write" or bool(event.fields["value"])
+
+
+def most_relevant(steps: Iterable[RelevantStep]) -> Iterator[RelevantStep]:
+    """Yield steps by rank, and of a rank those first that are nearest to a marked step."""
+    listed = list(steps)
+    marked = [one.step for one in listed if one.is_marked]
+    yield from sorted(
+        listed, key=lambda one: (one.rank, min((abs(one.step - step) for step in marked), default=0), one.step)
+    )

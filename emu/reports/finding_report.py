@@ -1,0 +1,104 @@
+"""The report of a finding: a headline, its facts, and the interleaving in columns; as text and as data."""
+
+import textwrap
+from functools import cached_property
+from typing import Any
+
+import attrs
+
+from emu.checks.findings import Finding
+from emu.errors import printable
+from emu.machine.machine import Machine
+from emu.reports.columns import Row, fitted, rows
+from emu.reports.counts import count
+from emu.reports.fact import Fact
+from emu.reports.facts import facts
+from emu.reports.findings import data
+from emu.reports.headlines import headline
+from emu.running.story import Story
+
+LABEL_LEAST = 9
+"""The least width of the labels of facts, so that reports look alike."""
+
+
+@attrs.frozen(slots=False)
+class FindingReport:
+    """A finding, ready to be shown.
+
+    Attributes:
+        story: what is known of the schedule, if it was made smaller.
+        likewise: how many more findings of the same call or step are left out.
+    """
+
+    finding: Finding
+    machine: Machine
+    story: Story | None = None
+    likewise: int = 0
+
+    def headline(self) -> str:
+        """Return the first line."""
+        more = f" (and likewise {self.likewise} more)" if self.likewise else ""
+        return headline(self.finding, self.machine.trace) + more
+
+    @cached_property
+    def facts(self) -> list[Fact]:
+        """The facts, those about the schedule last."""
+        return [*facts(self.finding, self.machine), *facts_of_story(self.story)]
+
+    @cached_property
+    def rows(self) -> list[Row]:
+        """The steps that matter, the most relevant first."""
+        return rows(self.finding, self.machine, {step for fact in self.facts for step in fact.steps})
+
+    def fact_lines(self, width: int) -> list[str]:
+        """Return the facts, each in lines of its own."""
+        indent = 4 + max([LABEL_LEAST, *(len(fact.label) for fact in self.facts)])
+        return [
+            line
+            for fact in self.facts
+            for number, text in enumerate(printable(fact.text).split("\n"))
+            for line in textwrap.wrap(
+                text,
+                width,
+                initial_indent=f"{f'  {fact.label if not number else str()}':<{indent}}",
+                subsequent_indent=" " * indent,
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
+        ]
+
+    def columns(self, width: int) -> list[str]:
+        """Return the interleaving in columns."""
+        return fitted(self.rows, self.machine.trace.step, width)[1]
+
+    def data(self) -> dict[str, Any]:
+        """Return the report as JSON data: the finding, its facts, and the steps of its columns at 80 characters."""
+        trace = self.machine.trace
+        return {
+            **data(self.finding, trace),
+            "headline": self.headline(),
+            "facts": {one.label: {**one.values, "text": one.text, "steps": list(one.steps)} for one in self.facts},
+            "story": None if self.story is None else attrs.asdict(self.story),
+            "steps": [
+                {
+                    "step": row.step,
+                    "agent": row.agent,
+                    "text": row.text,
+                    "is_marked": row.is_marked,
+                    "source": row.source,
+                }
+                for row in fitted(self.rows, trace.step)[0]
+            ],
+        }
+
+
+def facts_of_story(story: Story | None) -> list[Fact]:
+    """Return the facts about a schedule that was made smaller."""
+    found = []
+    if story is not None and story.preemptions is not None:
+        down = "" if story.found_with is None else f", down from {story.found_with}"
+        said = "minimal: proved" if story.is_minimal else "smallest found"
+        found.append(Fact("schedule", f"{count(story.preemptions, 'preemption')}{down} ({said})"))
+    if story is not None and story.needs:
+        found.append(Fact("it needs", "\n".join(story.needs), (), {"needs": list(story.needs)}))
+    return found
