@@ -4,7 +4,8 @@ A rank says how much a step matters, 0 the most. Who has room for a few steps on
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from itertools import groupby
+from functools import cached_property
+from math import inf
 from typing import Any
 
 import attrs
@@ -34,6 +35,9 @@ RANKS: Mapping[str, int] = {
 
 ELSEWHERE = 3
 """How much less an event matters that is about another page, frame or device."""
+
+OF_SECTION = 3
+"""The greatest rank of an event because of which the section of a lock matters."""
 
 RANK_MAX = 5
 """The greatest rank of a step that matters."""
@@ -124,47 +128,100 @@ class RelevantStep:
     is_marked: bool
 
 
-def relevant(finding: Finding, trace: Trace, marked: Collection[int]) -> list[RelevantStep]:
+@attrs.frozen(slots=False)
+class Interleaving:
+    """An execution that has ended, as all its findings see it."""
+
+    trace: Trace
+
+    @cached_property
+    def events(self) -> list[Event]:
+        """The events, in order."""
+        return list(self.trace.events())
+
+    @cached_property
+    def order(self) -> HappensBefore:
+        """Which steps happen before which."""
+        return HappensBefore.of(self.trace)
+
+    @cached_property
+    def asked(self) -> dict[tuple[str, int], Mapping[str, Any]]:
+        """The keys of each descriptor that was fetched, by unit and slot."""
+        fetched = (event.fields for event in self.events if event.name == "queue.fetch")
+        return {(keys["iommu"], keys["slot"]): keys for keys in fetched}
+
+    @cached_property
+    def sections(self) -> dict[int, tuple[int, float]]:
+        """For each step about a lock, the first and the last step of its section; without end if there is no last."""
+        found: dict[int, tuple[int, float]] = {}
+        begun: dict[tuple[str, str], list[int]] = {}
+        for event in self.events:
+            if event.name.startswith("lock."):
+                key = (event.agent.name, event.fields["lock"])
+                steps = begun.setdefault(key, [])
+                steps.append(event.step)
+                found.update(dict.fromkeys(steps, (steps[0], event.step if event.name == "lock.release" else inf)))
+                if event.name == "lock.release":
+                    del begun[key]
+        return found
+
+    def before(self, marked: Iterable[int]) -> set[int]:
+        """Return the marked steps, and all that happen before one of them.
+
+        Without the sources of a trace nobody knows what its steps have touched, and all earlier steps count.
+        """
+        steps = {step for step in marked if 0 < step <= self.trace.step}
+        if not self.trace.sources:
+            return set(range(1, max(steps, default=0) + 1))
+        return steps.union(*(self.order.past(step) for step in steps))
+
+
+Ranked = list[tuple[int, Event]]
+"""Events of a step with their ranks."""
+
+
+def relevant(finding: Finding, shown: Interleaving, marked: Collection[int]) -> list[RelevantStep]:
     """Return the steps that matter to a finding, in order.
 
     Args:
-        marked: the finding's own steps. Without the sources of a trace nobody knows what happens before them, and
-            all earlier steps count.
+        marked: the finding's own steps.
     """
-    subject, events = Subject.of(finding, trace, marked), list(trace.events())
-    before = happened_before(trace, marked)
-    asked = {
-        (event.fields["iommu"], event.fields["slot"]): event.fields for event in events if event.name == "queue.fetch"
-    }
-    agents = {event.agent.name for event in events if event.step in before}
-    found = []
-    for (step, agent), group in groupby(events, key=lambda event: (event.step, event.agent)):
+    subject, before = Subject.of(finding, shown.trace, marked), shown.before(marked)
+    agents = {event.agent.name for event in shown.events if event.step in before}
+    ranked: dict[tuple[int, Agent], Ranked] = {}
+    for event in shown.events:
+        step, agent = event.step, event.agent
         if step in before if step else agent.name in agents:
-            ranked = [(rank_of(event, subject, asked), event) for event in group]
-            one = step_of(step, agent, ranked, is_marked=step in marked)
-            if one is not None:
-                found.append(one)
-    return found
+            of_step = ranked.setdefault((step, agent), [])
+            rank = rank_of(event, subject, shown.asked)
+            if rank is not None and rank <= RANK_MAX:
+                of_step.append((rank, event))
+            elif step in marked and not event.is_note:
+                of_step.append((RANK_MAX, event))
+    drop_idle_sections(ranked, shown, marked)
+    steps = (step_of(step, agent, of_step, is_marked=step in marked) for (step, agent), of_step in ranked.items())
+    return [step for step in steps if step is not None]
 
 
-def happened_before(trace: Trace, marked: Iterable[int]) -> set[int]:
-    """Return the marked steps, and all that happen before one of them."""
-    steps = {step for step in marked if 0 < step <= trace.step}
-    if not trace.sources:
-        return set(range(1, max(steps, default=0) + 1))
-    order = HappensBefore.of(trace)
-    return steps.union(*(order.past(step) for step in steps))
+def drop_idle_sections(ranked: dict[tuple[int, Agent], Ranked], shown: Interleaving, marked: Collection[int]) -> None:
+    """Drop the events about locks in whose sections nothing else matters."""
+    busy: dict[Agent, list[int]] = {}
+    for (step, agent), of_step in ranked.items():
+        if any(rank <= OF_SECTION and "lock" not in event.fields for rank, event in of_step):
+            busy.setdefault(agent, []).append(step)
+    for (step, agent), of_step in ranked.items():
+        if step in shown.sections and step not in marked:
+            first, last = shown.sections[step]
+            if not any(first <= one <= last for one in busy.get(agent, ())):
+                of_step[:] = [(rank, event) for rank, event in of_step if "lock" not in event.fields]
 
 
-def step_of(step: int, agent: Agent, ranked: list[tuple[int | None, Event]], *, is_marked: bool) -> RelevantStep | None:
-    """Return a step with its events that matter; None if none does. A marked step always does."""
-    mattering = [(rank, event) for rank, event in ranked if rank is not None and rank <= RANK_MAX]
-    if not mattering and is_marked:
-        mattering = [(0, next(event for _, event in ranked if not event.is_note))]
-    if not mattering:
+def step_of(step: int, agent: Agent, ranked: Ranked, *, is_marked: bool) -> RelevantStep | None:
+    """Return a step with its events that matter; None if none does."""
+    if not ranked:
         return None
-    rank = min(rank for rank, _ in mattering)
-    events = tuple(event for one, event in mattering if one <= rank + 1)
+    rank = min(rank for rank, _ in ranked)
+    events = tuple(event for one, event in ranked if one <= rank + 1)
     return RelevantStep(step, agent, events, 0 if is_marked else rank, is_marked)
 
 

@@ -5,11 +5,12 @@ A text may run on to the right, for only one agent takes a step: so columns stan
 
 import textwrap
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import PurePosixPath
 
 import attrs
 
-from emu.analysis.relevant import most_relevant, relevant
+from emu.analysis.relevant import Interleaving, most_relevant, relevant
 from emu.analysis.source_lines import line_of_change
 from emu.checks.findings import Finding
 from emu.engine import Agent
@@ -25,6 +26,9 @@ WIDTH_WITH_SOURCES = 120
 
 CANDIDATES_MAX = 60
 """How many steps are considered for the lines: the most relevant ones."""
+
+LINES_OF_STEP = 3
+"""About how many lines a table loses at most with a step: the step's own, one that was wrapped, and a fold."""
 
 STRIDE_MAX = 28
 """The most characters from one column to the next."""
@@ -55,20 +59,19 @@ class Row:
     source: str | None
 
 
-def rows(finding: Finding, machine: Machine, marked: Collection[int]) -> list[Row]:
+def rows(finding: Finding, machine: Machine, shown: Interleaving, marked: Collection[int]) -> list[Row]:
     """Return the steps that matter to a finding, the most relevant first.
 
     Args:
         marked: the finding's own steps.
     """
-    texts, trace = StepTexts.of(machine), machine.trace
-    found = []
-    for one in most_relevant(relevant(finding, trace, marked)):
+    texts, found = StepTexts.of(machine, shown), []
+    for one in islice(most_relevant(relevant(finding, shown, marked)), CANDIDATES_MAX):
         text = "; ".join(texts.text(event) for event in one.events)
-        source = line_of_change(trace, one.step) if one.step else None
+        source = line_of_change(shown.trace, one.step) if one.step else None
         head = tuple(one.agent.name.replace(WITNESS, " (by emu)").split(" ", 1))
         found.append(Row(one.step, one.agent.name, head, place(one.agent), text, one.rank, one.is_marked, source))
-    return found[:CANDIDATES_MAX]
+    return found
 
 
 def place(agent: Agent) -> tuple[int, int]:
@@ -83,11 +86,13 @@ def fitted(found: Sequence[Row], last_step: int, width: int = WIDTH) -> tuple[li
     Args:
         found: the rows, the most relevant first.
     """
-    for number in range(len(found), 0, -1):
+    number = len(found)
+    while number > 0:
         shown = sorted(found[:number], key=lambda row: (row.step, row.place))
         lines = Table.of(shown, last_step, width).lines()
         if len(lines) <= LINES_MAX:
             return shown, lines
+        number -= max(1, (len(lines) - LINES_MAX) // LINES_OF_STEP)
     return [], []
 
 

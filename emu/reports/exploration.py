@@ -8,6 +8,7 @@ from typing import Any
 import attrs
 import cattrs
 
+from emu.analysis.relevant import Interleaving
 from emu.reports.claims import claim, claimed, command_on, undeclared
 from emu.reports.counts import count
 from emu.reports.finding_report import FindingReport
@@ -70,7 +71,8 @@ class ExplorationReport:
         for cause in self.exploration.causes.values():
             finding = cause.finding
             if finding is not None and cause.run is not None and cause.run.reported is not None:
-                yield cause, FindingReport(finding, cause.run.reported.machine)
+                machine = cause.run.reported.machine
+                yield cause, FindingReport(finding, machine, Interleaving(machine.trace))
 
     def not_proved(self) -> list[str]:
         """Name the claims that interleavings which were not executed may break."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import attrs
 
+from emu.analysis.relevant import Interleaving
 from emu.checks.findings import Finding
 from emu.errors import printable
 from emu.machine.machine import Machine
@@ -26,12 +27,14 @@ class FindingReport:
     """A finding, ready to be shown.
 
     Attributes:
+        shown: the execution, as all its findings see it.
         story: what is known of the schedule, if it was made smaller.
         likewise: how many more findings of the same call or step are left out.
     """
 
     finding: Finding
     machine: Machine
+    shown: Interleaving
     story: Story | None = None
     likewise: int = 0
 
@@ -48,7 +51,7 @@ class FindingReport:
     @cached_property
     def rows(self) -> list[Row]:
         """The steps that matter, the most relevant first."""
-        return rows(self.finding, self.machine, {step for fact in self.facts for step in fact.steps})
+        return rows(self.finding, self.machine, self.shown, {step for fact in self.facts for step in fact.steps})
 
     def fact_lines(self, width: int) -> list[str]:
         """Return the facts, each in lines of its own."""

@@ -8,6 +8,7 @@ from typing import Any, TextIO
 import attrs
 
 from emu.analysis.cycles import CYCLES
+from emu.analysis.relevant import Interleaving
 from emu.analysis.windows import statistics
 from emu.checks.findings import Finding
 from emu.checks.signatures import signature
@@ -80,16 +81,22 @@ class RunReport:
             file.write(f"... {skipped} earlier events; --log FILE writes them all\n")
         write_console(islice(lines, skipped, None), file, colors=colors)
 
+    def each(self) -> Iterator[FindingReport]:
+        """Yield the report of each finding."""
+        if self.run.reported is not None:
+            machine = self.run.reported.machine
+            execution = Interleaving(machine.trace)
+            for finding in self.findings():
+                yield FindingReport(finding, machine, execution, self.story)
+
     def told(self) -> list[FindingReport]:
-        """Return the report of each finding; several findings of one call have one report, with their number."""
-        shown = self.run.reported
-        if shown is None:
-            return []
-        by_cause: dict[tuple[Any, ...], list[Finding]] = {}
-        for finding in self.findings():
-            cause = (finding.kind, *(getattr(finding, name, None) for name in ("agent", "step", "claim")))
-            by_cause.setdefault(cause, []).append(finding)
-        return [FindingReport(first, shown.machine, self.story, len(rest)) for first, *rest in by_cause.values()]
+        """Return the reports that people see: several findings of one call have one, with the number of the others."""
+        by_cause: dict[tuple[Any, ...], list[FindingReport]] = {}
+        for report in self.each():
+            found = report.finding
+            cause = (found.kind, *(getattr(found, name, None) for name in ("agent", "step", "claim")))
+            by_cause.setdefault(cause, []).append(report)
+        return [attrs.evolve(first, likewise=len(rest)) for first, *rest in by_cause.values()]
 
     def verdict(self) -> str:
         """Return the verdict as a sentence."""
@@ -159,8 +166,6 @@ class RunReport:
             "seed": shown.seed if shown else run.seed,
             "steps": shown.machine.trace.step if shown else 0,
             **self.statistics(),
-            "findings": [FindingReport(one, shown.machine, self.story).data() for one in self.findings()]
-            if shown
-            else [],
+            "findings": [one.data() for one in self.each()],
             "reproduce": self.command(),
         }

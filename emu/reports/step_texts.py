@@ -5,6 +5,7 @@ from typing import Any
 
 import attrs
 
+from emu.analysis.relevant import Interleaving
 from emu.engine import Event
 from emu.errors import printable
 from emu.hypervisor.ops import OK, RESULT_NAMES
@@ -113,15 +114,10 @@ class StepTexts:
     names_domains: bool
 
     @classmethod
-    def of(cls, machine: Machine) -> "StepTexts":
+    def of(cls, machine: Machine, shown: Interleaving) -> "StepTexts":
         """Return the texts for the execution of a machine."""
-        fetched = {
-            (event.fields["iommu"], event.fields["slot"]): event.fields
-            for event in machine.trace.events()
-            if event.name == "queue.fetch"
-        }
         formats = {number: domain.format for number, domain in machine.domains.items()}
-        return cls(formats, fetched, len(formats) > 1)
+        return cls(formats, shown.asked, len(formats) > 1)
 
     def text(self, event: Event) -> str:
         """Say what happened."""
