@@ -60,7 +60,7 @@ TEXTS: Mapping[str, str] = {
     "list.move": "move list {list}",
     "console.print": "log: {text}",
     "domain.crash": "crash domain {domain}",
-    "fault.inject": "fault: {failed}",
+    "fault.inject": "fault injected: {failed}",
     "flush.skip": "no flush at {iommu}",
     "queue.write": "write slot {slot}",
     "queue.post": "post {posted}",
