@@ -14,6 +14,7 @@ from emu.analysis.relevant import Interleaving, most_relevant, relevant
 from emu.analysis.source_lines import line_of_change
 from emu.checks.findings import Finding
 from emu.engine import Agent
+from emu.errors import printable
 from emu.machine.machine import Machine
 from emu.machine.role import WITNESS
 from emu.reports.counts import count
@@ -200,4 +201,4 @@ def columns(shown: Sequence[Row], fit: int) -> list[str]:
 
 def short(source: str | None) -> str:
     """Return a line of source with no more than the last folder of its path."""
-    return "" if source is None else "/".join(PurePosixPath(source).parts[-2:])
+    return "" if source is None else printable("/".join(PurePosixPath(source).parts[-2:]))

@@ -2,13 +2,14 @@
 
 import math
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import attrs
 import cattrs
 
 from emu.analysis.relevant import Interleaving
+from emu.checks.signatures import Signature
 from emu.reports.claims import claim, claimed, command_on, undeclared
 from emu.reports.counts import count
 from emu.reports.finding_report import FindingReport
@@ -16,6 +17,7 @@ from emu.reports.judged import judged_clause
 from emu.reports.left_out import left_out_clause
 from emu.running.causes import Cause
 from emu.running.exploration import ScenarioExploration
+from emu.running.story import Story
 from emu.running.verdict import Verdict
 from emu.running.witness import is_usable
 from emu.scenarios.expectation import Expectation
@@ -26,9 +28,14 @@ PERCENT_LEAST = 0.01
 
 @attrs.frozen
 class ExplorationReport:
-    """A finished exploration, ready to be shown."""
+    """A finished exploration, ready to be shown.
+
+    Attributes:
+        stories: what is known of schedules that were made smaller, by the signature of their cause.
+    """
 
     exploration: ScenarioExploration
+    stories: Mapping[Signature, Story] = attrs.field(factory=dict)
 
     def coverage(self) -> str:
         """Say how many executions there were, and whether they are all."""
@@ -72,7 +79,10 @@ class ExplorationReport:
             finding = cause.finding
             if finding is not None and cause.run is not None and cause.run.reported is not None:
                 machine = cause.run.reported.machine
-                yield cause, FindingReport(finding, machine, Interleaving(machine.trace))
+                yield (
+                    cause,
+                    FindingReport(finding, machine, Interleaving(machine.trace), self.stories.get(cause.signature)),
+                )
 
     def not_proved(self) -> list[str]:
         """Name the claims that interleavings which were not executed may break."""

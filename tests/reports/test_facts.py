@@ -13,11 +13,13 @@ from emu.checks.used import LateStatus
 from emu.machine.description import Description
 from emu.machine.machine import Machine
 from emu.reports import version
+from emu.reports.exploration import ExplorationReport
 from emu.reports.finding_report import facts_of_story
 from emu.running.story import Story
 from emu.units import Dfn, Maddr, Mfn
 from tests.fenced import rows
 from tests.reports.told import bundled_reports, report, reports_of
+from tests.running.explored import bundled_with, explored
 
 PAGE = (Path(__file__).parent.parent.parent / "docs/reports.md").read_text()
 LABELS = [re.sub("`", "", label) for label, _ in rows(PAGE, "label")]
@@ -153,6 +155,14 @@ def test_data_has_the_facts_by_label_and_the_steps_in_columns() -> None:
 )
 def test_what_is_known_of_a_schedule_that_was_made_smaller_is_told(story: Story | None, said: dict[str, str]) -> None:
     assert {fact.label: fact.text for fact in facts_of_story(story)} == said
+
+
+def test_an_exploration_tells_what_is_known_of_the_schedule_of_a_cause() -> None:
+    done = explored(bundled_with("remap_before_flush"))
+    ((signature, _),) = done.causes.items()
+    ((_, told),) = ExplorationReport(done, {signature: Story(2)}).causes()
+    assert told.facts[-1].label == "schedule"
+    assert told.data()["story"]["preemptions"] == 2
 
 
 def test_each_order_that_is_needed_has_a_line() -> None:
