@@ -236,8 +236,10 @@ def nearest(
 
 def own_flush(finding: OldPath, every: list[Flush], events: list[Event]) -> Miss | None:
     """Return the last flush by the call that promised, if walkers only still read the old entry when it began."""
-    call = around(finding.step, finding.agent, "call.enter", "call.return", events)
-    first, seen = call[0].step if call else 0, seen_at(finding)
+    call = around(finding.step - 1, finding.agent, "call.enter", "call.return", events)
+    if call is None:
+        return None
+    first, seen = call[0].step, seen_at(finding)
     tried = [
         Miss(flush, shortfalls(flush, finding, seen))
         for flush in every

@@ -5,6 +5,7 @@ from typing import Any
 
 import attrs
 
+from emu.analysis.explanations import around
 from emu.analysis.source_lines import line_of_caller, line_of_change
 from emu.checks.details import Act
 from emu.checks.findings import (
@@ -107,29 +108,38 @@ def of_call(finding: OfCall, trace: Trace) -> Iterator[Fact]:
 
 
 def faults(finding: NotRolledBack, trace: Trace) -> Iterator[Fact]:
-    """Yield the last fault that was injected into the CPU of a call before it returned."""
+    """Yield the last fault that was injected into the CPU of a call, during the call."""
+    begun = begin_of(finding, trace)
     steps = [
         event.step
         for event in trace.events()
-        if event.name == "fault.inject" and event.agent.name == finding.agent and event.step <= finding.step
+        if event.name == "fault.inject" and event.agent.name == finding.agent
+        if begun <= event.step <= finding.step
     ]
     if steps:
         yield Fact("failure", f"a fault was injected after step {steps[-1]}", (steps[-1],), {"step": steps[-1]})
 
 
 def last_store(finding: NotRolledBack | WrongResult | Gap, trace: Trace) -> Iterator[Fact]:
-    """Yield the last store to the entry of the page by the CPU of a call, before the call returned."""
+    """Yield the last store to the entry of the page by the CPU of a call, during the call."""
+    begun = begin_of(finding, trace)
     steps = [
         event.step
         for event in trace.events()
         if event.name in {"pte.write", "pte.clear"} and event.agent.name == finding.agent
-        if event.step <= finding.step and event.fields["domain"] == finding.domain
+        if begun <= event.step <= finding.step and event.fields["domain"] == finding.domain
         if event.fields["dfn"] == finding.page
     ]
     if steps:
         source = line_of_change(trace, steps[-1])
         text = f"{finding.agent} last stored the entry of dfn {finding.page:#x} at step {steps[-1]}{at(source)}"
         yield Fact("store", text, (steps[-1],), {"step": steps[-1], "source": source})
+
+
+def begin_of(finding: OfCall, trace: Trace) -> int:
+    """Return the step at which the call of a finding began; 0 if that is not known."""
+    call = around(finding.step - 1, finding.agent, "call.enter", "call.return", list(trace.events()))
+    return call[0].step if call else 0
 
 
 def of_deadlock(finding: Stuck) -> Iterator[Fact]:
