@@ -223,7 +223,7 @@ PUT_OFF = {
     "displace_while_moving revision=merged": ("unmap", "the flush came late: cpu0 submitted it"),
     "remove_moved_page revision=merged": ("unmap", "the flush came late: cpu0 submitted it"),
     "failed_map_leaves_entries revision=merged": ("map", "returned without one at step"),
-    "softirq_in_flagged_loop release=true": ("map", "was tagged with domain id 1, not 2; no other followed"),
+    "softirq_in_flagged_loop release=true": ("map", "had tag 1, and at vtd0 domain 1 has tag 2; no other followed"),
     "flush_misses_last_page release=true": ("map", "covered dfn 0x1000 only; no other followed"),
 }
 """Frames that were released before a flush that was put off: by which call, and what became of it."""

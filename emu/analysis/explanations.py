@@ -4,7 +4,7 @@ from math import inf
 
 import attrs
 
-from emu.analysis.flushes import OF_TIME, Flush, Miss, flushes, shortfalls
+from emu.analysis.flushes import OF_TIME, Flush, Miss, Shortfall, flushes, shortfalls
 from emu.analysis.source_lines import line_of_caller, line_of_change
 from emu.analysis.waits import EarlyEnd, early_end, given_up, is_unawaited
 from emu.checks.details import Arrival
@@ -70,6 +70,8 @@ class Explanation:
         ended_early: how the wait for `flush` ended before `flush` had completed; None if it did not.
         is_unawaited: the CPU that broke the promise had submitted `flush` and had not waited for it.
         nearest: among the flushes of `changed_by` that did not remove the entry, the nearest to doing so.
+        own: the flush by the call that promised, if another agent had changed the entry and walkers still read the old
+            one when that flush began.
         omission: the return of the call that omitted the flush; None if the call flushed, or did not return.
         has_unfinished: a descriptor that was submitted after the change had not completed when the execution ended.
         flag_set: the step and the line that had set iommu_dont_flush_iotlb, where it was left set.
@@ -89,6 +91,7 @@ class Explanation:
     ended_early: EarlyEnd | None = None
     is_unawaited: bool = False
     nearest: Miss | None = None
+    own: Miss | None = None
     omission: Omission | None = None
     has_unfinished: bool = False
     flag_set: tuple[int, str | None] | None = None
@@ -131,6 +134,7 @@ def explain(finding: OldPath, trace: Trace) -> Explanation:
         ended_early=early_end(flush, events, trace) if flush else None,
         is_unawaited=flush is not None and is_unawaited(flush, finding.agent, finding.step, events, trace),
         nearest=nearest(finding, agent, every, flush, steps_of_flush(changed, agent, flush, call, events)),
+        own=None if agent == finding.agent else own_flush(finding, every, events),
         omission=None if flush or call is None else omission(finding, agent, changed, call[1], events, trace),
         has_unfinished=flush is None and has_unfinished(finding.unit, changed, events),
         flag_set=flag_set(finding, events, trace) if is_left_set else None,
@@ -228,6 +232,20 @@ def nearest(
         if inside:
             return min(inside, key=lambda one: (*one.distance, abs(one.flush.submitted - changed)))
     return None
+
+
+def own_flush(finding: OldPath, every: list[Flush], events: list[Event]) -> Miss | None:
+    """Return the last flush by the call that promised, if walkers only still read the old entry when it began."""
+    call = around(finding.step - 1, finding.agent, "call.enter", "call.return", events)
+    if call is None:
+        return None
+    first, seen = call[0].step, seen_at(finding)
+    tried = [
+        Miss(flush, shortfalls(flush, finding, seen))
+        for flush in every
+        if flush.agent == finding.agent and first <= flush.submitted <= finding.step
+    ]
+    return next((one for one in reversed(tried) if one.shortfalls == (Shortfall.UNSEEN,)), None)
 
 
 def write_back_before(

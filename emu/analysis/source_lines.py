@@ -1,6 +1,7 @@
 """The line of source that is named for a step."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from emu.engine import Trace
@@ -8,9 +9,13 @@ from emu.engine.sources import PACKAGE, Location, file_and_line, is_users
 from emu.hypervisor.revisions.loader import WRAPPERS_FILE
 from emu.platforms import PLATFORMS
 
+LINES_KEPT = 1 << 12
+"""Of how many lines it is remembered whether they belong to a revision: an execution comes by few lines, often."""
+
 REVISIONS = PACKAGE / "hypervisor" / "revisions"
 
 
+@lru_cache(maxsize=LINES_KEPT)
 def is_in_revision(location: Location) -> bool:
     """Whether a line belongs to a revision of the wrappers, bundled or the user's."""
     path = Path(location.file)

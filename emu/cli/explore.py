@@ -9,7 +9,7 @@ import click
 
 from emu.cli.ending import refuse_failure, status_of, stop_on_interrupt
 from emu.cli.options import explore_options, parse_parameters
-from emu.cli.output import show_finding, show_json, show_paragraph
+from emu.cli.output import show_json, show_paragraph, show_report
 from emu.cli.schedules import Schedules
 from emu.cli.terminal import show_exploration
 
@@ -103,7 +103,9 @@ def show(report: "ExplorationReport", replays: dict[Any, str], *, as_json: bool)
         replays: the commands that replay the causes, by signature.
     """
     if as_json:
-        show_json("exploration", report.data(replays))
+        from emu.reports.version import made_by
+
+        show_json("exploration", {"emu": made_by(), **report.data(replays)}, 2)
     else:
         show_text(report, replays)
 
@@ -111,8 +113,10 @@ def show(report: "ExplorationReport", replays: dict[Any, str], *, as_json: bool)
 def show_text(report: "ExplorationReport", replays: dict[Any, str]) -> None:
     """Print the coverage, the findings and the verdict."""
     show_paragraph(report.coverage())
-    for cause, sentence in report.causes():
-        show_finding(sentence)
+    for cause, told in report.causes():
+        click.echo()
+        show_report(told)
+        click.echo()
         show_paragraph(report.occurrence(cause))
         if cause.signature in replays:
             click.echo(f"replay: {replays[cause.signature]}")

@@ -82,7 +82,8 @@ EXPECT = click.option(
 LIKE = click.option("--like", metavar="REVISION", help="Claim what is declared of a revision of emu's.")
 HOST = choice_option("--host", ("trio", "direct"), "What drives the agents.")
 LOG = click.option("--log", "log_path", metavar="PATH", help="Write the log as JSON lines to a file.")
-REPORT = json_option("Print the report as JSON instead of the log.")
+SHOW_LOG = click.option("--show-log", is_flag=True, help="Print the log before the report.")
+REPORT = json_option("Print the report as JSON.")
 CYCLES = click.option("--cycles", "cycles_path", metavar="PATH", help="JSON file: how many cycles events take.")
 
 run_options = stack(
@@ -103,6 +104,7 @@ run_options = stack(
     shrink_options,
     schedules_options("Folder for the schedule of a finding."),
     LOG,
+    SHOW_LOG,
     REPORT,
     CYCLES,
 )
@@ -145,6 +147,7 @@ replay_options = stack(
     schedules_options("Folder for the schedule of --witness."),
     HOST,
     LOG,
+    SHOW_LOG,
     REPORT,
     CYCLES,
 )

@@ -31,6 +31,7 @@ def replay_command(
     are_tokens: bool,
     host: str,
     log_path: str | None,
+    show_log: bool,
     as_json: bool,
     cycles_path: str | None,
     **steps: Any,
@@ -57,7 +58,7 @@ def replay_command(
         stepped.take(repeated, run)
         refuse_failure(run, lambda: None)
         if not stepped.are_wanted:
-            show_run(report, as_json=as_json)
+            show_run(report, as_json=as_json, with_log=show_log)
     return status_of(run)
 
 

@@ -1,4 +1,4 @@
-"""`emu run`: runs executions of a scenario, and shows the log of one of them."""
+"""`emu run`: runs executions of a scenario, and shows what one of them has found."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,14 +32,15 @@ def run_command(
     schedules: str,
     are_tokens: bool,
     log_path: str | None,
+    show_log: bool,
     as_json: bool,
     cycles_path: str | None,
 ) -> int:
     """Run executions of SCENARIO, a name or a .py file, until it shows what it declares.
 
-    Prints the log of the execution that shows it, else of the first with a
-    finding, or of the last one. Each execution has the seed after that of the
-    one before.
+    Prints the findings of the execution that shows it, else of the first with a
+    finding: the facts, and the steps in columns. Each execution has the seed
+    after that of the one before.
     """
     from emu.reports.run import RunReport
     from emu.running.run import Run
@@ -56,7 +57,8 @@ def run_command(
             shorten(run, shrink)
     with written("log", log_path, report.write_log):
         refuse_failure(run, report.command)
-        show_run(report, save_finding(run, scenario, Schedules(Path(schedules), are_tokens)), as_json=as_json)
+        replay = save_finding(run, scenario, Schedules(Path(schedules), are_tokens))
+        show_run(report, replay, as_json=as_json, with_log=show_log)
     return status_of(run)
 
 

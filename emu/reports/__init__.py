@@ -1,4 +1,4 @@
-"""What people see: the vocabulary of events, structured logs, and findings in words.
+"""What people see: the vocabulary of events, structured logs, and findings in words and in columns.
 
 vocabulary.py   every event and every key of a log, with its meaning; occurrences.py where each occurs
 glossary.py     what each kind of finding is about, and a race that shows it; explain.py says all three
@@ -11,7 +11,10 @@ stepping.py     a replay between two steps: agents, locks, promises; translation
 breaks.py       at which steps such a replay stops
 steps.py        what a log or a schedule tells of each step; parting.py where two part, diff.py says it
 findings.py     each finding as a sentence, and as data; stale.py has the sentences of stale translations
-needs.py        what a finding needs: this step before that one
+shortest.py     what is told of a finding's schedule; needs.py which steps have to come before which
+finding_report.py  the report of a finding: headlines.py has its first line, fact.py what a fact is, facts.py the facts
+                of each kind, stale_facts.py those of stale translations; version.py says which emu has made it
+columns.py      an interleaving as a table, a column for each agent; step_texts.py says what each step did
 judged.py       what the checks judged, as a clause
 claims.py       the claim about a scenario, in words
 left_out.py     what the model leaves out, as a clause

@@ -8,15 +8,16 @@ from typing import Any
 import attrs
 import cattrs
 
-from emu.checks.findings import Finding
-from emu.engine import Trace
+from emu.analysis.relevant import Interleaving
 from emu.reports.claims import claim, claimed, command_on, undeclared
 from emu.reports.counts import count
-from emu.reports.findings import data, sentence
+from emu.reports.finding_report import FindingReport
 from emu.reports.judged import judged_clause
 from emu.reports.left_out import left_out_clause
+from emu.reports.shortest import Shortest
 from emu.running.causes import Cause
 from emu.running.exploration import ScenarioExploration
+from emu.running.shrink import preemptions_of
 from emu.running.verdict import Verdict
 from emu.running.witness import is_usable
 from emu.scenarios.expectation import Expectation
@@ -67,16 +68,14 @@ class ExplorationReport:
         """The name of the scenario."""
         return self.exploration.bound.scenario.name
 
-    def shown(self) -> Iterator[tuple[Cause, Finding, Trace]]:
-        """Yield each cause that was repeated, with the finding and the trace of its repetition."""
+    def causes(self) -> Iterator[tuple[Cause, FindingReport]]:
+        """Yield each cause that was repeated, with the report of the finding in its repetition."""
         for cause in self.exploration.causes.values():
             finding = cause.finding
             if finding is not None and cause.run is not None and cause.run.reported is not None:
-                yield cause, finding, cause.run.reported.machine.trace
-
-    def causes(self) -> list[tuple[Cause, str]]:
-        """Return each cause with its finding as a sentence."""
-        return [(cause, sentence(finding, trace)) for cause, finding, trace in self.shown()]
+                machine, shrunk = cause.run.reported.machine, cause.shrunk.get(cause.shown)
+                schedule = Shortest.of(shrunk) if shrunk else Shortest(preemptions_of(finding, machine))
+                yield cause, FindingReport(finding, machine, Interleaving(machine.trace), schedule)
 
     def not_proved(self) -> list[str]:
         """Name the claims that interleavings which were not executed may break."""
@@ -172,9 +171,9 @@ class ExplorationReport:
                     "witness": None if cause.saved is None else cattrs.unstructure(cause.saved.witness),
                     "owed_by": cause.signature.owed_by,
                     "replay": replays.get(cause.signature),
-                    **data(finding, trace),
+                    **report.data(),
                 }
-                for cause, finding, trace in self.shown()
+                for cause, report in self.causes()
             ],
             "reproduce": self.command(),
         }

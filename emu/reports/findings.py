@@ -72,20 +72,28 @@ def act_sentence(finding: StaleAssignment | NotIsolated | Overrun | FreedTable |
 
 def assignment_sentence(finding: StaleAssignment) -> str:
     """Say by which tables a device may still be translated, why it may be refused, or that it is let through."""
-    given = "taken away" if finding.joined is None else f"given to domain {finding.joined}"
+    what, harm = harm_of(finding)
+    when = f"when device {finding.device} was {given_to(finding)} at step {finding.step}"
+    return f"{what} (possible): {when}, {finding.unit} could {harm}"
+
+
+def given_to(finding: StaleAssignment) -> str:
+    """Say where a device went."""
+    return "taken away" if finding.joined is None else f"given to domain {finding.joined}"
+
+
+def harm_of(finding: StaleAssignment) -> tuple[str, str]:
+    """Return the name of a finding about an assignment, and what the unit could do."""
     if finding.is_untranslated:
-        what, harm = "not isolated", "let its requests through untranslated, to all memory"
-    elif finding.revived is not None:
+        return "not isolated", "let its requests through untranslated, to all memory"
+    if finding.revived is not None:
         made = finding.revived
         promise = f"which {made.agent}'s {made.call} had promised at step {made.step} to be gone"
-        what, harm = "stale translation", f"use an old translation of dfn {made.dfn:#x} for it, {promise}"
-    elif finding.left is None:
-        what, harm = "stale fault", "still refuse its requests, for it may have cached a device entry that refuses them"
-    else:
-        what = "stale translation"
-        harm = f"still translate for it by the tables of domain {finding.left}, which it has left"
-    when = f"when device {finding.device} was {given} at step {finding.step}"
-    return f"{what} (possible): {when}, {finding.unit} could {harm}"
+        return "stale translation", f"use an old translation of dfn {made.dfn:#x} for it, {promise}"
+    if finding.left is None:
+        refuses = "still refuse its requests, for it may have cached a device entry that refuses them"
+        return "stale fault", refuses
+    return "stale translation", f"still translate for it by the tables of domain {finding.left}, which it has left"
 
 
 def access_sentence(finding: Overrun | FreedTable | Late | LateStatus | ForeignAccess | Illegal, trace: Trace) -> str:
@@ -212,8 +220,7 @@ def line_of_claim(finding: Asserted, trace: Trace) -> str | None:
 
 def result_sentence(finding: LostError | NotRolledBack | WrongResult | BeyondRange | Gap) -> str:
     """Say which failure a call's result hides, or which of its changes is wrong."""
-    pages = f", {count(finding.page_count, 'page')}" if finding.page_count > 1 else ""
-    call = f"{finding.agent}'s {finding.call} of domain {finding.domain} dfn {finding.dfn:#x}{pages}"
+    call = call_of(finding)
     match finding:
         case LostError(failure=failure):
             return (
@@ -227,7 +234,11 @@ def result_sentence(finding: LostError | NotRolledBack | WrongResult | BeyondRan
                 f"{finding.page:#x} mapped"
             )
         case WrongResult():
-            return f"wrong result: {call} returned success at step {finding.step}; nothing had failed, {left(finding)}"
+            wanted = f"the page should be {mapping(finding.asked)}"
+            return (
+                f"wrong result: {call} returned success at step {finding.step}; nothing had failed, and it "
+                f"{left(finding)}; {wanted}"
+            )
         case BeyondRange():
             return beyond_sentence(finding, call)
         case Gap():
@@ -237,12 +248,17 @@ def result_sentence(finding: LostError | NotRolledBack | WrongResult | BeyondRan
             )
 
 
+def call_of(finding: LostError | NotRolledBack | WrongResult | BeyondRange | Gap) -> str:
+    """Name a call with its CPU and its range."""
+    pages = f", {count(finding.page_count, 'page')}" if finding.page_count > 1 else ""
+    return f"{finding.agent}'s {finding.call} of domain {finding.domain} dfn {finding.dfn:#x}{pages}"
+
+
 def left(finding: WrongResult) -> str:
-    """Say how a call left a page mapped, and how the page should be mapped."""
-    wanted = f"; the page should be {mapping(finding.asked)}"
+    """Say how a call left a page mapped."""
     if finding.left is None:
-        return f"and it had neither read nor stored the entry of dfn {finding.page:#x}{wanted}"
-    return f"and it had left dfn {finding.page:#x} {mapping(finding.left)}{wanted}"
+        return f"had neither read nor stored the entry of dfn {finding.page:#x}"
+    return f"had left dfn {finding.page:#x} {mapping(finding.left)}"
 
 
 def mapping(mapped: Mapping) -> str:

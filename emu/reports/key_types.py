@@ -34,6 +34,11 @@ def plain_key(key: str) -> str:
     return plain if sort in SORTS and plain in KEYS else key
 
 
+def value_in(record: Mapping[str, Any], key: str) -> Any:
+    """Return what a record has under a key, whatever its type, be the log of this format or of the first; else None."""
+    return next((record[one] for one in (key, *(f"{key}_{sort}" for sort in SORTS)) if one in record), None)
+
+
 def sort_of(key: str, default: str = "text") -> str:
     """Return the sort of a key's values; that of a key which the vocabulary does not have is the default."""
     for sort, keys in SORTS.items():

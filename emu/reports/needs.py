@@ -63,11 +63,30 @@ OF_FLUSHES = {
 
 
 def needs(trace: Trace, pairs: Sequence[tuple[int, int]]) -> list[str]:
-    """Return each pair of steps as words: "cpu1's map returns before cpu0's flush of dfn 0x1000 completes"."""
+    """Return each pair of steps as words: "cpu0 clears the entry of dfn 0x1000 before cpu1 reads it"."""
     events = {event.step: event for event in trace.events() if not event.is_note}
     posts = posts_by_unit(events.values())
-    said = [f"{clause(events[one], posts)} before {clause(events[other], posts)}" for one, other in pairs]
+    said = []
+    for one, other in pairs:
+        first, second = (clause(events[step], posts) for step in (one, other))
+        said.append(f"{first} before {again(first, second, events[one])}")
     return list(dict.fromkeys(said))
+
+
+def again(first: str, second: str, event: Event) -> str:
+    """Return the second clause; what the first one has named, the second calls "it".
+
+    Args:
+        event: the event of the first clause.
+    """
+    names = (
+        entry(event),
+        whole_entry(event),
+        *(str(event.fields.get(key, "")) for key in ("lock", "variable", "bitmap", "bdf")),
+    )
+    pages = (f"{key} {event.fields[key]:#x}" for key in ("dfn", "mfn") if isinstance(event.fields.get(key), int))
+    named = next((one for one in (*names, *pages) if one and one in first and one in second), None)
+    return second.replace(named, "it") if named else second
 
 
 def clause(event: Event, posts: Mapping[str, list[Event]]) -> str:
@@ -90,11 +109,16 @@ def clause(event: Event, posts: Mapping[str, list[Event]]) -> str:
 
 def entry(event: Event) -> str:
     """Name the page-table entry that an event is about, or half of it; nothing if it is about none."""
-    dfn, level, half = (event.fields.get(key) for key in ("dfn", "table_level", "half"))
+    half = event.fields.get("half")
+    return f"the {half} half of {whole_entry(event)}" if half else whole_entry(event)
+
+
+def whole_entry(event: Event) -> str:
+    """Name the page-table entry that an event is about; nothing if it is about none."""
+    dfn, level = event.fields.get("dfn"), event.fields.get("table_level")
     if not isinstance(dfn, int):
         return ""
-    part = f"the {half} half of " if half else ""
-    return f"{part}the entry of dfn {dfn:#x}" + (f" at level {level}" if level != 1 else "")
+    return f"the entry of dfn {dfn:#x}" + (f" at level {level}" if level != 1 else "")
 
 
 def of_page(event: Event) -> str:

@@ -8,16 +8,19 @@ from typing import Any, TextIO
 import attrs
 
 from emu.analysis.cycles import CYCLES
+from emu.analysis.relevant import Interleaving
 from emu.analysis.windows import statistics
 from emu.checks.findings import Finding
 from emu.checks.signatures import signature
 from emu.files.whole import Writable
+from emu.machine.machine import Machine
 from emu.reports.claims import claim, claimed, command_on, undeclared
 from emu.reports.cost import counters_data
 from emu.reports.counts import count
-from emu.reports.findings import data, sentence
+from emu.reports.finding_report import FindingReport
 from emu.reports.judged import judged_clause
 from emu.reports.log import LOG_FORMAT, Record, records, write_console, write_json
+from emu.reports.shortest import Shortest
 from emu.running.run import Run
 from emu.running.shorten import deciding
 from emu.running.shrink import preemptions_of
@@ -81,26 +84,36 @@ class RunReport:
         write_json(self.records(with_order=True), file)
 
     def write_text(self, file: TextIO, *, colors: bool) -> None:
-        """Write the log for people, without windows; the findings come after the log as sentences."""
+        """Write the log for people, without windows and findings."""
         lines = [line for line in self.records() if line["event"] not in {"finding", "window"}]
         skipped = max(0, len(lines) - RECORDS_AFTER_LIMIT) if self.run.limit else 0
         if skipped:
             file.write(f"... {skipped} earlier events; --log FILE writes them all\n")
         write_console(islice(lines, skipped, None), file, colors=colors)
 
-    def sentences(self) -> list[str]:
-        """Return each finding as a sentence; several findings of one call are one sentence, with their number."""
-        shown = self.run.reported
-        if shown is None:
-            return []
-        by_cause: dict[tuple[Any, ...], list[Finding]] = {}
-        for finding in self.findings():
-            cause = (finding.kind, *(getattr(finding, name, None) for name in ("agent", "step", "claim")))
-            by_cause.setdefault(cause, []).append(finding)
-        return [
-            sentence(first, shown.machine.trace) + (f" (and likewise {len(rest)} more)" if rest else "")
-            for first, *rest in by_cause.values()
-        ]
+    def each(self) -> Iterator[FindingReport]:
+        """Yield the report of each finding."""
+        if self.run.reported is not None:
+            machine = self.run.reported.machine
+            execution = Interleaving(machine.trace)
+            for number, finding in enumerate(self.findings()):
+                yield FindingReport(finding, machine, execution, None if number else self.schedule(finding, machine))
+
+    def schedule(self, first: Finding, machine: Machine) -> Shortest:
+        """Return what is told of the schedule, with regard to the first finding."""
+        shrunk = self.run.shrunk
+        if shrunk is None:
+            return Shortest(preemptions_of(first, machine), self.run.found_with)
+        return attrs.evolve(Shortest.of(shrunk), found_with=self.run.found_with)
+
+    def told(self) -> list[FindingReport]:
+        """Return the reports that people see: several findings of one call have one, with the number of the others."""
+        by_cause: dict[tuple[Any, ...], list[FindingReport]] = {}
+        for report in self.each():
+            found = report.finding
+            cause = (found.kind, *(getattr(found, name, None) for name in ("agent", "step", "claim")))
+            by_cause.setdefault(cause, []).append(report)
+        return [attrs.evolve(first, likewise=len(rest)) for first, *rest in by_cause.values()]
 
     def verdict(self) -> str:
         """Return the verdict as a sentence."""
@@ -170,6 +183,6 @@ class RunReport:
             "seed": shown.seed if shown else run.seed,
             "steps": shown.machine.trace.step if shown else 0,
             **self.statistics(),
-            "findings": [data(finding, shown.machine.trace) for finding in self.findings()] if shown else [],
+            "findings": [one.data() for one in self.each()],
             "reproduce": self.command(),
         }

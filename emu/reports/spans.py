@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 
 import attrs
 
+from emu.reports.key_types import value_in
 from emu.reports.log import Record
 from emu.reports.recorded import STEPS_MAX, Event, Recorded, is_number, number_of, text_of
 
@@ -120,7 +121,7 @@ def flags(events: Iterable[Event], last: int) -> Iterator[Span]:
     since: dict[str, Event] = {}
     for event in events:
         if event.name == "percpu.write" and event.record.get("variable") == FLAG:
-            if event.record.get("value"):
+            if value_in(event.record, "value"):
                 since.setdefault(event.agent, event)
             elif event.agent in since:
                 begun = since.pop(event.agent)

@@ -140,8 +140,8 @@ PAYMENTS = {
     Payment.CONTINUED: "; a continuation put it off once more",
 }
 
-NAMED_BY_NEAREST = {Payment.WRONG_RANGE, Payment.WRONG_DOMAIN}
-"""The payments that the sentence leaves out where it names the nearest flush: that says more."""
+NAMED_BY_NEAREST = {Payment.WRONG_RANGE}
+"""The payments that are left out where the nearest flush is named: its range says more."""
 
 
 def owed_by(finding: OldTranslation, near: Miss | None) -> str:
@@ -166,16 +166,24 @@ def left_set(why: Explanation) -> str:
 
 def flush_words(why: Explanation, finding: OldTranslation) -> str:
     """Say what became of the store and of the flush."""
+    return "; ".join(clause for _, clause in flush_clauses(why, finding))
+
+
+def flush_clauses(why: Explanation, finding: OldTranslation) -> list[tuple[str, str]]:
+    """Return what is to be said of the store, of the flush, and of flushes that missed: each with its subject."""
     flush, near = why.flush, why.nearest
+    others = [("near miss", nearest_words(near, finding))] if near else []
+    own = [("own flush", own_words(why.own, finding))] if why.own else []
     if why.arrival is not None and why.arrival.step is None:
-        return f"the store never reached memory: {lost_store(why)}{in_vain(why)}"
+        vain = in_vain(why)
+        return [("store", f"the store never reached memory: {lost_store(why)}"), *([("flush", vain)] if vain else [])]
     if flush is not None:
-        return late_flush(why, flush) + (f"; {nearest_words(near, finding)}" if near else "")
+        return [("flush", late_flush(why, flush)), *others, *own]
     if near is None or why.has_unfinished:
-        return no_flush(why) + (f"; {nearest_words(near, finding)}" if near else "")
+        return [("flush", no_flush(why)), *others, *own]
     if near.shortfalls == (Shortfall.UNSEEN,):
-        return late_store(near.flush, finding)
-    return f"{nearest_words(near, finding)}; no other followed"
+        return [("store", late_store(near.flush, finding)), *own]
+    return [("flush", nearest_words(near, finding)), ("flush", "no other followed"), *own]
 
 
 def late_flush(why: Explanation, flush: Flush) -> str:
@@ -225,7 +233,7 @@ def in_vain(why: Explanation) -> str:
         return ""
     flush = why.nearest.flush
     return (
-        f"; walks could read the old entry even after {flush.agent}'s flush, submitted at step {flush.submitted}"
+        f"walks could read the old entry even after {flush.agent}'s flush, submitted at step {flush.submitted}"
         f"{at(flush.source)} and completed at step {flush.completed}"
     )
 
@@ -249,6 +257,15 @@ def nearest_words(miss: Miss, finding: OldTranslation) -> str:
     )
 
 
+def own_words(miss: Miss, finding: OldTranslation) -> str:
+    """Say that the flush by the call that promised came before the store had reached memory."""
+    flush = miss.flush
+    return (
+        f"{flush.agent}'s own flush, submitted at step {flush.submitted}{at(flush.source)} and completed at step "
+        f"{flush.completed}, {fell_short(Shortfall.UNSEEN, flush, finding)}"
+    )
+
+
 def fell_short(shortfall: Shortfall, flush: Flush, finding: OldTranslation) -> str:
     """Say one reason why a flush did not remove an entry."""
     keys = flush.done.fields
@@ -257,14 +274,14 @@ def fell_short(shortfall: Shortfall, flush: Flush, finding: OldTranslation) -> s
             return "came too early, before the change"
         case Shortfall.UNSEEN:
             seen = finding.arrival.step if finding.arrival else None
-            return f"came too early: the store reached memory at step {seen}"
+            return f"came too early: it began at step {flush.began}, and the store reached memory at step {seen}"
         case Shortfall.LEAVES:
             return "was of leaves only and let cached table entries stay"
         case Shortfall.PAGE:
             last = keys["dfn"] + (1 << keys["page_order"]) - 1
             return f"covered dfn {keys['dfn']:#x}" + (f" to {last:#x} only" if keys["page_order"] else " only")
         case Shortfall.TAG:
-            return f"was tagged with domain id {keys['tag']}, not {finding.tag}"
+            return f"had tag {keys['tag']}, and at {finding.unit} domain {finding.domain} has tag {finding.tag}"
         case Shortfall.UNIT:
             return f"was at {keys['iommu']}"
 
@@ -324,6 +341,7 @@ def stale_data(finding: OldTranslation, why: Explanation, trace: Trace) -> dict[
         "store_reached_memory": why.arrival.step if why.arrival else None,
         "flush": flush_data(why.flush) | waited_data(why) if why.flush else None,
         "nearest_flush": nearest_data(why.nearest) if why.nearest else None,
+        "own_flush": nearest_data(why.own) if why.own else None,
         "omission": cattrs.unstructure(why.omission),
         "flag_set": cattrs.unstructure(why.flag_set),
         "last_step": why.last_step,

@@ -1,9 +1,10 @@
 """Critical reversals: the pairs of steps of which one order makes a finding vanish.
 
-Two steps that depend on each other, with nothing between them that depends on both, could have come in the other order.
-Each such pair around a finding is reversed: first come the steps that the second one needs, without the first one, then
-the second one. If the cause shows in none of the ways in which the execution is then continued, the finding needs the
-first step before the second one.
+Two steps that depend on each other could have come in the other order if nothing between them depends on both. Each
+such pair around a finding is reversed, and so is each later step that depends on the judgement or the use, whatever
+lies between: first come the steps that the second one needs, without the first one, then the second one. If the cause
+shows in none of the ways in which the execution is then continued, the finding needs the first step before the second
+one.
 """
 
 from collections.abc import Iterator
@@ -50,12 +51,20 @@ class Reversals:
 
     def pairs(self) -> Iterator[Pair]:
         """Yield the pairs that could be reversed; those first that imply others."""
-        goal = self.shown.goal
-        around = [goal, *reversed(list(self.order.past(goal)))] if goal else []
+        order, goal, ends = self.order, self.shown.goal, self.shown.ends
+        around = [goal, *reversed(list(order.past(goal)))] if goal else []
         for first in around:
-            for later in range(first + 1, len(self.order.agents) + 1):
-                if first in self.order.direct[later - 1] and self.shown.recorded.awaited[later - 1] != first:
+            for later in range(first + 1, len(order.agents) + 1):
+                is_direct = first in order.direct[later - 1]
+                is_late = first in ends and later > goal and self.conflict(first, later)
+                if (is_direct or is_late) and self.shown.recorded.awaited[later - 1] != first:
                     yield first, later
+
+    def conflict(self, one: int, other: int) -> bool:
+        """Whether two steps of different agents depend on each other."""
+        order = self.order
+        is_apart = order.agents[one - 1] != order.agents[other - 1]
+        return is_apart and order.footprints[one - 1].conflicts(order.footprints[other - 1])
 
     def implies(self, one: Pair, other: Pair) -> bool:
         """Whether a pair can only be in its order if another one is."""
@@ -73,11 +82,15 @@ class Reversals:
 
     def needed_by(self, step: int, *, without: int) -> list[int]:
         """Return a step with all that it needs, but for a step of another agent and what only that one needs."""
-        own = [one for one in self.order.steps[self.order.agents[step - 1]] if one < step][-1:]
-        needed = {step}
-        for one in (*own, *self.order.direct[step - 1]):
-            if one != without:
-                needed |= {one, *self.order.past(one)}
+        order, needed = self.order, {step}
+        to_do, barred = [step], order.agents[without - 1]
+        while to_do:
+            one = to_do.pop()
+            own = [earlier for earlier in order.steps[order.agents[one - 1]] if earlier < one][-1:]
+            before = {*own, *order.direct[one - 1]} - needed
+            found = {other for other in before if other < without or order.agents[other - 1] != barred}
+            needed |= found
+            to_do += sorted(found)
         return sorted(needed)
 
     def strategy(self, begin: list[int], tail: list[int], *, is_eager: bool) -> AlongStrategy:

@@ -17,6 +17,7 @@ from emu.engine.strategies.round_robin import RoundRobinStrategy
 from emu.errors import ScenarioError
 from emu.machine.machine import Machine
 from emu.running.executions import Executions, run_each_on
+from emu.running.shrink import Shrunk
 from emu.running.verdict import Verdict, judge_execution, judge_run
 from emu.running.witness import Witness
 
@@ -53,6 +54,7 @@ class Run(Executions):
         witness: an access that is appended to the schedule.
         found_with: how many preemptions the execution had of which the reported one is the shortest form; None if the
             reported one is as it was found.
+        shrunk: what shrinking has found; None where it was not tried.
         with_findings: how many executions have findings.
         reported: the execution that decides the verdict, else the first with findings, else the last.
     """
@@ -64,6 +66,7 @@ class Run(Executions):
     replay: Schedule | None = None
     witness: Witness | None = None
     found_with: int | None = None
+    shrunk: Shrunk | None = attrs.field(default=None, init=False)
     with_findings: int = attrs.field(default=0, init=False)
     reported: Ended | None = attrs.field(default=None, init=False)
 

@@ -5,9 +5,10 @@ import attrs
 from emu.checks.findings import Finding
 from emu.checks.signatures import Signature
 from emu.engine import Schedule
+from emu.engine.strategies.replay import ReplayStrategy
 from emu.running.critical import with_needs
 from emu.running.run import Ended, Run
-from emu.running.shrink import Budget, Shrinker, Shrunk
+from emu.running.shrink import SECONDS, Budget, Shrinker, Shrunk
 from emu.running.verdict import Verdict
 from emu.running.witness import is_used
 
@@ -27,8 +28,8 @@ def deciding(run: Run) -> tuple[Signature, Finding] | None:
     return next(iter(signed), None)
 
 
-def shorten(run: Run, seconds: float) -> Shrunk | None:
-    """Report the shortest execution that shows what the run has found, on Trio tasks; return what shrinking has found.
+def shorten(run: Run, seconds: float) -> None:
+    """Let a run report the shortest execution that shows what it has found, on Trio tasks.
 
     Nothing changes without findings, where the schedule does not repeat the finding, and where the shortest execution
     leads to another verdict.
@@ -38,16 +39,32 @@ def shorten(run: Run, seconds: float) -> Shrunk | None:
     """
     about = deciding(run)
     if about is None or run.reported is None or run.failure is not None or run.limit is not None:
-        return None
+        return
     wanted, finding = about
     found = Schedule.of(run.reported.machine.trace)
     shrinker = Shrinker(run.bound, wanted, is_used(finding), budget=Budget(seconds, lambda: run.is_stopping))
     shrunk = shrinker.shrink(found)
     shortest = None if shrunk is None else repeated(run, run.reported, shrunk.schedule)
     if shrunk is None or shortest is None or shortest.verdict is not run.reported.verdict:
-        return None
+        return
     run.reported, run.found_with = shortest, shrunk.found_with
-    return with_needs(shrinker, shrunk)
+    run.shrunk = with_needs(shrinker, shrunk)
+
+
+def find_needs(run: Run, seconds: float = SECONDS) -> None:
+    """Find out which orders of steps the reported execution needs; a schedule with a witness is left as it is.
+
+    Args:
+        seconds: how long that may take.
+    """
+    about = deciding(run)
+    if about is None or run.reported is None or run.failure is not None or run.witness is not None:
+        return
+    wanted, finding = about
+    shrinker = Shrinker(run.bound, wanted, is_used(finding), budget=Budget(seconds, lambda: run.is_stopping))
+    shown = shrinker.execute(ReplayStrategy(Schedule.of(run.reported.machine.trace)))
+    if shown is not None:
+        run.shrunk = with_needs(shrinker, Shrunk(shown, None))
 
 
 def repeated(run: Run, found: Ended, schedule: Schedule) -> Ended | None:

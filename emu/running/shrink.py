@@ -38,6 +38,7 @@ class Shown:
 
     Attributes:
         goal: the last step that the finding is about.
+        ends: the steps at which the finding was judged, and at which a device used what is stale.
         cost: what the execution costs up to that step.
     """
 
@@ -45,6 +46,7 @@ class Shown:
     schedule: Schedule
     recorded: Recorded
     goal: int
+    ends: frozenset[int]
     cost: Cost
 
 
@@ -53,14 +55,14 @@ class Shrunk:
     """The shortest schedule that was found for a cause.
 
     Attributes:
-        found_with: how many preemptions the schedule had that was found first.
+        found_with: how many preemptions the schedule had that was found first; None if that schedule was kept.
         is_minimal: no interleaving of the scenario shows the cause with fewer.
         cut_by: the limit that ended the search; empty if none did.
         needs: pairs of its steps that have to come in this order for the cause to show.
     """
 
     shown: Shown
-    found_with: int
+    found_with: int | None
     is_minimal: bool = False
     cut_by: str = ""
     needs: tuple[tuple[int, int], ...] = ()
@@ -130,9 +132,10 @@ class Shrinker:
         finding = self.find(machine, machine.conclude(execution))
         if finding is None:
             return None
-        goal = goal_of(finding, machine.trace)
+        ends = ends_of(finding, machine.trace)
+        goal = max(ends)
         recorded = Recorded.of(machine.trace, execution.agents, self.unordered)
-        return Shown(machine.trace, Schedule.of(machine.trace), recorded, goal, recorded.cost(goal))
+        return Shown(machine.trace, Schedule.of(machine.trace), recorded, goal, ends, recorded.cost(goal))
 
     def find(self, machine: Machine, findings: list[Finding]) -> Finding | None:
         """Return the finding that is shrunk, if it is among these."""
@@ -248,17 +251,20 @@ class Recording(AlongStrategy):
         return agent
 
 
-def goal_of(finding: Finding, trace: Trace) -> int:
-    """Return the last step that a finding is about: of the promise or of the use; the last of all for a deadlock."""
+def ends_of(finding: Finding, trace: Trace) -> frozenset[int]:
+    """Return the steps at which a finding was judged, and at which a device used what is stale.
+
+    Of a deadlock, and of a claim about the end, that is the last step of all.
+    """
     if isinstance(finding, Stuck) or (isinstance(finding, Asserted) and finding.when is When.FINALLY):
-        return trace.step
+        return frozenset({trace.step})
     use = getattr(finding, "use", None)
-    return min(max(finding.step, use.step if use else 0), trace.step)
+    return frozenset(min(step, trace.step) for step in (finding.step, use.step if use else finding.step))
 
 
 def preemptions_of(finding: Finding, machine: Machine) -> int:
     """Return how many preemptions an execution that has ended has, up to a finding."""
-    return Recorded.of(machine.trace, machine.agents).cost(goal_of(finding, machine.trace)).preemptions
+    return Recorded.of(machine.trace, machine.agents).cost(max(ends_of(finding, machine.trace))).preemptions
 
 
 def in_order(shown: Shown, steps: Sequence[int]) -> AlongStrategy:

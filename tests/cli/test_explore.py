@@ -150,7 +150,7 @@ def test_a_finding_is_told_once_with_its_count_its_first_execution_and_a_replay(
     assert (status, err) == (0, "")
     text = words(out)
     assert "exhausted: all 193 traces executed" in text
-    assert text.count("stale translation (observed): when cpu1's map of domain 1 dfn 0x1000 returned at step") == 1
+    assert text.count("promise cpu1's map of domain 1 dfn 0x1000 returned success at step") == 1
     assert "in 17 of 193 executions, first in number 9; shown: number 17 replay: emu replay emu-findings/remap" in text
     assert "remap_before_flush declares stale, observed: shown again: emu explore remap_before_flush -p dma=1" in text
 
@@ -158,8 +158,8 @@ def test_a_finding_is_told_once_with_its_count_its_first_execution_and_a_replay(
 def test_every_cause_has_a_paragraph_and_a_schedule_of_its_own(emu: Emu) -> None:
     _, out, _ = emu("explore", "map_same_frame_before_flush")
     first, second = findings(out)
-    assert "when cpu1's map" in first
-    assert "when cpu0's map" in second
+    assert "promise cpu1's map" in first
+    assert "promise cpu0's map" in second
     assert len({command[1] for command in commands(out, "replay")}) == len(list(Path("emu-findings").iterdir())) == 2
 
 
@@ -192,7 +192,7 @@ def test_a_scenario_of_the_users_own_is_replayed_with_its_file(emu: Emu) -> None
 def test_the_evidence_is_observed_where_a_device_can_use_the_stale_translation(emu: Emu) -> None:
     _, out, _ = emu("explore", "remap_before_flush")
     assert "stale translation (observed, by a read that emu has added)" in out
-    assert "and did for device 00:1f.0 at step" in words(out)
+    assert "use device 00:1f.0 read mfn 0x180002 through vtd0 at step" in words(out)
 
 
 def test_the_evidence_stays_possible_where_no_device_can_use_the_stale_translation(emu: Emu) -> None:
@@ -370,9 +370,10 @@ def test_json_has_the_coverage_the_verdict_and_each_cause(emu: Emu) -> None:
     status, out, _ = emu("explore", "remap_before_flush", "-p", "dma=1", "--json")
     report = json.loads(out)
     (finding,) = report.pop("findings")
+    assert report.pop("emu").keys() == {"version", "commit", "is_changed"}
     assert status == 0
     assert report == {
-        "format": "emu-exploration-1",
+        "format": "emu-exploration-2",
         "scenario": "remap_before_flush",
         "parameters": ["dma=1"],
         "strategy": "optimal",
@@ -597,4 +598,4 @@ def test_a_bug_of_emu_has_a_status_of_its_own(emu: Emu, monkeypatch: pytest.Monk
     monkeypatch.setattr(Requests, "translated", lambda *_: [])
     status, out, _ = emu("explore", "remap_before_flush", "-p", "dma=1")
     assert status == 70
-    assert "which the ledger forbids; this is a bug of emu" in words(out)
+    assert "used what the ledger forbids; this is a bug of emu" in words(out)

@@ -189,7 +189,7 @@ def test_files_of_version_1_are_read(emu: Emu) -> None:
     status, out, _ = emu("log", str(VERSION_1 / "run.log"), "--json")
     assert (status, out) == (0, (VERSION_1 / "run.log").read_text())
     status, out, _ = emu("replay", str(VERSION_1 / "schedule.json"), "--json")
-    assert (status, json.loads(out)["format"]) == (0, "emu-run-1")
+    assert (status, json.loads(out)["format"]) == (0, "emu-run-2")
     arguments = ("check", "merged", "flush_misses_last_page", "-p", "repaired=true", "-j", "1", "--json", "--against")
     status, out, _ = emu(*arguments, str(VERSION_1 / "check.json"))
     assert status == 0
@@ -206,8 +206,8 @@ def test_a_log_of_another_version_is_refused_with_its_format(emu: Emu) -> None:
 @pytest.mark.parametrize(
     ("arguments", "format_"),
     [
-        (("run", "flag_left_set"), "emu-run-1"),
-        (("explore", "flag_left_set"), "emu-exploration-1"),
+        (("run", "flag_left_set"), "emu-run-2"),
+        (("explore", "flag_left_set"), "emu-exploration-2"),
         (("list",), "emu-scenarios-1"),
         (("list", "--revisions"), "emu-revisions-1"),
         (("bench", "--list"), "emu-benchmarks-1"),

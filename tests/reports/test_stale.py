@@ -109,12 +109,12 @@ def flushing(asked: IotlbInvalidation, unit: int = 0) -> Unmap:
         (early, "vtd0", "came too early, before the change"),
         (flushing(attrs.evolve(PAGE, dfn=N)), "vtd0", "covered dfn 0x1001 only"),
         (flushing(attrs.evolve(PAGE, dfn=Dfn(0x1002), address_mask=1)), "vtd0", "covered dfn 0x1002 to 0x1003 only"),
-        (flushing(attrs.evolve(PAGE, did=2)), "vtd0", "was tagged with domain id 2, not 1"),
+        (flushing(attrs.evolve(PAGE, did=2)), "vtd0", "had tag 2, and at vtd0 domain 1 has tag 1"),
         (flushing(PAGE), "vtd1", "was at vtd0"),
         (
             flushing(attrs.evolve(PAGE, did=2, dfn=N)),
             "vtd0",
-            "covered dfn 0x1001 only and was tagged with domain id 2, not 1",
+            "covered dfn 0x1001 only and had tag 2, and at vtd0 domain 1 has tag 1",
         ),
     ],
 )

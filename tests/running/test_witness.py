@@ -54,8 +54,8 @@ def test_where_units_cache_table_entries_a_witness_uses_one_that_was_replaced(
     name: str, parameters: str, access: str, tmp_path: Path
 ) -> None:
     done = explored(bundled_with(name, f"{parameters} walk_caches=true"))
-    ((cause, sentence),) = ExplorationReport(done).causes()
-    assert f"(observed, by a {access} that emu has added)" in sentence
+    ((cause, report),) = ExplorationReport(done).causes()
+    assert f"(observed, by a {access} that emu has added)" in report.headline()
     assert cause.saved is not None
     replay = Replay.of(str(cause.saved.write(tmp_path)), None, {"revision": done.bound.values["revision"]})
     for host in ("direct", "trio"):
@@ -68,8 +68,8 @@ def test_where_they_cache_none_it_is_only_possible_and_the_report_says_what_woul
     name: str, parameters: str, access: str
 ) -> None:
     done = explored(bundled_with(name, parameters))
-    ((cause, sentence),) = ExplorationReport(done).causes()
-    assert "(possible)" in sentence
+    ((cause, report),) = ExplorationReport(done).causes()
+    assert "(possible)" in report.headline()
     assert ExplorationReport(done).occurrence(cause).endswith("; to see a device use it: -p walk_caches=true")
 
 

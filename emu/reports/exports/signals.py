@@ -6,6 +6,7 @@ from typing import Any
 import attrs
 
 from emu.reports.filters import pages_of
+from emu.reports.key_types import value_in
 from emu.reports.recorded import NUMBER_MAX, Event, Recorded, is_number, number_of, text_of
 from emu.reports.spans import FLAG, spans
 
@@ -151,7 +152,7 @@ def drops(event: Event, tag: int, pages: tuple[int, int]) -> bool:
         case "iotlb.invalidate":
             covered = pages_of(record)
             is_reached = covered is None or (covered[0] < first + count and first < sum(covered))
-            return record.get("tag") in ("all", tag) and is_reached
+            return value_in(record, "tag") in ("all", tag) and is_reached
         case "iotlb.evict":
             return is_number(record.get("dfn"), NUMBER_MAX) and first <= record["dfn"] < first + count
         case _:
