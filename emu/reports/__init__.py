@@ -11,7 +11,7 @@ stepping.py     a replay between two steps: agents, locks, promises; translation
 breaks.py       at which steps such a replay stops
 steps.py        what a log or a schedule tells of each step; parting.py where two part, diff.py says it
 findings.py     each finding as a sentence, and as data; stale.py has the sentences of stale translations
-shortest.py     what is told of a finding's schedule; needs.py which steps have to come before which
+schedule_facts.py  what is told of the schedule that shows a finding
 finding_report.py  the report of a finding: headlines.py has its first line, fact.py what a fact is, facts.py the facts
                 of each kind, stale_facts.py those of stale translations; version.py says which emu has made it
 columns.py      an interleaving as a table, a column for each agent; step_texts.py says what each step did

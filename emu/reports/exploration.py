@@ -14,10 +14,9 @@ from emu.reports.counts import count
 from emu.reports.finding_report import FindingReport
 from emu.reports.judged import judged_clause
 from emu.reports.left_out import left_out_clause
-from emu.reports.shortest import Shortest
 from emu.running.causes import Cause
 from emu.running.exploration import ScenarioExploration
-from emu.running.shrink import preemptions_of
+from emu.running.shrink import Shortened, preemptions_of
 from emu.running.verdict import Verdict
 from emu.running.witness import is_usable
 from emu.scenarios.expectation import Expectation
@@ -73,9 +72,9 @@ class ExplorationReport:
         for cause in self.exploration.causes.values():
             finding = cause.finding
             if finding is not None and cause.run is not None and cause.run.reported is not None:
-                machine, shrunk = cause.run.reported.machine, cause.shrunk.get(cause.shown)
-                schedule = Shortest.of(shrunk) if shrunk else Shortest(preemptions_of(finding, machine))
-                yield cause, FindingReport(finding, machine, Interleaving(machine.trace), schedule)
+                machine = cause.run.reported.machine
+                known = cause.run.shortened or Shortened(preemptions_of(finding, machine))
+                yield cause, FindingReport(finding, machine, Interleaving(machine.trace), known)
 
     def not_proved(self) -> list[str]:
         """Name the claims that interleavings which were not executed may break."""

@@ -15,7 +15,8 @@ from emu.reports.fact import Fact
 from emu.reports.facts import facts
 from emu.reports.findings import data
 from emu.reports.headlines import headline
-from emu.reports.shortest import Shortest
+from emu.reports.schedule_facts import schedule_facts
+from emu.running.shrink import Shortened
 
 LABEL_LEAST = 9
 """The least width of the labels of facts, so that reports look alike."""
@@ -34,7 +35,7 @@ class FindingReport:
     finding: Finding
     machine: Machine
     shown: Interleaving
-    schedule: Shortest | None = None
+    schedule: Shortened | None = None
     likewise: int = 0
 
     def headline(self) -> str:
@@ -45,7 +46,7 @@ class FindingReport:
     @cached_property
     def facts(self) -> list[Fact]:
         """The facts, those about the schedule last."""
-        return [*facts(self.finding, self.machine), *(self.schedule.facts() if self.schedule else ())]
+        return [*facts(self.finding, self.machine), *(schedule_facts(self.schedule) if self.schedule else ())]
 
     @cached_property
     def rows(self) -> list[Row]:

@@ -20,10 +20,9 @@ from emu.reports.counts import count
 from emu.reports.finding_report import FindingReport
 from emu.reports.judged import judged_clause
 from emu.reports.log import LOG_FORMAT, Record, records, write_console, write_json
-from emu.reports.shortest import Shortest
 from emu.running.run import Run
 from emu.running.shorten import deciding
-from emu.running.shrink import preemptions_of
+from emu.running.shrink import Shortened, preemptions_of
 from emu.running.verdict import Verdict
 from emu.scenarios.expectation import Expectation
 
@@ -72,12 +71,20 @@ class RunReport:
         return records(shown.machine, shown.findings, header, self.cycles, with_order=with_order)
 
     def preemptions(self) -> dict[str, int]:
-        """Return how many preemptions the execution has up to its first finding, and had when it was found."""
-        run, first = self.run, next(iter(self.findings()), None)
-        if run.reported is None or first is None:
+        """Return how many preemptions the execution has up to its first finding, and had when it was found.
+
+        They are not known where the trace keeps no sources.
+        """
+        first, shown = next(iter(self.findings()), None), self.run.reported
+        if shown is None or first is None or not shown.machine.trace.sources:
             return {}
-        found = {} if run.found_with is None else {"found_with": run.found_with}
-        return {"preemptions": preemptions_of(first, run.reported.machine), **found}
+        known = self.known(first, shown.machine)
+        found = {} if known.found_with is None else {"found_with": known.found_with}
+        return {"preemptions": known.preemptions, **found}
+
+    def known(self, first: Finding, machine: Machine) -> Shortened:
+        """Return what is known of the schedule, with regard to the first finding."""
+        return self.run.shortened or Shortened(preemptions_of(first, machine))
 
     def write_log(self, file: Writable) -> None:
         """Write the log as JSON lines."""
@@ -97,14 +104,7 @@ class RunReport:
             machine = self.run.reported.machine
             execution = Interleaving(machine.trace)
             for number, finding in enumerate(self.findings()):
-                yield FindingReport(finding, machine, execution, None if number else self.schedule(finding, machine))
-
-    def schedule(self, first: Finding, machine: Machine) -> Shortest:
-        """Return what is told of the schedule, with regard to the first finding."""
-        shrunk = self.run.shrunk
-        if shrunk is None:
-            return Shortest(preemptions_of(first, machine), self.run.found_with)
-        return attrs.evolve(Shortest.of(shrunk), found_with=self.run.found_with)
+                yield FindingReport(finding, machine, execution, None if number else self.known(finding, machine))
 
     def told(self) -> list[FindingReport]:
         """Return the reports that people see: several findings of one call have one, with the number of the others."""

@@ -9,7 +9,7 @@ from emu.checks.signatures import Signature, signature
 from emu.engine import Schedule, Trace
 from emu.running.run import Run
 from emu.running.save import SavedSchedule
-from emu.running.shrink import Shrunk
+from emu.running.shrink import Shortened
 from emu.running.witness import is_used
 
 CANDIDATES_MAX = 8
@@ -33,7 +33,7 @@ class Cause:
         shown: the number of the execution that is shown.
         run: the repetition of that execution.
         saved: the schedule of `run`.
-        shrunk: the shortest forms of candidates, by number, where they were shrunk.
+        shortened: what is known of candidates, by number, where they were made shorter.
     """
 
     signature: Signature
@@ -46,7 +46,7 @@ class Cause:
     shown: int = 0
     run: Run | None = None
     saved: SavedSchedule | None = None
-    shrunk: dict[int, Shrunk] = attrs.field(factory=dict)
+    shortened: dict[int, Shortened] = attrs.field(factory=dict)
 
     def add(self, number: int, finding: Finding, trace: Trace) -> None:
         """Count an execution that shows the cause."""
@@ -66,9 +66,9 @@ class Cause:
         """Set the execution that is shown."""
         self.shown, self.run, self.saved = number, run, saved
 
-    def shorten(self, number: int, shrunk: Shrunk) -> None:
-        """Let the shortest form of a candidate stand for it."""
-        self.shrunk[number], self.candidates[number] = shrunk, shrunk.schedule
+    def shorten(self, number: int, schedule: Schedule, known: Shortened) -> None:
+        """Let a shorter schedule stand for a candidate."""
+        self.candidates[number], self.shortened[number] = schedule, known
 
     @property
     def finding(self) -> Finding | None:

@@ -9,12 +9,12 @@ from emu.engine.strategies import KEEPS_STATE
 from emu.errors import InternalError, ModelError
 from emu.running.add_witness import run_with_witness
 from emu.running.causes import Cause
-from emu.running.critical import with_needs
+from emu.running.critical import shortened
 from emu.running.repetition import EventShown, events
 from emu.running.replay import Replay
 from emu.running.run import Run
 from emu.running.save import SavedSchedule, schedule_of_run
-from emu.running.shrink import Budget, Shrinker
+from emu.running.shrink import Budget, Shortened, Shrinker
 from emu.running.witness import is_usable
 from emu.scenarios.scenario import BoundScenario
 
@@ -50,7 +50,7 @@ class Confirmation:
         shrinker = self.shrink_first(cause)
         for number, schedule in list(cause.candidates.items()):
             if shrinker is not None and cause.run is not None and (shrunk := shrinker.relinearized(schedule)):
-                cause.shorten(number, with_needs(shrinker, shrunk))
+                cause.shorten(number, shrunk.schedule, shortened(shrinker, shrunk))
             run = self.repeat_on_both(cause, number)
             saved = schedule_of_run(run, self.named, cause.signature)
             if cause.run is None:
@@ -75,7 +75,7 @@ class Confirmation:
             return None
         if self.is_exhausted and cause.has_all:
             shrunk = shrinker.minimize(shrunk, [*cause.candidates.values(), *cause.further])
-        cause.shorten(first, with_needs(shrinker, shrunk))
+        cause.shorten(first, shrunk.schedule, shortened(shrinker, shrunk))
         return shrinker
 
     def repeat_first(self, cause: Cause) -> None:
@@ -110,8 +110,7 @@ class Confirmation:
         Raises:
             ModelError: if the execution fails this time.
         """
-        shrunk = cause.shrunk.get(number)
-        run = self.run(cause.candidates[number], number, host, shrunk.found_with if shrunk else None)
+        run = self.run(cause.candidates[number], number, host, cause.shortened.get(number))
         if run.failure is not None or run.reported is None:
             raise does_not_come_again(number)
         return run
@@ -123,9 +122,9 @@ class Confirmation:
         run = self.run(schedule, number, "direct")
         return None if run.failure is None else schedule_of_run(run, self.named)
 
-    def run(self, schedule: Schedule, number: int, host: str, found_with: int | None = None) -> Run:
-        """Run a schedule again, perhaps the shortest form of one that had so many preemptions."""
-        run = Run(self.bound, self.strategy, number, 1, replay=schedule, found_with=found_with)
+    def run(self, schedule: Schedule, number: int, host: str, known: Shortened | None = None) -> Run:
+        """Run a schedule again, of which so much is known."""
+        run = Run(self.bound, self.strategy, number, 1, replay=schedule, shortened=known)
         run.on(host)
         return run
 

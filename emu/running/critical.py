@@ -11,9 +11,10 @@ from collections.abc import Iterator
 
 import attrs
 
+from emu.analysis.needs import needs
 from emu.engine.happens_before import HappensBefore
 from emu.engine.strategies.along import AlongStrategy, turns
-from emu.running.shrink import Shown, Shrinker, Shrunk, choices_of
+from emu.running.shrink import Shortened, Shown, Shrinker, Shrunk, choices_of
 
 Pair = tuple[int, int]
 """Two steps, the first of which has to come before the second."""
@@ -100,6 +101,8 @@ class Reversals:
         return AlongStrategy(plan, choices_of(self.shown, [*begin, *tail]), is_eager=is_eager)
 
 
-def with_needs(shrinker: Shrinker, shrunk: Shrunk) -> Shrunk:
-    """Return a copy of what shrinking has found, with the pairs of steps that the finding needs."""
-    return attrs.evolve(shrunk, needs=Reversals(shrinker, shrunk.shown).critical())
+def shortened(shrinker: Shrinker, shrunk: Shrunk) -> Shortened:
+    """Return what is known of the shortest schedule, with the orders of steps that the finding needs."""
+    orders = needs(shrunk.shown.trace, Reversals(shrinker, shrunk.shown).critical())
+    cut_by = shrunk.cut_by or shrinker.budget.spent()
+    return Shortened(shrunk.preemptions, shrunk.found_with, shrunk.is_minimal, cut_by, orders)

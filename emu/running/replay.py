@@ -101,7 +101,7 @@ class Replay:
             1,
             replay=saved.schedule(),
             witness=saved.witness,
-            found_with=saved.found_with,
+            shortened=saved.shortened,
         )
 
     def command(self, text: str) -> str:

@@ -17,7 +17,7 @@ from emu.engine.strategies.round_robin import RoundRobinStrategy
 from emu.errors import ScenarioError
 from emu.machine.machine import Machine
 from emu.running.executions import Executions, run_each_on
-from emu.running.shrink import Shrunk
+from emu.running.shrink import Shortened
 from emu.running.verdict import Verdict, judge_execution, judge_run
 from emu.running.witness import Witness
 
@@ -52,9 +52,7 @@ class Run(Executions):
         sources: keep the source lines of steps.
         replay: a schedule to follow instead of the strategy; `strategy` and `seed` then say how it was found.
         witness: an access that is appended to the schedule.
-        found_with: how many preemptions the execution had of which the reported one is the shortest form; None if the
-            reported one is as it was found.
-        shrunk: what shrinking has found; None where it was not tried.
+        shortened: what is known of the schedule; None if nothing is.
         with_findings: how many executions have findings.
         reported: the execution that decides the verdict, else the first with findings, else the last.
     """
@@ -65,8 +63,7 @@ class Run(Executions):
     sources: bool = True
     replay: Schedule | None = None
     witness: Witness | None = None
-    found_with: int | None = None
-    shrunk: Shrunk | None = attrs.field(default=None, init=False)
+    shortened: Shortened | None = None
     with_findings: int = attrs.field(default=0, init=False)
     reported: Ended | None = attrs.field(default=None, init=False)
 

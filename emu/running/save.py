@@ -24,6 +24,7 @@ from emu.files.whole import write_new
 from emu.platforms import Platform
 from emu.running.digests import Code
 from emu.running.run import Run
+from emu.running.shrink import Shortened
 from emu.running.witness import Witness, unstructured
 from emu.scenarios.scenario import BoundScenario, Scenario
 
@@ -51,7 +52,7 @@ class SavedSchedule:
         turns: pairs of an index into `agents` and a number of steps.
         operations: the operation that each step announced; empty in a token.
         about: the signature, as a text, of the finding for which it was saved; empty if for none.
-        found_with: how many preemptions the schedule had that was found, if this one is its shortest form.
+        shortened: what is known of the schedule; None if nothing is.
     """
 
     format: str
@@ -66,7 +67,7 @@ class SavedSchedule:
     operations: list[str]
     witness: Witness | None = None
     about: str = ""
-    found_with: int | None = None
+    shortened: Shortened | None = None
 
     def schedule(self) -> Schedule:
         """Return the schedule.
@@ -136,7 +137,7 @@ class SavedSchedule:
 
 cattrs.register_unstructure_hook(
     SavedSchedule,
-    make_dict_unstructure_fn(SavedSchedule, cattrs.global_converter, found_with=override(omit_if_default=True)),
+    make_dict_unstructure_fn(SavedSchedule, cattrs.global_converter, shortened=override(omit_if_default=True)),
 )
 
 
@@ -166,7 +167,7 @@ def schedule_of_run(run: Run, named: str, about: Signature | None = None) -> Sav
         list(schedule.operations),
         run.witness,
         str(about) if about else "",
-        run.found_with,
+        run.shortened,
     )
 
 

@@ -5,10 +5,9 @@ import attrs
 from emu.checks.findings import Finding
 from emu.checks.signatures import Signature
 from emu.engine import Schedule
-from emu.engine.strategies.replay import ReplayStrategy
-from emu.running.critical import with_needs
+from emu.running.critical import shortened
 from emu.running.run import Ended, Run
-from emu.running.shrink import SECONDS, Budget, Shrinker, Shrunk
+from emu.running.shrink import Budget, Shrinker
 from emu.running.verdict import Verdict
 from emu.running.witness import is_used
 
@@ -47,24 +46,7 @@ def shorten(run: Run, seconds: float) -> None:
     shortest = None if shrunk is None else repeated(run, run.reported, shrunk.schedule)
     if shrunk is None or shortest is None or shortest.verdict is not run.reported.verdict:
         return
-    run.reported, run.found_with = shortest, shrunk.found_with
-    run.shrunk = with_needs(shrinker, shrunk)
-
-
-def find_needs(run: Run, seconds: float = SECONDS) -> None:
-    """Find out which orders of steps the reported execution needs; a schedule with a witness is left as it is.
-
-    Args:
-        seconds: how long that may take.
-    """
-    about = deciding(run)
-    if about is None or run.reported is None or run.failure is not None or run.witness is not None:
-        return
-    wanted, finding = about
-    shrinker = Shrinker(run.bound, wanted, is_used(finding), budget=Budget(seconds, lambda: run.is_stopping))
-    shown = shrinker.execute(ReplayStrategy(Schedule.of(run.reported.machine.trace)))
-    if shown is not None:
-        run.shrunk = with_needs(shrinker, Shrunk(shown, None))
+    run.reported, run.shortened = shortest, shortened(shrinker, shrunk)
 
 
 def repeated(run: Run, found: Ended, schedule: Schedule) -> Ended | None:

@@ -51,21 +51,38 @@ class Shown:
 
 
 @attrs.frozen
-class Shrunk:
-    """The shortest schedule that was found for a cause.
+class Shortened:
+    """What is known of a schedule that shows a finding.
 
     Attributes:
-        found_with: how many preemptions the schedule had that was found first; None if that schedule was kept.
+        preemptions: how many preemptions it has up to the finding.
+        found_with: how many the schedule had that was found first; None if this is that schedule.
+        is_minimal: no interleaving of the scenario shows the finding with fewer; None if that was not asked.
+        cut_by: the limit that ended the search for a shorter one; empty if none did.
+        needs: the orders of steps without which the finding does not show: "one step before another".
+    """
+
+    preemptions: int
+    found_with: int | None = None
+    is_minimal: bool | None = None
+    cut_by: str = ""
+    needs: list[str] = attrs.field(factory=list)
+
+
+@attrs.frozen
+class Shrunk:
+    """The shortest execution that was found for a cause.
+
+    Attributes:
+        found_with: how many preemptions the execution had that was found first.
         is_minimal: no interleaving of the scenario shows the cause with fewer.
         cut_by: the limit that ended the search; empty if none did.
-        needs: pairs of its steps that have to come in this order for the cause to show.
     """
 
     shown: Shown
-    found_with: int | None
+    found_with: int
     is_minimal: bool = False
     cut_by: str = ""
-    needs: tuple[tuple[int, int], ...] = ()
 
     @property
     def schedule(self) -> Schedule:

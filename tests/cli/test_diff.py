@@ -26,7 +26,7 @@ RACE = ("run", "remap_before_flush", "-p", "dma=8")
 def logs(emu: Emu) -> tuple[str, str]:
     """The logs of two executions that have their first two steps in common."""
     for seed in ("23", "24"):
-        emu(*RACE, "--seed", seed, "--log", f"{seed}.jsonl")
+        emu(*RACE, "--seed", seed, "--no-shrink", "--log", f"{seed}.jsonl")
     return "23.jsonl", "24.jsonl"
 
 

@@ -24,7 +24,7 @@ def logged(emu: Emu, arguments: str) -> str:
 @pytest.fixture
 def race(emu: Emu) -> str:
     """The log of the race."""
-    return logged(emu, "remap_before_flush -p dma=8 --seed 23")
+    return logged(emu, "remap_before_flush -p dma=8 --seed 23 --no-shrink")
 
 
 def rows(emu: Emu, log: str, question: str) -> list[dict[str, Any]]:
@@ -248,7 +248,7 @@ def test_a_file_that_grows_is_followed_until_ctrl_c(
 @pytest.fixture
 def schedule(emu: Emu) -> str:
     """The schedule of the race."""
-    emu("run", "remap_before_flush", "-p", "dma=8", "--seed", "23")
+    emu("run", "remap_before_flush", "-p", "dma=8", "--seed", "23", "--no-shrink")
     (path,) = Path("emu-findings").iterdir()
     return str(path)
 
@@ -270,7 +270,7 @@ def test_a_schedule_is_told_as_one_with_commands_that_work(emu: Emu, schedule: s
 
 
 def test_a_token_is_told_as_a_schedule_be_it_an_argument_or_in_a_file(emu: Emu) -> None:
-    out = emu("run", "remap_before_flush", "-p", "dma=8", "--seed", "23", "--token")[1]
+    out = emu("run", "remap_before_flush", "-p", "dma=8", "--seed", "23", "--no-shrink", "--token")[1]
     token = out.split()[-1]
     Path("token.txt").write_text(token + "\n")
     for named in (token, "token.txt"):

@@ -40,7 +40,7 @@ def typed(emu: Emu, monkeypatch: pytest.MonkeyPatch) -> Typed:
     """Replay a run of remap_before_flush, or another schedule, with lines on stdin."""
 
     def run(lines: str, *options: str, of: tuple[str, ...] = ()) -> tuple[int, str, str]:
-        words = of or schedule_of(emu("run", "remap_before_flush", "-p", "dma=8", "--seed", "23")[1])
+        words = of or schedule_of(emu("run", "remap_before_flush", "-p", "dma=8", "--seed", "23", "--no-shrink")[1])
         monkeypatch.setattr(sys, "stdin", io.StringIO(lines.replace("; ", "\n")))
         return emu(*words, *options)
 
@@ -66,7 +66,7 @@ def logged(out: str) -> list[str]:
 
 
 def test_each_step_is_shown_as_the_log_shows_it(typed: Typed, emu: Emu) -> None:
-    log = logged(emu("run", "remap_before_flush", "-p", "dma=8", "--seed", "23")[1])
+    log = logged(emu("run", "remap_before_flush", "-p", "dma=8", "--seed", "23", "--no-shrink")[1])
     status, out, err = typed("next 70", "--step")
     assert (status, err) == (0, "")
     assert len(log) > 70
@@ -248,6 +248,6 @@ def test_a_shortened_word_is_the_command_that_help_says() -> None:
 
 
 def test_the_log_is_written_though_the_replay_is_stepped_through(typed: Typed, emu: Emu) -> None:
-    emu("run", "remap_before_flush", "-p", "dma=8", "--seed", "23", "--log", "run.log")
+    emu("run", "remap_before_flush", "-p", "dma=8", "--seed", "23", "--no-shrink", "--log", "run.log")
     typed("n", "--step", "--log", "step.log")
     assert Path("step.log").read_bytes() == Path("run.log").read_bytes()

@@ -14,7 +14,8 @@ from emu.machine.description import Description
 from emu.machine.machine import Machine
 from emu.reports import version
 from emu.reports.exploration import ExplorationReport
-from emu.reports.shortest import Shortest
+from emu.reports.schedule_facts import schedule_facts
+from emu.running.shrink import Shortened
 from emu.units import Dfn, Maddr, Mfn
 from tests.fenced import rows
 from tests.reports.told import bundled_reports, report, reports_of
@@ -147,21 +148,21 @@ def test_data_has_the_facts_by_label_and_the_steps_in_columns() -> None:
 @pytest.mark.parametrize(
     ("schedule", "said"),
     [
-        (Shortest(1), {"schedule": "1 preemption"}),
-        (Shortest(3, 41, is_minimal=True), {"schedule": "3 preemptions, down from 41 (minimal: proved)"}),
-        (Shortest(2, 2, is_minimal=False), {"schedule": "2 preemptions (smallest found)"}),
+        (Shortened(1), {"schedule": "1 preemption"}),
+        (Shortened(3, 41, is_minimal=True), {"schedule": "3 preemptions, down from 41 (minimal: proved)"}),
+        (Shortened(2, 2, is_minimal=False), {"schedule": "2 preemptions (smallest found)"}),
         (
-            Shortest(2, 3, is_minimal=False, cut_by="--shrink-time 1"),
+            Shortened(2, 3, is_minimal=False, cut_by="--shrink-time 1"),
             {"schedule": "2 preemptions, down from 3 (smallest found; the search was ended by --shrink-time 1)"},
         ),
         (
-            Shortest(0, needs=("one before two", "three before four")),
+            Shortened(0, needs=["one before two", "three before four"]),
             {"schedule": "0 preemptions", "it needs": "one before two\nthree before four"},
         ),
     ],
 )
-def test_what_is_known_of_the_schedule_is_told(schedule: Shortest, said: dict[str, str]) -> None:
-    assert {fact.label: fact.text for fact in schedule.facts()} == said
+def test_what_is_known_of_the_schedule_is_told(schedule: Shortened, said: dict[str, str]) -> None:
+    assert {fact.label: fact.text for fact in schedule_facts(schedule)} == said
 
 
 def test_an_exploration_tells_what_shrinking_has_found() -> None:
@@ -178,7 +179,7 @@ def test_an_exploration_that_does_not_shrink_tells_how_many_preemptions_there_ar
 
 def test_each_order_that_is_needed_has_a_line() -> None:
     (told,) = reports_of("remap_before_flush")
-    lines = report(told.finding, told.machine, Shortest(2, needs=("one before two", "three before four"))).fact_lines(
+    lines = report(told.finding, told.machine, Shortened(2, needs=["one before two", "three before four"])).fact_lines(
         80
     )
     assert lines[-3:] == [

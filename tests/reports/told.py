@@ -7,15 +7,15 @@ from emu.analysis.relevant import Interleaving
 from emu.checks.findings import Finding
 from emu.machine.machine import Machine
 from emu.reports.finding_report import FindingReport
-from emu.reports.shortest import Shortest
 from emu.running.run import Run
+from emu.running.shrink import Shortened
 from emu.scenarios.library import bundled
 from tests.running.explored import bundled_with, explored
 
 EXECUTIONS = 6
 
 
-def report(finding: Finding, machine: Machine, schedule: Shortest | None = None) -> FindingReport:
+def report(finding: Finding, machine: Machine, schedule: Shortened | None = None) -> FindingReport:
     """Return the report of a finding."""
     return FindingReport(finding, machine, Interleaving(machine.trace), schedule)
 

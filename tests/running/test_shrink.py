@@ -11,11 +11,10 @@ from emu.engine.hosts import direct
 from emu.engine.strategies.depth_first import DepthFirst
 from emu.engine.strategies.random import RandomStrategy
 from emu.machine.machine import Machine
-from emu.reports.needs import needs
 from emu.running.causes import Cause
 from emu.running.run import Run
 from emu.running.shorten import shorten
-from emu.running.shrink import Budget, Shrinker, Shrunk
+from emu.running.shrink import Budget, Shortened, Shrinker
 from emu.running.verdict import Verdict
 from emu.running.witness import is_used
 from emu.scenarios.library import find
@@ -32,8 +31,10 @@ def bound_to(name: str, **parameters: str) -> BoundScenario:
     return scenario.bind({**scenario.small, **parameters})
 
 
-def shrunk_of(cause: Cause) -> Shrunk:
-    return cause.shrunk[cause.shown]
+def known_of(cause: Cause) -> Shortened:
+    assert cause.run is not None
+    assert cause.run.shortened is not None
+    return cause.run.shortened
 
 
 def found_by(bound: BoundScenario, seed: int) -> tuple[Schedule, list[tuple[Signature, bool]]]:
@@ -106,12 +107,12 @@ def test_no_interleaving_with_fewer_preemptions_shows_what_is_minimal(
     bound = bound_to(name, **parameters)
     done = explored(bound)
     assert done.is_exhausted
-    assert [shrunk_of(cause).preemptions for cause in done.causes.values()] == fewest
+    assert [known_of(cause).preemptions for cause in done.causes.values()] == fewest
     for wanted, cause in done.causes.items():
-        shrunk = shrunk_of(cause)
-        assert shrunk.is_minimal
-        assert wanted in shows(bound, shrunk.schedule)
-        shown = causes_within(bound, shrunk.preemptions - 1) if shrunk.preemptions else set()
+        known = known_of(cause)
+        assert known.is_minimal
+        assert wanted in shows(bound, cause.candidates[cause.shown])
+        shown = causes_within(bound, known.preemptions - 1) if known.preemptions else set()
         assert (wanted, cause.is_observed) not in shown
 
 
@@ -138,7 +139,6 @@ def test_what_is_found_at_random_shrinks_to_one_number_of_preemptions_from_every
         for wanted, used in shown:
             shrunk = Shrinker(bound, wanted, used).shrink(found)
             assert shrunk is not None
-            assert shrunk.found_with is not None
             assert shrunk.preemptions <= shrunk.found_with
             for host in ("direct", "trio"):
                 assert shows(bound, shrunk.schedule, host)[wanted] >= used
@@ -154,12 +154,11 @@ def test_a_run_reports_the_shortest_execution_that_shows_what_it_has_found() -> 
     assert run.reported is not None
     before = run.reported.machine.trace
     shorten(run, 60)
-    shrunk = run.shrunk
-    assert shrunk is not None
-    assert (shrunk.found_with, shrunk.preemptions, shrunk.is_minimal) == (22, 0, True)
+    known = run.shortened
+    assert known is not None
+    assert (known.found_with, known.preemptions, known.is_minimal) == (22, 0, True)
     assert run.reported.machine.trace is not before
     assert run.verdict is Verdict.SHOWN
-    assert run.found_with == 22
 
 
 def test_a_run_without_findings_stays_as_it_is() -> None:
@@ -167,7 +166,7 @@ def test_a_run_without_findings_stays_as_it_is() -> None:
     run.on("trio")
     before = run.reported
     shorten(run, 60)
-    assert run.shrunk is None
+    assert run.shortened is None
     assert run.reported is before
 
 
@@ -175,8 +174,8 @@ def test_an_exploration_that_was_not_exhausted_does_not_say_minimal() -> None:
     bound = bound_to("remove_moved_page", **SYNCHRONOUS, revision="merged")
     (whole,) = explored(bound).causes.values()
     (part,) = explored(bound, executions=whole.first).causes.values()
-    assert shrunk_of(whole).is_minimal
-    assert not shrunk_of(part).is_minimal
+    assert known_of(whole).is_minimal
+    assert not known_of(part).is_minimal
 
 
 def test_shrinking_ends_at_its_budget_and_names_what_has_ended_it() -> None:
@@ -234,5 +233,4 @@ def test_a_finding_names_the_orders_without_which_it_does_not_show(
     name: str, parameters: dict[str, str], needed: list[str]
 ) -> None:
     (cause,) = explored(bound_to(name, **parameters)).causes.values()
-    shrunk = shrunk_of(cause)
-    assert needs(shrunk.shown.trace, shrunk.needs) == needed
+    assert known_of(cause).needs == needed
