@@ -11,9 +11,9 @@ VERBS = {
     "bitmap.set": "sets a bit of {bitmap}",
     "context.write": "writes the context entry of {bdf}",
     "device.find": "looks for {bdf}",
-    "device.hand_over": "says whose {bdf} is",
+    "device.hand_over": "gives {bdf} away",
     "device_entry.write": "writes the table entry of {bdf}",
-    "dma.program": "programs an access to dfn {dfn:#x}",
+    "dma.program": "is programmed to access dfn {dfn:#x}",
     "dma.read": "reads mfn {mfn:#x}",
     "dma.write": "writes to mfn {mfn:#x}",
     "hypercall.settle": "ends its hypercall",
@@ -23,7 +23,7 @@ VERBS = {
     "list.add": "adds a page to {list}",
     "list.read": "looks over {list}",
     "list.remove": "takes a page off {list}",
-    "lock.contend": "waits for {lock}",
+    "lock.contend": "asks for {lock}",
     "lock.release": "releases {lock}",
     "lock.ticket": "takes {lock}",
     "p2m.read": "looks gfn {gfn:#x} up",
@@ -44,9 +44,9 @@ VERBS = {
     "queue.status": "writes the status of a wait",
     "signal.send": "sends {signal}",
     "variable.read": "reads {variable}",
-    "variable.write": "writes {variable}",
-    "walk.context": "reads its device's context entry",
-    "walk.device_entry": "reads its device's table entry",
+    "variable.write": "sets {variable} to {value}",
+    "walk.context": "has its context entry read",
+    "walk.device_entry": "has its table entry read",
     "walk.read": "reads {entry} in a walk",
     "walk.void": "begins its walk again",
 }
@@ -62,15 +62,15 @@ OF_FLUSHES = {
 """By event, what happens to a flush that a CPU has submitted."""
 
 
-def needs(trace: Trace, pairs: Sequence[tuple[int, int]]) -> list[str]:
-    """Return each pair of steps as words: "cpu0 clears the entry of dfn 0x1000 before cpu1 reads it"."""
+def needs(trace: Trace, pairs: Sequence[tuple[int, int]]) -> dict[tuple[int, int], str]:
+    """Return pairs of steps in words: "cpu0 clears the entry of dfn 0x1000 before cpu1 reads it"."""
     events = {event.step: event for event in trace.events() if not event.is_note}
     posts = posts_by_unit(events.values())
-    said = []
-    for one, other in pairs:
-        first, second = (clause(events[step], posts) for step in (one, other))
-        said.append(f"{first} before {again(first, second, events[one])}")
-    return list(dict.fromkeys(said))
+    said: dict[tuple[int, int], str] = {}
+    for pair in pairs:
+        first, second = (clause(events[step], posts) for step in pair)
+        said[pair] = f"{first} before {again(first, second, events[pair[0]])}"
+    return said
 
 
 def again(first: str, second: str, event: Event) -> str:

@@ -1,7 +1,6 @@
 """`emu explore`: executes every trace of a scenario once, and shows the findings."""
 
 import math
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -37,8 +36,7 @@ def explore_command(
     stepwise: bool,
     host: str,
     shrink: float | None,
-    schedules: str,
-    are_tokens: bool,
+    schedules: Schedules,
     as_json: bool,
 ) -> int:
     """Explore SCENARIO, a name or a .py file: execute every trace of it once.
@@ -58,9 +56,8 @@ def explore_command(
     exploration = ScenarioExploration(bound, scenario, plan)
     with stop_on_interrupt(exploration), show_exploration(exploration):
         exploration.on(host)
-    saving = Schedules(Path(schedules), are_tokens)
-    refuse_failure(exploration, lambda: save_failed(exploration, saving))
-    show(ExplorationReport(exploration), save_causes(exploration, saving), as_json=as_json)
+    refuse_failure(exploration, lambda: save_failed(exploration, schedules))
+    show(ExplorationReport(exploration), save_causes(exploration, schedules), as_json=as_json)
     return status_of(exploration)
 
 

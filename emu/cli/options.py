@@ -1,11 +1,12 @@
 """Options that several verbs take, and the options of run, explore and replay in the order of their help."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
 
-from emu.cli.schedules import FOLDER
+from emu.cli.schedules import FOLDER, Schedules
 
 Verb = Callable[..., Any]
 Option = Callable[[Verb], Verb]
@@ -38,11 +39,20 @@ def seed_option(text: str) -> Option:
 
 
 def schedules_options(text: str) -> Option:
-    """Return `--schedules` and `--token`, from which `Schedules` is made."""
+    """Return `--schedules` and `--token`, of which one `Schedules` is made."""
     return stack(
-        click.option("--schedules", metavar="PATH", default=FOLDER, show_default=True, help=text),
-        click.option("--token", "are_tokens", is_flag=True, help="Print a token instead of writing a file."),
+        click.option(
+            "--schedules", metavar="PATH", default=FOLDER, show_default=True, callback=schedules_of, help=text
+        ),
+        click.option(
+            "--token", "are_tokens", is_flag=True, is_eager=True, help="Print a token instead of writing a file."
+        ),
     )
+
+
+def schedules_of(ctx: click.Context, parameter: click.Parameter, folder: str) -> Schedules:
+    """Return what saves the schedules of a command."""
+    return Schedules(Path(folder), are_tokens=ctx.params.pop("are_tokens"))
 
 
 def json_option(text: str) -> Option:
@@ -143,8 +153,11 @@ replay_options = stack(
         "--break", "breaks", multiple=True, metavar="'EVENT K=V'", help="Stop after such a step: 'iotlb.fill dfn=0x40'."
     ),
     click.option("--pdb", "with_pdb", is_flag=True, help="Start pdb in the agent that causes the first finding."),
-    click.option("--witness", is_flag=True, help="Let a device use the stale entry; the rest may differ."),
-    schedules_options("Folder for the schedule of --witness."),
+    click.option("--shrink", "change", flag_value="shrink", help="Save and show the shortest schedule of the finding."),
+    click.option(
+        "--witness", "change", flag_value="witness", help="Let a device use the stale entry; the rest may differ."
+    ),
+    schedules_options("Folder for the schedule of --witness or --shrink."),
     HOST,
     LOG,
     SHOW_LOG,

@@ -1,13 +1,12 @@
 """`emu replay`: repeats the execution of a saved schedule."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from emu.cli.ending import refuse_failure, status_of
 from emu.cli.files import code_of, cycles_of, refuse_unwritable, written
-from emu.cli.options import parse_parameters, replay_options
+from emu.cli.options import SHRINK_SECONDS, parse_parameters, replay_options
 from emu.cli.output import show_run
 from emu.cli.schedules import Schedules
 from emu.cli.stepping import Steps
@@ -26,9 +25,8 @@ def replay_command(
     parameters: tuple[str, ...],
     expect: str | None,
     like: str | None,
-    witness: bool,
-    schedules: str,
-    are_tokens: bool,
+    change: str | None,
+    schedules: Schedules,
     host: str,
     log_path: str | None,
     show_log: bool,
@@ -51,8 +49,8 @@ def replay_command(
     for remark in repeated.changes():
         click.echo(f"emu: {remark}", err=True)
     run = run_that_fits(repeated, host)
-    if witness:
-        repeated, schedule, run = add_witness(repeated, run, host, Schedules(Path(schedules), are_tokens))
+    if change is not None:
+        repeated, schedule, run = CHANGES[change](repeated, run, host, schedules)
     report = RunReport(run, repeated.named, repeated.command(schedule), cycles, repeated.saved.about)
     with written("log", log_path, report.write_log):
         stepped.take(repeated, run)
@@ -71,6 +69,28 @@ def add_witness(repeated: "Replay", run: "Run", host: str, schedules: Schedules)
     if not is_witnessed(found, shown):
         click.echo("emu: the device got another translation: the IOTLB no longer holds the old one", err=True)
     return found, schedule, shown
+
+
+def shrunk(repeated: "Replay", run: "Run", host: str, schedules: Schedules) -> tuple["Replay", str, "Run"]:
+    """Save the shortest schedule of the finding; return its replay, its file or token, and its run.
+
+    Raises:
+        click.UsageError: if there is nothing to shrink.
+    """
+    from emu.running.replay import Replay
+    from emu.running.save import schedule_of_run
+    from emu.running.shorten import deciding, shorten
+
+    shorten(run, SHRINK_SECONDS)
+    about = deciding(run)
+    saved = schedule_of_run(run, repeated.named, about[0]) if about and run.shortened else None
+    if saved is None:
+        raise click.UsageError("there is no finding whose schedule could be made shorter: leave --shrink out")
+    return Replay.with_code(saved, repeated.named, repeated.bound), schedules.save(saved), run
+
+
+CHANGES = {"shrink": shrunk, "witness": add_witness}
+"""What makes another schedule of the one that is replayed."""
 
 
 def run_that_fits(repeated: "Replay", host: str) -> "Run":

@@ -1,6 +1,5 @@
 """`emu run`: runs executions of a scenario, and shows what one of them has found."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -29,8 +28,7 @@ def run_command(
     strategy: str,
     host: str,
     shrink: float | None,
-    schedules: str,
-    are_tokens: bool,
+    schedules: Schedules,
     log_path: str | None,
     show_log: bool,
     as_json: bool,
@@ -57,8 +55,7 @@ def run_command(
             shorten(run, shrink)
     with written("log", log_path, report.write_log):
         refuse_failure(run, report.command)
-        replay = save_finding(run, scenario, Schedules(Path(schedules), are_tokens))
-        show_run(report, replay, as_json=as_json, with_log=show_log)
+        show_run(report, save_finding(run, scenario, schedules), as_json=as_json, with_log=show_log)
     return status_of(run)
 
 

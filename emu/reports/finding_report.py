@@ -1,6 +1,7 @@
 """The report of a finding: a headline, its facts, and the interleaving in columns; as text and as data."""
 
 import textwrap
+from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
 
@@ -46,7 +47,12 @@ class FindingReport:
     @cached_property
     def facts(self) -> list[Fact]:
         """The facts, those about the schedule last."""
-        return [*facts(self.finding, self.machine), *(schedule_facts(self.schedule) if self.schedule else ())]
+        return [*facts(self.finding, self.machine), *self.schedule_facts()]
+
+    def schedule_facts(self) -> Iterator[Fact]:
+        """Yield the facts about the schedule."""
+        if self.schedule is not None:
+            yield from schedule_facts(self.schedule, self.machine.trace)
 
     @cached_property
     def rows(self) -> list[Row]:

@@ -169,7 +169,7 @@ EXPLANATIONS: Mapping[FindingKind, Explanation] = {
             ("00:1f.0", "dma.post", "a write is translated, and on its way"),
             ("vtd0", "invalidate.complete", "the translation is removed; the write is not waited for"),
             ("cpu0", "call.return", "the unmap returns success"),
-            ("00:1f.0", "dma.write", "the write lands"),
+            ("00:1f.0 (root complex)", "dma.write", "the write lands"),
         ),
         "write_in_flight",
         "drain=false",

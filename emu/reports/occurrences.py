@@ -15,7 +15,7 @@ import orjson
 ROOT = Path(__file__).parent.parent
 FILE = Path(__file__).with_suffix(".json")
 
-OF_LOGS = ("reports", "analysis")
+OF_LOGS = ("reports", "analysis", "cli")
 """Folders that tell of events, and emit none into a trace."""
 
 
@@ -38,7 +38,7 @@ class Occurrence:
     def command(self) -> str:
         """Return the command that runs the execution and writes its log."""
         parameters = "".join(f" -p {one}" for one in self.parameters.split())
-        return f"emu run {self.scenario}{parameters} --seed {self.seed} --log x.jsonl"
+        return f"emu run {self.scenario}{parameters} --seed {self.seed} --no-shrink --log x.jsonl"
 
 
 @cache

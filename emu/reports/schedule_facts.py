@@ -4,18 +4,24 @@ from collections.abc import Iterator
 
 import attrs
 
+from emu.engine import Trace
 from emu.reports.counts import count
 from emu.reports.fact import Fact
 from emu.running.shrink import Shortened
 
 
-def schedule_facts(known: Shortened) -> Iterator[Fact]:
-    """Yield the facts of a schedule, in the order in which they are shown."""
+def schedule_facts(known: Shortened, trace: Trace) -> Iterator[Fact]:
+    """Yield the facts of a schedule, in the order in which they are shown.
+
+    Args:
+        trace: of the execution that is shown.
+    """
     values = attrs.asdict(known)
     needs = values.pop("needs")
     yield Fact("schedule", said(known), (), values)
-    if needs:
-        yield Fact("it needs", "\n".join(needs), (), {"needs": needs})
+    if known.needs:
+        steps = tuple(sorted({step for one in known.needs for step in one.steps(trace)}))
+        yield Fact("it needs", "\n".join(one.text for one in known.needs), steps, {"needs": needs})
 
 
 def said(known: Shortened) -> str:

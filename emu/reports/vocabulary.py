@@ -237,13 +237,13 @@ NUMBERS = frozenset(
         "closed", "cycles", "uses", "cpu", "owed", "domain", "dfn", "mfn", "tables", "references", "dword",
         "page_order", "page_count", "pages", "table_level", "old", "value", "leaf", "address", "source_id",
         "tag", "slot", "began", "removed", "tables_removed", "draining", "entries", "evicted_dfn", "ticket",
-        "held_since", "waited", "held", "bit", "chosen", "of",
+        "held_since", "waited", "held", "bit", "chosen", "of", "amount",
     }
 )
 FLAGS = frozenset(
     {
         "still_open", "continued", "flag_left_set", "full", "got", "value_flag", "fence", "leaf_only",
-        "found", "deferred",
+        "found", "deferred", "swapped",
     }
 )
 LISTS = frozenset({"parameters", "agents", "after", "steps_list"})

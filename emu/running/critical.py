@@ -1,20 +1,27 @@
 """Critical reversals: the pairs of steps of which one order makes a finding vanish.
 
-Two steps that depend on each other could have come in the other order if nothing between them depends on both. Each
-such pair around a finding is reversed, and so is each later step that depends on the judgement or the use, whatever
-lies between: first come the steps that the second one needs, without the first one, then the second one. If the cause
-shows in none of the ways in which the execution is then continued, the finding needs the first step before the second
-one.
+Two steps of different agents that depend on each other could have come in the other order. Each such pair around a
+finding is reversed: what came before the first step still does, and then the second step comes with what it needs; or,
+where it cannot come so, because the first step's agent holds a lock, only with what it needs. If the cause shows in
+none of the ways in which the execution is then continued, the finding needs the first step before the second one.
+
+Of the steps of one agent on which a step depends, the last one is tried first, and then the one before, as long as the
+cause still shows: so the pair that is told is the nearest one that matters.
 """
 
 from collections.abc import Iterator
+from itertools import islice
 
 import attrs
 
 from emu.analysis.needs import needs
+from emu.engine import Trace
 from emu.engine.happens_before import HappensBefore
 from emu.engine.strategies.along import AlongStrategy, turns
-from emu.running.shrink import Shortened, Shown, Shrinker, Shrunk, choices_of
+from emu.running.shrink import Need, Place, Shortened, Shown, Shrinker, Shrunk, choices_of
+
+CHAIN_MAX = 8
+"""How many earlier steps of one agent are tried for a step."""
 
 Pair = tuple[int, int]
 """Two steps, the first of which has to come before the second."""
@@ -42,30 +49,40 @@ class Reversals:
         What was not tried when the budget was spent is left out.
         """
         needed: list[Pair] = []
-        for pair in self.pairs():
-            if self.shrinker.budget.spent():
-                break
-            if not any(self.implies(one, pair) for one in needed) and self.is_critical(pair):
-                needed.append(pair)
+        for pairs in self.chains():
+            for pair in pairs:
+                if self.shrinker.budget.spent() or any(self.implies(one, pair) for one in needed):
+                    break
+                if self.is_critical(pair):
+                    needed.append(pair)
+                    break
         implied = {one for one in needed if any(self.implies(other, one) for other in needed if other != one)}
         return tuple(sorted(one for one in needed if one not in implied))
 
-    def pairs(self) -> Iterator[Pair]:
-        """Yield the pairs that could be reversed; those first that imply others."""
-        order, goal, ends = self.order, self.shown.goal, self.shown.ends
-        around = [goal, *reversed(list(order.past(goal)))] if goal else []
-        for first in around:
-            for later in range(first + 1, len(order.agents) + 1):
-                is_direct = first in order.direct[later - 1]
-                is_late = first in ends and later > goal and self.conflict(first, later)
-                if (is_direct or is_late) and self.shown.recorded.awaited[later - 1] != first:
-                    yield first, later
+    def chains(self) -> Iterator[list[Pair]]:
+        """Yield lists of pairs with one later step, and with earlier steps of one agent, the last of them first.
 
-    def conflict(self, one: int, other: int) -> bool:
-        """Whether two steps of different agents depend on each other."""
+        Steps that do not happen before the finding come first, the nearest first: each with the judgement and the use,
+        and with what it directly depends on. Then come those that do, each with what it directly depends on, and with
+        the steps of the same agent before that.
+        """
+        order, goal, ends = self.order, self.shown.goal, self.shown.ends
+        past = set(order.past(goal)) | {goal} if goal else set()
+        for later in sorted(range(1, len(order.agents) + 1), key=lambda step: (step in past, abs(step - goal))):
+            for agent in range(len(order.steps)):
+                earlier = [one for one in reversed(order.steps[agent]) if one < later and self.depend(one, later)]
+                near = order.direct[later - 1]
+                if later not in past:
+                    earlier = [one for one in earlier if one in ends or (one in past and one in near)]
+                if earlier and (later not in past or earlier[0] in near):
+                    yield [(one, later) for one in earlier[:CHAIN_MAX]]
+
+    def depend(self, one: int, later: int) -> bool:
+        """Whether two steps of different agents depend on each other, and the second has not waited for the first."""
         order = self.order
-        is_apart = order.agents[one - 1] != order.agents[other - 1]
-        return is_apart and order.footprints[one - 1].conflicts(order.footprints[other - 1])
+        if order.agents[one - 1] == order.agents[later - 1] or self.shown.recorded.awaited[later - 1] == one:
+            return False
+        return order.footprints[one - 1].conflicts(order.footprints[later - 1])
 
     def implies(self, one: Pair, other: Pair) -> bool:
         """Whether a pair can only be in its order if another one is."""
@@ -74,12 +91,21 @@ class Reversals:
 
     def is_critical(self, pair: Pair) -> bool:
         """Whether the cause does not show with the two steps in the other order."""
-        begin = self.needed_by(pair[1], without=pair[0])
-        rest = [step for step in range(1, len(self.order.agents) + 1) if step not in set(begin)]
-        return not any(
-            self.shrinker.execute(self.strategy(begin, tail, is_eager=is_eager))
-            for tail, is_eager in ((rest, False), ([], False), ([], True))
-        )
+        first, later = pair
+        between = [step for step in range(first + 1, later) if not self.order.precedes(first, step)]
+        for begin in ([*range(1, first), *between, later], self.needed_by(later, without=first)):
+            rest = [step for step in range(1, len(self.order.agents) + 1) if step not in set(begin)]
+            tails: tuple[tuple[list[int], bool], ...] = ((rest, False), ([], False), ([], True))
+            done = [self.shrinker.run(self.strategy(begin, tail, is_eager=is_eager)) for tail, is_eager in tails]
+            if any(self.is_reversed(trace, pair) for trace, _ in done):
+                return not any(shown is not None for trace, shown in done if self.is_reversed(trace, pair))
+        return False
+
+    def is_reversed(self, trace: Trace, pair: Pair) -> bool:
+        """Whether an execution has taken the second of two steps, and not the first one before it."""
+        names, taken = self.shown.schedule.agents, [agent.name for agent, _ in trace.performed()]
+        first, later = (nth(taken, names[step - 1], self.order.place(step)) for step in pair)
+        return later is not None and (first is None or later < first)
 
     def needed_by(self, step: int, *, without: int) -> list[int]:
         """Return a step with all that it needs, but for a step of another agent and what only that one needs."""
@@ -101,8 +127,20 @@ class Reversals:
         return AlongStrategy(plan, choices_of(self.shown, [*begin, *tail]), is_eager=is_eager)
 
 
+def nth(taken: list[str], name: str, place: int) -> int | None:
+    """Return the index of an agent's step of this number in an execution; None if it has not taken so many."""
+    return next((at for at, _ in islice((one for one in enumerate(taken) if one[1] == name), place - 1, place)), None)
+
+
 def shortened(shrinker: Shrinker, shrunk: Shrunk) -> Shortened:
     """Return what is known of the shortest schedule, with the orders of steps that the finding needs."""
-    orders = needs(shrunk.shown.trace, Reversals(shrinker, shrunk.shown).critical())
+    shown = shrunk.shown
+    pairs = Reversals(shrinker, shown).critical()
+    orders = [Need(text, *(place_of(shown, step) for step in pair)) for pair, text in needs(shown.trace, pairs).items()]
     cut_by = shrunk.cut_by or shrinker.budget.spent()
     return Shortened(shrunk.preemptions, shrunk.found_with, shrunk.is_minimal, cut_by, orders)
+
+
+def place_of(shown: Shown, step: int) -> Place:
+    """Return the agent of a step, and the number of the step among the agent's."""
+    return shown.schedule.agents[step - 1], shown.recorded.order.place(step)

@@ -30,14 +30,14 @@ def deciding(run: Run) -> tuple[Signature, Finding] | None:
 def shorten(run: Run, seconds: float) -> None:
     """Let a run report the shortest execution that shows what it has found, on Trio tasks.
 
-    Nothing changes without findings, where the schedule does not repeat the finding, and where the shortest execution
-    leads to another verdict.
+    Nothing changes without findings, where the schedule does not repeat the finding or has a witness, and where the
+    shortest execution leads to another verdict.
 
     Args:
         seconds: how long shrinking may take.
     """
     about = deciding(run)
-    if about is None or run.reported is None or run.failure is not None or run.limit is not None:
+    if about is None or run.reported is None or run.failure or run.limit or run.witness:
         return
     wanted, finding = about
     found = Schedule.of(run.reported.machine.trace)

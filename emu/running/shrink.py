@@ -50,6 +50,33 @@ class Shown:
     cost: Cost
 
 
+Place = tuple[str, int]
+"""An agent, and the number of a step among its own, from 1."""
+
+
+@attrs.frozen
+class Need:
+    """An order of two steps without which a finding does not show.
+
+    Attributes:
+        text: the order in words: "one step before another".
+        before, after: the two steps.
+    """
+
+    text: str
+    before: Place
+    after: Place
+
+    def steps(self, trace: Trace) -> tuple[int, ...]:
+        """Return the numbers of the two steps in an execution, as far as it has taken them."""
+        found, taken = [], dict[str, int]()
+        for step, (agent, _) in enumerate(trace.performed(), start=1):
+            taken[agent.name] = taken.get(agent.name, 0) + 1
+            if (agent.name, taken[agent.name]) in {self.before, self.after}:
+                found.append(step)
+        return tuple(found)
+
+
 @attrs.frozen
 class Shortened:
     """What is known of a schedule that shows a finding.
@@ -59,14 +86,14 @@ class Shortened:
         found_with: how many the schedule had that was found first; None if this is that schedule.
         is_minimal: no interleaving of the scenario shows the finding with fewer; None if that was not asked.
         cut_by: the limit that ended the search for a shorter one; empty if none did.
-        needs: the orders of steps without which the finding does not show: "one step before another".
+        needs: the orders of steps without which the finding does not show.
     """
 
     preemptions: int
     found_with: int | None = None
     is_minimal: bool | None = None
     cut_by: str = ""
-    needs: list[str] = attrs.field(factory=list)
+    needs: list[Need] = attrs.field(factory=list)
 
 
 @attrs.frozen
@@ -139,20 +166,25 @@ class Shrinker:
 
     def execute(self, strategy: Strategy) -> Shown | None:
         """Execute once; return None if the cause does not show."""
+        return self.run(strategy)[1]
+
+    def run(self, strategy: Strategy) -> tuple[Trace, Shown | None]:
+        """Execute once; return the trace, and the execution if it shows the cause."""
         self.budget.replays -= 1
         machine = self.bound.build(sources=True)
         execution = machine.execution(strategy)
         try:
             direct.run(execution)
         except (ModelError, LimitReached):
-            return None
+            return machine.trace, None
         finding = self.find(machine, machine.conclude(execution))
         if finding is None:
-            return None
+            return machine.trace, None
         ends = ends_of(finding, machine.trace)
         goal = max(ends)
         recorded = Recorded.of(machine.trace, execution.agents, self.unordered)
-        return Shown(machine.trace, Schedule.of(machine.trace), recorded, goal, ends, recorded.cost(goal))
+        schedule, cost = Schedule.of(machine.trace), recorded.cost(goal)
+        return machine.trace, Shown(machine.trace, schedule, recorded, goal, ends, cost)
 
     def find(self, machine: Machine, findings: list[Finding]) -> Finding | None:
         """Return the finding that is shrunk, if it is among these."""

@@ -66,7 +66,7 @@ def logged(out: str) -> list[str]:
 
 
 def test_each_step_is_shown_as_the_log_shows_it(typed: Typed, emu: Emu) -> None:
-    log = logged(emu("run", "remap_before_flush", "-p", "dma=8", "--seed", "23", "--no-shrink")[1])
+    log = logged(emu("run", "remap_before_flush", "-p", "dma=8", "--seed", "23", "--no-shrink", "--show-log")[1])
     status, out, err = typed("next 70", "--step")
     assert (status, err) == (0, "")
     assert len(log) > 70

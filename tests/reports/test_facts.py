@@ -10,12 +10,13 @@ from emu.checks.details import Act
 from emu.checks.findings import Finding, Illegal, NotIsolated
 from emu.checks.isolation import NOTHING
 from emu.checks.used import LateStatus
+from emu.engine import Trace
 from emu.machine.description import Description
 from emu.machine.machine import Machine
 from emu.reports import version
 from emu.reports.exploration import ExplorationReport
 from emu.reports.schedule_facts import schedule_facts
-from emu.running.shrink import Shortened
+from emu.running.shrink import Need, Shortened
 from emu.units import Dfn, Maddr, Mfn
 from tests.fenced import rows
 from tests.reports.told import bundled_reports, report, reports_of
@@ -23,6 +24,9 @@ from tests.running.explored import bundled_with, explored
 
 PAGE = (Path(__file__).parent.parent.parent / "docs/reports.md").read_text()
 LABELS = [re.sub("`", "", label) for label, _ in rows(PAGE, "label")]
+
+
+NEEDS = [Need("one before two", ("cpu0", 1), ("cpu1", 1)), Need("three before four", ("cpu0", 2), ("cpu1", 2))]
 
 
 def facts_of(name: str, parameters: str = "", number: int = 0) -> dict[str, str]:
@@ -156,13 +160,13 @@ def test_data_has_the_facts_by_label_and_the_steps_in_columns() -> None:
             {"schedule": "2 preemptions, down from 3 (smallest found; the search was ended by --shrink-time 1)"},
         ),
         (
-            Shortened(0, needs=["one before two", "three before four"]),
+            Shortened(0, needs=NEEDS),
             {"schedule": "0 preemptions", "it needs": "one before two\nthree before four"},
         ),
     ],
 )
 def test_what_is_known_of_the_schedule_is_told(schedule: Shortened, said: dict[str, str]) -> None:
-    assert {fact.label: fact.text for fact in schedule_facts(schedule)} == said
+    assert {fact.label: fact.text for fact in schedule_facts(schedule, Trace())} == said
 
 
 def test_an_exploration_tells_what_shrinking_has_found() -> None:
@@ -179,9 +183,7 @@ def test_an_exploration_that_does_not_shrink_tells_how_many_preemptions_there_ar
 
 def test_each_order_that_is_needed_has_a_line() -> None:
     (told,) = reports_of("remap_before_flush")
-    lines = report(told.finding, told.machine, Shortened(2, needs=["one before two", "three before four"])).fact_lines(
-        80
-    )
+    lines = report(told.finding, told.machine, Shortened(2, needs=NEEDS)).fact_lines(80)
     assert lines[-3:] == [
         "  schedule   2 preemptions",
         "  it needs   one before two",
