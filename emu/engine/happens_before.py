@@ -4,12 +4,12 @@ A step happens before another if both are of one agent, if the later one was wai
 they are dependent; and so on, from step to step.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 import attrs
+from sortedcontainers import SortedDict
 
-from emu.engine.accesses import Space
-from emu.engine.dependence import Footprint, Footprints
+from emu.engine.accesses import Access, Kind, Space
 from emu.engine.trace import Trace
 from emu.errors import InternalError
 
@@ -23,14 +23,14 @@ class HappensBefore:
 
     Attributes:
         agents: the number of the agent that took each step.
-        footprints: what each step has touched.
+        touched: what each step has touched.
         clocks: for each step, how many steps of each agent happened before it or are it.
         direct: for each step, the steps of other agents before it that no step between them orders before it already.
         steps: for each agent, its steps.
     """
 
     agents: tuple[int, ...]
-    footprints: tuple[Footprint, ...]
+    touched: tuple[tuple[Access, ...], ...]
     clocks: tuple[Clock, ...]
     direct: tuple[tuple[int, ...], ...]
     steps: tuple[tuple[int, ...], ...]
@@ -55,6 +55,12 @@ class HappensBefore:
         agent = self.agents[one - 1]
         return one != other and self.place(one) <= self.clocks[other - 1][agent]
 
+    def depend(self, one: int, other: int) -> bool:
+        """Whether the order of two steps can matter, be they of one agent or of two."""
+        return self.agents[one - 1] == self.agents[other - 1] or any(
+            mine.conflicts(theirs) for mine in self.touched[one - 1] for theirs in self.touched[other - 1]
+        )
+
     def place(self, step: int) -> int:
         """Return the number of a step among the steps of its agent, from 1."""
         return self.clocks[step - 1][self.agents[step - 1]]
@@ -65,19 +71,46 @@ class HappensBefore:
         return (one for one in range(1, step) if self.place(one) <= clock[self.agents[one - 1]])
 
 
-class Builder:
-    """The clocks, as far as they are computed.
+NARROW = 64
+"""So many numbers of a range are entered one by one: most ranges are an entry of two words."""
 
-    Attributes:
-        latest: for each footprint, the latest step of each agent that has it.
-    """
+Latest = dict[tuple[Kind, int], int]
+"""The latest step that touched an object, by how and by which agent."""
+
+
+@attrs.define
+class Objects:
+    """The latest steps on the objects of one space: by number, and by range for ranges that are not narrow."""
+
+    numbers: SortedDict[int, Latest] = attrs.field(factory=SortedDict)
+    ranges: dict[tuple[int, int], Latest] = attrs.field(factory=dict)
+
+    def enter(self, access: Access, agent: int, step: int) -> None:
+        """Keep the step of an agent that has touched an object, or a range of them."""
+        if access.last - access.first < NARROW:
+            for number in range(access.first, access.last + 1):
+                self.numbers.setdefault(number, {})[access.kind, agent] = step
+        else:
+            self.ranges.setdefault((access.first, access.last), {})[access.kind, agent] = step
+
+    def conflicting(self, access: Access) -> Iterator[int]:
+        """Yield the latest steps that an access conflicts with, by agent."""
+        near = [self.numbers[number] for number in self.numbers.irange(access.first, access.last)]
+        near += [found for (first, last), found in self.ranges.items() if first <= access.last and access.first <= last]
+        for latest in near:
+            for (kind, _), step in latest.items():
+                if kind is not access.kind or kind is Kind.WRITE:
+                    yield step
+
+
+class Builder:
+    """The clocks, as far as they are computed."""
 
     def __init__(self, agents: int) -> None:
-        self.footprints = Footprints()
-        self.latest: dict[Footprint, dict[int, int]] = {}
+        self.spaces: dict[Space, Objects] = {}
         self.numbers: list[int] = []
         self.clocks: list[list[int]] = []
-        self.touched: list[Footprint] = []
+        self.touched: list[tuple[Access, ...]] = []
         self.direct: list[tuple[int, ...]] = []
         self.steps: list[list[int]] = [[] for _ in range(agents)]
 
@@ -88,11 +121,11 @@ class Builder:
         builder = cls(agents or max((1 + agent.number for agent, _ in performed), default=0))
         for (agent, operation), declared in zip(performed, trace.declared, strict=True):
             touched, latch = operation.touched(), operation.waits_for
-            accesses = declared if touched is None else touched
-            if unordered:
-                accesses = tuple(access for access in accesses if access.space not in unordered)
+            accesses = tuple(
+                access for access in (declared if touched is None else touched) if access.space not in unordered
+            )
             is_ordered = latch is not None and latch.touch.space not in unordered
-            builder.add(agent.number, builder.footprints.of(accesses), latch.set_at if latch and is_ordered else 0)
+            builder.add(agent.number, accesses, latch.set_at if latch and is_ordered else 0)
         return HappensBefore(
             tuple(builder.numbers),
             tuple(builder.touched),
@@ -101,12 +134,12 @@ class Builder:
             tuple(map(tuple, builder.steps)),
         )
 
-    def add(self, agent: int, footprint: Footprint, awaited: int) -> None:
+    def add(self, agent: int, accesses: tuple[Access, ...], awaited: int) -> None:
         """Add the next step. It has waited for what the step `awaited` did, if that is not 0."""
         own = self.steps[agent]
         clock = list(self.clocks[own[-1] - 1]) if own else [0] * len(self.steps)
         direct = []
-        for earlier in sorted({awaited, *self.conflicting(footprint)} - {0}, reverse=True):
+        for earlier in sorted({awaited, *self.conflicting(accesses)} - {0}, reverse=True):
             other, theirs = self.numbers[earlier - 1], self.clocks[earlier - 1]
             if theirs[other] > clock[other]:
                 direct.append(earlier)
@@ -115,11 +148,13 @@ class Builder:
         own.append(len(self.numbers))
         clock[agent] = len(own)
         self.clocks.append(clock)
-        self.touched.append(footprint)
+        self.touched.append(accesses)
         self.direct.append(tuple(sorted(direct)))
-        self.latest.setdefault(footprint, {})[agent] = own[-1]
+        for access in accesses:
+            self.spaces.setdefault(access.space, Objects()).enter(access, agent, own[-1])
 
-    def conflicting(self, footprint: Footprint) -> Iterator[int]:
-        """Yield the latest steps of each agent that a step with this footprint depends on."""
-        for other in footprint.conflicting:
-            yield from self.latest.get(other, {}).values()
+    def conflicting(self, accesses: Iterable[Access]) -> Iterator[int]:
+        """Yield the latest steps of each agent that a step with these accesses depends on."""
+        for access in accesses:
+            if access.space in self.spaces:
+                yield from self.spaces[access.space].conflicting(access)

@@ -4,7 +4,10 @@ There is no clock but the step, so two logs of one schedule are equal byte for b
 """
 
 import re
+import shutil
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from math import inf
 from typing import Any, TextIO
 
 import attrs
@@ -34,6 +37,9 @@ LOG_FORMAT = "emu-log-2"
 HIDDEN_ON_CONSOLE = frozenset({"format", "level", "execution", "cpu", "device", "after", "agents", "source"})
 RENDERERS_OWN = frozenset({"exc_info", "exception", "stack"})
 """Keys that structlog's renderer takes for a traceback; emu writes none, but a file that a user names may have one."""
+
+KEYS_FROM = 34
+"""The column in which the keys of a line for people begin."""
 
 HIDDEN_BESIDE_DFN = frozenset({"address"})
 
@@ -130,14 +136,24 @@ def write_json(lines: Iterable[Record], file: Writable) -> None:
 
 
 def write_console(lines: Iterable[Record], file: TextIO, *, colors: bool) -> None:
-    """Write records for people: step, agent, event, and the keys that fit a terminal."""
+    """Write records for people: step, agent, event and keys. Without colours no line is wider than the terminal."""
+    width = inf if colors else shutil.get_terminal_size().columns
     logger = structlog.wrap_logger(
-        Sink(lambda line: file.write(line.rstrip() + "\n")),
+        Sink(lambda line: file.write(filled(line.rstrip(), width) + "\n")),
         processors=[unpacked, in_order, for_people, console_renderer(colors=colors)],
         wrapper_class=structlog.make_filtering_bound_logger(0),
         cache_logger_on_first_use=True,
     )
     emit(logger, lines)
+
+
+def filled(line: str, width: float) -> str:
+    """Return a line; its keys go on in further lines where it is too wide."""
+    if len(line) <= width:
+        return line
+    return textwrap.fill(
+        line, int(width), subsequent_indent=" " * KEYS_FROM, break_long_words=False, break_on_hyphens=False
+    )
 
 
 def emit(logger: Any, lines: Iterable[Record]) -> None:

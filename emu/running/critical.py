@@ -82,7 +82,7 @@ class Reversals:
         order = self.order
         if order.agents[one - 1] == order.agents[later - 1] or self.shown.recorded.awaited[later - 1] == one:
             return False
-        return order.footprints[one - 1].conflicts(order.footprints[later - 1])
+        return order.depend(one, later)
 
     def implies(self, one: Pair, other: Pair) -> bool:
         """Whether a pair can only be in its order if another one is."""

@@ -128,3 +128,26 @@ def test_a_token_in_the_place_of_a_file_replays_the_finding(emu: Emu) -> None:
         assert (status, replay.startswith("replay emu1:")) == (0, True)
         assert emu(*shlex.split(replay))[0] == 0
     assert list(Path().iterdir()) == []
+
+
+def test_a_replay_can_be_made_shorter_and_the_shorter_schedule_tells_the_same(emu: Emu) -> None:
+    emu("run", "remap_before_flush", "-p", "dma=8", "--seed", "23", "--no-shrink")
+    (found,) = Path("emu-findings").iterdir()
+    status, out, _ = emu("replay", str(found), "--shrink")
+    assert status == 0
+    assert "schedule   0 preemptions, down from 22 (minimal: proved)" in out
+    again = next(line for line in out.splitlines() if line.startswith("again: emu replay "))
+    assert emu(*shlex.split(again)[2:])[1] == out
+    assert "schedule   22 preemptions\n" in emu("replay", str(found))[1]
+
+
+def test_a_replay_without_a_finding_has_nothing_to_make_shorter(emu: Emu) -> None:
+    command = saved(emu, "remap_before_flush")
+    schedule = json.loads(Path(command[1]).read_text())
+    schedule |= {"turns": [[schedule["turns"][0][0], 1]], "operations": schedule["operations"][:1]}
+    Path("first_step.json").write_text(json.dumps(schedule))
+    status, _, err = emu("replay", "first_step.json", "--shrink")
+    assert (status, err) == (
+        2,
+        "emu: there is no finding whose schedule could be made shorter: leave --shrink out\n",
+    )

@@ -10,7 +10,7 @@ from emu.engine.happens_before import HappensBefore
 from emu.engine.hosts import direct
 from emu.engine.strategies.random import RandomStrategy
 from emu.machine.machine import Machine
-from emu.reports.log import Record, is_in, records, write_console, write_json
+from emu.reports.log import KEYS_FROM, Record, is_in, records, write_console, write_json
 from emu.scenarios.library import find
 
 RECORD: Record = {
@@ -106,3 +106,13 @@ def test_a_finding_names_the_agents_in_its_sentence_and_no_others() -> None:
 )
 def test_a_name_is_a_whole_word(name: str, message: str, is_named: bool) -> None:
     assert is_in(name, message) is is_named
+
+
+def test_a_line_for_people_that_is_too_wide_goes_on_below_its_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    file = io.StringIO()
+    write_console([{**RECORD, "one": "x" * 20, "two": "y" * 20}], file, colors=False)
+    first, *others = file.getvalue().splitlines()
+    assert others
+    assert max(map(len, (first, *others))) <= 60
+    assert all(line.startswith(" " * KEYS_FROM) for line in others)
