@@ -153,7 +153,13 @@ def test_a_moment_that_is_out_of_order_is_noticed() -> None:
 
 def test_each_event_and_key_has_an_execution_or_is_known_to_have_none() -> None:
     assert set(EVENTS) - set(occurrences()["events"]) == NOWHERE
-    assert set(KEYS) - set(occurrences()["keys"]) == {"fence", "preemptions", "found_with"}
+    assert set(KEYS) - set(occurrences()["keys"]) == {
+        "fence",
+        "preemptions",
+        "found_with",
+        "tag_text",
+        "source_id_text",
+    }
 
 
 RUNS = sorted({(one.scenario, one.parameters, one.seed) for found in occurrences().values() for one in found.values()})

@@ -79,7 +79,7 @@ async def work(cpu: Cpu, m: Machine, domain: Domain, frames: list[Mfn], plan: li
 def causes(plans: Plans, parameters: str, executions: int) -> set[Signature] | None:
     """Return what all traces of a program show together; None where there are too many."""
     values = {**SMALL, **dict(pair.split("=") for pair in parameters.split())}
-    done = ScenarioExploration(program(plans).bind(values), __file__, Plan(executions=executions))
+    done = ScenarioExploration(program(plans).bind(values), __file__, Plan(executions=executions, shrink=None))
     done.on("direct")
     assert done.failure is None
     return set(done.causes) if done.is_exhausted else None

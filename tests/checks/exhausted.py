@@ -8,13 +8,16 @@ from emu.checks.signatures import Signature
 from emu.machine.machine import Machine
 from emu.running.causes import Cause
 from emu.running.exploration import ScenarioExploration
+from emu.running.plan import Plan
 from emu.scenarios.expectation import CLEAN
 from emu.scenarios.scenario import Build, Scenario, scenario
 
 
 def explored(program: Scenario, parameters: str) -> ScenarioExploration:
     """Return an exploration that has executed every trace, with parameters as a user writes them."""
-    done = ScenarioExploration(program.bind(dict(pair.split("=") for pair in parameters.split())), __file__)
+    done = ScenarioExploration(
+        program.bind(dict(pair.split("=") for pair in parameters.split())), __file__, Plan(shrink=None)
+    )
     done.on("direct")
     assert done.failure is None
     assert done.is_exhausted

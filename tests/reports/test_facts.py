@@ -170,13 +170,13 @@ def test_what_is_known_of_the_schedule_is_told(schedule: Shortened, said: dict[s
 
 
 def test_an_exploration_tells_what_shrinking_has_found() -> None:
-    ((_, told),) = ExplorationReport(explored(bundled_with("remap_before_flush"))).causes()
+    ((_, told),) = ExplorationReport(explored(bundled_with("remap_before_flush"), shrink=10)).causes()
     assert [fact.label for fact in told.facts[-2:]] == ["schedule", "it needs"]
     assert told.data()["schedule"]["is_minimal"] is True
 
 
 def test_an_exploration_that_does_not_shrink_tells_how_many_preemptions_there_are() -> None:
-    ((_, told),) = ExplorationReport(explored(bundled_with("remap_before_flush"), shrink=None)).causes()
+    ((_, told),) = ExplorationReport(explored(bundled_with("remap_before_flush"))).causes()
     assert told.facts[-1].label == "schedule"
     assert told.data()["schedule"]["found_with"] is None
 

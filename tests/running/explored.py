@@ -29,10 +29,10 @@ def of(body: Body, expected: Expectation = CLEAN, parameters: str = "") -> Bound
 
 
 def explored(bound: BoundScenario, host: str = "direct", **options: Any) -> ScenarioExploration:
-    """Return an exploration that has ended."""
+    """Return an exploration that has ended; without `shrink` it shows executions as it has found them."""
     name = bound.scenario.name
     named = name if name in bundled_names() else inspect.getfile(bound.scenario.build)
-    done = ScenarioExploration(bound, named, Plan(**options))
+    done = ScenarioExploration(bound, named, Plan(**{"shrink": None, **options}))
     done.on(host)
     return done
 

@@ -14,7 +14,7 @@ from emu.machine.machine import Machine
 from emu.running.causes import Cause
 from emu.running.run import Run
 from emu.running.shorten import shorten
-from emu.running.shrink import Budget, Shortened, Shrinker
+from emu.running.shrink import SECONDS, Budget, Shortened, Shrinker
 from emu.running.verdict import Verdict
 from emu.running.witness import is_used
 from emu.scenarios.library import find
@@ -105,7 +105,7 @@ def test_no_interleaving_with_fewer_preemptions_shows_what_is_minimal(
     name: str, parameters: dict[str, str], fewest: list[int]
 ) -> None:
     bound = bound_to(name, **parameters)
-    done = explored(bound)
+    done = explored(bound, shrink=SECONDS)
     assert done.is_exhausted
     assert [known_of(cause).preemptions for cause in done.causes.values()] == fewest
     for wanted, cause in done.causes.items():
@@ -172,8 +172,8 @@ def test_a_run_without_findings_stays_as_it_is() -> None:
 
 def test_an_exploration_that_was_not_exhausted_does_not_say_minimal() -> None:
     bound = bound_to("remove_moved_page", **SYNCHRONOUS, revision="merged")
-    (whole,) = explored(bound).causes.values()
-    (part,) = explored(bound, executions=whole.first).causes.values()
+    (whole,) = explored(bound, shrink=SECONDS).causes.values()
+    (part,) = explored(bound, shrink=SECONDS, executions=whole.first).causes.values()
     assert known_of(whole).is_minimal
     assert not known_of(part).is_minimal
 
@@ -233,5 +233,5 @@ def test_a_schedule_that_does_not_show_the_cause_is_not_shrunk() -> None:
 def test_a_finding_names_the_orders_without_which_it_does_not_show(
     name: str, parameters: dict[str, str], needed: list[str]
 ) -> None:
-    (cause,) = explored(bound_to(name, **parameters)).causes.values()
+    (cause,) = explored(bound_to(name, **parameters), shrink=SECONDS).causes.values()
     assert [one.text for one in known_of(cause).needs] == needed
