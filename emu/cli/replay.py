@@ -6,7 +6,7 @@ import click
 
 from emu.cli.ending import refuse_failure, status_of
 from emu.cli.files import code_of, cycles_of, refuse_unwritable, written
-from emu.cli.options import SHRINK_SECONDS, parse_parameters, replay_options
+from emu.cli.options import parse_parameters, replay_options
 from emu.cli.output import show_run
 from emu.cli.schedules import Schedules
 from emu.cli.stepping import Steps
@@ -80,8 +80,9 @@ def shrunk(repeated: "Replay", run: "Run", host: str, schedules: Schedules) -> t
     from emu.running.replay import Replay
     from emu.running.save import schedule_of_run
     from emu.running.shorten import deciding, shorten
+    from emu.running.shrink import SECONDS
 
-    shorten(run, SHRINK_SECONDS)
+    shorten(run, SECONDS)
     about = deciding(run)
     saved = schedule_of_run(run, repeated.named, about[0]) if about and run.shortened else None
     if saved is None:

@@ -30,6 +30,8 @@ def hears_ctrl_c() -> None:
 def emu(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., Outcome]:
     """Run `emu` with arguments, in a folder of its own."""
     monkeypatch.setenv("COLUMNS", "80")
+    for verb in ("RUN", "EXPLORE"):
+        monkeypatch.setenv(f"EMU_{verb}_SHRINK_TIME", "1000000")  # however busy the machine is
     folder = tmp_path / "here"
     folder.mkdir()
     monkeypatch.chdir(folder)

@@ -1,11 +1,13 @@
 """Shrinking: the shortest schedule that shows a cause, and what the cause needs."""
 
 from collections.abc import Sequence
+from math import inf
 
 import attrs
 import pytest
 
 from emu.checks.signatures import Signature, signature
+from emu.cli.options import SHRINK_SECONDS
 from emu.engine import Agent, Execution, Exploration, Schedule, Strategy
 from emu.engine.hosts import direct
 from emu.engine.strategies.depth_first import DepthFirst
@@ -105,7 +107,7 @@ def test_no_interleaving_with_fewer_preemptions_shows_what_is_minimal(
     name: str, parameters: dict[str, str], fewest: list[int]
 ) -> None:
     bound = bound_to(name, **parameters)
-    done = explored(bound, shrink=SECONDS)
+    done = explored(bound, shrink=inf)
     assert done.is_exhausted
     assert [known_of(cause).preemptions for cause in done.causes.values()] == fewest
     for wanted, cause in done.causes.items():
@@ -137,7 +139,7 @@ def test_what_is_found_at_random_shrinks_to_one_number_of_preemptions_from_every
     for seed in range(40):
         found, shown = found_by(bound, seed)
         for wanted, used in shown:
-            shrunk = Shrinker(bound, wanted, used).shrink(found)
+            shrunk = Shrinker(bound, wanted, used, budget=Budget(inf)).shrink(found)
             assert shrunk is not None
             assert shrunk.preemptions <= shrunk.found_with
             for host in ("direct", "trio"):
@@ -153,7 +155,7 @@ def test_a_run_reports_the_shortest_execution_that_shows_what_it_has_found() -> 
     run.on("trio")
     assert run.reported is not None
     before = run.reported.machine.trace
-    shorten(run, 60)
+    shorten(run, inf)
     known = run.shortened
     assert known is not None
     assert (known.found_with, known.preemptions, known.is_minimal) == (22, 0, True)
@@ -165,15 +167,15 @@ def test_a_run_without_findings_stays_as_it_is() -> None:
     run = Run(find("remap_before_flush").bind({"repaired": "true"}), "random", 0, 1)
     run.on("trio")
     before = run.reported
-    shorten(run, 60)
+    shorten(run, inf)
     assert run.shortened is None
     assert run.reported is before
 
 
 def test_an_exploration_that_was_not_exhausted_does_not_say_minimal() -> None:
     bound = bound_to("remove_moved_page", **SYNCHRONOUS, revision="merged")
-    (whole,) = explored(bound, shrink=SECONDS).causes.values()
-    (part,) = explored(bound, shrink=SECONDS, executions=whole.first).causes.values()
+    (whole,) = explored(bound, shrink=inf).causes.values()
+    (part,) = explored(bound, shrink=inf, executions=whole.first).causes.values()
     assert known_of(whole).is_minimal
     assert not known_of(part).is_minimal
 
@@ -182,7 +184,7 @@ def test_shrinking_ends_at_its_budget_and_names_what_has_ended_it() -> None:
     bound = find("remap_before_flush").bind({"dma": "8"})
     found, ((wanted, used), *_) = found_by(bound, 23)
     for budget, limit in (
-        (Budget(replays=1), "2000 replays"),
+        (Budget(inf, replays=1), "2000 replays"),
         (Budget(seconds=0), "--shrink-time 0"),
         (Budget(is_stopping=lambda: True), "Ctrl-C"),
     ):
@@ -233,5 +235,9 @@ def test_a_schedule_that_does_not_show_the_cause_is_not_shrunk() -> None:
 def test_a_finding_names_the_orders_without_which_it_does_not_show(
     name: str, parameters: dict[str, str], needed: list[str]
 ) -> None:
-    (cause,) = explored(bound_to(name, **parameters), shrink=SECONDS).causes.values()
+    (cause,) = explored(bound_to(name, **parameters), shrink=inf).causes.values()
     assert [one.text for one in known_of(cause).needs] == needed
+
+
+def test_the_command_line_gives_shrinking_as_long_as_the_library_does() -> None:
+    assert SHRINK_SECONDS == SECONDS
