@@ -6,6 +6,7 @@ from typing import Any
 import attrs
 
 from emu.analysis.explanations import around
+from emu.analysis.flushes import flushes
 from emu.analysis.source_lines import line_of_caller, line_of_change
 from emu.checks.details import Act
 from emu.checks.findings import (
@@ -308,14 +309,17 @@ def in_flight(finding: Late, trace: Trace) -> Iterator[Fact]:
     text = f"{finding.unit} translated {page} to mfn {finding.frame:#x} for the access{when}"
     yield Fact("translated", text, (translated,) if translated else (), {"step": translated or None})
     flushed = [
-        event.step
-        for event in trace.events()
-        if event.name == "invalidate.complete" and event.fields["iommu"] == finding.unit
-        if translated < event.step <= finding.promised
+        one
+        for one in flushes(list(trace.events()), trace)
+        if one.done.fields["iommu"] == finding.unit and translated < one.completed <= finding.promised
     ]
     if flushed:
-        text = f"the one that completed at step {flushed[-1]} did not drain the access"
-        yield Fact("flush", text, (flushed[-1],), {"completed": flushed[-1]})
+        last = flushed[-1]
+        text = (
+            f"{last.agent}'s flush, submitted at step {last.submitted}{at(last.source)}, completed at step "
+            f"{last.completed}, and {finding.unit} had not drained the access"
+        )
+        yield Fact("flush", text, (last.submitted, last.completed), {"completed": last.completed})
     else:
         yield Fact("flush", "none drained the access", (), {"completed": None})
 

@@ -207,7 +207,7 @@ def no_flush(why: Explanation) -> str:
         return "no flush of it had completed when the execution ended"
     if missing is None:
         return "no flush of it followed"
-    skipped = f", having found no domain id for it there at step {missing.skipped}" if missing.skipped else ""
+    skipped = f"; at step {missing.skipped} it had found no domain id there" if missing.skipped else ""
     return (
         f"no flush of it followed: {why.changed_by}'s {missing.call} returned without one at step {missing.step}"
         f"{at(missing.source)}{skipped}"

@@ -83,7 +83,7 @@ def test_a_flush_under_the_tag_of_another_domain_is_not_taken_for_one_of_the_dom
         ("unmap_from_dying_domain", "freed", "cpu0 freed the page table, mfn 0x101003, at step"),
         ("flag_left_set", "flag", "iommu_dont_flush_iotlb was still set, since step 1"),
         ("displace_while_moving revision=merged", "release", "cpu0 freed mfn 0x180003 at step"),
-        ("write_in_flight drain=false", "flush", "the one that completed at step"),
+        ("write_in_flight drain=false", "flush", "vtd0 had not drained the access"),
         ("flush_hook_is_missing", "broken", "after step"),
         ("table_freed_before_flush iommu=amd", "flush", "was of leaves only and let cached table entries stay"),
     ],
