@@ -43,6 +43,8 @@ def shorten(run: Run, seconds: float) -> None:
     found = Schedule.of(run.reported.machine.trace)
     shrinker = Shrinker(run.bound, wanted, is_used(finding), budget=Budget(seconds, lambda: run.is_stopping))
     shrunk = shrinker.shrink(found)
+    if shrunk is not None and shrunk.preemptions and not shrinker.budget.spent():
+        shrunk = shrinker.search(shrunk)
     shortest = None if shrunk is None else repeated(run, run.reported, shrunk.schedule)
     if shrunk is None or shortest is None or shortest.verdict is not run.reported.verdict:
         return

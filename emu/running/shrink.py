@@ -7,7 +7,8 @@ fewer switches, then fewer steps up to the finding. Each change is executed, and
 2. Without one of its preemptions: the agent that was preempted goes on as long as it can.
 3. From the start: no preemption at all, then one, at each step.
 
-After each change that helps, the first is tried again.
+After each change that helps, the first is tried again. Where preemptions are left, and no exploration has been made,
+one is made with half of what the budget has left: each trace that shows the cause is a start, too.
 """
 
 import time
@@ -17,11 +18,13 @@ import attrs
 
 from emu.checks.findings import Asserted, Finding, Stuck
 from emu.checks.signatures import Signature, signature
-from emu.engine import Agent, Schedule, Space, Strategy, Trace
+from emu.engine import Agent, Execution, Exploration, Schedule, Space, Strategy, Trace
 from emu.engine.claims import When
 from emu.engine.hosts import direct
 from emu.engine.preemptions import Cost, Recorded, TooManyStatesError
+from emu.engine.sections import Sections
 from emu.engine.strategies.along import AlongStrategy, Turn, turns
+from emu.engine.strategies.optimal import Optimal
 from emu.engine.strategies.replay import ReplayStrategy
 from emu.errors import LimitReached, ModelError
 from emu.machine.machine import Machine
@@ -156,6 +159,7 @@ class Shrinker:
         wanted: the signature of the cause.
         is_used: a device has to use what is stale.
         unordered: the locks whose sections the exploration has taken in any order.
+        machine: the machine of the execution that `search` has made last.
     """
 
     bound: BoundScenario
@@ -163,6 +167,7 @@ class Shrinker:
     is_used: bool = False
     unordered: Collection[Space] = ()
     budget: Budget = attrs.field(factory=Budget)
+    machine: Machine | None = attrs.field(default=None, init=False)
 
     def execute(self, strategy: Strategy) -> Shown | None:
         """Execute once; return None if the cause does not show."""
@@ -206,6 +211,38 @@ class Shrinker:
             if shown is not None and shown.cost < best.cost:
                 best = self.improved(shown)
         return Shrunk(best, first.cost.preemptions, not best.cost.preemptions, self.budget.spent())
+
+    def search(self, shrunk: Shrunk) -> Shrunk:
+        """Explore the scenario with half of the budget, and return the shortest schedule of the traces that were found.
+
+        It is minimal if the exploration was exhausted.
+        """
+        sections, showing, is_exhausted = Sections(), [], True
+        exploration = Exploration(self.program, Optimal, sections)
+        half = Budget(self.budget.seconds / 2, self.budget.is_stopping, self.budget.replays // 2)
+        for execution in exploration.each():
+            half.replays, self.budget.replays = half.replays - 1, self.budget.replays - 1
+            try:
+                direct.run(execution)
+            except (ModelError, LimitReached):
+                return shrunk
+            if half.spent():
+                is_exhausted = False
+                break
+            if not (sections.has_left or exploration.search.is_blocked) and self.shows(execution):
+                showing.append(Schedule.of(execution.trace))
+        self.unordered = sections.short - sections.long
+        best = self.minimize(shrunk, showing)
+        return best if is_exhausted else attrs.evolve(best, is_minimal=not best.preemptions)
+
+    def program(self, strategy: Strategy) -> Execution:
+        """Return a fresh execution of the scenario."""
+        self.machine = self.bound.build()
+        return self.machine.execution(strategy)
+
+    def shows(self, execution: Execution) -> bool:
+        """Whether the cause shows in the execution that `program` has returned last, and that has ended."""
+        return self.machine is not None and self.find(self.machine, self.machine.conclude(execution)) is not None
 
     def minimize(self, shrunk: Shrunk, schedules: Iterable[Schedule]) -> Shrunk:
         """Return the shortest schedule of all traces that show the cause.

@@ -163,6 +163,27 @@ def test_a_run_reports_the_shortest_execution_that_shows_what_it_has_found() -> 
     assert run.verdict is Verdict.SHOWN
 
 
+@pytest.mark.parametrize(
+    ("name", "parameters", "fewest"),
+    [
+        ("grant_locks_in_either_order", {}, 1),
+        ("entry_replaced_in_halves", {}, 0),
+        ("domain_id_freed_too_early", SYNCHRONOUS, 2),
+    ],
+)
+def test_what_a_run_shows_is_proved_to_need_its_preemptions_where_all_traces_can_be_executed(
+    name: str, parameters: dict[str, str], fewest: int
+) -> None:
+    bound = bound_to(name, **parameters)
+    run = Run(bound, "random", next(seed for seed in range(1000) if found_by(bound, seed)[1]), 1)
+    run.on("direct")
+    shorten(run, inf)
+    assert run.shortened is not None
+    assert run.shortened.found_with is not None
+    assert run.shortened.found_with > fewest
+    assert (run.shortened.preemptions, run.shortened.is_minimal) == (fewest, True)
+
+
 def test_a_run_without_findings_stays_as_it_is() -> None:
     run = Run(find("remap_before_flush").bind({"repaired": "true"}), "random", 0, 1)
     run.on("trio")
@@ -222,7 +243,7 @@ def test_a_schedule_that_does_not_show_the_cause_is_not_shrunk() -> None:
         ),
         (
             "domain_id_freed_too_early",
-            {},
+            SYNCHRONOUS,
             [
                 "cpu0 takes vtd0.lock before cpu1 takes it",
                 "cpu1 sets vtd0.domid_map[1] to 2 before cpu0 sets it to 0",
