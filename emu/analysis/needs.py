@@ -1,5 +1,6 @@
 """What a finding needs, in words: this step before that one."""
 
+import re
 from collections.abc import Mapping, Sequence
 
 from emu.analysis.flushes import posts_by_unit, submission
@@ -85,8 +86,15 @@ def again(first: str, second: str, event: Event) -> str:
         *(str(event.fields.get(key, "")) for key in ("lock", "variable", "bitmap", "bdf")),
     )
     pages = (f"{key} {event.fields[key]:#x}" for key in ("dfn", "mfn") if isinstance(event.fields.get(key), int))
-    named = next((one for one in (*names, *pages) if one and one in first and one in second), None)
-    return second.replace(named, "it") if named else second
+    named = next(
+        (one for one in (*names, *pages) if one and all(whole(one).search(text) for text in (first, second))), ""
+    )
+    return whole(named).sub("it", second) if named else second
+
+
+def whole(name: str) -> re.Pattern[str]:
+    """Return the pattern of a name that is not a part of another one."""
+    return re.compile(rf"(?<![\w.:/]){re.escape(name)}(?![\w.:/])")
 
 
 def clause(event: Event, posts: Mapping[str, list[Event]]) -> str:

@@ -82,9 +82,11 @@ def shrunk(repeated: "Replay", run: "Run", host: str, schedules: Schedules) -> t
     from emu.running.shorten import deciding, shorten
     from emu.running.shrink import SECONDS
 
-    shorten(run, SECONDS)
-    about = deciding(run)
-    saved = schedule_of_run(run, repeated.named, about[0]) if about and run.shortened else None
+    about = repeated.saved.about
+    if repeated.saved.witness is not None:
+        raise click.UsageError("the schedule ends with an access that emu has added: leave --shrink out")
+    chosen = deciding(run, about) if shorten(run, SECONDS, about) else None
+    saved = schedule_of_run(run, repeated.named, chosen[0]) if chosen else None
     if saved is None:
         raise click.UsageError("there is no finding whose schedule could be made shorter: leave --shrink out")
     return Replay.with_code(saved, repeated.named, repeated.bound), schedules.save(saved), run

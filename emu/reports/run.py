@@ -83,8 +83,14 @@ class RunReport:
         return {"preemptions": known.preemptions, **found}
 
     def known(self, first: Finding, machine: Machine) -> Shortened:
-        """Return what is known of the schedule, with regard to the first finding."""
-        return self.run.shortened or Shortened(preemptions_of(first, machine))
+        """Return what is known of the schedule, with regard to the first finding.
+
+        What a file says of another finding, or of another number of preemptions than there are, is not believed.
+        """
+        counted, known = Shortened(preemptions_of(first, machine)), self.run.shortened
+        is_other = bool(self.about) and str(signature(first, machine.trace)) != self.about
+        is_wrong = known is not None and not self.run.witness and known.preemptions != counted.preemptions
+        return counted if known is None or is_other or is_wrong else known
 
     def write_log(self, file: Writable) -> None:
         """Write the log as JSON lines."""

@@ -30,5 +30,5 @@ def said(known: Shortened) -> str:
     if known.is_minimal is None:
         return count(known.preemptions, "preemption") + down
     found = "minimal: proved" if known.is_minimal else "smallest found"
-    cut = f"; the search was ended by {known.cut_by}" if known.cut_by and not known.is_minimal else ""
+    cut = f"; cut short: {known.cut_by}" if known.cut_by and not known.is_minimal else ""
     return f"{count(known.preemptions, 'preemption')}{down} ({found}{cut})"

@@ -80,6 +80,8 @@ def enter(causes: dict[Signature, Cause], number: int, findings: Iterable[Findin
     """Count an execution once for each cause that it shows."""
     shown: dict[Signature, Finding] = {}
     for finding in findings:
-        shown.setdefault(signature(finding, trace), finding)
+        one = signature(finding, trace)
+        if one not in shown or (is_used(finding) and not is_used(shown[one])):
+            shown[one] = finding
     for one, finding in shown.items():
         causes.setdefault(one, Cause(one, number)).add(number, finding, trace)

@@ -9,6 +9,7 @@ Of the steps of one agent on which a step depends, the last one is tried first, 
 cause still shows: so the pair that is told is the nearest one that matters.
 """
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from itertools import islice
 
@@ -20,8 +21,8 @@ from emu.engine.happens_before import HappensBefore
 from emu.engine.strategies.along import AlongStrategy, turns
 from emu.running.shrink import Need, Place, Shortened, Shown, Shrinker, Shrunk, choices_of
 
-CHAIN_MAX = 8
-"""How many earlier steps of one agent are tried for a step."""
+CHAIN_MAX, LOOKED_AT_MAX = 8, 256
+"""How many earlier steps of one agent are tried for a step, and among how many."""
 
 Pair = tuple[int, int]
 """Two steps, the first of which has to come before the second."""
@@ -50,8 +51,10 @@ class Reversals:
         """
         needed: list[Pair] = []
         for pairs in self.chains():
+            if self.shrinker.budget.spent():
+                break
             for pair in pairs:
-                if self.shrinker.budget.spent() or any(self.implies(one, pair) for one in needed):
+                if any(self.implies(one, pair) for one in needed):
                     break
                 if self.is_critical(pair):
                     needed.append(pair)
@@ -66,16 +69,23 @@ class Reversals:
         and with what it directly depends on. Then come those that do, each with what it directly depends on, and with
         the steps of the same agent before that.
         """
-        order, goal, ends = self.order, self.shown.goal, self.shown.ends
+        order, goal = self.order, self.shown.goal
         past = set(order.past(goal)) | {goal} if goal else set()
         for later in sorted(range(1, len(order.agents) + 1), key=lambda step: (step in past, abs(step - goal))):
-            for agent in range(len(order.steps)):
-                earlier = [one for one in reversed(order.steps[agent]) if one < later and self.depend(one, later)]
-                near = order.direct[later - 1]
-                if later not in past:
-                    earlier = [one for one in earlier if one in ends or (one in past and one in near)]
-                if earlier and (later not in past or earlier[0] in near):
-                    yield [(one, later) for one in earlier[:CHAIN_MAX]]
+            near = [step for step in order.direct[later - 1] if self.depend(step, later)]
+            if later in past:
+                for step in near:
+                    yield [(one, later) for one in self.before(step, later)]
+            else:
+                ends = {step for step in self.shown.ends if step < later and self.depend(step, later)}
+                for step in sorted(ends | (past & set(near)), reverse=True):
+                    yield [(step, later)]
+
+    def before(self, step: int, later: int) -> Iterator[int]:
+        """Yield a step and those of its agent before it on which a later step depends, the last one first."""
+        own = self.order.steps[self.order.agents[step - 1]]
+        earlier = reversed(own[: bisect_right(own, step)][-LOOKED_AT_MAX:])
+        return islice((one for one in earlier if self.depend(one, later)), CHAIN_MAX)
 
     def depend(self, one: int, later: int) -> bool:
         """Whether two steps of different agents depend on each other, and the second has not waited for the first."""
@@ -94,7 +104,8 @@ class Reversals:
         first, later = pair
         between = [step for step in range(first + 1, later) if not self.order.precedes(first, step)]
         for begin in ([*range(1, first), *between, later], self.needed_by(later, without=first)):
-            rest = [step for step in range(1, len(self.order.agents) + 1) if step not in set(begin)]
+            begun = set(begin)
+            rest = [step for step in range(1, len(self.order.agents) + 1) if step not in begun]
             tails: tuple[tuple[list[int], bool], ...] = ((rest, False), ([], False), ([], True))
             done = [self.shrinker.run(self.strategy(begin, tail, is_eager=is_eager)) for tail, is_eager in tails]
             if any(self.is_reversed(trace, pair) for trace, _ in done):

@@ -10,8 +10,12 @@ import orjson
 
 from emu.errors import ScenarioError
 from emu.files.bounded import read_bounded
-from emu.running.save import BYTES_MAX, FORMAT, TOKEN_MAX, TOKEN_PREFIX, SavedSchedule
+from emu.running.save import BYTES_MAX, FORMAT, STEPS_MAX, TOKEN_MAX, TOKEN_PREFIX, SavedSchedule
+from emu.running.shrink import Shortened
 from emu.running.strict import STRICT
+
+NEEDS_MAX, TEXT_MAX = 100, 1_000
+"""How many orders of steps a file may name, and how long each text may be."""
 
 
 def read(text: str) -> SavedSchedule:
@@ -64,8 +68,21 @@ def parse(content: bytes, name: str) -> SavedSchedule:
         raise ScenarioError(f"{name} is no schedule: {saved.scenario.name[:80]!r} is no name of a scenario")
     if not all(one.isprintable() for one in texts_of(cattrs.unstructure(saved))):
         raise ScenarioError(f"{name} is no schedule: it holds characters that cannot be printed")
+    if saved.shortened is not None and not is_plausible(saved.shortened):
+        raise ScenarioError(f"{name} is no schedule: what it says of its preemptions cannot be")
     saved.schedule()
     return saved
+
+
+def is_plausible(known: Shortened) -> bool:
+    """Whether what a file says of its schedule lies within bounds."""
+    numbers = (known.preemptions, known.found_with or 0, *(place for one in known.needs for _, place in one.places))
+    texts = (known.cut_by, *(one.text for one in known.needs))
+    return (
+        len(known.needs) <= NEEDS_MAX
+        and all(0 <= number <= STEPS_MAX for number in numbers)
+        and all(len(text) <= TEXT_MAX for text in texts)
+    )
 
 
 def texts_of(data: Any) -> Iterator[str]:

@@ -101,7 +101,7 @@ class Replay:
             1,
             replay=saved.schedule(),
             witness=saved.witness,
-            shortened=saved.shortened,
+            shortened=None if self.changes() else saved.shortened,
         )
 
     def command(self, text: str) -> str:

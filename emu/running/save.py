@@ -95,6 +95,7 @@ class SavedSchedule:
             operations=list(schedule.operations),
             witness=witness,
             about=about,
+            shortened=self.shortened if about == self.about else None,
         )
 
     def token(self) -> str:

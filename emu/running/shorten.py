@@ -12,8 +12,12 @@ from emu.running.verdict import Verdict
 from emu.running.witness import is_used
 
 
-def deciding(run: Run) -> tuple[Signature, Finding] | None:
-    """Return the finding that decides the verdict of the reported execution, else the first; None without findings."""
+def deciding(run: Run, about: str = "") -> tuple[Signature, Finding] | None:
+    """Return the finding that decides the verdict of the reported execution, else the first; None without findings.
+
+    Args:
+        about: the signature, as a text, of the finding to return instead, if the execution shows it.
+    """
     if run.reported is None:
         return None
     expected, signed = run.bound.expectation, list(run.reported.signed())
@@ -24,22 +28,23 @@ def deciding(run: Run) -> tuple[Signature, Finding] | None:
             signed.sort(key=lambda one: not expected.is_shown_by(one[1]))
         case _:
             pass
-    return next(iter(signed), None)
+    return next((one for one in signed if str(one[0]) == about), next(iter(signed), None))
 
 
-def shorten(run: Run, seconds: float) -> None:
-    """Let a run report the shortest execution that shows what it has found, on Trio tasks.
+def shorten(run: Run, seconds: float, about: str = "") -> bool:
+    """Let a run report the shortest execution that shows what it has found, on Trio tasks; return whether it does.
 
     Nothing changes without findings, where the schedule does not repeat the finding or has a witness, and where the
     shortest execution leads to another verdict.
 
     Args:
         seconds: how long shrinking may take.
+        about: the signature, as a text, of the finding to shrink; empty for the one that decides the verdict.
     """
-    about = deciding(run)
-    if about is None or run.reported is None or run.failure or run.limit or run.witness:
-        return
-    wanted, finding = about
+    chosen = deciding(run, about)
+    if chosen is None or run.reported is None or run.failure or run.limit or run.witness:
+        return False
+    wanted, finding = chosen
     found = Schedule.of(run.reported.machine.trace)
     shrinker = Shrinker(run.bound, wanted, is_used(finding), budget=Budget(seconds, lambda: run.is_stopping))
     shrunk = shrinker.shrink(found)
@@ -47,8 +52,9 @@ def shorten(run: Run, seconds: float) -> None:
         shrunk = shrinker.search(shrunk)
     shortest = None if shrunk is None else repeated(run, run.reported, shrunk.schedule)
     if shrunk is None or shortest is None or shortest.verdict is not run.reported.verdict:
-        return
+        return False
     run.reported, run.shortened = shortest, shortened(shrinker, shrunk)
+    return True
 
 
 def repeated(run: Run, found: Ended, schedule: Schedule) -> Ended | None:

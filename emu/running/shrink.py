@@ -70,12 +70,17 @@ class Need:
     before: Place
     after: Place
 
+    @property
+    def places(self) -> tuple[Place, Place]:
+        """The two steps."""
+        return self.before, self.after
+
     def steps(self, trace: Trace) -> tuple[int, ...]:
         """Return the numbers of the two steps in an execution, as far as it has taken them."""
         found, taken = [], dict[str, int]()
         for step, (agent, _) in enumerate(trace.performed(), start=1):
             taken[agent.name] = taken.get(agent.name, 0) + 1
-            if (agent.name, taken[agent.name]) in {self.before, self.after}:
+            if (agent.name, taken[agent.name]) in self.places:
                 found.append(step)
         return tuple(found)
 
@@ -87,7 +92,7 @@ class Shortened:
     Attributes:
         preemptions: how many preemptions it has up to the finding.
         found_with: how many the schedule had that was found first; None if this is that schedule.
-        is_minimal: no interleaving of the scenario shows the finding with fewer; None if that was not asked.
+        is_minimal: no interleaving of the scenario shows the finding with fewer; None if no shorter one was looked for.
         cut_by: the limit that ended the search for a shorter one; empty if none did.
         needs: the orders of steps without which the finding does not show.
     """
@@ -147,7 +152,7 @@ class Budget:
         if self.replays <= 0:
             return f"{REPLAYS_MAX} replays"
         if time.monotonic() - self.started > self.seconds:
-            return f"--shrink-time {self.seconds:g}"
+            return f"{self.seconds:g} s"
         return ""
 
 
@@ -275,7 +280,7 @@ class Shrinker:
         if found is None:
             return None
         other = self.execute(in_order(shown, found[1]))
-        if other is None or other.cost.preemptions >= best.cost.preemptions:
+        if other is None or other.cost.preemptions > found[0].preemptions:
             raise TooManyStatesError
         return self.improved(other)
 
@@ -320,7 +325,7 @@ class Shrinker:
             taken.append(tuple(strategy.taken))
         for (order, is_eager), way in zip(bases, taken, strict=True):
             for length in range(1, len(way)):
-                for name in names:
+                for name in (one for one in names if one != way[length]):
                     plan = [*turns(way[:length]), Turn(name, None)]
                     yield 1, AlongStrategy(plan, ranks=order, is_eager=is_eager)
 

@@ -13,7 +13,7 @@ import cattrs
 from cattrs.gen import make_dict_unstructure_fn
 
 from emu.checks.details import Evidence
-from emu.checks.findings import Finding, OldPath, Torn
+from emu.checks.findings import Finding, OldPath
 from emu.devices.device import Device
 from emu.engine import Agent
 from emu.iommus.iotlb import Evict
@@ -98,8 +98,8 @@ cattrs.register_unstructure_hook(Witness, unstructured)
 
 
 def is_used(finding: Finding | None) -> bool:
-    """Whether a device has used a stale translation, or a torn entry."""
-    return isinstance(finding, OldPath | Torn) and finding.evidence is Evidence.OBSERVED
+    """Whether a device has used what it should not: the evidence of a finding is *observed*."""
+    return getattr(finding, "evidence", None) is Evidence.OBSERVED
 
 
 def is_usable(finding: Finding | None) -> TypeGuard[OldPath]:

@@ -151,3 +151,22 @@ def test_a_replay_without_a_finding_has_nothing_to_make_shorter(emu: Emu) -> Non
         2,
         "emu: there is no finding whose schedule could be made shorter: leave --shrink out\n",
     )
+
+
+def test_a_schedule_with_an_access_of_emu_s_own_is_not_made_shorter(emu: Emu) -> None:
+    emu("explore", "remap_before_flush")
+    (found,) = Path("emu-findings").iterdir()
+    status, _, err = emu("replay", str(found), "--shrink")
+    assert (status, err) == (2, "emu: the schedule ends with an access that emu has added: leave --shrink out\n")
+
+
+def test_what_a_file_says_of_its_preemptions_is_not_believed_where_it_cannot_be(emu: Emu) -> None:
+    emu("run", "remap_before_flush", "-p", "dma=8", "--seed", "23")
+    (found,) = Path("emu-findings").iterdir()
+    schedule = json.loads(found.read_text())
+    assert schedule["shortened"]["is_minimal"] is True
+    for wrong, status in ({"preemptions": -7}, 2), ({"found_with": 10**18}, 2), ({"preemptions": 5}, 0):
+        Path("forged.json").write_text(json.dumps({**schedule, "shortened": {**schedule["shortened"], **wrong}}))
+        done = emu("replay", "forged.json")
+        assert done[0] == status
+        assert "minimal: proved" not in done[1]

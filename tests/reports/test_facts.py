@@ -157,8 +157,8 @@ def test_data_has_the_facts_by_label_and_the_steps_in_columns() -> None:
         (Shortened(3, 41, is_minimal=True), {"schedule": "3 preemptions, down from 41 (minimal: proved)"}),
         (Shortened(2, 2, is_minimal=False), {"schedule": "2 preemptions (smallest found)"}),
         (
-            Shortened(2, 3, is_minimal=False, cut_by="--shrink-time 1"),
-            {"schedule": "2 preemptions, down from 3 (smallest found; the search was ended by --shrink-time 1)"},
+            Shortened(2, 3, is_minimal=False, cut_by="1 s"),
+            {"schedule": "2 preemptions, down from 3 (smallest found; cut short: 1 s)"},
         ),
         (
             Shortened(0, needs=NEEDS),

@@ -206,7 +206,7 @@ def test_shrinking_ends_at_its_budget_and_names_what_has_ended_it() -> None:
     found, ((wanted, used), *_) = found_by(bound, 23)
     for budget, limit in (
         (Budget(inf, replays=1), "2000 replays"),
-        (Budget(seconds=0), "--shrink-time 0"),
+        (Budget(seconds=0), "0 s"),
         (Budget(is_stopping=lambda: True), "Ctrl-C"),
     ):
         shrunk = Shrinker(bound, wanted, used, budget=budget).shrink(found)
