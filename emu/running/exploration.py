@@ -48,8 +48,9 @@ class ScenarioExploration(Executions):
         """
         self.run_all(run_each_on(host))
         if self.failure is None:
-            for cause in self.causes.values():
-                self.confirmation.confirm(cause)
+            with self.forgotten.watched():
+                for cause in self.causes.values():
+                    self.confirmation.confirm(cause)
 
     def program(self, strategy: Strategy) -> Execution:
         """Return a fresh execution of the scenario."""

@@ -7,7 +7,7 @@ from emu.checks.signatures import Signature
 from emu.engine import Schedule
 from emu.running.critical import shortened
 from emu.running.run import Ended, Run
-from emu.running.shrink import Budget, Shrinker
+from emu.running.shrink import Budget, Shortened, Shrinker
 from emu.running.verdict import Verdict
 from emu.running.witness import is_used
 
@@ -41,20 +41,29 @@ def shorten(run: Run, seconds: float, about: str = "") -> bool:
         seconds: how long shrinking may take.
         about: the signature, as a text, of the finding to shrink; empty for the one that decides the verdict.
     """
+    with run.forgotten.watched():
+        found = shortest(run, seconds, about)
+    if found is None:
+        return False
+    run.reported, run.shortened = found
+    return True
+
+
+def shortest(run: Run, seconds: float, about: str) -> tuple[Ended, Shortened] | None:
+    """Return the shortest execution that shows what a run has found, and what is known of it; None if there is none."""
     chosen = deciding(run, about)
     if chosen is None or run.reported is None or run.failure or run.limit or run.witness:
-        return False
+        return None
     wanted, finding = chosen
     found = Schedule.of(run.reported.machine.trace)
     shrinker = Shrinker(run.bound, wanted, is_used(finding), budget=Budget(seconds, lambda: run.is_stopping))
     shrunk = shrinker.shrink(found)
     if shrunk is not None and shrunk.preemptions and not shrinker.budget.spent():
         shrunk = shrinker.search(shrunk)
-    shortest = None if shrunk is None else repeated(run, run.reported, shrunk.schedule)
-    if shrunk is None or shortest is None or shortest.verdict is not run.reported.verdict:
-        return False
-    run.reported, run.shortened = shortest, shortened(shrinker, shrunk)
-    return True
+    again = None if shrunk is None else repeated(run, run.reported, shrunk.schedule)
+    if shrunk is None or again is None or again.verdict is not run.reported.verdict:
+        return None
+    return again, shortened(shrinker, shrunk)
 
 
 def repeated(run: Run, found: Ended, schedule: Schedule) -> Ended | None:

@@ -17,6 +17,8 @@ from emu.hypervisor.ops import iommu_dont_flush_iotlb
 from emu.machine.machine import Machine
 from emu.running.exploration import ScenarioExploration
 from emu.running.run import Run
+from emu.running.shorten import shorten
+from emu.running.shrink import SECONDS
 from emu.running.verdict import Verdict
 from emu.scenarios.expectation import CLEAN, DEADLOCK
 from emu.scenarios.scenario import BoundScenario, scenario
@@ -92,6 +94,16 @@ def test_what_was_to_be_awaited_in_an_execution_that_was_cut_short_is_not_forgot
     gc.collect()
     assert done.failure is None
     assert done.verdict is Verdict.SHOWN
+
+
+def test_what_was_to_be_awaited_is_not_forgotten_when_an_execution_that_was_cut_short_is_made_shorter() -> None:
+    run = Run(stuck.bind({}), "random", 0, 1)
+    run.on("direct")
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter("always")
+        assert shorten(run, SECONDS)
+        gc.collect()
+    assert shown == []
 
 
 @scenario(expect=CLEAN)
