@@ -3,25 +3,18 @@
 import shlex
 from typing import Any
 
-from emu.hypervisor.revisions.loader import BUNDLED
 from emu.reports.counts import count
+from emu.running.replay import replay_words
 from emu.running.save import SavedSchedule
-from emu.scenarios.library import bundled_names
-
-
-def replay_words(saved: SavedSchedule, text: str) -> list[str]:
-    """Return the words of the command that replays a schedule from this file or token, with gaps for foreign code."""
-    words = ["emu", "replay", text]
-    if not saved.scenario.comes_with(bundled_names()):
-        words.append(f"path/to/{saved.scenario.name}.py")
-    if not saved.revision.comes_with(BUNDLED):
-        words += ["-p", f"revision=path/to/{saved.revision.name}"]
-    return words
 
 
 def schedule_data(saved: SavedSchedule, text: str) -> dict[str, Any]:
-    """Return what a schedule is as JSON data, with the commands that replay it and that make its log."""
-    words = replay_words(saved, text)
+    """Return what a schedule is as JSON data, with the commands that replay it and that make its log.
+
+    The commands have gaps for code that does not come with emu.
+    """
+    scenario, revision = f"path/to/{saved.scenario.name}.py", f"path/to/{saved.revision.name}"
+    words = replay_words(saved, text, scenario, revision)
     return {
         "scenario": saved.scenario.name,
         "revision": saved.revision.name,

@@ -106,9 +106,18 @@ class Replay:
 
     def command(self, text: str) -> str:
         """Return the command that replays the schedule from this file or token."""
-        words = ["emu", "replay", text]
-        if not self.saved.scenario.comes_with(bundled_names()):
-            words.append(self.named)
-        if not self.saved.revision.comes_with(BUNDLED):
-            words += ["-p", f"revision={self.revision}"]
-        return shlex.join(words)
+        return shlex.join(replay_words(self.saved, text, self.named, self.revision))
+
+
+def replay_words(saved: SavedSchedule, text: str, scenario: str, revision: str) -> list[str]:
+    """Return the words of the command that replays a schedule from this file or token.
+
+    Args:
+        scenario, revision: the paths of the code, named where that does not come with emu.
+    """
+    words = ["emu", "replay", text]
+    if not saved.scenario.comes_with(bundled_names()):
+        words.append(scenario)
+    if not saved.revision.comes_with(BUNDLED):
+        words += ["-p", f"revision={revision}"]
+    return words
