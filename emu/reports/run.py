@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from itertools import islice
 from typing import Any, TextIO
 
@@ -13,7 +14,6 @@ from emu.analysis.windows import statistics
 from emu.checks.findings import Finding
 from emu.checks.signatures import signature
 from emu.files.whole import Writable
-from emu.machine.machine import Machine
 from emu.reports.claims import claim, claimed, command_on, undeclared
 from emu.reports.cost import counters_data
 from emu.reports.counts import count
@@ -30,7 +30,7 @@ RECORDS_AFTER_LIMIT = 40
 """How many records before a limit are shown to people."""
 
 
-@attrs.frozen
+@attrs.frozen(slots=False)
 class RunReport:
     """A finished run, ready to be shown.
 
@@ -71,26 +71,23 @@ class RunReport:
         return records(shown.machine, shown.findings, header, self.cycles, with_order=with_order)
 
     def preemptions(self) -> dict[str, int]:
-        """Return how many preemptions the execution has up to its first finding, and had when it was found.
-
-        They are not known where the trace keeps no sources.
-        """
-        first, shown = next(iter(self.findings()), None), self.run.reported
-        if shown is None or first is None or not shown.machine.trace.sources:
+        """Return how many preemptions the execution has up to its first finding, and had when it was found."""
+        known = self.schedule
+        if known is None:
             return {}
-        known = self.known(first, shown.machine)
         found = {} if known.found_with is None else {"found_with": known.found_with}
         return {"preemptions": known.preemptions, **found}
 
-    def known(self, first: Finding, machine: Machine) -> Shortened:
-        """Return what is known of the schedule, with regard to the first finding.
+    @cached_property
+    def schedule(self) -> Shortened | None:
+        """What is known of the schedule, with regard to the first finding.
 
-        What a file says of another finding, or of another number of preemptions than there are, is not believed.
+        Nothing is without a finding, and where the trace keeps no sources.
         """
-        counted, known = Shortened(preemptions_of(first, machine)), self.run.shortened
-        is_other = bool(self.about) and str(signature(first, machine.trace)) != self.about
-        is_wrong = known is not None and not self.run.witness and known.preemptions != counted.preemptions
-        return counted if known is None or is_other or is_wrong else known
+        first, shown = next(iter(self.findings()), None), self.run.reported
+        if shown is None or first is None or not shown.machine.trace.sources:
+            return None
+        return self.run.shortened or Shortened(preemptions_of(first, shown.machine))
 
     def write_log(self, file: Writable) -> None:
         """Write the log as JSON lines."""
@@ -110,7 +107,7 @@ class RunReport:
             machine = self.run.reported.machine
             execution = Interleaving(machine.trace)
             for number, finding in enumerate(self.findings()):
-                yield FindingReport(finding, machine, execution, None if number else self.known(finding, machine))
+                yield FindingReport(finding, machine, execution, None if number else self.schedule)
 
     def told(self) -> list[FindingReport]:
         """Return the reports that people see: several findings of one call have one, with the number of the others."""

@@ -12,6 +12,7 @@ from emu.running.digests import Code
 from emu.running.read import read
 from emu.running.run import Run
 from emu.running.save import SavedSchedule
+from emu.running.shrink import Shortened, preemptions_of
 from emu.scenarios.library import bundled_names, find
 from emu.scenarios.scenario import BoundScenario
 
@@ -89,7 +90,17 @@ class Replay:
         """Repeat the execution."""
         run = self.prepared()
         run.on(host)
+        if run.shortened is not None and not self.bears_out(run, run.shortened):
+            run.shortened = None
         return run
+
+    def bears_out(self, run: Run, known: Shortened) -> bool:
+        """Whether what the file says of its schedule can be: of its finding, with its code and so many preemptions."""
+        signed = run.reported.signed() if run.reported else ()
+        finding = next((finding for one, finding in signed if str(one) == self.saved.about), None)
+        if run.reported is None or finding is None or self.changes():
+            return False
+        return run.witness is not None or preemptions_of(finding, run.reported.machine) == known.preemptions
 
     def prepared(self) -> Run:
         """Return the run of the execution, not yet begun."""
@@ -101,7 +112,7 @@ class Replay:
             1,
             replay=saved.schedule(),
             witness=saved.witness,
-            shortened=None if self.changes() else saved.shortened,
+            shortened=saved.shortened,
         )
 
     def command(self, text: str) -> str:
