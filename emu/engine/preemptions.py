@@ -156,22 +156,25 @@ class Recorded:
         going = state.going
         return going not in (NOBODY, agent) and not self.is_free[agent] and self.can_go_on(state, going)
 
+    def prefixes(self, goal: int) -> Iterator[tuple[State, int]]:
+        """Yield the prefix of the execution before each step up to a step, and the agent that takes the step."""
+        state = self.initial()
+        for agent in self.order.agents[:goal]:
+            yield state, agent
+            state = self.take(state, agent)
+
     def cost(self, goal: int) -> Cost:
         """Return what the execution itself costs up to a step."""
-        state, preemptions, switches = self.initial(), 0, 0
-        for agent in self.order.agents[:goal]:
+        preemptions = switches = 0
+        for state, agent in self.prefixes(goal):
             preemptions += self.preempts(state, agent)
             switches += state.last not in (NOBODY, agent)
-            state = self.take(state, agent)
         return Cost(preemptions, switches, goal)
 
     def preempting(self, goal: int) -> Iterator[int]:
         """Yield the steps that are preemptions, up to a step."""
-        state = self.initial()
-        for step, agent in enumerate(self.order.agents[:goal], start=1):
-            if self.preempts(state, agent):
-                yield step
-            state = self.take(state, agent)
+        taken = enumerate(self.prefixes(goal), start=1)
+        return (step for step, (state, agent) in taken if self.preempts(state, agent))
 
     def best(self, goal: int, below: Cost | None = None) -> tuple[Cost, list[int]] | None:
         """Return the cheapest interleaving that reaches a step, by the steps of this execution, and what it costs.

@@ -107,9 +107,15 @@ class Reversals:
             begun = set(begin)
             rest = [step for step in range(1, len(self.order.agents) + 1) if step not in begun]
             tails: tuple[tuple[list[int], bool], ...] = ((rest, False), ([], False), ([], True))
-            done = [self.shrinker.run(self.strategy(begin, tail, is_eager=is_eager)) for tail, is_eager in tails]
-            if any(self.is_reversed(trace, pair) for trace, _ in done):
-                return not any(shown is not None for trace, shown in done if self.is_reversed(trace, pair))
+            has_reversed = False
+            for tail, is_eager in tails:
+                trace, shown = self.shrinker.run(self.strategy(begin, tail, is_eager=is_eager))
+                if self.is_reversed(trace, pair):
+                    if shown is not None:
+                        return False
+                    has_reversed = True
+            if has_reversed:
+                return True
         return False
 
     def is_reversed(self, trace: Trace, pair: Pair) -> bool:

@@ -75,15 +75,6 @@ class Need:
         """The two steps."""
         return self.before, self.after
 
-    def steps(self, trace: Trace) -> tuple[int, ...]:
-        """Return the numbers of the two steps in an execution, as far as it has taken them."""
-        found, taken = [], dict[str, int]()
-        for step, (agent, _) in enumerate(trace.performed(), start=1):
-            taken[agent.name] = taken.get(agent.name, 0) + 1
-            if (agent.name, taken[agent.name]) in self.places:
-                found.append(step)
-        return tuple(found)
-
 
 @attrs.frozen
 class Shortened:
