@@ -2,13 +2,13 @@
 
 import shutil
 import sys
-import textwrap
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from emu.cli.terminal import wants_colors
+from emu.reports.whole_words import in_whole_words
 
 if TYPE_CHECKING:
     from emu.reports.finding_report import FindingReport
@@ -22,8 +22,8 @@ def show_paragraph(text: str, indent: str = "", **style: Any) -> None:
         indent: stands before each line but the first.
     """
     width, colors = shutil.get_terminal_size().columns, wants_colors(sys.stdout)
-    filled = textwrap.fill(text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
-    click.secho(filled, color=colors, **(style if colors else {}))
+    filled = in_whole_words(text, width, rest=indent)
+    click.secho("\n".join(filled), color=colors, **(style if colors else {}))
 
 
 def show_title(name: str, story: str) -> None:

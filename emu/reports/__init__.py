@@ -22,4 +22,5 @@ counts.py       numbers with their nouns
 show.py         all about one scenario; show_revision.py about one revision
 defects.py      the table of defects; sources.py the table of sources, both as pages of the documentation
 run.py exploration.py check.py bench.py cost.py  the reports of these commands; junit.py writes a check as JUnit
+whole_words.py  fills lines without breaking a word
 """

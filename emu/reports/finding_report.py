@@ -1,6 +1,5 @@
 """The report of a finding: a headline, its facts, and the interleaving in columns; as text and as data."""
 
-import textwrap
 from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
@@ -17,6 +16,7 @@ from emu.reports.facts import facts
 from emu.reports.findings import data
 from emu.reports.headlines import headline
 from emu.reports.schedule_facts import schedule_facts
+from emu.reports.whole_words import in_whole_words
 from emu.running.shrink import Shortened
 
 LABEL_LEAST = 9
@@ -66,13 +66,8 @@ class FindingReport:
             line
             for fact in self.facts
             for number, text in enumerate(printable(fact.text).split("\n"))
-            for line in textwrap.wrap(
-                text,
-                width,
-                initial_indent=f"{f'  {fact.label if not number else str()}':<{indent}}",
-                subsequent_indent=" " * indent,
-                break_long_words=False,
-                break_on_hyphens=False,
+            for line in in_whole_words(
+                text, width, f"{f'  {fact.label if not number else str()}':<{indent}}", " " * indent
             )
         ]
 

@@ -250,8 +250,13 @@ def result_sentence(finding: LostError | NotRolledBack | WrongResult | BeyondRan
 
 def call_of(finding: LostError | NotRolledBack | WrongResult | BeyondRange | Gap) -> str:
     """Name a call with its CPU and its range."""
-    pages = f", {count(finding.page_count, 'page')}" if finding.page_count > 1 else ""
-    return f"{finding.agent}'s {finding.call} of domain {finding.domain} dfn {finding.dfn:#x}{pages}"
+    return f"{finding.agent}'s {call_text(str(finding.call), finding.domain, finding.dfn, finding.page_count)}"
+
+
+def call_text(call: str, domain: int, dfn: int, page_count: int) -> str:
+    """Name a call by its wrapper and its range."""
+    pages = f", {count(page_count, 'page')}" if page_count > 1 else ""
+    return f"{call} of domain {domain} dfn {dfn:#x}{pages}"
 
 
 def left(finding: WrongResult) -> str:

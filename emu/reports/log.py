@@ -5,7 +5,6 @@ There is no clock but the step, so two logs of one schedule are equal byte for b
 
 import re
 import shutil
-import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import inf
 from typing import Any, TextIO
@@ -28,7 +27,8 @@ from emu.files.whole import Writable
 from emu.machine.machine import Machine
 from emu.reports.findings import data
 from emu.reports.key_types import plain_key, typed
-from emu.reports.vocabulary import HEXADECIMAL, KEYS
+from emu.reports.vocabulary import KEYS, is_in_hexadecimal
+from emu.reports.whole_words import in_whole_words
 
 ORDER = {key: number for number, key in enumerate(KEYS)}
 LOG_FORMAT = "emu-log-2"
@@ -151,9 +151,7 @@ def filled(line: str, width: float) -> str:
     """Return a line; its keys go on in further lines where it is too wide."""
     if len(line) <= width:
         return line
-    return textwrap.fill(
-        line, int(width), subsequent_indent=" " * KEYS_FROM, break_long_words=False, break_on_hyphens=False
-    )
+    return "\n".join(in_whole_words(line, int(width), rest=" " * KEYS_FROM))
 
 
 def emit(logger: Any, lines: Iterable[Record]) -> None:
@@ -199,9 +197,8 @@ def for_people(logger: WrappedLogger, method: str, record: EventDict) -> EventDi
         hidden |= HIDDEN_BESIDE_DFN
     for key, value in record.items():
         if key not in hidden and key not in shown and not (key == "iommu" and value == shown["agent"]):
-            is_address = key in HEXADECIMAL and isinstance(value, int) and not isinstance(value, bool)
             name = f"{key}:" if key in RENDERERS_OWN else shown_on_terminal(plain_key(key))
-            shown[name] = f"{value:#x}" if is_address else value
+            shown[name] = f"{value:#x}" if is_in_hexadecimal(key, value) else value
     return shown
 
 

@@ -14,7 +14,7 @@ import orjson
 
 from emu.errors import ScenarioError, printable
 from emu.reports.log import Record, agent_name
-from emu.reports.vocabulary import HEXADECIMAL
+from emu.reports.vocabulary import is_in_hexadecimal
 
 EVENTS_MAX = 100_000
 STEPS_MAX = 1_000_000
@@ -180,7 +180,7 @@ def message_of(finding: Record) -> str:
 
 def text_of(value: Any, key: str = "") -> str:
     """Return a value of a log as a text that can be shown, of a limited length."""
-    if key in HEXADECIMAL and type(value) is int:
+    if is_in_hexadecimal(key, value):
         return f"{value:#x}"
     text = printable(value if isinstance(value, str) else orjson.dumps(value, default=str).decode())
     return text if len(text) <= TEXT_MAX else f"{text[:TEXT_MAX]}..."

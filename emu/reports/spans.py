@@ -5,11 +5,12 @@ from collections.abc import Iterable, Iterator
 
 import attrs
 
+from emu.hypervisor.ops import iommu_dont_flush_iotlb
 from emu.reports.key_types import value_in
 from emu.reports.log import Record
 from emu.reports.recorded import STEPS_MAX, Event, Recorded, is_number, number_of, text_of
 
-FLAG = "iommu_dont_flush_iotlb"
+FLAG = iommu_dont_flush_iotlb.name
 BEGINS = {"hypercall.enter": "hypercall", "call.enter": "call"}
 ENDS = {"hypercall.exit": "hypercall", "call.return": "call"}
 

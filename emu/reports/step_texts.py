@@ -11,7 +11,7 @@ from emu.errors import printable
 from emu.hypervisor.ops import OK, RESULT_NAMES
 from emu.iommus.formats import TableFormat
 from emu.machine.machine import Machine
-from emu.reports.vocabulary import HEXADECIMAL
+from emu.reports.vocabulary import is_in_hexadecimal
 from emu.units import Dfn, address_frame, page_count
 
 TEXT_MAX = 60
@@ -129,9 +129,7 @@ class StepTexts:
     def keys_of(self, event: Event) -> Keys:
         """Return the keys of an event as they are shown, and those that are derived."""
         fields = event.fields
-        keys = Keys(
-            {key: f"{value:#x}" if key in HEXADECIMAL and is_number(value) else value for key, value in fields.items()}
-        )
+        keys = Keys({key: f"{value:#x}" if is_in_hexadecimal(key, value) else value for key, value in fields.items()})
         keys["page"] = self.page(fields)
         keys["asked"] = asked = self.described(fields)
         keys["posted"] = asked if asked.startswith(("wait", "to ")) else f"flush {asked}"
@@ -199,8 +197,3 @@ def led_to(format_: TableFormat, word: int, level: int, dfn: int) -> str:
     frame = address_frame(entry.address) + (dfn - format_.base(Dfn(dfn), level))
     permitted = {(True, False): " read-only", (False, True): " write-only", (False, False): " no access"}
     return f"mfn {frame:#x}{permitted.get((entry.read, entry.write), '')}"
-
-
-def is_number(value: object) -> bool:
-    """Whether a value is a number that can be shown in hexadecimal."""
-    return isinstance(value, int) and not isinstance(value, bool)

@@ -10,11 +10,10 @@ from emu.engine.locks import TakeTicket, TicketLock
 from emu.engine.operations import Operation
 from emu.engine.sources import locations
 from emu.hypervisor.ops import iommu_dont_flush_iotlb
-from emu.hypervisor.records import CallRecord
 from emu.memory import WORDS
 from emu.reports.breaks import FINDING
 from emu.reports.counts import count
-from emu.reports.findings import sentence
+from emu.reports.findings import call_text, sentence
 from emu.reports.log import Record, event_record, finding_record
 from emu.running.stepping import Stepping
 from emu.units import WORD_BYTES
@@ -128,13 +127,8 @@ def owed_lines(stepping: Stepping) -> Iterator[str]:
         if cpu.peek(iommu_dont_flush_iotlb):
             yield f"{iommu_dont_flush_iotlb.name} is set on {cpu.name}"
     for debt in stepping.machine.judge.debts:
-        yield f"{debt.cpu.name} owes the flush of its {call_text(debt)}, which returned at step {debt.returned}"
-
-
-def call_text(record: CallRecord) -> str:
-    """Name a call by its wrapper and its pages."""
-    pages = f", {count(record.page_count, 'page')}" if record.page_count > 1 else ""
-    return f"{record.call} of domain {record.domain.number} dfn {record.dfn:#x}{pages}"
+        call = call_text(debt.call, debt.domain.number, debt.dfn, debt.page_count)
+        yield f"{debt.cpu.name} owes the flush of its {call}, which returned at step {debt.returned}"
 
 
 def promise_lines(stepping: Stepping) -> Iterator[str]:

@@ -3,6 +3,8 @@
 Software flushes; hardware invalidates.
 """
 
+from typing import TypeGuard
+
 EVENTS = {
     "execution.begin": "an execution starts: its scenario, parameters, strategy and seed",
     "execution.end": "an execution has ended: its number of steps, and totals",
@@ -252,3 +254,8 @@ LISTS = frozenset({"parameters", "agents", "after", "steps_list"})
 
 HEXADECIMAL = frozenset({"dfn", "mfn", "old", "value", "leaf", "address", "source_id", "evicted_dfn"})
 """Keys whose numbers people read in hexadecimal; JSON keeps them as numbers."""
+
+
+def is_in_hexadecimal(key: str, value: object) -> TypeGuard[int]:
+    """Whether people read the value of a key as a hexadecimal number."""
+    return key in HEXADECIMAL and isinstance(value, int) and not isinstance(value, bool)

@@ -1,6 +1,5 @@
 """Questions about a log, their rows, and the tables that fit 80 columns."""
 
-import textwrap
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -8,7 +7,8 @@ import attrs
 
 from emu.errors import printable
 from emu.reports.log import Record
-from emu.reports.vocabulary import HEXADECIMAL
+from emu.reports.vocabulary import is_in_hexadecimal
+from emu.reports.whole_words import in_whole_words
 
 WIDTH = 80
 INDENT_MAX = 60
@@ -81,9 +81,7 @@ def row_lines(columns: tuple[Column, ...], row: Row) -> Iterator[str]:
     if len(before) + len(text.partition(" ")[0]) > WIDTH:
         yield before.rstrip()
         before = indent
-    yield from textwrap.wrap(
-        text, WIDTH, initial_indent=before, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
-    )
+    yield from in_whole_words(text, WIDTH, before, indent)
 
 
 def cut(text: str) -> str:
@@ -97,7 +95,7 @@ def cell_text(key: str, value: object) -> str:
         return ""
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if key in HEXADECIMAL and isinstance(value, int):
+    if is_in_hexadecimal(key, value):
         return f"{value:#x}"
     if isinstance(value, list):
         return ",".join(cell_text(key, one) for one in value)
