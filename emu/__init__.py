@@ -49,6 +49,7 @@ if TYPE_CHECKING:
         MapFlags,
         iommu_dont_flush_iotlb,
     )
+    from emu.hypervisor.p2m_types import P2mType
     from emu.hypervisor.page_list import PageType
     from emu.hypervisor.physmap import Form, Physmap
     from emu.iommus.settings import Bounds
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
         GAP,
         LATE,
         LOST_ERROR,
+        NO_BREAK,
         NOT_ISOLATED,
         NOT_ROLLED_BACK,
         OVERRUN,
@@ -97,6 +99,7 @@ __all__ = [
     "LOST_ERROR",
     "NOT_ISOLATED",
     "NOT_ROLLED_BACK",
+    "NO_BREAK",
     "OK",
     "OVERRUN",
     "OWED",
@@ -125,6 +128,7 @@ __all__ = [
     "MapFlags",
     "Mfn",
     "OuterLock",
+    "P2mType",
     "PageOrder",
     "PageType",
     "Physmap",
@@ -147,13 +151,14 @@ PLACES = {
     "emu.hypervisor.ops": (
         "EINVAL ENODEV ENOMEM ERESTART ETIMEDOUT OK READ_WRITE FlushType IommuOps MapFlags iommu_dont_flush_iotlb"
     ),
+    "emu.hypervisor.p2m_types": "P2mType",
     "emu.hypervisor.page_list": "PageType",
     "emu.hypervisor.physmap": "Form Physmap",
     "emu.iommus.settings": "Bounds",
     "emu.machine.machine": "Machine",
     "emu.scenarios.expectation": (
-        "ASSERTION BEYOND_RANGE CLEAN DEADLOCK FOREIGN FREED_TABLE GAP LATE LOST_ERROR NOT_ISOLATED NOT_ROLLED_BACK "
-        "OVERRUN OWED RELEASED STALE STALE_FAULT STALE_OBSERVED TORN WRONG_RESULT Expectation"
+        "ASSERTION BEYOND_RANGE CLEAN DEADLOCK FOREIGN FREED_TABLE GAP LATE LOST_ERROR NO_BREAK NOT_ISOLATED "
+        "NOT_ROLLED_BACK OVERRUN OWED RELEASED STALE STALE_FAULT STALE_OBSERVED TORN WRONG_RESULT Expectation"
     ),
     "emu.scenarios.parameters": "PageOrder",
     "emu.scenarios.scenario": "scenario",

@@ -12,11 +12,15 @@ from emu.engine.execution import ReadRecorder
 from emu.hypervisor.amd.driver import AmdDriver
 from emu.hypervisor.driver import Driver
 from emu.hypervisor.faults import Faults
-from emu.hypervisor.revisions.loader import Revision, load_revision
+from emu.hypervisor.revisions.loader import P2M_FILE, X86_FILE, Revision, load_revision
+from emu.hypervisor.smmu.driver import SmmuDriver
 from emu.hypervisor.vtd.driver import VtdDriver
 from emu.iommus.amd.settings import REFUSED, AmdSettings
 from emu.iommus.amd.unit import AmdUnit
 from emu.iommus.settings import UnitSettings
+from emu.iommus.smmu.settings import REFUSED as SMMU_REFUSED
+from emu.iommus.smmu.settings import SmmuSettings
+from emu.iommus.smmu.unit import SmmuUnit
 from emu.iommus.unit import Unit
 from emu.iommus.vtd.settings import VtdSettings
 from emu.iommus.vtd.unit import VtdUnit
@@ -37,6 +41,7 @@ class Platform:
         refused: settings of other vendors that its units lack, each with the reason.
         small: parameters with which a machine has few traces.
         tried: the settings that a check tries with each scenario's small form, one at a time.
+        apart: why a scenario that names no vendor is not for it; empty if it is.
     """
 
     name: str
@@ -47,6 +52,7 @@ class Platform:
     small: Mapping[str, str] = attrs.field(factory=dict)
     refused: Mapping[str, str] = attrs.field(factory=dict)
     tried: tuple[str, ...] = ()
+    apart: str = ""
 
     @property
     def hooks_file(self) -> str:
@@ -68,7 +74,7 @@ VTD = Platform(
     VtdSettings,
     VtdUnit,
     make_vtd_driver,
-    partial(load_revision, hooks_file="vtd.py", hooks_class="IntelIommuOps"),
+    partial(load_revision, hooks_file="vtd.py", hooks_class="IntelIommuOps", glue_file=X86_FILE),
     {"levels": "3", "synchronous": "true", "walk_at_once": "true"},
     tried=("coherent=false", "caching_mode=true", "write_buffer=true", *FAULTS, "wait_faults=1"),
 )
@@ -84,11 +90,29 @@ AMD = Platform(
     AmdSettings,
     AmdUnit,
     make_amd_driver,
-    partial(load_revision, hooks_file="amd.py", hooks_class="AmdIommuOps"),
+    partial(load_revision, hooks_file="amd.py", hooks_class="AmdIommuOps", glue_file=X86_FILE),
     {"levels": "2", "synchronous": "true", "walk_at_once": "true"},
     REFUSED,
     ("np_cache=true", *FAULTS),  # no wait fault: one passes for a completed wait, so every flush would show it
 )
 
-PLATFORMS: Mapping[str, Platform] = {one.name: one for one in (VTD, AMD)}
+
+def make_smmu_driver(memory: Memory, devices: Mapping[str, Device], faults: Faults) -> Driver:
+    """Return the driver of SMMUs."""
+    return SmmuDriver(devices, faults=faults)
+
+
+SMMU = Platform(
+    "smmu",
+    SmmuSettings,
+    SmmuUnit,
+    make_smmu_driver,
+    partial(load_revision, hooks_file="smmu.py", hooks_class="ArmSmmuOps", glue_file=P2M_FILE, needs_glue=True),
+    {"synchronous": "true", "walk_at_once": "true"},
+    SMMU_REFUSED,
+    ("coherent=false", "allocation_faults=1", "wait_faults=1"),  # no hook fault: few scenarios call a hook
+    "on Arm the hooks map a page to the frame of its own number only, and only for the hardware domain",
+)
+
+PLATFORMS: Mapping[str, Platform] = {one.name: one for one in (VTD, AMD, SMMU)}
 """The platforms by the name that `-p iommu=NAME` takes."""

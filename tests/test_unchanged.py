@@ -26,10 +26,11 @@ from tests.test_determinism import digest as digest_of
 FOLDER = Path(__file__).parent / "unchanged"
 LOGS, CELLS = FOLDER / "logs.json", FOLDER / "cells.json"
 
-OF_ALL = ("queue_entries=4", "iotlb_entries=2", "synchronous=true", "walk_at_once=true")
+OF_ALL = ("iotlb_entries=2", "synchronous=true", "walk_at_once=true")
 SETTINGS = {
-    "vtd": ("coherent=false", "caching_mode=true", "write_buffer=true", "drain=false", *OF_ALL),
-    "amd": ("np_cache=true", *OF_ALL),
+    "vtd": ("coherent=false", "caching_mode=true", "write_buffer=true", "drain=false", "queue_entries=4", *OF_ALL),
+    "amd": ("np_cache=true", "queue_entries=4", *OF_ALL),
+    "smmu": ("coherent=false", "drain=false", *OF_ALL),
 }
 
 

@@ -18,7 +18,7 @@ from emu.files.bounded import read_bounded
 
 OTHER = "other"
 
-TABLE_STORES = {"pte.write", "pte.clear", "line.write_back", "buffer.drain"}
+TABLE_STORES = {"pte.write", "pte.clear", "pte.track", "line.write_back", "buffer.drain"}
 """Events after which a walker may read a new value."""
 
 CYCLES: Mapping[str, int] = {
@@ -30,6 +30,10 @@ CYCLES: Mapping[str, int] = {
     "queue.post": 500,
     "queue.fetch": 150,
     "queue.status": 150,
+    "queue.complete": 150,
+    "queue.active": 500,
+    "cpu_tlb.flush": 500,
+    "stream.write": 500,
     "flush.done": 147,
     "invalidate.begin": 50,
     "iotlb.invalidate": 300,
@@ -41,6 +45,7 @@ CYCLES: Mapping[str, int] = {
     "pte.read": 40,
     "pte.write": 150,
     "pte.clear": 150,
+    "pte.track": 150,
     "line.write_back": 150,
     "buffer.drain": 700,
     # A walk reads memory; a hit in the IOTLB costs 3 cycles, one in a small cache of a device 1 (gem5, SMMUv3.py).

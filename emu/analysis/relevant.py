@@ -20,15 +20,18 @@ RANKS: Mapping[str, int] = {
     **dict.fromkeys(("pte.write", "pte.clear", "call.return", "invalidate.complete", "queue.post", "flush.skip"), 1),
     **dict.fromkeys(("dma.read", "dma.write", "dma.fault", "page.free", "page.allocate", "page.withdraw"), 1),
     **dict.fromkeys(("device.hand_over", "context.write", "device_entry.write", "device_entry.complete"), 1),
+    **dict.fromkeys(("stream.write", "cpu_tlb.flush"), 1),
     **dict.fromkeys(("fault.inject", "domain.crash", "hypercall.settle", "queue.drop", "queue.error"), 1),
     **dict.fromkeys(("call.enter", "percpu.write", "percpu.read", "flush.done", "iotlb.invalidate"), 2),
     **dict.fromkeys(("context.invalidate", "device_entry.invalidate", "lock.acquire", "console.print"), 2),
     **dict.fromkeys(("table.take", "page.let_map", "softirq.run", "p2m.write", "queue.status"), 2),
+    **dict.fromkeys(("queue.complete", "queue.active", "pte.track"), 3),
     **dict.fromkeys(("context.read", "device_entry.read"), 2),
     **dict.fromkeys(("lock.contend", "lock.release", "pte.read", "hypercall.exit", "line.write_back"), 3),
     **dict.fromkeys(("buffer.drain", "page.get", "page.put", "variable.write", "memory.store"), 3),
     **dict.fromkeys(("walk.read", "iotlb.fill", "context.fill", "device_entry.fill", "p2m.read", "list.move"), 4),
     **dict.fromkeys(("dma.program", "dma.post", "signal.send", "wait", "walk.pass_through", "variable.read"), 4),
+    **dict.fromkeys(("stream.match", "stream.fault"), 5),
     **dict.fromkeys(("hypercall.enter", "iotlb.hit", "iotlb.miss", "invalidate.begin", "memory.load"), 5),
 }
 """How much a step matters by its event, if it is about the subject; a step with another event is left out."""

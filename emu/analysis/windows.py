@@ -18,7 +18,7 @@ from emu.iommus.paths import Tables
 from emu.machine.machine import Machine
 from emu.units import Dfn, address_frame, page_count
 
-CHANGES = {"pte.write", "pte.clear"}
+CHANGES = {"pte.write", "pte.clear", "pte.track"}
 ACCESSES = {"dma.read", "dma.write"}
 
 

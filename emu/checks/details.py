@@ -58,6 +58,7 @@ class Act(Enum):
     """The act by which a frame is not isolated."""
 
     MAP = "map"  # a CPU stored a leaf
+    ATTACH = "attach"  # a device was given to the domain, and finds what is cached for another one
     WITHDRAW = "withdraw"  # a CPU withdrew a domain's grant, and a unit may still translate to the frame
     ACCESS = "access"  # a device read or wrote the frame
 

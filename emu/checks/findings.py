@@ -4,6 +4,7 @@ import attrs
 
 from emu.checks.details import Act, Arrival, Evidence, Payment, Revived, Use
 from emu.checks.kinds import Facts, FindingKind
+from emu.checks.stored import FreedTable, NoBreak, Overrun, Torn
 from emu.checks.told import BeyondRange, Gap, LostError, NotRolledBack, WrongResult
 from emu.checks.used import ForeignAccess, Illegal, Late, LateStatus
 from emu.engine import Deadlock, Trace
@@ -12,7 +13,7 @@ from emu.hypervisor.ops import MapFlags
 from emu.hypervisor.records import CallRecord, Update
 from emu.iommus.formats import Mapping
 from emu.iommus.paths import Path, PathEntry
-from emu.units import Dfn, Maddr, Mfn, address_frame, frame_address
+from emu.units import Dfn, Maddr, Mfn
 
 __all__ = [
     "Asserted",
@@ -26,6 +27,7 @@ __all__ = [
     "Late",
     "LateStatus",
     "LostError",
+    "NoBreak",
     "NotIsolated",
     "NotRolledBack",
     "OldPath",
@@ -46,6 +48,7 @@ class OldPath:
 
     Attributes:
         agent, call, step: the CPU, the call, and the step of its return; or of a release, or of a hypercall's end.
+        root: the highest table of the domain.
         changed: the step up to which a replaced word makes a path old: the step of the call's own change.
         update: the page as the call stored or found it; None for a flush, and for a release.
         path: the old path.
@@ -63,6 +66,7 @@ class OldPath:
     dfn: Dfn
     unit: str
     tag: int
+    root: Maddr
     path: Path
     replaced: PathEntry | None
     changed: int
@@ -71,11 +75,6 @@ class OldPath:
     lacks_permissions: bool = False
     wanted: Mapping | None = None
     arrival: Arrival | None = None
-
-    @property
-    def root(self) -> Maddr:
-        """The highest table of the domain."""
-        return frame_address(address_frame(self.path.entries[0].address))
 
     @property
     def frame(self) -> Mfn | None:
@@ -209,83 +208,6 @@ class Released(OldPath):
         return self.facts_of(self.promise, trace)
 
 
-@attrs.frozen
-class FreedTable:
-    """A store to a page table that was freed before; or to a frame that its domain took for a page table.
-
-    Attributes:
-        frame: the frame of the table.
-        freed: the agent that freed the table, and the step; None where the frame never held a page table, and an entry
-            led there in a table that was freed and then reused.
-    """
-
-    agent: str
-    step: int
-    domain: int
-    dfn: Dfn
-    frame: Mfn
-    freed: tuple[str, int] | None
-
-    kind = FindingKind.FREED_TABLE
-
-    def facts(self, trace: Trace) -> Facts:
-        freed = f"freed by {self.freed[0]}" if self.freed else "no table"
-        return (freed, self.domain, self.dfn, self.frame, None, self.agent)
-
-
-@attrs.frozen(kw_only=True)
-class Torn:
-    """An entry that a CPU has replaced in two stores, and that led elsewhere between the two.
-
-    Attributes:
-        steps: the steps of the two stores.
-        address: the address of the word.
-        words: the word before the first store, between the two, and after the second.
-        frame: the frame to which the word led between the stores.
-        use: a use by a device.
-    """
-
-    agent: str
-    steps: tuple[int, int]
-    domain: int
-    dfn: Dfn
-    unit: str
-    address: Maddr
-    words: tuple[int, int, int]
-    frame: Mfn
-    use: Use | None = None
-
-    kind = FindingKind.TORN
-
-    @property
-    def step(self) -> int:
-        """The step of the second store."""
-        return self.steps[1]
-
-    @property
-    def evidence(self) -> Evidence:
-        """Whether a device has used the entry."""
-        return Evidence.POSSIBLE if self.use is None else Evidence.OBSERVED
-
-    def facts(self, trace: Trace) -> Facts:
-        return ("torn", self.domain, self.dfn, self.frame, self.unit, self.agent)
-
-
-@attrs.frozen
-class Overrun:
-    """A store of more entries into an array than it has room for."""
-
-    agent: str
-    step: int
-    array: str
-    count: int
-
-    kind = FindingKind.OVERRUN
-
-    def facts(self, trace: Trace) -> Facts:
-        return (self.array, None, None, None, None, self.agent)
-
-
 @attrs.frozen(kw_only=True)
 class NotIsolated:
     """A frame in reach of a domain's devices which its owner does not let the domain map so; or which is a page table.
@@ -373,6 +295,7 @@ Finding = (
     | Gap
     | FreedTable
     | Torn
+    | NoBreak
     | Overrun
     | Late
     | LateStatus

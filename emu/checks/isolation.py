@@ -126,7 +126,7 @@ class IsolationWatch:
         """Judge an access at the step at which it was made."""
         if not self.is_judged(request, entry):
             return
-        domain, page = domain_of(self.domains(), unit, entry), self.pages.find(entry.frame(request.dfn))
+        domain, page = domain_served(self.domains(), unit, request, entry), self.pages.find(entry.frame(request.dfn))
         wanted = MapFlags.WRITABLE if request.is_write else MapFlags.READABLE
         if self.judge.permits(page, domain, wanted) or self.judge.is_reported(step):
             return
@@ -142,6 +142,17 @@ class IsolationWatch:
     def is_judged(self, request: Request, entry: IotlbEntry) -> bool:
         """Whether an access is permitted by its entry, and its frame has an owner or may get one."""
         return entry.permits(is_write=request.is_write) and self.pages.may_have_owner(entry.frame(request.dfn))
+
+
+def domain_served(domains: Iterable[Domain], unit: Unit, request: Request, entry: IotlbEntry) -> Domain | None:
+    """Return the domain for which an access was made; None if the request passed through untranslated.
+
+    Where entries are found by tag, it is the domain whose tables the device's own entry names. What was found may have
+    been cached for another one.
+    """
+    if request.tables is not None and request.tables.levels:
+        return next((domain for domain in domains if request.tables.root in domain.roots), None)
+    return domain_of(domains, unit, entry)
 
 
 def may_use(page: Page, domain: Domain | None, flags: MapFlags) -> bool:

@@ -37,6 +37,7 @@ class FindingKind(Enum):
     LATE = "late-access", "an access came after its translation was to be gone: it was not drained"
     FREED_TABLE = "freed-table", "a CPU stored an entry into a page table that its domain had lost"
     TORN = "torn-entry", "between the two stores of an entry it led where neither should"
+    NO_BREAK = "no-break", "an entry took the place of another one that a walker could still use"
     OVERRUN = "overrun", "more references were stored than an array has room for"
     FOREIGN = "foreign-access", "what one domain's driver had programmed was done to another's memory"
     NOT_ISOLATED = "not-isolated", "a domain's devices may reach a frame that its owner does not let it map"

@@ -7,7 +7,7 @@ from emu.engine import Access
 from emu.hypervisor.domain import Domain
 from emu.hypervisor.ops import MapFlags
 from emu.hypervisor.page import Page
-from emu.hypervisor.places import Place, Stored
+from emu.hypervisor.places import Half, Place, Stored
 from emu.hypervisor.records import CallRecord
 from emu.units import Dfn
 
@@ -55,7 +55,7 @@ class NoChecks:
     def withdrawn(self, page: Page, cpu: Cpu, domain: Domain, step: int) -> None:
         """Do nothing."""
 
-    def half_reads(self) -> Iterable[Access]:
+    def word_reads(self, domain: Domain, half: Half | None, dfn: Dfn) -> Iterable[Access]:
         """Return nothing."""
         return ()
 

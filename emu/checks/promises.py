@@ -43,6 +43,8 @@ PROMISES = {
     **{call: f"mapped by {call}" for call in BOOT_CALLS},
     "map": "mapped",
     "unmap": "unmapped",
+    "guest_physmap_add_entry": "mapped",
+    "guest_physmap_remove_page": "unmapped",
     "flush": "flushed",
     "flush_all": "flushed",
 }
@@ -297,6 +299,7 @@ def old_paths(units: Sequence[Unit], record: CallRecord, step: int, make: Callab
                     dfn=dfn,
                     unit=unit.name,
                     tag=tables.tag,
+                    root=tables.root,
                     path=path,
                     replaced=replaced,
                     changed=changed,

@@ -87,6 +87,7 @@ class ReleaseJudge:
                 dfn=dfn,
                 unit=unit.name,
                 tag=tables.tag,
+                root=tables.root,
                 path=path,
                 replaced=path.overwritten_by(step),
                 changed=step,

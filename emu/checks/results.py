@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 
 from emu.checks.findings import BeyondRange, Finding, Gap, LostError, NotRolledBack, WrongResult
 from emu.hypervisor.ops import OK, MapFlags
-from emu.hypervisor.records import CHANGES, CallRecord
+from emu.hypervisor.records import CHANGES, REMOVALS, CallRecord
 from emu.iommus.formats import FAULT, Mapping
 from emu.units import Dfn, Mfn
 
@@ -46,7 +46,7 @@ def hidden_by(record: CallRecord, step: int) -> Finding | None:
         update = record.updates.get(wrong)
         return WrongResult(*call, wrong, update and update.new.maps(wrong), asked_for(record, wrong))
     left = next((one.dfn for one in record.updates.values() if one.is_changed and one.new.is_present), None)
-    return None if record.call in {"unmap", "populate"} or left is None else NotRolledBack(*call, left, record.result)
+    return None if record.call in {*REMOVALS, "populate"} or left is None else NotRolledBack(*call, left, record.result)
 
 
 def is_as_asked(record: CallRecord, dfn: Dfn) -> bool:

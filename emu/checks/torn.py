@@ -16,12 +16,12 @@ from emu.checks.promises import device_reads, tables_of_domain
 from emu.cpus import Cpu
 from emu.engine import Access
 from emu.hypervisor.domain import Domain
-from emu.hypervisor.places import Place, Stored
+from emu.hypervisor.places import Half, Place, Stored
 from emu.iommus.formats import Entry
 from emu.iommus.iotlb import IotlbEntry
 from emu.iommus.requests import Request
 from emu.iommus.unit import Unit
-from emu.units import Maddr, address_frame
+from emu.units import Dfn, Maddr, address_frame
 
 
 @attrs.define(eq=False)
@@ -41,9 +41,9 @@ class TornJudge:
     halves: dict[Maddr, tuple[str, Stored]] = attrs.field(factory=dict)
     uses: dict[tuple[str, Maddr, int], Use] = attrs.field(factory=dict)
 
-    def half_reads(self) -> Iterable[Access]:
-        """Return the reads of `word_stored` for a half: the entries of every device."""
-        return device_reads(self.units)
+    def word_reads(self, domain: Domain, half: Half | None, dfn: Dfn) -> Iterable[Access]:
+        """Return the reads of `word_stored`: for a half, the entries of every device."""
+        return () if half is None else device_reads(self.units)
 
     def word_stored(self, cpu: Cpu, domain: Domain, place: Place, stored: Stored) -> None:
         """Judge a word of a domain's tables at the step at which a CPU has stored it, or the second of its halves."""

@@ -13,7 +13,7 @@ from emu.iommus.iotlb import IotlbEntry
 from emu.iommus.paths import Tables
 from emu.iommus.requests import Request, TableRead
 from emu.iommus.unit import Unit
-from emu.units import Dfn, Maddr, address_frame, frame_address
+from emu.units import Dfn, Maddr, address_frame
 
 
 @attrs.define(eq=False)
@@ -84,7 +84,7 @@ class UsageWatch:
             return
         device = self.names[request.source_id]
         highest = table_reads(unit, entry)[0]
-        tables = Tables(entry.tag, frame_address(address_frame(Maddr(highest.address))), highest.level)
+        tables = Tables(entry.tag, unit.format.table_of(highest.address, entry.dfn, highest.level), highest.level)
         promised = self.promised.get((domain.number, request.dfn), ())
         is_mapped_again = leaves_mapped(request.dfn, entry, promised)
         broken = [
@@ -108,7 +108,7 @@ def domain_of(domains: Iterable[Domain], unit: Unit, entry: IotlbEntry) -> Domai
 def root_of(unit: Unit, entry: IotlbEntry) -> Maddr | None:
     """Return the highest table that the walk to an entry read; None if it read none."""
     first = next(iter(table_reads(unit, entry)), None)
-    return None if first is None else frame_address(address_frame(Maddr(first.address)))
+    return None if first is None else unit.format.table_of(first.address, entry.dfn, first.level)
 
 
 def table_reads(unit: Unit, entry: IotlbEntry) -> list[TableRead]:

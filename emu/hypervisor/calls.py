@@ -14,13 +14,13 @@ from emu.engine import Access, Kind, Operation
 from emu.errors import ScenarioError
 from emu.hypervisor.domain import Domain, check_types
 from emu.hypervisor.ops import READ_WRITE, RESULT_NAMES, MapFlags, iommu_dont_flush_iotlb, unsigned_int
-from emu.hypervisor.records import BOOT_CALLS, CHANGES, CallRecord, open_call
+from emu.hypervisor.records import BOOT_CALLS, CHANGES, P2M_CALLS, CallRecord, open_call
 from emu.hypervisor.returned import result_of
 from emu.hypervisor.revisions.loader import Revision
 from emu.memory import WORDS, table_words
 from emu.units import Dfn, Mfn, check_frame, offset, page_count
 
-DEFERRABLE = CHANGES
+DEFERRABLE = tuple(call for call in CHANGES if call not in P2M_CALLS)
 """The calls whose flush a caller may defer. Their promises are then due when the hypercall ends."""
 
 
@@ -193,7 +193,7 @@ class Calls:
         record = CallRecord(call, cpu, domain, dfn, pages, outer=cpu.peek(open_call))
         if call in CHANGES and not domain.has_iommu:
             record.refused.update(offset(dfn, i) for i in range(pages))
-        if call in DEFERRABLE:
+        if call in CHANGES:
             cpu.note(Enter.event, **call_keys(record))
         cpu.poke(open_call, record)
         return record

@@ -9,12 +9,13 @@ import attrs
 from sortedcontainers import SortedSet
 
 from emu.cpus import Cpu, SpinLock
+from emu.cpus.tlb import CpuTlb
 from emu.engine import Access, Space, Variable
 from emu.errors import ScenarioError
 from emu.hypervisor.boot import Boot
 from emu.hypervisor.ops import READ_WRITE, MapFlags, WrapperOps
 from emu.hypervisor.page_list import PageList
-from emu.hypervisor.places import Place, Stored
+from emu.hypervisor.places import Half, Place, Stored
 from emu.iommus.formats import TableFormat
 from emu.units import Dfn, Maddr, Mfn, offset
 
@@ -88,11 +89,14 @@ class TableFrames(Protocol):
     ) -> None:
         """Note that a CPU stores a leaf that maps 2^order frames from a dfn of a domain on."""
 
-    def half_reads(self) -> Iterable[Access]:
-        """Return the reads of `word_stored` for a half of a word."""
+    def word_reads(self, domain: "Domain", half: Half | None, dfn: Dfn) -> Iterable[Access]:
+        """Return the reads of `word_stored` for a word, or for a half of it, that stands for a dfn among others."""
 
     def word_stored(self, cpu: Cpu, domain: "Domain", place: Place, stored: Stored) -> None:
         """Note that a CPU has stored a word of a domain's tables, or a half of it."""
+
+    def enter_foreign(self, mfn: Mfn, domain: "Domain") -> bool:
+        """Return whether a frame belongs to another domain, and then take a reference, before the first step."""
 
     async def put(self, cpu: Cpu, mfn: Mfn) -> bool:
         """Drop a reference of a frame; return whether it was the last and the frame is free."""
@@ -127,6 +131,8 @@ class Domain:
         grant_lock: guards its grants (Xen: common/grant_table.c, the write lock of a grant table).
         known_dfns: every dfn at which a frame was ever mapped.
         p2m: the frame at each dfn, for code that moves pages.
+        cpu_tlb: what the CPUs have cached of its page tables; None where they do not translate by them; set by the
+            driver.
         ever_mapped: the dfns at which each frame was ever mapped.
     """
 
@@ -155,6 +161,7 @@ class Domain:
     known_dfns: "SortedSet[Dfn]" = attrs.field(factory=SortedSet)
     p2m: dict[Dfn, Mfn] = attrs.field(factory=dict)
     ever_mapped: "dict[Mfn, SortedSet[Dfn]]" = attrs.field(factory=dict)
+    cpu_tlb: CpuTlb | None = attrs.field(init=False, default=None)
 
     def __attrs_post_init__(self) -> None:
         self.mapping_lock = SpinLock(f"d{self.number}.mapping_lock")
@@ -193,7 +200,12 @@ class Domain:
     @property
     def need_sync(self) -> bool:
         """Whether the hardware domain has tables of its own that hold its own memory only (Xen: iommu.c, need_sync)."""
-        return self.boot.is_strict and not self.uses_hap_pt
+        return self.boot.is_strict and not self.uses_hap_pt and self.cpu_tlb is None
+
+    @property
+    def is_direct_mapped(self) -> bool:
+        """Whether each page of its p2m has the frame of its own number (Xen: asm-arm/domain.h)."""
+        return self.is_hardware_domain
 
     @property
     def is_hardware_domain(self) -> bool:

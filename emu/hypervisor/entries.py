@@ -74,8 +74,8 @@ class StoreEntry(Store):
             yield from maps(self.domain, address_frame(leaf.address), permissions(leaf), leaf.order)
         if place.level > 1:
             yield from tables_below(self.memory, self.domain, place, self.memory.peek(self.slot), self.stored_word())
-        if self.half is not None:
-            yield from self.domain.frames.half_reads()
+        first = place.first if place.level else self.dfn
+        yield from self.domain.frames.word_reads(self.domain, self.half, first)
 
     def places(self) -> list[Place]:
         """Return the word's place by a walk for the dfn; if that walk does not reach it, its real place follows."""

@@ -30,6 +30,9 @@ class Fix(Enum):
     WHOLE_ENTRY = "3fc44151d8"  # that entry is replaced in one step (2022)
     XSA_347 = "3b055121c5"  # an AMD entry is stored in one step (2020)
     WAIT_FOR_EVER = "e4fee66043"  # a CPU waits for an AMD unit as long as the unit takes (2021)
+    HAS_IOMMU = "9ed527dc95"  # the p2m of a domain with an IOMMU flushes its SMMUs (2019)
+    FLUSH_BEFORE_FREE = "6718787797"  # the p2m flushes the SMMUs before it frees what an entry held (2019)
+
     RING_ROOM = "c4e4434357"  # a CPU waits for room in the command buffer of an AMD unit (2021)
 
 

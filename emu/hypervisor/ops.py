@@ -5,10 +5,12 @@ from typing import Protocol, TypeVar
 
 from emu.cpus import Cpu, PerCpu
 from emu.errors import ModelAssertionError
+from emu.hypervisor.faults import Faults
 from emu.hypervisor.fixes import Fix
 from emu.units import Dfn, Mfn
 
 OK = 0
+ENOENT = -2
 ENOMEM = -12
 EFAULT = -14
 ENODEV = -19
@@ -19,6 +21,7 @@ ETIMEDOUT = -110
 
 RESULT_NAMES = {
     OK: "ok",
+    ENOENT: "-ENOENT",
     ENOMEM: "-ENOMEM",
     EFAULT: "-EFAULT",
     ENODEV: "-ENODEV",
@@ -48,6 +51,16 @@ def xen_assert(debug_build: bool, condition: bool, text: str) -> None:
     """
     if debug_build and not condition:
         raise ModelAssertionError(f"ASSERT({text})")
+
+
+def xen_bug_on(condition: bool, text: str) -> None:
+    """Stop where Xen stops, in every build, if a condition holds (Xen: include/xen/lib.h, BUG_ON).
+
+    Raises:
+        ModelAssertionError: if it holds.
+    """
+    if condition:
+        raise ModelAssertionError(f"BUG_ON({text})")
 
 
 class DomainIsDyingError(Exception):
@@ -120,6 +133,10 @@ class WrapperOps(IommuOps[DomainT_contra], Protocol[DomainT_contra]):
     @property
     def fixes(self) -> set[Fix]:
         """The repairs that the code has."""
+
+    @property
+    def faults(self) -> Faults:
+        """The faults that the strategy may inject."""
 
     async def hwdom_init(self, cpu: Cpu, domain: DomainT_contra) -> None:
         """Fill the hardware domain's tables, as the vendor's hook does by arch_iommu_hwdom_init."""

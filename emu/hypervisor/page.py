@@ -9,7 +9,7 @@ from emu.cpus import Cpu
 from emu.engine import Access
 from emu.hypervisor.domain import Domain
 from emu.hypervisor.ops import MapFlags
-from emu.hypervisor.places import Place, Stored
+from emu.hypervisor.places import Half, Place, Stored
 from emu.memory import TABLE_FRAMES
 from emu.units import Dfn, Mfn
 
@@ -81,10 +81,10 @@ class AccessJudge(Protocol):
 
 
 class WordJudge(Protocol):
-    """Judges words of page tables that are stored in halves. Implemented by the checks."""
+    """Judges words of page tables that are stored. Implemented by the checks."""
 
-    def half_reads(self) -> Iterable[Access]:
-        """Return the reads of `word_stored` for a half of a word."""
+    def word_reads(self, domain: Domain, half: Half | None, dfn: Dfn) -> Iterable[Access]:
+        """Return the reads of `word_stored` for a word, or for a half of it, that stands for a dfn among others."""
 
     def word_stored(self, cpu: Cpu, domain: Domain, place: Place, stored: Stored) -> None:
         """Judge a word of a domain's tables, or a half of it, at the step of its store."""

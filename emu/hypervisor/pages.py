@@ -10,7 +10,7 @@ The owner may let other domains map a frame, by a grant or as a foreign page. A 
 needs a reference takes one. A grant ends when it is withdrawn, or with the ownership.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -21,7 +21,7 @@ from emu.errors import ScenarioError
 from emu.hypervisor.domain import Domain, check_types
 from emu.hypervisor.ops import READ_WRITE, MapFlags
 from emu.hypervisor.page import AccessJudge, OwnerJudge, Page, WordJudge
-from emu.hypervisor.places import Place, Stored
+from emu.hypervisor.places import Half, Place, Stored
 from emu.memory import DATA_FRAMES, TABLE_FRAMES, WORDS, WORDS_OF_FRAME, Memory, word_number
 from emu.units import Dfn, Mfn, check_frame, frame_address, offset, page_count
 
@@ -49,7 +49,7 @@ class Pages:
     memory: Memory
     judge: OwnerJudge
     access_judge: AccessJudge
-    word_judge: WordJudge
+    word_judges: Sequence[WordJudge]
     frames: dict[Mfn, Page] = attrs.field(factory=dict)
     free: list[Page] = attrs.field(factory=list)
 
@@ -74,13 +74,23 @@ class Pages:
         if self.dfn_of_table(frame, domain) is None:
             self.judge.entry_stored(self.find(frame), cpu, domain, dfn, step)
 
-    def half_reads(self) -> Iterable[Access]:
-        """Return the reads of `word_stored` for a half of a word."""
-        return self.word_judge.half_reads()
+    def word_reads(self, domain: Domain, half: Half | None, dfn: Dfn) -> Iterable[Access]:
+        """Return the reads of `word_stored` for a word, or for a half of it, that stands for a dfn among others."""
+        for judge in self.word_judges:
+            yield from judge.word_reads(domain, half, dfn)
+
+    def enter_foreign(self, mfn: Mfn, domain: Domain) -> bool:
+        """Return whether a frame belongs to another domain, and then take a reference, before the first step."""
+        page = self.find(mfn)
+        if page.owner in {None, domain}:
+            return False
+        page.references += 1
+        return True
 
     def word_stored(self, cpu: Cpu, domain: Domain, place: Place, stored: Stored) -> None:
-        """Let the judge see a word of a domain's tables that a CPU has stored."""
-        self.word_judge.word_stored(cpu, domain, place, stored)
+        """Let the judges see a word of a domain's tables that a CPU has stored."""
+        for judge in self.word_judges:
+            judge.word_stored(cpu, domain, place, stored)
 
     def page_changed(self, cpu: Cpu, domain: Domain, dfn: Dfn, step: int) -> None:
         """Tell the judge that a CPU's store changes the mapping of a page, while no call is open on the CPU."""

@@ -16,7 +16,12 @@ from emu.units import Dfn, Mfn, offset
 BOOT_CALLS = ("hwdom_init", "arch_hwdom_init", "populate", "reserve_unity_map")
 """The calls that fill a domain's tables. Each says beforehand which pages it is to map."""
 
-CHANGES = ("map", "unmap", *BOOT_CALLS)
+P2M_CALLS = ("guest_physmap_add_entry", "guest_physmap_remove_page")
+"""The calls that change a p2m by which the units translate, too. None of them reads iommu_dont_flush_iotlb."""
+
+REMOVALS = ("unmap", "guest_physmap_remove_page")
+
+CHANGES = ("map", "unmap", *P2M_CALLS, *BOOT_CALLS)
 """The calls that change mappings."""
 
 

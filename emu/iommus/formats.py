@@ -152,6 +152,10 @@ class TableFormat:
         """Return the address of a dfn's word in a table of a level."""
         return Maddr(table + WORD_BYTES * self.index(dfn, level))
 
+    def table_of(self, address: int, dfn: Dfn, level: int) -> Maddr:
+        """Return the address of the table of a level that has a dfn's word at an address."""
+        return Maddr(address - WORD_BYTES * self.index(dfn, level))
+
     def read(self, word: int, level: int, dfn: Dfn) -> Entry | None:
         """Decode a word that was read for a dfn; None if the walk of that dfn ends without a translation.
 

@@ -1,13 +1,19 @@
 """Executing commands in the step that posts them. Not architectural; it saves an agent."""
 
 from collections.abc import Callable, Coroutine, Iterable, Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import attrs
 
 from emu.engine import Access, Operation, Trace
 from emu.engine.atomic import InlineCoroutine
-from emu.iommus.ring import Ring
+
+
+class Commands(Protocol):
+    """The commands that software has handed to a unit, by their numbers."""
+
+    def command_in(self, slot: int) -> Any:
+        """Return a command."""
 
 
 @attrs.define(eq=False)
@@ -19,7 +25,7 @@ class SynchronousEngine:
         operations: returns the operations that execute the command of a slot, as if it were executed now.
     """
 
-    ring: Ring[Any]
+    ring: Commands
     engine: Callable[[], Coroutine[Any, Any, None]]
     operations: Callable[[int, Any], Iterator[Operation[Any]]]
     trace: Trace

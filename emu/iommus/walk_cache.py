@@ -26,7 +26,7 @@ from emu.iommus.iotlb import Iotlb
 from emu.iommus.paths import Tables
 from emu.iommus.requests import Request, TableRead
 from emu.memory import WORDS, Memory, word_number
-from emu.units import Dfn, Maddr, address_frame
+from emu.units import Dfn, Maddr
 
 Key = tuple[int, int, Dfn]
 """(user, order, first dfn) of the dfns that a table translates."""
@@ -138,13 +138,18 @@ class WalkCache:
         A walk from the root does not find what another root has led to.
         """
         found = self.find(request.user, request.dfn)
-        root = None if request.tables is None else address_frame(request.tables.root)
+        root = None if request.tables is None else request.tables.root
         return [
             one
             for one in found
             if not any(self.finds_again(other.reads, one, step) for other in found)
-            if root not in {None, address_frame(Maddr(one.reads[0].address))} or not self.finds_again((), one, step)
+            if (root is not None and root != self.root_of(one, request.dfn)) or not self.finds_again((), one, step)
         ]
+
+    def root_of(self, reached: ReachedTable, dfn: Dfn) -> Maddr:
+        """Return the table at which the walk began that has reached a table on its way to a dfn."""
+        highest = reached.reads[0]
+        return self.iotlb.format.table_of(highest.address, dfn, highest.level)
 
     def finds_again(self, reads: tuple[TableRead, ...], cached: ReachedTable, step: int) -> bool:
         """Whether a walk that has made these reads goes on, at a step, to a table that is cached.

@@ -21,6 +21,7 @@ class Description:
         widening_faults: a unit may refuse an access by a table entry that it cached before the entry permitted more.
         faults: how many faults of each sort the strategy may inject on a CPU.
         debug_build: an ASSERT of Xen that does not hold is a finding.
+        break_for_units: an entry must not take the place of another one that a unit may still use.
         refuse_gaps: a page that is mapped before and after a change must not be unmapped between.
         sources: keep the source lines of every step.
         is_checking: every read of a check must have been declared.
@@ -34,6 +35,7 @@ class Description:
     faults: Mapping[Fault, int] = attrs.field(factory=dict)
     limits: Limits = attrs.field(factory=Limits)
     debug_build: bool = False
+    break_for_units: bool = False
     refuse_gaps: bool = False
     sources: bool = False
     is_checking: bool = False

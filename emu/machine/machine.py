@@ -6,6 +6,7 @@ A scenario receives a fresh machine for each execution, and adds domains, device
 from collections.abc import Iterable, Sequence
 
 from emu.checks.assignments import AssignmentChecks
+from emu.checks.break_before_make import BreakJudge
 from emu.checks.findings import Asserted, Finding, OldPath, Stuck
 from emu.checks.isolation import IsolationJudge, IsolationWatch
 from emu.checks.none import NoChecks
@@ -21,11 +22,11 @@ from emu.engine.claims import Broken, Claim, Claims, Predicate, When
 from emu.engine.execution import ReadRecorder
 from emu.errors import ScenarioError
 from emu.hypervisor.assignment import Assignment
-from emu.hypervisor.boot_calls import BootCalls
 from emu.hypervisor.domain import Domain, IommuUse
 from emu.hypervisor.faults import Fault, Faults
 from emu.hypervisor.hooks import HOOKS_THAT_CAN_FAIL, HookFault, Hooks
 from emu.hypervisor.ops import READ_WRITE, MapFlags
+from emu.hypervisor.p2m_calls import P2mCalls
 from emu.hypervisor.pages import Pages
 from emu.hypervisor.revisions.loader import Revision
 from emu.hypervisor.tables import PageTables
@@ -96,14 +97,15 @@ class Machine:
         findings, domains = self.findings, self.domains.values
         self.judge = PromiseJudge(self.units, findings, refuses_gaps=self.description.refuse_gaps)
         self.watch = UsageWatch(findings, domains, self.judge.promised)
-        self.hypervisor = BootCalls(revision, none or self.judge)
+        self.hypervisor = P2mCalls(revision, none or self.judge)
         releases = ReleaseJudge(self.units, findings, domains, self.judge.debts, self.judge.promised)
         isolation = IsolationJudge(self.units, findings, self.recorder)
         torn = TornJudge(self.units, findings, self.watch.names)
-        self.pages = Pages(self.memory, none or releases, none or isolation, none or torn)
+        breaks = BreakJudge(self.units, findings, self.memory, self.description.break_for_units)
+        self.pages = Pages(self.memory, none or releases, none or isolation, () if none else (torn, breaks))
         self.status_watch = StatusWatch(findings, self.pages, releases.freed)
         isolation_watch = IsolationWatch(isolation, self.pages, domains, self.watch.names)
-        assignments = AssignmentChecks(findings, domains, self.judge.promised)
+        assignments = AssignmentChecks(findings, domains, self.judge.promised, self.pages, self.trace)
         self.watchers: tuple[Watcher, ...] = () if none else (self.watch, isolation_watch, torn)
         self.assignment_judges: tuple[AssignmentJudge, ...] = () if none else (assignments,)
 

@@ -20,6 +20,7 @@ from emu.checks.findings import (
     Late,
     LateStatus,
     LostError,
+    NoBreak,
     NotIsolated,
     NotRolledBack,
     Overrun,
@@ -36,7 +37,17 @@ from emu.engine.claims import When
 from emu.machine.machine import Machine
 from emu.reports.counts import count
 from emu.reports.fact import Fact
-from emu.reports.findings import call_of, given_to, left, line_of_claim, mapping, programmed, reason, result_name
+from emu.reports.findings import (
+    call_of,
+    given_to,
+    left,
+    line_of_claim,
+    mapping,
+    programmed,
+    reason,
+    result_name,
+    walker,
+)
 from emu.reports.stale import at
 from emu.reports.stale_facts import stale_facts
 from emu.reports.step_texts import led_to
@@ -62,6 +73,8 @@ def facts(finding: Finding, machine: Machine) -> list[Fact]:
             told = of_isolation(finding, trace)
         case Torn():
             told = of_halves(finding, machine)
+        case NoBreak():
+            told = of_break(finding, machine)
         case Overrun() | FreedTable() | BeyondRange():
             told = of_store(finding, trace)
         case Late() | LateStatus() | ForeignAccess() | Illegal():
@@ -177,7 +190,7 @@ def of_assignment(finding: StaleAssignment, trace: Trace) -> Iterator[Fact]:
 
 def of_entry(finding: StaleAssignment, trace: Trace) -> Iterator[Fact]:
     """Yield what became of the device's old entry, and of what a unit had cached of it."""
-    names = {f"{what}.{how}": how for what in ("context", "device_entry") for how in ("read", "write")}
+    names = {f"{what}.{how}": how for what in ("context", "device_entry", "stream") for how in ("read", "write")}
     touched = [
         event
         for event in trace.events()
@@ -196,16 +209,19 @@ def of_entry(finding: StaleAssignment, trace: Trace) -> Iterator[Fact]:
 
 
 def dropped(finding: StaleAssignment, stored: int, trace: Trace) -> Fact:
-    """Return when a unit dropped cached entries of devices after a device's entry was stored."""
-    steps = [
-        event.step
-        for event in trace.events()
-        if event.name in {"context.invalidate", "device_entry.invalidate"} and event.step > stored
-        if event.agent.name == finding.unit
-    ]
+    """Return when a unit dropped cached entries of devices after a device's entry was stored.
+
+    A unit that caches none of them drops what was cached by them.
+    """
+    events = [event for event in trace.events() if event.step >= stored]
+    names, what = {"context.invalidate", "device_entry.invalidate"}, "cached device entries"
+    if events[0].name == "stream.write":
+        names, what = {"invalidate.complete"}, "what is cached by them"
+    of_unit = [event for event in events if event.name in names and event.agent.name == finding.unit]
+    steps = [event.step for event in of_unit if event.fields.get("began", stored) >= stored]
     if not steps:
-        return Fact("flush", f"{finding.unit} dropped no cached device entry after that", (), {"dropped": None})
-    said = f"{finding.unit} dropped cached device entries at step {steps[0]}"
+        return Fact("flush", f"{finding.unit} did not drop {what} after that", (), {"dropped": None})
+    said = f"{finding.unit} dropped {what} at step {steps[0]}"
     late = ": too late" if steps[0] > finding.step else ""
     return Fact("flush", said + late, (steps[0],), {"dropped": steps[0]})
 
@@ -217,6 +233,7 @@ def of_isolation(finding: NotIsolated, trace: Trace) -> Iterator[Fact]:
     done = {
         Act.MAP: f"{finding.agent} mapped {page} to mfn {finding.frame:#x}",
         Act.WITHDRAW: f"{finding.agent} ended the right of domain {finding.domain} to map mfn {finding.frame:#x}",
+        Act.ATTACH: f"{finding.agent} gave domain {finding.domain} a device that finds mfn {finding.frame:#x}",
         Act.ACCESS: f"device {finding.agent} accessed mfn {finding.frame:#x}",
     }
     values = {"agent": finding.agent, "act": finding.act.value, "step": finding.step, "source": source}
@@ -244,6 +261,23 @@ def of_halves(finding: Torn, machine: Machine) -> Iterator[Fact]:
         yield Fact("use", text, (finding.use.step,), attrs.asdict(finding.use))
     else:
         yield Fact("use", f"walks of {finding.unit} between the two may find it", (), {"iommu": finding.unit})
+
+
+def of_break(finding: NoBreak, machine: Machine) -> Iterator[Fact]:
+    """Yield the two entries, who could still use the first, and what would have made that impossible."""
+    trace, format_ = machine.trace, machine.domains[finding.domain].format
+    for label, word in zip(("before", "after"), finding.words, strict=True):
+        text = f"{word:#x}, which leads to {led_to(format_, word, finding.level, finding.dfn)}"
+        yield Fact(label, text, (), {"word": word})
+    flushed = [one.step for one in trace.events() if one.name == "cpu_tlb.flush" and one.step < finding.step]
+    if finding.unit is None:
+        last = f"the CPUs' TLBs were last flushed at step {flushed[-1]}" if flushed else "no CPU's TLB was flushed"
+        yield Fact("flush", last, tuple(flushed[-1:]), {"flushed": flushed[-1] if flushed else None})
+    source = line_of_change(trace, finding.step)
+    text = f"{finding.agent} stored the second at step {finding.step}{at(source)}, while {walker(finding)} could still "
+    text += "use the first"
+    values = {"agent": finding.agent, "step": finding.step, "source": source}
+    yield Fact("store", text, (finding.step,), values)
 
 
 def of_store(finding: Overrun | FreedTable | BeyondRange, trace: Trace) -> Iterator[Fact]:

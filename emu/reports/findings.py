@@ -19,6 +19,7 @@ from emu.checks.findings import (
     Late,
     LateStatus,
     LostError,
+    NoBreak,
     NotIsolated,
     NotRolledBack,
     Overrun,
@@ -55,18 +56,20 @@ def sentence(finding: Finding, trace: Trace) -> str:
             return f"deadlock at step {deadlock.step}: {waits}"
         case Asserted():
             return claim_sentence(finding, line_of_claim(finding, trace))
-        case StaleAssignment() | NotIsolated() | Overrun() | FreedTable() | Torn():
+        case StaleAssignment() | NotIsolated() | Overrun() | FreedTable() | Torn() | NoBreak():
             return act_sentence(finding, trace) + at(line_of_caller(trace, finding.step))
         case Late() | LateStatus() | ForeignAccess() | Illegal():
             return access_sentence(finding, trace)
 
 
-def act_sentence(finding: StaleAssignment | NotIsolated | Overrun | FreedTable | Torn, trace: Trace) -> str:
+def act_sentence(finding: StaleAssignment | NotIsolated | Overrun | FreedTable | Torn | NoBreak, trace: Trace) -> str:
     """Say which act of an agent was wrong."""
     if isinstance(finding, StaleAssignment):
         return assignment_sentence(finding)
     if isinstance(finding, Torn):
         return torn_sentence(finding)
+    if isinstance(finding, NoBreak):
+        return break_sentence(finding)
     return isolation_sentence(finding) if isinstance(finding, NotIsolated) else access_sentence(finding, trace)
 
 
@@ -170,6 +173,20 @@ def torn_sentence(finding: Torn) -> str:
     )
 
 
+def break_sentence(finding: NoBreak) -> str:
+    """Say which entry took the place of another one, and who could still use that."""
+    old, new = (f"{word:#x}" for word in finding.words)
+    return (
+        f"no break: at step {finding.step} {finding.agent} stored {new} for domain {finding.domain} dfn "
+        f"{finding.dfn:#x} in the place of {old}, which {walker(finding)} could still use"
+    )
+
+
+def walker(finding: NoBreak) -> str:
+    """Name what could still use an entry."""
+    return finding.unit or "CPUs"
+
+
 def isolation_sentence(finding: NotIsolated) -> str:
     """Name the agent that let a frame be reached, or reached it, and say why that is forbidden."""
     page, frame = f"dfn {finding.dfn:#x}", f"mfn {finding.frame:#x}"
@@ -180,6 +197,8 @@ def isolation_sentence(finding: NotIsolated) -> str:
             done = f"{finding.agent} mapped {frame} at {page}, for {finding.unit} to translate"
         case Act.WITHDRAW:
             done = f"{finding.agent} ended the right of domain {finding.domain} to map {frame}"
+        case Act.ATTACH:
+            done = f"{finding.agent} gave domain {finding.domain} a device, for which {finding.unit} finds {frame}"
         case Act.ACCESS:
             done = f"device {finding.agent} accessed {frame}, at {page} through {finding.unit}"
     use = ""

@@ -195,6 +195,17 @@ EXPLANATIONS: Mapping[FindingKind, Explanation] = {
         ),
         "entry_replaced_in_halves",
     ),
+    FindingKind.NO_BREAK: Explanation(
+        "an entry is cleared, and all caches are flushed, before another one takes its place",
+        "the new entry was stored over the old one, or before the flush",
+        "a walker uses either of the two, or a mixture, and may cache both",
+        race(
+            ("cpu0", "pte.clear", "the entry of a page is cleared"),
+            ("cpu0", "pte.write", "the entry for another frame is stored, and no TLB was flushed between"),
+        ),
+        "p2m_entry_replaced",
+        "in_place=true",
+    ),
     FindingKind.OVERRUN: Explanation(
         "an array of references has room for all that is stored in it",
         "the loop that fills it ends one page too late",

@@ -12,6 +12,7 @@ from emu.checks.findings import (
     Late,
     LateStatus,
     LostError,
+    NoBreak,
     NotIsolated,
     NotRolledBack,
     Overrun,
@@ -24,7 +25,7 @@ from emu.checks.findings import (
     WrongResult,
 )
 from emu.engine import Trace
-from emu.reports.findings import call_of, harm_of
+from emu.reports.findings import call_of, harm_of, walker
 from emu.reports.stale import evidence, harm, occasion
 
 
@@ -37,7 +38,7 @@ def headline(finding: Finding, trace: Trace) -> str:
             return f"{what}:{frame} {finding.unit} could still {harm(finding)}"
         case LostError() | NotRolledBack() | WrongResult() | BeyondRange() | Gap():
             return of_call(finding)
-        case StaleAssignment() | NotIsolated() | Torn():
+        case StaleAssignment() | NotIsolated() | Torn() | NoBreak():
             return of_reach(finding)
         case Stuck():
             return f"deadlock: no agent can go on after step {finding.deadlock.step}"
@@ -47,8 +48,8 @@ def headline(finding: Finding, trace: Trace) -> str:
             return of_access(finding)
 
 
-def of_reach(finding: StaleAssignment | NotIsolated | Torn) -> str:
-    """Return the first line about what a device could reach."""
+def of_reach(finding: StaleAssignment | NotIsolated | Torn | NoBreak) -> str:
+    """Return the first line about what a device could reach, or a walker find."""
     match finding:
         case StaleAssignment():
             what, could = harm_of(finding)
@@ -62,6 +63,9 @@ def of_reach(finding: StaleAssignment | NotIsolated | Torn) -> str:
         case Torn():
             led = f"domain {finding.domain} dfn {finding.dfn:#x} led to mfn {finding.frame:#x} between two stores"
             return f"torn entry ({finding.evidence.value}): {led}"
+        case NoBreak():
+            page = f"domain {finding.domain} dfn {finding.dfn:#x}"
+            return f"no break: {page} got another entry while {walker(finding)} could still use the one before"
 
 
 def of_call(finding: LostError | NotRolledBack | WrongResult | BeyondRange | Gap) -> str:

@@ -46,7 +46,10 @@ TEXTS: Mapping[str, str] = {
     "context.write": "entry of {bdf}: {words}",
     "device_entry.read": "read entry of {bdf}",
     "device_entry.write": "entry of {bdf}: {words}",
+    "stream.write": "{register} of {bdf}: {words}",
     "device.hand_over": "{given}",
+    "pte.track": "valid bit of {address}: {words}",
+    "cpu_tlb.flush": "flush the CPUs' TLBs of {vmid_of}",
     "table.allocate": "allocate table mfn {mfn}",
     "table.take": "unlist table mfn {mfn}",
     "page.get": "take a reference to mfn {mfn}",
@@ -68,6 +71,8 @@ TEXTS: Mapping[str, str] = {
     "queue.error": "queue stops: bad descriptor",
     "queue.fetch": "fetch {asked}",
     "queue.status": "write status to {address}",
+    "queue.complete": "complete wait",
+    "queue.active": "poll: {active} active",
     "flush.done": "end of wait for flush",
     "invalidate.begin": "begin flush {asked}",
     "iotlb.invalidate": "invalidate {asked}",
@@ -77,6 +82,8 @@ TEXTS: Mapping[str, str] = {
     "device_entry.invalidate": "drop cached device entry",
     "device_entry.complete": "drained after device entry",
     "device_entry.fill": "cache device entry",
+    "stream.match": "find tables of tag {tag}",
+    "stream.fault": "find no tables",
     "walk.read": "walk finds {page}: {entry}",
     "walk.pass_through": "let pass untranslated",
     "iotlb.hit": "find {page} cached",
@@ -140,7 +147,7 @@ class StepTexts:
             keys["entry"] = self.entry(fields)
             level = fields.get("table_level", 1)
             keys["which"] = f"entry {keys['page']}" if level == 1 else f"entry {keys['page']} of level {level}"
-        if "bdf" in fields and "old" in fields:
+        if event.name in {"pte.track", "stream.write", "context.write", "device_entry.write"} and "old" in fields:
             keys["words"] = f"{fields['old']:#x} -> {fields['value']:#x}"
         if event.name.startswith("percpu.") and isinstance(fields["value"], bool):
             keys["value"] = int(fields["value"])

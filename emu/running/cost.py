@@ -18,11 +18,12 @@ from emu.engine.strategies.round_robin import RoundRobinStrategy
 from emu.errors import ScenarioError
 from emu.hypervisor.boot import Boot
 from emu.hypervisor.domain import Domain, IommuUse
-from emu.hypervisor.ops import ENOMEM
+from emu.hypervisor.ops import ENOMEM, READ_WRITE, MapFlags
 from emu.hypervisor.physmap import Form, Physmap
 from emu.iommus.counters import Counters
 from emu.iommus.settings import Bounds
 from emu.machine.machine import UNITS_MAX, Machine
+from emu.platforms import PLATFORMS
 from emu.scenarios.expectation import CLEAN
 from emu.scenarios.scenario import scenario
 from emu.units import Dfn, Mfn, offset, page_count
@@ -74,7 +75,7 @@ class Cost:
 Body = Callable[[Cpu], Awaitable[object]]
 
 
-@scenario(expect=CLEAN, sequential=True)
+@scenario(expect=CLEAN, sequential=True, only=dict.fromkeys(PLATFORMS, "each has calls that can be counted"))
 def cost(
     m: Machine,
     *,
@@ -112,6 +113,8 @@ def cost(
 
 def body_of(m: Machine, domain: Domain, call: Call, order: int) -> Body:
     """Map what the call needs, and return what the CPU does."""
+    if domain.cpu_tlb is not None:
+        return body_on_p2m(m, domain, call, order)
     if call in {Call.REPLACE, Call.UNMAP, Call.MOVE}:
         old = m.allocate(page_order=order, domain=domain)
         m.premap(domain, FIRST, old, page_order=order, cached=order <= CACHED_ORDER_MAX)
@@ -127,6 +130,27 @@ def body_of(m: Machine, domain: Domain, call: Call, order: int) -> Body:
     if call is Call.MAP_FAILS:
         m.fail_hook("map_page", offset(FIRST, page_count(order) - 1), ENOMEM)
     return lambda cpu: m.hypervisor.map(cpu, domain, FIRST, new, page_order=order)
+
+
+def body_on_p2m(m: Machine, domain: Domain, call: Call, order: int) -> Body:
+    """Map what the call needs in a p2m, where each page has the frame of its own number; return what the CPU does.
+
+    A page is replaced by itself, with more permissions.
+
+    Raises:
+        ScenarioError: if no wrapper is called so on Arm.
+    """
+    if call in {Call.MOVE, Call.BOOT}:
+        raise ScenarioError(f"on {m.description.platform.name} no wrapper is called to {call.value}: name another call")
+    first, frames = Dfn(NEW), m.allocate(page_order=order, domain=domain, at=NEW)
+    if call in {Call.REPLACE, Call.UNMAP}:
+        flags, is_cached = READ_WRITE if call is Call.UNMAP else MapFlags.READABLE, order <= CACHED_ORDER_MAX
+        m.premap(domain, first, frames, page_order=order, flags=flags, cached=is_cached)
+    if call in {Call.UNMAP, Call.UNMAP_AGAIN}:
+        return lambda cpu: m.hypervisor.unmap(cpu, domain, first, page_order=order)
+    if call is Call.MAP_FAILS:
+        m.fail_hook("map_page", offset(first, page_count(order) - 1), ENOMEM)
+    return lambda cpu: m.hypervisor.map(cpu, domain, first, frames, page_order=order)
 
 
 def count(call: Call, order: int, revision: str, parameters: Mapping[str, str]) -> Cost:

@@ -108,6 +108,9 @@ def machine_parameters(platform: Platform, platforms: Mapping[str, Platform] = P
         Parameter("widen", str, "ignore", choices=("ignore", "fault")),
         *(Parameter(f"{fault.value}_faults", int, 0, bounds=Bounds(0, 100)) for fault in Fault),
         Parameter("debug_build", bool, False, meaning="an ASSERT of Xen that does not hold is a finding"),
+        Parameter(
+            "break_for_units", bool, False, meaning="an entry that replaces one which a unit may still use is a finding"
+        ),
         Parameter("refuse_gaps", bool, False, meaning="clearing an entry before setting it is a finding"),
         Parameter("steps", int, Limits().steps, bounds=Bounds(1, 100_000_000)),
     )

@@ -40,7 +40,7 @@ class Scenario:
         expect: a function from its parameters to the expectation that it declares; a table is one (see verdicts.py).
         is_sequential: nothing in it runs concurrently, on purpose.
         small: parameters with which it has few traces and still shows what it declares.
-        only: the vendors that it is about, each with the reason; empty for one that any vendor can run.
+        only: the vendors that it is about, each with the reason; empty for one about each vendor that is not apart.
         needs: the functions of a revision that it calls besides those that each revision has.
     """
 
@@ -76,7 +76,7 @@ class Scenario:
 
     def platforms(self, known: Mapping[str, Platform] = PLATFORMS) -> tuple[Platform, ...]:
         """Return the vendors that can run it, the default first."""
-        return tuple(platform for name, platform in known.items() if not self.only or name in self.only)
+        return tuple(one for name, one in known.items() if (name in self.only if self.only else not one.apart))
 
     def platform_of(self, texts: Mapping[str, str], known: Mapping[str, Platform] = PLATFORMS) -> Platform:
         """Return the vendor that the values of a user name, or the default.
@@ -89,7 +89,8 @@ class Scenario:
         vendor, *_ = machine_parameters(next(iter(ordered.values())), ordered)
         platform = ordered[vendor.parse(texts.get(vendor.name, vendor.default))]
         if platform.name not in first:
-            vendors, reasons = " and ".join(self.only), "; ".join(self.only.values())
+            vendors = " and ".join(self.only or first)
+            reasons = "; ".join(self.only.values()) or platform.apart
             raise ScenarioError(f"{self.name} is for {vendors} only, and cannot be run on {platform.name}: {reasons}")
         return platform
 
@@ -223,6 +224,7 @@ class BoundScenario:
                 widening_faults=values["widen"] == "fault",
                 faults={fault: values[f"{fault.value}_faults"] for fault in Fault},
                 debug_build=values["debug_build"],
+                break_for_units=values["break_for_units"],
                 refuse_gaps=values["refuse_gaps"],
                 limits=Limits(steps=values["steps"]),
                 sources=sources,

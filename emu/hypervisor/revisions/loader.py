@@ -1,9 +1,9 @@
 """Loads revisions of the wrappers: those that come with emu, and folders of the user's.
 
 A revision is a folder with iommu.py (the wrappers), perhaps x86.py (the glue of that architecture), and for each vendor
-a file of the driver's hooks, such as vtd.py. It says nothing about checks. In Xen since the patch was merged, the
-callers' entry points are separate from the loops: then iommu.py has `iommu_legacy_map` and `iommu_legacy_unmap`, and
-callers call these.
+a file of the driver's hooks, such as vtd.py; the hooks of Arm need p2m.py, too. It says nothing about checks. In Xen
+since the patch was merged, the callers' entry points are separate from the loops: then iommu.py has `iommu_legacy_map`
+and `iommu_legacy_unmap`, and callers call these.
 """
 
 import importlib.util
@@ -45,12 +45,14 @@ LEGACY_WRAPPERS = {
     "iommu_iotlb_flush": (*WRAPPERS["iommu_iotlb_flush"], "flush_type"),
     "iommu_iotlb_flush_all": (*WRAPPERS["iommu_iotlb_flush_all"], "flush_type"),
 }
-GLUE_FILE = "x86.py"
+X86_FILE, P2M_FILE = "x86.py", "p2m.py"
 OTHERS = {
     "iommu_hwdom_init": ("cpu", "domain"),
     "arch_iommu_hwdom_init": ("cpu", "domain"),
     "arch_iommu_populate_page_table": ("cpu", "domain"),
     "amd_iommu_reserve_domain_unity_map": ("cpu", "domain", "dfn", "page_count", "flags"),
+    "guest_physmap_add_entry": ("cpu", "domain", "gfn", "mfn", "page_order", "p2m_type"),
+    "guest_physmap_remove_page": ("cpu", "domain", "gfn", "mfn", "page_order"),
 }
 """Functions that a revision may have besides, in any of its files, with their parameters."""
 
@@ -137,31 +139,38 @@ def unknown_revision(name: str, others: str = "") -> ScenarioError:
     return ScenarioError(f"there is no revision {name!r}{hint}: use one of {', '.join(BUNDLED)}{others}")
 
 
-def load_revision(name: str, hooks_file: str, hooks_class: str) -> Revision:
+def load_revision(
+    name: str, hooks_file: str, hooks_class: str, glue_file: str, *, needs_glue: bool = False
+) -> Revision:
     """Return a revision by its name, or from a folder.
 
     Args:
         hooks_file, hooks_class: the file and the class with the hooks of a vendor's driver.
+        glue_file: the file with code of the architecture.
+        needs_glue: a revision cannot do without that file.
 
     Raises:
         ScenarioError: naming the file and line of a mistake in it.
     """
     folder = folder_of(name, hooks_file).resolve()
-    return load_folder(name, folder, hooks_file, hooks_class, is_watched(folder))
+    glue = (glue_file,) if needs_glue or (folder / glue_file).is_file() else ()
+    return load_folder(name, folder, glue, hooks_file, hooks_class, is_watched(folder))
 
 
 @lru_cache(maxsize=16)
-def load_folder(name: str, folder: Path, hooks_file: str, hooks_class: str, is_watched: bool) -> Revision:
+def load_folder(
+    name: str, folder: Path, glue: tuple[str, ...], hooks_file: str, hooks_class: str, is_watched: bool
+) -> Revision:
     """Return the revision in a folder.
 
     Args:
+        glue: the files with code of the architecture.
         is_watched: its files note their executed lines: files loaded without notes are loaded again.
 
     Raises:
         ScenarioError: naming the file and line of a mistake in it.
     """
-    glue = (folder / GLUE_FILE,) if (folder / GLUE_FILE).is_file() else ()
-    files = (folder / WRAPPERS_FILE, *glue, folder / hooks_file)
+    files = tuple(folder / one for one in (WRAPPERS_FILE, *glue, hooks_file))
     modules = load_files(files)
     wrappers, *_, hooks = modules
     map_, unmap, flush, flush_all = entry_points(wrappers)

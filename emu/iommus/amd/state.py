@@ -15,7 +15,7 @@ from emu.iommus.ledger import Ledger
 from emu.iommus.requests import Request, Requests, TableRead
 from emu.iommus.walk_cache import WalkCache
 from emu.memory import Memory
-from emu.units import Maddr, address_frame, frame_address
+from emu.units import frame_address
 
 
 class AmdState:
@@ -60,7 +60,7 @@ class AmdState:
         tables, highest = request.tables, next(self.table_reads(request), None)
         if tables is None or highest is None:
             return False
-        return frame_address(address_frame(Maddr(highest.address))) != tables.root
+        return self.format.table_of(highest.address, request.dfn, highest.level) != tables.root
 
     def table_reads(self, request: Request) -> Iterator[TableRead]:
         """Yield the words of page tables that a walk has read, the highest first."""

@@ -5,14 +5,15 @@ steps of a walk.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from emu.engine import Access, Kind, Operation
 from emu.iommus.amd.device_table import ABORT, ENTRY_WORDS, CachedEntry
-from emu.iommus.amd.formats import DFN_BITS, DeviceTableEntry, decode_device_entry
+from emu.iommus.amd.formats import DeviceTableEntry, decode_device_entry
 from emu.iommus.amd.state import AmdState
-from emu.iommus.formats import Translation
 from emu.iommus.iotlb import IotlbEntry, Lookup
+from emu.iommus.pass_through import PassThrough
 from emu.iommus.paths import UNTRANSLATED, Tables
 from emu.iommus.requests import Request, TableRead
 from emu.iommus.walk import walk_tables, words_walked
@@ -130,7 +131,7 @@ class LookupByTag(Lookup):
         yield from self.iotlb.walk_accesses(self.request.dfn, self.request.reads)
 
     def perform(self, step: int) -> IotlbEntry | None:
-        self.is_void = self.unit.device_table.is_void(self.request, self.unit.format.device_level)
+        self.is_void = is_void(self.unit, self.request)
         return None if self.is_void else super().perform(step)
 
     def describe(self) -> tuple[str, Mapping[str, Any]]:
@@ -138,33 +139,9 @@ class LookupByTag(Lookup):
         return ("walk.void" if self.is_void else event), keys
 
 
-class PassThrough(Operation[IotlbEntry | None]):
-    """Let a request through untranslated; None if the device's entry that permitted it has been dropped since."""
-
-    __slots__ = ("entry", "request", "unit")
-
-    event = "walk.pass_through"
-
-    def __init__(self, unit: AmdState, request: Request, tables: Tables) -> None:
-        self.unit = unit
-        self.request = request
-        identity = Translation(0, DFN_BITS, tables.read, tables.write, Maddr(0))
-        reads = tuple(request.reads)
-        self.entry: IotlbEntry | None = IotlbEntry(request.user, tables.tag, request.dfn, identity, reads)
-
-    def accesses(self) -> Iterable[Access]:
-        return self.unit.iotlb.walk_accesses(self.request.dfn, self.request.reads)
-
-    def perform(self, step: int) -> IotlbEntry | None:
-        if self.unit.device_table.is_void(self.request, self.unit.format.device_level):
-            self.entry = None
-        else:
-            self.request.translate(UNTRANSLATED)
-        return self.entry
-
-    def describe(self) -> tuple[str, Mapping[str, Any]]:
-        event = "walk.void" if self.entry is None else self.event
-        return event, {"iommu": self.unit.name, "dfn": self.request.dfn}
+def is_void(unit: AmdState, request: Request) -> bool:
+    """Whether the device's entry that a request has read was dropped since."""
+    return unit.device_table.is_void(request, unit.format.device_level)
 
 
 async def find_device_entry(unit: AmdState, request: Request) -> DeviceTableEntry:
@@ -202,7 +179,7 @@ async def look_up(unit: AmdState, request: Request) -> IotlbEntry | None:
         if not request.tables.levels:
             # 4. Without translation the address is that of the memory.
             request.user = request.source_id
-            passed = await PassThrough(unit, request, request.tables)
+            passed = await PassThrough(unit.iotlb, request, request.tables, partial(is_void, unit))
             if passed is not None:
                 return passed
             continue

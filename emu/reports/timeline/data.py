@@ -13,7 +13,15 @@ from emu.reports.vocabulary import EVENTS
 TIMELINE_FORMAT = "emu-timeline-1"
 
 SORTS = {
-    "change": ("pte.write", "pte.clear", "context.write", "device_entry.write", "p2m.write", "paging.write"),
+    "change": (
+        "pte.write",
+        "pte.clear",
+        "context.write",
+        "device_entry.write",
+        "stream.write",
+        "p2m.write",
+        "paging.write",
+    ),
     "flush": ("queue", "flush", "invalidate", "iotlb.invalidate", "context.invalidate", "device_entry.invalidate"),
     "access": ("dma",),
     "lock": ("lock",),

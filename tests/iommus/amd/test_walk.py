@@ -21,8 +21,9 @@ from emu.iommus.amd.formats import (
     encode_table,
 )
 from emu.iommus.amd.settings import AmdSettings
-from emu.iommus.amd.walk import DeviceFill, LookupByTag, PassThrough
+from emu.iommus.amd.walk import DeviceFill, LookupByTag
 from emu.iommus.iotlb import Fill
+from emu.iommus.pass_through import PassThrough
 from emu.iommus.walk import ReadTable
 from emu.machine.machine import Machine
 from emu.units import Dfn, Maddr, Mfn, frame_address

@@ -1,0 +1,79 @@
+"""The state of the SMMU driver (Xen: arm/smmu.c)."""
+
+from collections.abc import Mapping
+
+import attrs
+
+from emu.cpus import SpinLock
+from emu.devices.device import Device
+from emu.engine import Variable
+from emu.hypervisor.bitmaps import Bitmap
+from emu.hypervisor.faults import Faults
+from emu.hypervisor.fixes import Fix
+from emu.iommus.smmu.unit import SmmuUnit
+
+AS_OF_THE_PATCH = frozenset({Fix.HWDOM_ORDER})
+"""The repairs that the driver has unless a scenario changes them: that of a mistake in the merged patch."""
+
+
+@attrs.define(eq=False)
+class SmmuIommu:
+    """The driver's state for one unit (Xen: arm/smmu.c, struct arm_smmu_device).
+
+    Attributes:
+        context_map: one bit for each context bank that is in use.
+        streams: one bit for each stream match register that is in use (Xen: struct arm_smmu_device, smr_map).
+    """
+
+    index: int
+    unit: SmmuUnit
+    context_map: Bitmap = attrs.field(init=False)
+    smr_map: Bitmap = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.context_map = Bitmap(f"{self.unit.name}.context_map")
+        self.smr_map = Bitmap(f"{self.unit.name}.smr_map")
+
+
+@attrs.define(eq=False)
+class XenDomain:
+    """The driver's state for one domain (Xen: arm/smmu.c, struct arm_smmu_xen_domain).
+
+    Attributes:
+        lock: guards its contexts, and is held across a flush.
+        contexts: the context bank that translates for it, for each unit that it uses, by the index of the unit.
+    """
+
+    number: int
+    lock: SpinLock = attrs.field(init=False)
+    contexts: Variable[tuple[tuple[int, int], ...]] = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.lock = SpinLock(f"d{self.number}.xen_domain_lock")
+        self.contexts = Variable(f"d{self.number}.contexts", ())
+
+
+@attrs.define(eq=False)
+class DriverState:
+    """The units of the machine, and the driver's state for all of them together.
+
+    Attributes:
+        devices: the devices of the machine, by name.
+        domains: the driver's state for each domain, by number.
+        streams: the stream match register of each attached device, by name of the device.
+        fixes: the repairs that the driver's code has.
+        faults: the faults that the strategy may inject.
+        debug_build: an ASSERT of Xen that does not hold is a finding.
+    """
+
+    devices: Mapping[str, Device] = attrs.field(factory=dict)
+    iommus: list[SmmuIommu] = attrs.field(factory=list)
+    domains: dict[int, XenDomain] = attrs.field(factory=dict)
+    streams: dict[str, int] = attrs.field(factory=dict)
+    fixes: set[Fix] = attrs.field(factory=lambda: set(AS_OF_THE_PATCH))
+    faults: Faults = attrs.field(factory=Faults)
+    debug_build: bool = False
+
+    def iommu_of(self, device: Device) -> SmmuIommu:
+        """Return the unit that a device stands behind (Xen: arm/smmu.c, find_smmu_for_device)."""
+        return next(iommu for iommu in self.iommus if iommu.unit is device.unit)
