@@ -18,17 +18,17 @@ from emu.checks.findings import Finding, NoBreak
 from emu.checks.promises import device_reads, reads_of, tables_of_domain
 from emu.cpus import Cpu
 from emu.engine import Access, Kind
+from emu.hypervisor.charging import pages_mapped
 from emu.hypervisor.domain import Domain
 from emu.hypervisor.places import Half, Place, Stored
 from emu.iommus.formats import Entry
 from emu.iommus.unit import Unit
 from emu.memory import Memory
-from emu.units import Dfn
 
 
 @attrs.define(eq=False)
 class BreakJudge:
-    """Judges entries that take the place of others.
+    """Judges entries that take the place of others, before memory changes: what a new one leads to does not count.
 
     Attributes:
         units: the units of the machine.
@@ -40,17 +40,18 @@ class BreakJudge:
     memory: Memory
     judges_units: bool = False
 
-    def word_reads(self, domain: Domain, half: Half | None, dfn: Dfn) -> Iterable[Access]:
+    def word_reads(self, domain: Domain, half: Half | None, place: Place) -> Iterable[Access]:
         """Return the reads of `word_stored`."""
         if domain.cpu_tlb is not None:
             yield domain.cpu_tlb.access(Kind.READ)
         if self.judges_units:
             yield from device_reads(self.units)
             for unit, tables in tables_of_domain(self.units, domain):
-                yield from reads_of(unit.ledger.objects_read(tables, dfn, inf))
+                for dfn in pages_mapped(domain, place):
+                    yield from reads_of(unit.ledger.objects_read(tables, dfn, inf))
 
     def word_stored(self, cpu: Cpu, domain: Domain, place: Place, stored: Stored) -> None:
-        """Judge a word of a domain's tables at the step at which a CPU has stored it."""
+        """Judge a word of a domain's tables at the step at which a CPU stores it."""
         new = domain.format.decode(stored.word, place.level)
         if new is None:
             return
@@ -58,12 +59,9 @@ class BreakJudge:
             replaced = self.known_to_cpus(domain, place, stored, new, domain.cpu_tlb.flushed)
             if replaced is not None:
                 self.note(cpu, domain, place, stored, None, replaced)
-        for unit, tables in tables_of_domain(self.units, domain) if self.judges_units else ():
-            for path in unit.ledger.all_paths(tables, place.first):
-                old = next((one.version.value for one in path.entries if one.address == stored.address), None)
-                if old is not None and needs_break(domain.format.decode(old, place.level), new):
-                    self.note(cpu, domain, place, stored, unit.name, old)
-                    break
+        if self.judges_units:
+            for name, replaced in self.known_to_units(domain, place, stored, new).items():
+                self.note(cpu, domain, place, stored, name, replaced)
 
     def known_to_cpus(self, domain: Domain, place: Place, stored: Stored, new: Entry, flushed: int) -> int | None:
         """Return a value of a word that CPUs may still use, and in whose place another one must not stand; or None."""
@@ -76,12 +74,36 @@ class BreakJudge:
             replaced_at = version.stored
         return None
 
+    def known_to_units(self, domain: Domain, place: Place, stored: Stored, new: Entry) -> dict[str, int]:
+        """Return such a value for each unit that may still use one, by the name of the unit.
+
+        A table entry that leads to no page which was ever mapped does no harm.
+        """
+        found: dict[str, int] = {}
+        for unit, tables in tables_of_domain(self.units, domain):
+            paths = (path for dfn in pages_mapped(domain, place) for path in unit.ledger.all_paths(tables, dfn))
+            used = (one.version.value for path in paths for one in path.entries if one.address == stored.address)
+            replaced = (value for value in used if needs_break(domain.format.decode(value, place.level), new))
+            first = next(replaced, None)
+            if first is not None:
+                found.setdefault(unit.name, first)
+        return found
+
     def note(self, cpu: Cpu, domain: Domain, place: Place, stored: Stored, unit: str | None, replaced: int) -> None:
-        """Keep the finding that an entry has taken the place of another one too early."""
+        """Keep the finding that an entry takes the place of another one too early, one for both halves of it."""
         words = (replaced, stored.word)
-        self.findings.append(
-            NoBreak(cpu.name, stored.step, domain.number, place.first, unit, stored.address, place.level, words)
-        )
+        found = NoBreak(cpu.name, stored.step, domain.number, place.first, unit, stored.address, place.level, words)
+        for index, one in enumerate(self.findings):
+            if isinstance(one, NoBreak) and is_other_half(one, found, stored):
+                self.findings[index] = attrs.evolve(found, words=(one.words[0], stored.word))
+                return
+        self.findings.append(found)
+
+
+def is_other_half(one: NoBreak, found: NoBreak, stored: Stored) -> bool:
+    """Whether a finding is about what stood there between the two stores of the new entry."""
+    is_same = (one.agent, one.unit, one.address) == (found.agent, found.unit, found.address)
+    return stored.half is not None and is_same and one.words[1] == stored.before
 
 
 def needs_break(old: Entry | None, new: Entry) -> bool:

@@ -55,7 +55,7 @@ class NoChecks:
     def withdrawn(self, page: Page, cpu: Cpu, domain: Domain, step: int) -> None:
         """Do nothing."""
 
-    def word_reads(self, domain: Domain, half: Half | None, dfn: Dfn) -> Iterable[Access]:
+    def word_reads(self, domain: Domain, half: Half | None, place: Place) -> Iterable[Access]:
         """Return nothing."""
         return ()
 

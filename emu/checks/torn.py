@@ -21,7 +21,7 @@ from emu.iommus.formats import Entry
 from emu.iommus.iotlb import IotlbEntry
 from emu.iommus.requests import Request
 from emu.iommus.unit import Unit
-from emu.units import Dfn, Maddr, address_frame
+from emu.units import Maddr, address_frame
 
 
 @attrs.define(eq=False)
@@ -41,12 +41,12 @@ class TornJudge:
     halves: dict[Maddr, tuple[str, Stored]] = attrs.field(factory=dict)
     uses: dict[tuple[str, Maddr, int], Use] = attrs.field(factory=dict)
 
-    def word_reads(self, domain: Domain, half: Half | None, dfn: Dfn) -> Iterable[Access]:
+    def word_reads(self, domain: Domain, half: Half | None, place: Place) -> Iterable[Access]:
         """Return the reads of `word_stored`: for a half, the entries of every device."""
         return () if half is None else device_reads(self.units)
 
     def word_stored(self, cpu: Cpu, domain: Domain, place: Place, stored: Stored) -> None:
-        """Judge a word of a domain's tables at the step at which a CPU has stored it, or the second of its halves."""
+        """Judge a word of a domain's tables at the step at which a CPU stores it, or the second of its halves."""
         before = self.halves.pop(stored.address, None)
         if stored.half is None:
             return

@@ -89,11 +89,11 @@ class TableFrames(Protocol):
     ) -> None:
         """Note that a CPU stores a leaf that maps 2^order frames from a dfn of a domain on."""
 
-    def word_reads(self, domain: "Domain", half: Half | None, dfn: Dfn) -> Iterable[Access]:
-        """Return the reads of `word_stored` for a word, or for a half of it, that stands for a dfn among others."""
+    def word_reads(self, domain: "Domain", half: Half | None, place: Place) -> Iterable[Access]:
+        """Return the reads of `word_stored` for a word at a place, or for a half of it."""
 
     def word_stored(self, cpu: Cpu, domain: "Domain", place: Place, stored: Stored) -> None:
-        """Note that a CPU has stored a word of a domain's tables, or a half of it."""
+        """Note that a CPU stores a word of a domain's tables, or a half of it; memory has the word before."""
 
     def enter_foreign(self, mfn: Mfn, domain: "Domain") -> bool:
         """Return whether a frame belongs to another domain, and then take a reference, before the first step."""
@@ -131,8 +131,7 @@ class Domain:
         grant_lock: guards its grants (Xen: common/grant_table.c, the write lock of a grant table).
         known_dfns: every dfn at which a frame was ever mapped.
         p2m: the frame at each dfn, for code that moves pages.
-        cpu_tlb: what the CPUs have cached of its page tables; None where they do not translate by them; set by the
-            driver.
+        cpu_tlb: what the CPUs have cached of its page tables; None where they do not translate by them.
         ever_mapped: the dfns at which each frame was ever mapped.
     """
 

@@ -74,8 +74,8 @@ class StoreEntry(Store):
             yield from maps(self.domain, address_frame(leaf.address), permissions(leaf), leaf.order)
         if place.level > 1:
             yield from tables_below(self.memory, self.domain, place, self.memory.peek(self.slot), self.stored_word())
-        first = place.first if place.level else self.dfn
-        yield from self.domain.frames.word_reads(self.domain, self.half, first)
+        near = place if place.level else Place((), self.level, self.domain.format.base(self.dfn, self.level))
+        yield from self.domain.frames.word_reads(self.domain, self.half, near)
 
     def places(self) -> list[Place]:
         """Return the word's place by a walk for the dfn; if that walk does not reach it, its real place follows."""
@@ -101,14 +101,15 @@ class StoreEntry(Store):
             domain.frames.leaf_stored(mfn, self.cpu, domain, first, flags, step, leaf.order)
         self.before = self.memory.peek(self.slot)
         self.word = self.stored_word()
+        if place.level:
+            stored = Stored(self.slot, self.before, self.word, self.half, step)
+            domain.frames.word_stored(self.cpu, domain, place, stored)
         old = super().perform(step)
         if leaf is not None:
             domain.note_leaf(first, address_frame(leaf.address), leaf.order)
         if place.level:
             is_table = domain.frames.dfn_of_table(frame, domain) is not None
             charge(self.cpu, domain, place, self.before, self.word, step, is_table=is_table)
-            stored = Stored(self.slot, self.before, self.word, self.half, step)
-            domain.frames.word_stored(self.cpu, domain, place, stored)
         return old
 
     def describe(self) -> tuple[str, Mapping[str, Any]]:

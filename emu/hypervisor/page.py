@@ -83,8 +83,8 @@ class AccessJudge(Protocol):
 class WordJudge(Protocol):
     """Judges words of page tables that are stored. Implemented by the checks."""
 
-    def word_reads(self, domain: Domain, half: Half | None, dfn: Dfn) -> Iterable[Access]:
-        """Return the reads of `word_stored` for a word, or for a half of it, that stands for a dfn among others."""
+    def word_reads(self, domain: Domain, half: Half | None, place: Place) -> Iterable[Access]:
+        """Return the reads of `word_stored` for a word at a place, or for a half of it."""
 
     def word_stored(self, cpu: Cpu, domain: Domain, place: Place, stored: Stored) -> None:
-        """Judge a word of a domain's tables, or a half of it, at the step of its store."""
+        """Judge a word of a domain's tables, or a half of it, at the step of its store; memory has the word before."""

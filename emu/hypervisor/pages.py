@@ -74,10 +74,10 @@ class Pages:
         if self.dfn_of_table(frame, domain) is None:
             self.judge.entry_stored(self.find(frame), cpu, domain, dfn, step)
 
-    def word_reads(self, domain: Domain, half: Half | None, dfn: Dfn) -> Iterable[Access]:
-        """Return the reads of `word_stored` for a word, or for a half of it, that stands for a dfn among others."""
+    def word_reads(self, domain: Domain, half: Half | None, place: Place) -> Iterable[Access]:
+        """Return the reads of `word_stored` for a word at a place, or for a half of it."""
         for judge in self.word_judges:
-            yield from judge.word_reads(domain, half, dfn)
+            yield from judge.word_reads(domain, half, place)
 
     def enter_foreign(self, mfn: Mfn, domain: Domain) -> bool:
         """Return whether a frame belongs to another domain, and then take a reference, before the first step."""
@@ -88,7 +88,7 @@ class Pages:
         return True
 
     def word_stored(self, cpu: Cpu, domain: Domain, place: Place, stored: Stored) -> None:
-        """Let the judges see a word of a domain's tables that a CPU has stored."""
+        """Let the judges see a word of a domain's tables that a CPU stores; memory has the word before."""
         for judge in self.word_judges:
             judge.word_stored(cpu, domain, place, stored)
 

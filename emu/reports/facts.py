@@ -264,20 +264,48 @@ def of_halves(finding: Torn, machine: Machine) -> Iterator[Fact]:
 
 
 def of_break(finding: NoBreak, machine: Machine) -> Iterator[Fact]:
-    """Yield the two entries, who could still use the first, and what would have made that impossible."""
+    """Yield the two entries, when the first gave way, the last flush before the second, and its store."""
     trace, format_ = machine.trace, machine.domains[finding.domain].format
     for label, word in zip(("before", "after"), finding.words, strict=True):
         text = f"{word:#x}, which leads to {led_to(format_, word, finding.level, finding.dfn)}"
         yield Fact(label, text, (), {"word": word})
-    flushed = [one.step for one in trace.events() if one.name == "cpu_tlb.flush" and one.step < finding.step]
-    if finding.unit is None:
-        last = f"the CPUs' TLBs were last flushed at step {flushed[-1]}" if flushed else "no CPU's TLB was flushed"
-        yield Fact("flush", last, tuple(flushed[-1:]), {"flushed": flushed[-1] if flushed else None})
+    replaced = replaced_at(finding, trace)
+    if replaced is not None:
+        text = f"{trace.agent_of(replaced).name} had replaced the first at step {replaced}"
+        yield Fact("replaced", text + at(line_of_change(trace, replaced)), (replaced,), {"step": replaced})
+    yield flush_before(finding, machine)
     source = line_of_change(trace, finding.step)
     text = f"{finding.agent} stored the second at step {finding.step}{at(source)}, while {walker(finding)} could still "
     text += "use the first"
     values = {"agent": finding.agent, "step": finding.step, "source": source}
     yield Fact("store", text, (finding.step,), values)
+
+
+def replaced_at(finding: NoBreak, trace: Trace) -> int | None:
+    """Return the last step before a finding's at which the entry that could still be used was replaced, if one did."""
+    steps = [
+        event.step
+        for event in trace.events()
+        if event.step < finding.step and event.name in {"pte.clear", "pte.write"}
+        if (event.fields["address"], event.fields["old"]) == (finding.address, finding.words[0])
+    ]
+    return steps[-1] if steps else None
+
+
+def flush_before(finding: NoBreak, machine: Machine) -> Fact:
+    """Return the last flush before a finding: of the CPUs' TLBs for the domain, or any that the unit had completed."""
+    tlb, unit = machine.domains[finding.domain].cpu_tlb, finding.unit
+    whose = {"vmid_of": tlb.name} if unit is None and tlb else {"iommu": unit}
+    name = "cpu_tlb.flush" if unit is None else "invalidate.complete"
+    events = (one for one in machine.trace.events() if one.name == name and one.step < finding.step)
+    last = max((one.step for one in events if whose.items() <= one.fields.items()), default=None)
+    if last is None:
+        text = "no CPU's TLB had been flushed" if unit is None else f"{unit} had completed none"
+    elif unit is None:
+        text = f"the CPUs' TLBs had last been flushed at step {last}"
+    else:
+        text = f"{unit} had completed the last one at step {last}, which did not drop the first"
+    return Fact("flush", text, () if last is None else (last,), {"flushed": last})
 
 
 def of_store(finding: Overrun | FreedTable | BeyondRange, trace: Trace) -> Iterator[Fact]:

@@ -196,12 +196,12 @@ EXPLANATIONS: Mapping[FindingKind, Explanation] = {
         "entry_replaced_in_halves",
     ),
     FindingKind.NO_BREAK: Explanation(
-        "an entry is cleared, and all caches are flushed, before another one takes its place",
+        "an entry is cleared, and what is cached of it is flushed, before one that leads elsewhere takes its place",
         "the new entry was stored over the old one, or before the flush",
         "a walker uses either of the two, or a mixture, and may cache both",
         race(
-            ("cpu0", "pte.clear", "the entry of a page is cleared"),
-            ("cpu0", "pte.write", "the entry for another frame is stored, and no TLB was flushed between"),
+            ("cpu0", "pte.write", "an entry is stored over that of a page which is mapped to another frame"),
+            ("cpu0", "cpu_tlb.flush", "the TLBs of the CPUs are flushed, too late"),
         ),
         "p2m_entry_replaced",
         "in_place=true",
