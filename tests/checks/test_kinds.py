@@ -15,9 +15,18 @@ from emu.hypervisor.domain import DOMID_IO, Domain
 from emu.hypervisor.entries import write_pte
 from emu.hypervisor.fixes import Fix
 from emu.hypervisor.ops import ENOMEM, OK, MapFlags, iommu_dont_flush_iotlb
+from emu.hypervisor.p2m_types import P2mType
 from emu.hypervisor.physmap import Form, Physmap
 from emu.hypervisor.revisions.merged import iommu as merged
 from emu.hypervisor.revisions.v1.iommu import iommu_map
+from emu.hypervisor.smmu import (
+    find_entry,
+    p2m_force_tlb_flush_sync,
+    p2m_remove_pte,
+    p2m_word,
+    p2m_write_lock,
+    p2m_write_pte,
+)
 from emu.hypervisor.vtd.flush import iommu_flush_cache_entry
 from emu.hypervisor.vtd.tables import addr_to_dma_page_maddr
 from emu.iommus.vtd.formats import encode_leaf
@@ -229,6 +238,29 @@ def entry_stored_in_halves(m: Machine, *, repaired: bool = False) -> None:
     @m.cpu(0)
     async def mapper(cpu: Cpu) -> None:
         await m.hypervisor.map(cpu, domain, G, new)
+
+
+@scenario(expect=breaks(FindingKind.NO_BREAK), sequential=True, only={"smmu": "CPUs translate by its tables, too"})
+def entry_stored_over_another(m: Machine, *, repaired: bool = False) -> None:
+    """A page is mapped to another frame, and its entry is cleared and flushed from the CPUs' TLBs before or not."""
+    domain, new = m.domain(1), m.allocate()
+    m.premap(domain, G, m.allocate())
+
+    async def add(cpu: Cpu, domain: Domain, gfn: Dfn, mfn: Mfn, page_order: int, p2m_type: P2mType) -> int:
+        async with p2m_write_lock(cpu, domain) as p2m:
+            found = await find_entry(p2m, gfn, 1, alloc=False)
+            assert found is not None
+            if repaired:
+                await p2m_remove_pte(cpu, domain, gfn, found[0])
+                await p2m_force_tlb_flush_sync(p2m)
+            await p2m_write_pte(cpu, domain, gfn, found[0], p2m_word(domain, mfn, p2m_type))
+        return OK
+
+    replace_calls(m, others={"guest_physmap_add_entry": add})
+
+    @m.cpu(0)
+    async def adder(cpu: Cpu) -> None:
+        await m.hypervisor.guest_physmap_add_entry(cpu, domain, G, new)
 
 
 @scenario(expect=breaks(FindingKind.OVERRUN), sequential=True)
@@ -542,6 +574,10 @@ PAIRS = [
         Signature(FindingKind.TORN, "torn", 1, G, Mfn(0x380001), "amd0", "cpu0"),
         "repaired=false iommu=amd",
         "repaired=true iommu=amd",
+    ),
+    Pair(
+        entry_stored_over_another,
+        Signature(FindingKind.NO_BREAK, "break before make", 1, G, None, None, "cpu0"),
     ),
     Pair(
         two_moves_with_one_slot,
