@@ -2,6 +2,7 @@
 
 percpu.py    variables with one value on each CPU
 spinlock.py  ticket locks
+tlb.py       when what CPUs have cached of a domain's tables was last dropped
 signal.py    what one CPU tells others once
 cpu.py       a CPU: its accesses, its softirqs, the hypercalls that it serves
 """
