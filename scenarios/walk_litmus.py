@@ -14,13 +14,12 @@ make up for that. The second device reads the page at any time, as a unit might 
 has it, is a cache that evicts a line at any time. So each outcome that is allowed here is seen. One that is left to the
 ledger: of two walks the first sees a store whose line was never written back, and the second does not.
 
-Not here, since a device issues its reads in order and takes no exceptions:
-
-* what a CPU reads too early, for want of a barrier or of an `isb`: CoTR, CoRT, CoWT, CoWT.inv, CoWT.inv+dmb,
-  CoWT.inv+dsb, CoWT1+dsb-tlbi-dsb, MP.RT.inv+dmb+po, WRC.TRT.inv+po+addr, WRC.TRT.inv+po+dmb, ISA2.TRR+dmb+po+dmb;
-* what differs from a test here by an `isb` only, as MP.BBM1+dsb-isb-tlbiis-dsb-isb-dsb-isb+dsb-isb does;
-* what an exception orders: CoWT+dsb-svc-tlbi-dsb, MP.RT+svc-dsb-tlbiis-dsb+dsb-isb;
-* what is about CPUs alone: a `tlbi` on one CPU for another, the instruction `at` (W+AT), CoWR.alias.
+A device issues its reads in order and takes no exceptions. So four sorts of tests are not here. What a CPU reads too
+early, for want of a barrier or of an `isb`: CoTR, CoRT, CoWT, CoWT.inv, CoWT.inv+dmb, CoWT.inv+dsb, CoWT1+dsb-tlbi-dsb,
+MP.RT.inv+dmb+po, WRC.TRT.inv+po+addr, WRC.TRT.inv+po+dmb, ISA2.TRR+dmb+po+dmb. What differs from a test here by an
+`isb` only, as MP.BBM1+dsb-isb-tlbiis-dsb-isb-dsb-isb+dsb-isb does. What an exception orders: CoWT+dsb-svc-tlbi-dsb and
+MP.RT+svc-dsb-tlbiis-dsb+dsb-isb. What is about CPUs alone: a `tlbi` on one CPU for another, the instruction `at`
+(W+AT), and CoWR.alias.
 
 Sources: Simner et al., Relaxed virtual memory in Armv8-A (ESOP 2022), and the tests of the system-litmus-harness.
 """
