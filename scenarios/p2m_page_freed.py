@@ -17,12 +17,12 @@ class Held(Enum):
 
 @scenario(
     verdicts="""
-    allocation_faults>0                                          | no claim: an entry that could not be made reports the failure
-    wait_faults>0                                                | no claim: a poll that is given up passes for completed (B63)
+    allocation_faults>0                                          | no claim: a failed allocation is reported
+    wait_faults>0                                                | no claim: a given-up poll passes for completed
     held=table superpage_bits=1 repaired=true flushed_first=true | clean
     held=table superpage_bits=1 repaired=true                    | released
     held=table superpage_bits=1                                  | released,stale,stale-fault
-    held=table                                                   | no claim: a table of 512 entries takes thousands of steps
+    held=table                                                   | no claim: a full table takes thousands of steps
     held=foreign repaired=true flushed_first=true                | clean
     held=foreign repaired=true                                   | released
     held=foreign                                                 | released,stale

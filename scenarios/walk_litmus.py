@@ -218,8 +218,8 @@ class Cast:
             await WriteBack(cpu.memory, address)
 
     async def tlbi(self, cpu: Cpu) -> None:
-        for index, bank in self.driver.domains[self.domain.number].contexts.value:
-            await WriteTlbRegister(self.driver.iommus[index].unit.queue, vmid_of(bank))
+        for index, context in self.driver.domains[self.domain.number].contexts.items():
+            await WriteTlbRegister(self.driver.iommus[index].unit.queue, vmid_of(context.value))
 
     async def sync(self, cpu: Cpu) -> None:
         for iommu in self.driver.iommus:

@@ -25,7 +25,7 @@ from emu.cli.verbs import cli
 from emu.cpus import Cpu, Signal, SpinLock
 from emu.devices.device import Device
 from emu.hypervisor.assignment import Assignment
-from emu.hypervisor.boot_calls import BootCalls
+from emu.hypervisor.p2m_calls import P2mCalls
 from emu.hypervisor.domain import Domain
 from emu.hypervisor.pages import Pages
 from emu.hypervisor.revisions.executed import WATCHED
@@ -191,7 +191,8 @@ def test_the_map_of_a_package_names_each_of_its_files(package: Path) -> None:
     doc = ast.get_docstring(ast.parse((package / "__init__.py").read_text())) or ""
     files = {path.name for path in package.glob("*.py")} - {"__init__.py"}
     if package.name in BUNDLED:
-        assert files == {"amd.py", "iommu.py", "vtd.py", "x86.py"}  # as the map of the revisions says of each
+        # As the map of the revisions says of each.
+        assert files == {"amd.py", "iommu.py", "p2m.py", "smmu.py", "vtd.py", "x86.py"}
         return
     verbs = {f"{name}.py" for name in cli.commands} if package.name == "cli" else set()
     assert files - verbs == set(re.findall(r"\b\w+\.py\b", doc)) & files
@@ -247,7 +248,7 @@ def test_the_settings_of_a_check_are_named() -> None:
 
 SUBJECTS = {
     "m": Machine,
-    "m.hypervisor": BootCalls,
+    "m.hypervisor": P2mCalls,
     "m.pages": Pages,
     "m.assignment": Assignment,
     "m.tables": PageTables,
@@ -273,7 +274,7 @@ def test_each_call_that_a_scenario_may_make_takes_what_is_shown() -> None:
 
 def test_a_call_of_the_page_is_bound_to_what_there_is() -> None:
     with pytest.raises(TypeError):
-        inspect.signature(BootCalls.flush).bind(None, "cpu", "domain", "dfn", "pages")
+        inspect.signature(P2mCalls.flush).bind(None, "cpu", "domain", "dfn", "pages")
 
 
 def test_the_parameters_of_the_machine_are_those_that_there_are() -> None:

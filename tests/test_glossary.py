@@ -38,7 +38,7 @@ RARE = (
 """Settings with which events occur that are in no other execution."""
 
 NOWHERE = {
-    *("memory.load", "queue.error", "flush.skip", "context.void", "device_entry.void"),
+    *("memory.load", "queue.error", "flush.skip", "context.void", "device_entry.void", "stream.fault"),
     *("iotlb.evict", "iotlb.bypass", "walk.start", "dma.again"),
 }
 """Events that are in none of the executions that are looked at."""

@@ -17,17 +17,17 @@ class CpuTlb:
     """What the TLBs of all CPUs hold of one domain.
 
     Attributes:
-        name: the name of the domain's VMID, unique in its machine.
+        domain: the number of the domain.
         flushed: the step at which all of it was last dropped; 0 before the first time.
     """
 
-    name: str
+    domain: int
     flushed: int = 0
 
     @property
     def space(self) -> Space:
         """The space of its one shared object."""
-        return ("cpu_tlb", self.name)
+        return ("cpu_tlb", f"d{self.domain}")
 
     def access(self, kind: Kind) -> Access:
         """Return the access to it."""
@@ -51,4 +51,4 @@ class FlushCpuTlb(Operation[None]):
         self.tlb.flushed = step
 
     def describe(self) -> tuple[str, Mapping[str, Any]]:
-        return self.event, {"vmid_of": self.tlb.name}
+        return self.event, {"domain": self.tlb.domain}

@@ -22,14 +22,16 @@ page.py         one frame, and the protocols of the checks that judge it
 pages.py        owners and references of frames
 physmap.py      moving pages within a domain
 callers.py      Xen's callers of the wrappers, each with its lock
-p2m.py          changes of the table by which CPUs translate, with the IOMMU's
+p2m.py          changes of the table by which CPUs translate, with the IOMMU's, on x86
+p2m_calls.py    changes of the table by which CPUs and units translate, on Arm, as callers make them
+p2m_types.py    the types of pages in that table
 assignment.py   attaching devices to domains
 device_entry.py storing a device's own entry, whatever the vendor
 bitmaps.py      bitmaps that CPUs share
 faults.py       faults that the strategy may inject
 fixes.py        repairs that a driver has or lacks
 revisions/      the wrappers and hooks at different commits of Xen
-vtd/, amd/      the drivers without their hooks
+vtd/, amd/, smmu/   the drivers without their hooks
 
 `(Xen: FILE, FUNCTION)` in a docstring names the function of Xen that the code models, and `in FUNCTION` a part of it. A
 file is named relative to xen/drivers/passthrough/ if it is there, else to xen/.

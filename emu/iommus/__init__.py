@@ -4,6 +4,7 @@ unit.py       the protocol of a unit, whatever the vendor
 settings.py   how a field of a unit's settings is declared
 formats.py    the format of a vendor's page tables; translations
 walk.py       the walk of page tables, one word a step
+pass_through.py  letting a request through untranslated
 walk_cache.py the table entries that a unit really caches, and at which a walk may start
 requests.py   the requests of devices in flight, and when a walk is void
 ring.py       the ring by which software hands commands to a unit
@@ -18,4 +19,5 @@ completed_invalidations.py  the completed invalidations of a unit
 objects.py    the ledger's shared objects
 vtd/          Intel VT-d
 amd/          AMD-Vi
+smmu/         Arm SMMU
 """

@@ -295,7 +295,7 @@ def replaced_at(finding: NoBreak, trace: Trace) -> int | None:
 def flush_before(finding: NoBreak, machine: Machine) -> Fact:
     """Return the last flush before a finding: of the CPUs' TLBs for the domain, or any that the unit had completed."""
     tlb, unit = machine.domains[finding.domain].cpu_tlb, finding.unit
-    whose = {"vmid_of": tlb.name} if unit is None and tlb else {"iommu": unit}
+    whose = {"domain": tlb.domain} if unit is None and tlb else {"iommu": unit}
     name = "cpu_tlb.flush" if unit is None else "invalidate.complete"
     events = (one for one in machine.trace.events() if one.name == name and one.step < finding.step)
     last = max((one.step for one in events if whose.items() <= one.fields.items()), default=None)

@@ -13,7 +13,7 @@ from emu.reports.reading import Needles
 NAMES_MAX = 10_000
 
 FRAME_SHIFT, FRAME_MASK = 12, (1 << 40) - 1
-"""Where the entries of both vendors' tables hold the number of a frame."""
+"""Where the entries of each vendor's tables hold the number of a frame."""
 
 ENTRY_EVENTS = ("pte.", "walk.read")
 """Events whose `old` and `value` are page-table entries."""

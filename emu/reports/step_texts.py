@@ -49,7 +49,7 @@ TEXTS: Mapping[str, str] = {
     "stream.write": "{register} of {bdf}: {words}",
     "device.hand_over": "{given}",
     "pte.track": "valid bit of {address}: {words}",
-    "cpu_tlb.flush": "flush the CPUs' TLBs of {vmid_of}",
+    "cpu_tlb.flush": "flush the CPUs' TLBs of domain {domain}",
     "table.allocate": "allocate table mfn {mfn}",
     "table.take": "unlist table mfn {mfn}",
     "page.get": "take a reference to mfn {mfn}",

@@ -197,6 +197,8 @@ KEYS = {
     "value_text": "what was read or written, where it is a text; in hexadecimal, where it has more than 64 bits",
     "leaf": "the leaf word of a translation",
     "address": "machine address",
+    "register": "name of a register of a unit",
+    "active": "how many synchronisations of a unit have not completed",
     "source_id": "requester id of a device",
     "source_id_text": "all: of every device",
     "descriptor": "context, iotlb or wait; of a command: device, pages, device_tlb, all or wait",
@@ -246,7 +248,7 @@ NUMBERS = frozenset(
         "closed", "cycles", "uses", "cpu", "owed", "domain", "dfn", "mfn", "tables", "references", "dword",
         "page_order", "page_count", "pages", "table_level", "old", "value", "leaf", "address", "source_id",
         "tag", "slot", "began", "removed", "tables_removed", "draining", "entries", "evicted_dfn", "ticket",
-        "held_since", "waited", "held", "bit", "chosen", "of", "amount",
+        "held_since", "waited", "held", "bit", "chosen", "of", "amount", "active",
     }
 )
 FLAGS = frozenset(

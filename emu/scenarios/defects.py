@@ -247,7 +247,7 @@ DEFECTS = (
         "C4",
         "nothing flushes the SMMU any more: only the wrappers of the patch as posted did (B30)",
         "9ed527dc95",
-        shown_by(("p2m_changed_by_wrapper", ""), ("p2m_changed_by_wrapper", "repaired=true")),
+        shown_by(("p2m_changed_by_wrapper", ""), ("p2m_changed_by_wrapper", "change=unmap repaired=true")),
     ),
     Defect(
         "C5",

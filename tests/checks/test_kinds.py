@@ -11,6 +11,7 @@ from emu.checks.findings import FindingKind
 from emu.checks.signatures import Signature
 from emu.cpus import Cpu
 from emu.devices.device import Device
+from emu.hypervisor.assignment import HandOver
 from emu.hypervisor.domain import DOMID_IO, Domain
 from emu.hypervisor.entries import write_pte
 from emu.hypervisor.fixes import Fix
@@ -29,6 +30,8 @@ from emu.hypervisor.smmu import (
 )
 from emu.hypervisor.vtd.flush import iommu_flush_cache_entry
 from emu.hypervisor.vtd.tables import addr_to_dma_page_maddr
+from emu.iommus.smmu.registers import StoreRegister
+from emu.iommus.smmu.unit import SmmuUnit
 from emu.iommus.vtd.formats import encode_leaf
 from emu.machine.machine import Machine
 from emu.running.verdict import Verdict
@@ -290,6 +293,23 @@ def device_moves_on(m: Machine, *, repaired: bool = False) -> None:
     @m.device(BDF)
     async def writer(device: Device) -> None:
         await device.write_programmed(G, 1)
+
+
+@scenario(expect=breaks(FindingKind.NOT_ISOLATED), sequential=True, only={"smmu": "it tags by the number of a bank"})
+def device_with_a_vmid_of_another_domain(m: Machine, *, repaired: bool = False) -> None:
+    """A device is given to a domain whose context bank has the VMID under which another domain's page is cached."""
+    first, second = m.domain(1, devices=(BDF,)), m.domain(2)
+    m.premap(first, G, m.allocate(domain=first), cached=True)
+    device = m.plug("00:1f.1")
+    unit = m.unit
+    assert isinstance(unit, SmmuUnit)
+
+    @m.cpu(0)
+    async def toolstack(cpu: Cpu) -> None:
+        await m.assignment.attach(cpu, second, device)
+        if not repaired:
+            await StoreRegister(unit.registers, unit.registers.cbar(1), 1, "cbar", device.bdf)
+        await HandOver(device, second.number)
 
 
 @scenario(expect=breaks(FindingKind.NOT_ISOLATED), sequential=True)
@@ -587,6 +607,10 @@ PAIRS = [
     Pair(device_moves_on, Signature(FindingKind.FOREIGN, "programmed by domain 1", 0, G, OLD, "vtd0", BDF)),
     reaches(maps_without_leave, Act.MAP),
     reaches(withdrawn_before_the_flush, Act.WITHDRAW),
+    Pair(
+        device_with_a_vmid_of_another_domain,
+        Signature(FindingKind.NOT_ISOLATED, "isolated: attach", 2, G, Mfn(0x180012), "smmu0", "cpu0"),
+    ),
     reaches(device_reads_without_leave, Act.ACCESS, BDF),
     owes(paid_by_nobody, Payment.NEVER),
     owes(paid_after_the_hypercall, Payment.LATE),

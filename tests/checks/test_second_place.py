@@ -27,6 +27,7 @@ late-access     | write_in_flight order=1 drain=false release=false revision=mer
 freed-table     | map_into_dying_domain order=1 revision=merged                              | page   | 0x1003
 foreign-access  | device_returned_with_writes_queued devices=2 revision=merged               | device | 00:1f.1
 torn-entry      | entry_replaced_in_halves pages=2 revision=merged                           | page   | 0x1001
+no-break        | p2m_entry_replaced in_place=true pages=2 revision=merged                    | page   | 0x1001
 not-isolated    | grant_mapped_twice revision=merged                                         | page   | 0x1001
 not-isolated    | grant_mapped_twice units=2 revision=merged                                 | unit   | vtd1
 """

@@ -30,7 +30,8 @@ def test_a_new_revision_is_a_copy_with_the_command_that_checks_it(emu: Emu) -> N
     status, out, _ = emu("new", "revision", "mine", "--from", "v1")
     assert status == 0
     assert out.splitlines()[-1] == "change it, then: emu check ./mine --against v1"
-    assert sorted(path.name for path in Path("mine").iterdir()) == ["amd.py", "iommu.py", "vtd.py", "x86.py"]
+    files = ["amd.py", "iommu.py", "p2m.py", "smmu.py", "vtd.py", "x86.py"]
+    assert sorted(path.name for path in Path("mine").iterdir()) == files
     for path in Path("mine").iterdir():
         assert path.read_bytes() == (FOLDER / "v1" / path.name).read_bytes()
 

@@ -7,7 +7,7 @@ from emu.hypervisor.assignment import FindDevice, HandOver
 from emu.hypervisor.domain import Domain
 from emu.hypervisor.ops import EINVAL, ENODEV, OK
 from emu.hypervisor.smmu.flush import arm_smmu_tlb_inv_context, vmid_of
-from emu.hypervisor.smmu.state import DriverState, SmmuIommu
+from emu.hypervisor.smmu.state import NO_BANK, DriverState, SmmuIommu
 from emu.iommus.smmu.formats import (
     CBA2R_64BIT,
     CBAR_STAGE_2,
@@ -83,14 +83,14 @@ async def arm_smmu_attach_dev(cpu: Cpu, driver: DriverState, domain: Domain, dev
     async with xen_domain.lock.held(cpu):
         if device.bdf in driver.streams:
             return EINVAL
-        contexts = dict(await xen_domain.contexts.read())
-        bank = contexts.get(iommu.index)
-        if bank is None:
-            bank = first_free(await iommu.context_map.read(), BANKS)
-            if bank is None:
+        bank = await xen_domain.context(iommu.index).read()
+        if bank == NO_BANK:
+            free = first_free(await iommu.context_map.read(), BANKS)
+            if free is None:
                 return EINVAL
+            bank = free
             await iommu.context_map.set(bank)
-            await xen_domain.contexts.write((*contexts.items(), (iommu.index, bank)))
+            await xen_domain.context(iommu.index).write(bank)
             writes = bank_writes(iommu.unit.registers, bank, domain, iommu.unit.settings.ipa_bits)
             await write_all(iommu, writes, device)
         stream = first_free(await iommu.smr_map.read(), STREAMS)
@@ -137,12 +137,12 @@ async def arm_smmu_destroy_domain_context(cpu: Cpu, driver: DriverState, domain:
     (Xen: arm/smmu.c, arm_smmu_destroy_domain_context)
     """
     iommu = driver.iommu_of(device)
-    contexts = dict(await driver.domains[domain.number].contexts.read())
-    bank = contexts.pop(iommu.index)
+    context = driver.domains[domain.number].context(iommu.index)
+    bank = await context.read()
     await write_all(iommu, [(iommu.unit.registers.of_bank(bank, SCTLR), 0, "sctlr")], device)
     await arm_smmu_tlb_inv_context(cpu, driver, iommu, bank)
     await iommu.context_map.clear(bank)
-    await driver.domains[domain.number].contexts.write(tuple(contexts.items()))
+    await context.write(NO_BANK)
 
 
 async def write_all(iommu: SmmuIommu, writes: Writes, device: Device) -> None:

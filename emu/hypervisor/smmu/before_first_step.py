@@ -5,7 +5,7 @@ from emu.errors import LimitReached
 from emu.hypervisor.domain import Domain
 from emu.hypervisor.smmu.assignment import bank_writes, first_free
 from emu.hypervisor.smmu.flush import vmid_of
-from emu.hypervisor.smmu.state import DriverState
+from emu.hypervisor.smmu.state import NO_BANK, DriverState
 from emu.iommus.formats import Translation
 from emu.iommus.iotlb import IotlbEntry
 from emu.iommus.paths import Tables
@@ -29,17 +29,15 @@ def take(taken: int, count: int, what: str) -> int:
 
 def bank_of(driver: DriverState, domain: Domain, device: Device) -> int:
     """Return the context bank of a domain for the unit of a device, and take one if it has none."""
-    xen_domain, iommu = driver.domains[domain.number], driver.iommu_of(device)
-    contexts = dict(xen_domain.contexts.value)
-    if iommu.index not in contexts:
-        bank = take(iommu.context_map.value, BANKS, f"context banks of {iommu.unit.name}")
-        iommu.context_map.put(bank)
-        contexts[iommu.index] = bank
-        xen_domain.contexts.value = tuple(contexts.items())
+    iommu = driver.iommu_of(device)
+    context = driver.domains[domain.number].context(iommu.index)
+    if context.value == NO_BANK:
+        context.value = take(iommu.context_map.value, BANKS, f"context banks of {iommu.unit.name}")
+        iommu.context_map.put(context.value)
         registers = iommu.unit.registers
-        for address, value, _ in bank_writes(registers, bank, domain, iommu.unit.settings.ipa_bits):
+        for address, value, _ in bank_writes(registers, context.value, domain, iommu.unit.settings.ipa_bits):
             registers.put(address, value)
-    return contexts[iommu.index]
+    return context.value
 
 
 def enter_stream(driver: DriverState, domain: Domain, device: Device) -> None:

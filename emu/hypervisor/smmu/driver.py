@@ -54,7 +54,7 @@ class SmmuDriver(DriverState):
         count = root_tables(settings.ipa_bits)
         first, *_ = [domain.frames.add_table(domain, Dfn(span // count * number)) for number in range(count)]
         domain.enter_root(frame_address(first))
-        domain.cpu_tlb = CpuTlb(f"d{domain.number}")
+        domain.cpu_tlb = CpuTlb(domain.number)
         self.domains[domain.number] = XenDomain(domain.number)
 
     def assign(self, domain: Domain, device: Device) -> None:

@@ -6,7 +6,7 @@ from emu.hypervisor.domain import Domain
 from emu.hypervisor.faults import Fault
 from emu.hypervisor.ops import ETIMEDOUT
 from emu.hypervisor.records import record_result
-from emu.hypervisor.smmu.state import DriverState, SmmuIommu
+from emu.hypervisor.smmu.state import NO_BANK, DriverState, SmmuIommu
 from emu.iommus.smmu.queue import SYNC, ReadTlbStatus, WriteTlbRegister
 from emu.units import Dfn
 
@@ -42,5 +42,7 @@ async def arm_smmu_iotlb_flush_all(cpu: Cpu, driver: DriverState, domain: Domain
     """Flush all of a domain, on each unit that it uses (Xen: arm/smmu.c, arm_smmu_iotlb_flush_all)."""
     xen_domain = driver.domains[domain.number]
     async with xen_domain.lock.held(cpu):
-        for index, bank in await xen_domain.contexts.read():
-            await arm_smmu_tlb_inv_context(cpu, driver, driver.iommus[index], bank)
+        for iommu in driver.iommus:
+            bank = await xen_domain.context(iommu.index).read()
+            if bank != NO_BANK:
+                await arm_smmu_tlb_inv_context(cpu, driver, iommu, bank)

@@ -14,7 +14,7 @@ from emu.hypervisor.domain import Domain
 
 @attrs.define(eq=False)
 class P2mWrite:
-    """A context in which a CPU holds the lock (Xen: p2m_write_lock, p2m_write_unlock).
+    """A context in which a CPU holds the lock (Xen: arch/arm/p2m.c, p2m_write_lock and p2m_write_unlock).
 
     Attributes:
         need_flush: the CPUs' TLBs may hold an entry that was cleared; they are flushed before the lock is dropped.
@@ -43,7 +43,7 @@ def p2m_write_lock(cpu: Cpu, domain: Domain) -> P2mWrite:
 
 
 async def p2m_force_tlb_flush_sync(p2m: P2mWrite) -> None:
-    """Flush all that the CPUs have cached of the domain, on all of them. No SMMU listens (Xen: sCR0.PTM is set).
+    """Flush all that the CPUs have cached of the domain, on all of them. No SMMU listens (sCR0.PTM is set).
 
     Raises:
         InternalError: if the domain's table is not one of CPUs.
@@ -56,6 +56,6 @@ async def p2m_force_tlb_flush_sync(p2m: P2mWrite) -> None:
 
 
 async def p2m_tlb_flush_sync(p2m: P2mWrite) -> None:
-    """Flush if an entry was cleared that CPUs may have cached (Xen: p2m_tlb_flush_sync)."""
+    """Flush if an entry was cleared that CPUs may have cached (Xen: arch/arm/p2m.c, p2m_tlb_flush_sync)."""
     if p2m.need_flush:
         await p2m_force_tlb_flush_sync(p2m)

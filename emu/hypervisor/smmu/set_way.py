@@ -27,7 +27,7 @@ async def store_valid_bit(cpu: Cpu, domain: Domain, gfn: Dfn, address: Maddr, wo
 
 
 async def p2m_invalidate_table(cpu: Cpu, domain: Domain, first: Dfn, table: Maddr, level: int) -> None:
-    """Clear the valid bit of each entry of a table, which begins with a gfn (Xen: p2m_invalidate_table)."""
+    """Clear the valid bits in a table, which begins with a gfn (Xen: arch/arm/p2m.c, p2m_invalidate_table)."""
     for index in range(1 << domain.format.index_bits[level - 1]):
         gfn, address = offset(first, index * domain.format.span(level)), Maddr(table + WORD_BYTES * index)
         word = await load_pte(cpu, domain, gfn, address, level)
@@ -36,7 +36,7 @@ async def p2m_invalidate_table(cpu: Cpu, domain: Domain, first: Dfn, table: Madd
 
 
 async def p2m_invalidate_root(cpu: Cpu, domain: Domain) -> None:
-    """Clear the valid bits of all entries at the top, and flush the CPUs' TLBs (Xen: p2m_invalidate_root)."""
+    """Clear the valid bits at the top, and flush the CPUs' TLBs (Xen: arch/arm/p2m.c, p2m_invalidate_root)."""
     async with p2m_write_lock(cpu, domain) as p2m:
         p2m.need_flush = True
         await p2m_invalidate_table(cpu, domain, Dfn(0), domain.pgd, domain.levels)
@@ -45,7 +45,7 @@ async def p2m_invalidate_root(cpu: Cpu, domain: Domain) -> None:
 async def p2m_resolve_translation_fault(cpu: Cpu, domain: Domain, gfn: Dfn) -> bool:
     """Make the first entry on a gfn's way valid again that is not; return whether one was made so.
 
-    (Xen: p2m_resolve_translation_fault)
+    (Xen: arch/arm/p2m.c, p2m_resolve_translation_fault)
     """
     async with p2m_write_lock(cpu, domain):
         table, level = domain.pgd, domain.levels

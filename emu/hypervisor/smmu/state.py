@@ -16,13 +16,16 @@ AS_OF_THE_PATCH = frozenset({Fix.HWDOM_ORDER})
 """The repairs that the driver has unless a scenario changes them: that of a mistake in the merged patch."""
 
 
+NO_BANK = -1
+
+
 @attrs.define(eq=False)
 class SmmuIommu:
     """The driver's state for one unit (Xen: arm/smmu.c, struct arm_smmu_device).
 
     Attributes:
         context_map: one bit for each context bank that is in use.
-        streams: one bit for each stream match register that is in use (Xen: struct arm_smmu_device, smr_map).
+        streams: one bit for each stream match register that is in use (Xen: arm/smmu.c, struct arm_smmu_device).
     """
 
     index: int
@@ -41,16 +44,21 @@ class XenDomain:
 
     Attributes:
         lock: guards its contexts, and is held across a flush.
-        contexts: the context bank that translates for it, for each unit that it uses, by the index of the unit.
+        contexts: the context bank that translates for it, by the index of the unit.
     """
 
     number: int
     lock: SpinLock = attrs.field(init=False)
-    contexts: Variable[tuple[tuple[int, int], ...]] = attrs.field(init=False)
+    contexts: dict[int, Variable[int]] = attrs.field(factory=dict)
 
     def __attrs_post_init__(self) -> None:
         self.lock = SpinLock(f"d{self.number}.xen_domain_lock")
-        self.contexts = Variable(f"d{self.number}.contexts", ())
+
+    def context(self, unit: int) -> Variable[int]:
+        """Return the context bank for a unit, `NO_BANK` where the domain does not use the unit."""
+        if unit not in self.contexts:
+            self.contexts[unit] = Variable(f"d{self.number}.context[{unit}]", NO_BANK)
+        return self.contexts[unit]
 
 
 @attrs.define(eq=False)

@@ -22,7 +22,7 @@ async def p2m_break_superpage(p2m: P2mWrite, gfn: Dfn, address: Maddr, level: in
     """Put a table with the leaves of a block in its place, so that a gfn has an entry of the target level.
 
     For the CPUs the block is cleared, and their TLBs flushed, before the table takes its place. The SMMUs are not
-    flushed between (Xen: in __p2m_set_entry).
+    flushed between (Xen: arch/arm/p2m.c, in __p2m_set_entry).
 
     Returns:
         The address of the gfn's entry; None if there is no memory.

@@ -23,7 +23,7 @@ from emu.units import WORD_BYTES, Dfn, Maddr, Mfn, address_frame, frame_address
 async def find_entry(p2m: P2mWrite, gfn: Dfn, target: int, *, alloc: bool) -> tuple[Maddr, int] | None:
     """Return the address and the level of the entry of a gfn: of the target level, or of a block above it.
 
-    (Xen: p2m_next_level and the loop in __p2m_set_entry)
+    (Xen: arch/arm/p2m.c, p2m_next_level and in __p2m_set_entry)
 
     Args:
         target: the level wanted.
@@ -54,7 +54,7 @@ async def find_entry(p2m: P2mWrite, gfn: Dfn, target: int, *, alloc: bool) -> tu
 
 
 async def allocate_table(p2m: P2mWrite, gfn: Dfn) -> Maddr | None:
-    """Return an empty table; None if there is no memory (Xen: alloc_domheap_page in p2m_create_table)."""
+    """Return an empty table; None if there is no memory (Xen: arch/arm/p2m.c, in p2m_create_table)."""
     if await p2m.domain.ops.faults.strike(p2m.cpu, Fault.ALLOCATION):
         p2m.cpu.note("fault.inject", dfn=gfn, result=ENOMEM)
         return None
@@ -62,7 +62,7 @@ async def allocate_table(p2m: P2mWrite, gfn: Dfn) -> Maddr | None:
 
 
 async def p2m_create_table(p2m: P2mWrite, gfn: Dfn, address: Maddr, level: int) -> Maddr | None:
-    """Make a table and enter it; None if there is no memory (Xen: p2m_create_table)."""
+    """Make a table and enter it; None if there is no memory (Xen: arch/arm/p2m.c, p2m_create_table)."""
     table = await allocate_table(p2m, gfn)
     if table is not None:
         await p2m_write_pte(p2m.cpu, p2m.domain, gfn, address, table_word(table), level)
@@ -72,7 +72,9 @@ async def p2m_create_table(p2m: P2mWrite, gfn: Dfn, address: Maddr, level: int) 
 async def p2m_free_entry(p2m: P2mWrite, gfn: Dfn, word: int, level: int) -> None:
     """Free what an entry held that was replaced: the reference of a foreign page, or a table and all below it.
 
-    A block holds nothing, nor does a page of the domain's own: its reference is the caller's (Xen: p2m_free_entry).
+    (Xen: arch/arm/p2m.c, p2m_free_entry)
+
+    A block holds nothing, nor does a page of the domain's own: its reference is the caller's.
     """
     cpu, domain = p2m.cpu, p2m.domain
     if not is_p2m_valid(word):
@@ -93,7 +95,9 @@ async def p2m_free_entry(p2m: P2mWrite, gfn: Dfn, word: int, level: int) -> None
 
 
 def replaces_frame(word: int, mfn: Mfn | None) -> bool:
-    """Whether an entry that Xen knows of is replaced by one with another address, or cleared (Xen: in __p2m_set_entry).
+    """Whether an entry that Xen knows of is replaced by one with another address, or cleared.
+
+    (Xen: arch/arm/p2m.c, in __p2m_set_entry)
 
     Args:
         mfn: the frame of the new entry; None if the entry is removed.
@@ -113,7 +117,7 @@ def need_iommu_flush(domain: Domain) -> bool:
 
 
 def chunk_order(domain: Domain, gfn: Dfn, mfn: Mfn | None, pages: int) -> int:
-    """Return the order of the largest leaf with which a range of pages may begin (Xen: in p2m_set_entry)."""
+    """Return the order of the largest leaf with which a range may begin (Xen: arch/arm/p2m.c, in p2m_set_entry)."""
     mask = gfn | (mfn or 0) | pages
     fitting = (order for order in reversed(domain.format.leaf_orders) if not mask & (1 << order) - 1)
     return next(fitting)
