@@ -25,8 +25,8 @@ from emu.cli.verbs import cli
 from emu.cpus import Cpu, Signal, SpinLock
 from emu.devices.device import Device
 from emu.hypervisor.assignment import Assignment
-from emu.hypervisor.p2m_calls import P2mCalls
 from emu.hypervisor.domain import Domain
+from emu.hypervisor.p2m_calls import P2mCalls
 from emu.hypervisor.pages import Pages
 from emu.hypervisor.revisions.executed import WATCHED
 from emu.hypervisor.revisions.loader import BUNDLED, load_folder
