@@ -44,17 +44,17 @@ def cost_command(
     """Count what the flushes of a CALL for 2^order pages cost, by revision.
 
     CALL is map, replace, unmap, unmap-again, map-fails, move or
-    boot; without any, all of them. Only flushes are counted, and nothing is judged.
+    boot; without any, all that the vendor has. Only flushes are counted, and nothing is judged.
     """
     from emu.hypervisor.revisions.loader import BUNDLED
     from emu.reports.cost import data
-    from emu.running.cost import Call, count
+    from emu.running.cost import Call, calls_on, count
 
     texts = parse_parameters(parameters)
     refuse_options(texts)
     found, status = [], 0
     try:
-        for call, order in product(map(Call, calls or CALLS), orders or ORDERS):
+        for call, order in product(map(Call, calls) if calls else calls_on(texts), orders or ORDERS):
             costs = [count(call, order, revision, texts) for revision in revisions or BUNDLED]
             found += costs
             if not as_json:

@@ -58,6 +58,10 @@ class Call(Enum):
     BOOT = "boot"  # iommu_hwdom_init maps them for the hardware domain
 
 
+X86_CALLS = (Call.MOVE, Call.BOOT)
+"""Calls of callers that do not call the wrappers on Arm."""
+
+
 @attrs.frozen
 class Cost:
     """What a call cost.
@@ -140,7 +144,7 @@ def body_on_p2m(m: Machine, domain: Domain, call: Call, order: int) -> Body:
     Raises:
         ScenarioError: if no wrapper is called so on Arm.
     """
-    if call in {Call.MOVE, Call.BOOT}:
+    if call in X86_CALLS:
         raise ScenarioError(f"on {m.description.platform.name} no wrapper is called to {call.value}: name another call")
     first, frames = Dfn(NEW), m.allocate(page_order=order, domain=domain, at=NEW)
     if call in {Call.REPLACE, Call.UNMAP}:
@@ -151,6 +155,15 @@ def body_on_p2m(m: Machine, domain: Domain, call: Call, order: int) -> Body:
     if call is Call.MAP_FAILS:
         m.fail_hook("map_page", offset(first, page_count(order) - 1), ENOMEM)
     return lambda cpu: m.hypervisor.map(cpu, domain, first, frames, page_order=order)
+
+
+def calls_on(parameters: Mapping[str, str]) -> tuple[Call, ...]:
+    """Return the calls that can be counted on a machine with these parameters.
+
+    Raises:
+        ScenarioError: for an unknown vendor.
+    """
+    return tuple(call for call in Call if not (cost.platform_of(parameters).apart and call in X86_CALLS))
 
 
 def count(call: Call, order: int, revision: str, parameters: Mapping[str, str]) -> Cost:
