@@ -12,7 +12,8 @@ ENTRIES, TABLES = f"{DRIVER}device_entries.py", f"{DRIVER}tables.py"
 
 UNIT = "emu/iommus/amd/"
 DEVICE_TABLE, ENGINE, FORMATS = f"{UNIT}device_table.py", f"{UNIT}engine.py", f"{UNIT}formats.py"
-INVALIDATION, STATE, WALK = f"{UNIT}invalidation.py", f"{UNIT}state.py", f"{UNIT}walk.py"
+CACHE, BY_ENTRY = "emu/iommus/device_entries.py", "emu/iommus/unit_by_entry.py"
+INVALIDATION = "emu/iommus/entry_invalidation.py"
 
 OF_HOOKS = "tests/hypervisor/amd/test_hooks.py::test_"
 OF_ASSIGNMENT = "tests/hypervisor/amd/test_assignment.py::test_"
@@ -309,21 +310,21 @@ AMD_MUTANTS = [
     # The hardware: walks
     Mutant(
         "a device table entry without V aborts",
-        WALK,
-        "    if not entry.is_valid:\n        return Tables(UNTRANSLATED, Maddr(0), 0)\n",
-        "    if not entry.is_valid:\n        return None\n",
+        DEVICE_TABLE,
+        "        if not entry.is_valid:\n            return Tables(UNTRANSLATED, Maddr(0), 0)\n",
+        "        if not entry.is_valid:\n            return None\n",
         f"{OF_WALK}without_v_requests_pass_through_untranslated_whatever_else_the_entry_says",
     ),
     Mutant(
         "a device table entry without TV lets requests through",
-        WALK,
-        "    if not entry.translates:\n        return None\n",
-        "    if not entry.translates:\n        return Tables(UNTRANSLATED, Maddr(0), 0)\n",
+        DEVICE_TABLE,
+        "        if not entry.translates:\n            return None\n",
+        "        if not entry.translates:\n            return Tables(UNTRANSLATED, Maddr(0), 0)\n",
         OF_LEVELS,
     ),
     Mutant(
         "the permissions of a device table entry do not count",
-        WALK,
+        DEVICE_TABLE,
         "read=entry.read, write=entry.write)",
         "read=True, write=True)",
         OF_RIGHTS,
@@ -344,78 +345,78 @@ AMD_MUTANTS = [
     ),
     Mutant(
         "AMD translations are found by device",
-        WALK,
+        BY_ENTRY,
         "request.user = request.tag = request.tables.tag",
         "request.user, request.tag = request.source_id, request.tables.tag",
         f"{OF_DEVICE_TABLE}the_devices_of_a_domain_find_each_others_translations",
     ),
     Mutant(
         "an AMD unit caches faults whatever NpCache says",
-        WALK,
-        "caches, cache = unit.settings.np_cache, unit.walk_cache",
-        "caches, cache = True, unit.walk_cache",
+        BY_ENTRY,
+        "caches, cache = self.ledger.caches_non_present, self.walk_cache",
+        "caches, cache = True, self.walk_cache",
         f"{OF_WALK}a_fault_is_cached_until_an_invalidation_if_the_unit_caches_non_present_entries_and_never_else",
     ),
     Mutant(
         "an address beyond the reach of the mode is translated",
-        WALK,
-        "if tables is None or not 0 <= request.dfn < unit.format.reach(tables.levels):",
+        BY_ENTRY,
+        "if tables is None or not 0 <= request.dfn < self.format.reach(tables.levels):",
         "if tables is None:",
         f"{OF_WALK}the_last_page_within_reach_of_the_mode_is_translated_and_the_next_one_is_not",
     ),
     # The hardware: what is void
     Mutant(
         "a device table entry is cached though it was dropped",
-        WALK,
+        CACHE,
         "self.was_filled = not any(read.was_replaced(self.unit.memory, since) for read in self.reads)",
         "self.was_filled = since >= 0",
         OF_ENTRY,
     ),
     Mutant(
         "a lookup by an entry that was dropped goes on",
-        WALK,
-        "self.is_void = self.unit.device_table.is_void(self.request, self.unit.format.device_level)",
+        CACHE,
+        "self.is_void = is_void(self.unit, self.request)",
         "self.is_void = False",
         f"{OF_WALK}what_is_cached_under_the_old_id_is_not_found_after_the_invalidation_of_the_entry_that_said_it",
     ),
     Mutant(
         "a walk by an entry that was dropped fills",
-        STATE,
+        BY_ENTRY,
         "        if self.device_table.is_void(request, self.format.device_level):\n            return True\n",
         "",
         OF_ENTRY,
     ),
     Mutant(
         "a walk goes on from a start below another root that was dropped",
-        STATE,
+        BY_ENTRY,
         "if self.requests.has_dropped_start(request) and self.is_from_another_root(request):",
         "if request.dfn < 0:",
         f"{OF_WALK}a_walk_from_an_entry_that_was_cached_below_another_root_begins_again_when_the_entry_is_dropped",
     ),
     Mutant(
         "a request passes through by an entry that was dropped",
-        WALK,
-        "        if self.unit.device_table.is_void(self.request, self.unit.format.device_level):\n",
+        "emu/iommus/pass_through.py",
+        "        if self.is_void(self.request):\n",
         "        if self.entry is None:\n",
         f"{OF_WALK}a_request_that_is_about_to_pass_through_begins_again_after_the_invalidation_of_its_entry",
     ),
     Mutant(
         "an invalidation of pages voids walks by the device's own entry",
-        STATE,
+        BY_ENTRY,
         "return read.level != self.format.device_level and read",
         "return read",
         f"{OF_WALK}a_request_that_has_read_the_old_entry_goes_on_after_anything_else",
     ),
     Mutant(
         "an invalidation of one device's entry drops every device's",
-        DEVICE_TABLE,
+        CACHE,
         "dropped = [one for one in self.entries if source_id in {None, one}]",
         "dropped = list(self.entries)",
         f"{OF_DEVICE_TABLE}an_invalidation_drops_cached_entries_of_its_device_alone_and_says_how_many",
     ),
     Mutant(
         "an old device table entry ends with any invalidation that completes later",
-        DEVICE_TABLE,
+        CACHE,
         "if start >= replaced and done in",
         "if step >= replaced and done in",
         f"{OF_DEVICE_TABLE}an_invalidation_counts_only_if_it_began_when_the_new_entry_was_stored_or_later",
@@ -451,7 +452,7 @@ AMD_MUTANTS = [
     ),
     Mutant(
         "an AMD wait does not drain what a device table entry let through",
-        ENGINE,
+        INVALIDATION,
         "            for request in to_drain:\n                await Wait(request.committed)\n",
         "",
         OF_DRAIN,

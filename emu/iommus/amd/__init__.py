@@ -3,10 +3,9 @@
 formats.py       entries and commands, bit for bit
 settings.py      capabilities, and what makes the model smaller
 queue.py         the command buffer
-device_table.py  the device table and its cache
+device_table.py  the device table and its entries; emu/iommus/device_entries.py has their cache
 state.py         what a unit holds
-walk.py          the walk: device table entry, cached translation, page tables
-invalidation.py  the invalidation of a cached device table entry
+walk.py          reading a device table entry; emu/iommus/unit_by_entry.py has the rest of the walk
 engine.py        the agent that executes commands
 unit.py          a unit, made of these
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import attrs
 
-from emu.engine import Choose, Operation, Wait
+from emu.engine import Choose, Operation
 from emu.iommus.amd.formats import (
     Command,
     CompletionWait,
@@ -26,11 +26,10 @@ from emu.iommus.amd.formats import (
     InvalidateDeviceTlb,
     InvalidatePages,
 )
-from emu.iommus.amd.invalidation import CompleteDeviceEntry, RemoveDeviceEntry
 from emu.iommus.amd.state import AmdState
+from emu.iommus.entry_invalidation import CommandsAhead, RemoveDeviceEntry
 from emu.iommus.formats import base_of_order
-from emu.iommus.invalidation import Begin, Begun, Complete, Range, Remove
-from emu.iommus.requests import Request
+from emu.iommus.invalidation import Begin, Complete, Range, Remove
 from emu.iommus.ring import Fetch, Look
 from emu.iommus.status import WriteStatus
 from emu.units import Dfn
@@ -40,55 +39,20 @@ COM_WAIT_INT = 1 << 2
 
 
 @attrs.define
-class Segment:
+class Segment(CommandsAhead[AmdState]):
     """A wait, once it is fetched, and the commands ahead of it that have not completed.
 
     Attributes:
-        devices: the invalidations of devices' entries that must be drained: the requests, and what completes each.
-        begun: the invalidations of translations that wait for their own requests.
+        wait: the wait.
         posted: the step that posted the wait.
     """
 
-    unit: AmdState
-    devices: list[tuple[list[Request], CompleteDeviceEntry]] = attrs.field(factory=list)
-    begun: list[Begun] = attrs.field(factory=list)
     wait: CompletionWait | None = None
     posted: int = 0
 
-    async def invalidate(self, covered: Range) -> None:
-        """Execute an invalidation of translations (section 2.4.3), or leave its completion to its wait."""
-        unit = self.unit
-        # 1. It begins: it drops values replaced by stores before this step.
-        start = await Begin(unit.memory, {"iommu": unit.name, **covered.keys()})
-        begun = Begun(unit, covered, start, lambda _: True)
-        # 2. Cached entries in its range are dropped; walks that could still fill with one are void.
-        await begun.drop()
-        # 3. Requests that were translated by such an entry are drained before the wait completes (section 2.4.1).
-        if begun.to_drain:
-            self.begun.append(begun)
-        else:
-            await begun.complete()
-
-    async def invalidate_device(self, slot: int, source_id: int | None) -> None:
-        """Execute an invalidation of a device's entry, or of all entries (section 2.4.2)."""
-        unit = self.unit
-        keys = {"iommu": unit.name, "slot": slot, "descriptor": "device"}
-        start = await Begin(unit.memory, keys)
-        let_through = await RemoveDeviceEntry(unit, source_id, start)
-        if not unit.settings.synchronous and let_through:
-            self.devices.append((let_through, CompleteDeviceEntry(unit, source_id, start)))
-            return
-        for request in let_through:
-            request.recall()
-
     async def complete(self) -> None:
         """Complete the commands ahead of the wait, and then the wait itself (section 2.4.1)."""
-        for to_drain, completion in self.devices:
-            for request in to_drain:
-                await Wait(request.committed)
-            await completion
-        for begun in self.begun:
-            await begun.complete()
+        await super().complete()
         if self.wait is not None and (self.wait.store or self.wait.interrupt):
             for status in statuses(self.unit, self.wait, self.posted):
                 await status

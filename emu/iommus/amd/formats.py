@@ -158,6 +158,11 @@ class DeviceTableEntry:
     domain_id: int = attrs.field(default=0, validator=[attrs.validators.ge(0), attrs.validators.le(0xFFFF)])
     ats: bool = False
 
+    @property
+    def tag(self) -> int:
+        """The domain id."""
+        return self.domain_id
+
 
 VALID, TRANSLATION_VALID = 1 << 0, 1 << 1
 MODE_SHIFT, MODE_MASK = 9, 7

@@ -21,7 +21,7 @@ from emu.iommus.amd.formats import (
     encode_table,
 )
 from emu.iommus.amd.settings import AmdSettings
-from emu.iommus.amd.walk import DeviceFill, LookupByTag
+from emu.iommus.device_entries import DeviceFill, LookupByTag
 from emu.iommus.iotlb import Fill
 from emu.iommus.pass_through import PassThrough
 from emu.iommus.walk import ReadTable

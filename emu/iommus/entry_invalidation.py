@@ -1,10 +1,13 @@
-"""The invalidation of a cached device table entry (section 2.4.2)."""
+"""The invalidation of a device's cached entry, and the commands that a wait completes, whatever the vendor."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Generic, TypeVar
 
-from emu.engine import Access, Kind, Operation
-from emu.iommus.amd.state import AmdState
+import attrs
+
+from emu.engine import Access, Kind, Operation, Wait
+from emu.iommus.device_entries import HasEntries
+from emu.iommus.invalidation import Begin, Begun, Range
 from emu.iommus.iotlb import DFN_MAX
 from emu.iommus.requests import Request
 
@@ -16,7 +19,7 @@ def sources(source_id: int | None) -> tuple[int, int]:
     return (0, DEVICE_ID_MAX) if source_id is None else (source_id, source_id)
 
 
-def keys_of(unit: AmdState, source_id: int | None) -> dict[str, Any]:
+def keys_of(unit: HasEntries, source_id: int | None) -> dict[str, Any]:
     """Return the unit and the device of an invalidation as keys of an event."""
     return {"iommu": unit.name, "source_id": "all" if source_id is None else source_id}
 
@@ -32,7 +35,7 @@ class RemoveDeviceEntry(Operation[list[Request]]):
 
     event = "device_entry.invalidate"
 
-    def __init__(self, unit: AmdState, source_id: int | None, start: int) -> None:
+    def __init__(self, unit: HasEntries, source_id: int | None, start: int) -> None:
         self.unit = unit
         self.source_id = source_id
         self.start = start
@@ -67,7 +70,7 @@ class CompleteDeviceEntry(Operation[None]):
 
     event = "device_entry.complete"
 
-    def __init__(self, unit: AmdState, source_id: int | None, start: int) -> None:
+    def __init__(self, unit: HasEntries, source_id: int | None, start: int) -> None:
         self.unit = unit
         self.source_id = source_id
         self.start = start
@@ -80,3 +83,55 @@ class CompleteDeviceEntry(Operation[None]):
 
     def describe(self) -> tuple[str, Mapping[str, Any]]:
         return self.event, {**keys_of(self.unit, self.source_id), "began": self.start}
+
+
+UnitT = TypeVar("UnitT", bound=HasEntries)
+
+
+@attrs.define
+class CommandsAhead(Generic[UnitT]):
+    """The commands ahead of a wait that have not completed.
+
+    Attributes:
+        devices: the invalidations of devices' entries that must be drained: the requests, and what completes each.
+        begun: the invalidations of translations that wait for their own requests.
+    """
+
+    unit: UnitT
+    devices: list[tuple[list[Request], CompleteDeviceEntry]] = attrs.field(factory=list)
+    begun: list[Begun] = attrs.field(factory=list)
+
+    async def invalidate(self, covered: Range) -> None:
+        """Execute an invalidation of translations, or leave its completion to the wait."""
+        unit = self.unit
+        # 1. It begins: it drops values replaced by stores before this step.
+        start = await Begin(unit.memory, {"iommu": unit.name, **covered.keys()})
+        begun = Begun(unit, covered, start, lambda _: True)
+        # 2. Cached entries in its range are dropped; walks that could still fill with one are void.
+        await begun.drop()
+        # 3. Requests that were translated by such an entry are drained before the wait completes.
+        if begun.to_drain:
+            self.begun.append(begun)
+        else:
+            await begun.complete()
+
+    async def invalidate_device(self, slot: int, source_id: int | None) -> None:
+        """Execute an invalidation of a device's entry, or of all entries."""
+        unit = self.unit
+        keys = {"iommu": unit.name, "slot": slot, "descriptor": "device"}
+        start = await Begin(unit.memory, keys)
+        let_through = await RemoveDeviceEntry(unit, source_id, start)
+        if not unit.settings.synchronous and let_through:
+            self.devices.append((let_through, CompleteDeviceEntry(unit, source_id, start)))
+            return
+        for request in let_through:
+            request.recall()
+
+    async def complete(self) -> None:
+        """Complete the commands ahead of the wait, after the requests that they drain."""
+        for to_drain, completion in self.devices:
+            for request in to_drain:
+                await Wait(request.committed)
+            await completion
+        for begun in self.begun:
+            await begun.complete()
