@@ -93,11 +93,14 @@ class AssignmentChecks:
                         return
 
     def tables_of_others(self, device: Device) -> Iterator[tuple[Domain, Tables]]:
-        """Yield each domain and its tables of which a device may find what is cached, though its own are another's."""
+        """Yield each domain and its tables of which a device may find what is cached, though its own are another's.
+
+        No device's entry need lead to these tables any more: what was cached before is found by the tag alone.
+        """
         unit = device.unit
         now = next((tables for tables in unit.tables_ever(device.source_id) if tables.until == inf), None)
         for tables in dict.fromkeys(unit.tables_found(device.source_id)) if now is not None and now.levels else ():
-            if now is not None and tables.tag == now.tag and tables.until == inf and tables.root != now.root:
+            if now is not None and tables.tag == now.tag and tables.root != now.root:
                 for domain in self.domains():
                     if tables.root in domain.roots and now.root not in domain.roots:
                         yield domain, tables

@@ -46,7 +46,7 @@ def cost_command(
     CALL is map, replace, unmap, unmap-again, map-fails, move or
     boot; without any, all that the vendor has. Only flushes are counted, and nothing is judged.
     """
-    from emu.hypervisor.revisions.loader import BUNDLED
+    from emu.platforms import PLATFORMS, VTD
     from emu.reports.cost import data
     from emu.running.cost import Call, calls_on, count
 
@@ -54,8 +54,9 @@ def cost_command(
     refuse_options(texts)
     found, status = [], 0
     try:
+        known = PLATFORMS.get(texts.get("iommu", ""), VTD).revisions
         for call, order in product(map(Call, calls) if calls else calls_on(texts), orders or ORDERS):
-            costs = [count(call, order, revision, texts) for revision in revisions or BUNDLED]
+            costs = [count(call, order, revision, texts) for revision in revisions or known]
             found += costs
             if not as_json:
                 show_table(costs)

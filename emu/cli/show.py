@@ -44,10 +44,10 @@ def scenario_named(name: str) -> "Scenario":
         ScenarioError: if there is none, with the scenario or the revision that may be meant.
     """
     from emu.errors import ScenarioError, did_you_mean
-    from emu.hypervisor.revisions.loader import BUNDLED
+    from emu.hypervisor.revisions.loader import ALL_BUNDLED
     from emu.scenarios.library import bundled_names, find
 
     if name.endswith(".py") or name in bundled_names():
         return find(name)
-    hint = did_you_mean(name, (*bundled_names(), *BUNDLED))
+    hint = did_you_mean(name, (*bundled_names(), *ALL_BUNDLED))
     raise ScenarioError(f"{name[:80]!r} is no scenario or revision that comes with emu{hint}, and no .py file")

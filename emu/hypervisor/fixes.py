@@ -32,6 +32,7 @@ class Fix(Enum):
     WAIT_FOR_EVER = "e4fee66043"  # a CPU waits for an AMD unit as long as the unit takes (2021)
     HAS_IOMMU = "9ed527dc95"  # the p2m of a domain with an IOMMU flushes its SMMUs (2019)
     FLUSH_BEFORE_FREE = "6718787797"  # the p2m flushes the SMMUs before it frees what an entry held (2019)
+    QUEUE_CLEAN = "3a11099edd"  # the lines of an SMMUv3's command queue are written back (2025)
 
     RING_ROOM = "c4e4434357"  # a CPU waits for room in the command buffer of an AMD unit (2021)
 

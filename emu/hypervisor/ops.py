@@ -15,7 +15,9 @@ ENOMEM = -12
 EFAULT = -14
 ENODEV = -19
 EINVAL = -22
+ENOSPC = -28
 ESRCH = -3
+EILSEQ = -84
 ERESTART = -85
 ETIMEDOUT = -110
 
@@ -26,8 +28,10 @@ RESULT_NAMES = {
     EFAULT: "-EFAULT",
     ENODEV: "-ENODEV",
     EINVAL: "-EINVAL",
+    ENOSPC: "-ENOSPC",
     ETIMEDOUT: "-ETIMEDOUT",
     ESRCH: "-ESRCH",
+    EILSEQ: "-EILSEQ",
     ERESTART: "-ERESTART",
 }
 """Results of Xen's functions: 0 or a negative errno."""

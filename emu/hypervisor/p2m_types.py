@@ -40,3 +40,15 @@ class P2mType(IntEnum):
 
 
 READ_ONLY = {P2mType.RAM_RO, P2mType.MAP_FOREIGN_RO, P2mType.GRANT_MAP_RO, P2mType.IOMMU_MAP_RO}
+
+RAM = frozenset(
+    {
+        P2mType.RAM_RW,
+        P2mType.RAM_RO,
+        P2mType.MAP_FOREIGN_RW,
+        P2mType.MAP_FOREIGN_RO,
+        P2mType.GRANT_MAP_RW,
+        P2mType.GRANT_MAP_RO,
+    }
+)
+"""The types of pages that are memory of some guest (Xen: asm-arm/p2m.h, p2m_is_any_ram)."""

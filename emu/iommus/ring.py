@@ -76,6 +76,9 @@ class Ring(Generic[Command]):
     tail_is_register = True
     """Whether software reads the tail from its register; else it has a copy of its own."""
 
+    spare: ClassVar[int] = 1
+    """How many slots a full ring leaves empty."""
+
     @property
     def fetched(self) -> int:
         """How many slots hardware has fetched."""
@@ -121,21 +124,39 @@ class Ring(Generic[Command]):
         """Return the access to the state of slot number `slot`: fetched or not."""
         return Access.to((*self.space, "fetched"), slot, kind)
 
+    @property
+    def awaited(self) -> int:
+        """The slot whose fetch makes room for one more command; negative if there always was room."""
+        return self.count + self.spare - self.entries
+
     def room(self) -> Latch | None:
         """Read the head register; return the latch that is set when there is room for one more command.
 
-        None if there always was. The ring is full when it holds one command less than it has slots.
+        None if there always was.
         """
         self.counters.register_reads += 1
-        awaited = self.count + 1 - self.entries
-        if awaited < 0:
-            return None
-        if awaited not in self.taken:
-            name = f"a free slot in {self.unit}'s {self.name}"
-            latch = self.taken[awaited] = Latch(name, self.fetch_access(awaited, Kind.READ))
-            if self.fetched > awaited:
-                latch.set(self.fetched_at[awaited])
-        return self.taken[awaited]
+        return (
+            self.taken_latch(self.awaited, f"a free slot in {self.unit}'s {self.name}") if self.awaited >= 0 else None
+        )
+
+    def taken_latch(self, slot: int, name: str) -> Latch:
+        """Return the latch that is set when hardware has fetched slot number `slot`; a new one gets the name."""
+        if slot not in self.taken:
+            latch = self.taken[slot] = Latch(name, self.fetch_access(slot, Kind.READ))
+            if self.fetched > slot:
+                latch.set(self.fetched_at[slot])
+        return self.taken[slot]
+
+    def fetch(self, slot: int, command: Command | None, step: int) -> None:
+        """Move the head past a slot at the step at which hardware has fetched its command; None is no valid one."""
+        self.error = command is None
+        self.move_head(slot, step)
+
+    def move_head(self, slot: int, step: int) -> None:
+        """Move the head past a slot."""
+        self.fetched_at.append(step)
+        if slot in self.taken:
+            self.taken[slot].set(step)
 
     def slot_access(self, slot: int, kind: Kind) -> Access:
         """Return the access to the slot posted as number `slot`."""
@@ -146,7 +167,12 @@ class Ring(Generic[Command]):
         return Maddr(self.base + SLOT_BYTES * (slot % self.entries))
 
     def command_in(self, slot: int) -> Command | None:
-        """Return the command in a slot; None if its words are no valid one."""
+        """Return the command in a slot as hardware reads it now; None if its words are no valid one."""
+        address = self.slot_address(slot)
+        return self.decode(self.memory.seen(address) | self.memory.seen(address + WORD_BYTES) << 64)
+
+    def command_written(self, slot: int) -> Command | None:
+        """Return the command that software has written into a slot, whether or not it has left the CPUs' caches."""
         address = self.slot_address(slot)
         return self.decode(self.memory.peek(address) | self.memory.peek(address + WORD_BYTES) << 64)
 
@@ -160,7 +186,7 @@ class Ring(Generic[Command]):
 
     def count_command(self, slot: int) -> None:
         """Count the command in a slot, by its kind and range."""
-        command = self.command_in(slot)
+        command = self.command_written(slot)
         about = {} if command is None else self.about(command)
         name = about.get("descriptor", "invalid")
         pages = f"order {about['page_order']}" if "page_order" in about else about.get("granularity", "")
@@ -198,7 +224,7 @@ class ReadTail(Operation[int]):
 
 
 class ReadHead(Operation[bool]):
-    """Read the head register, and return whether the ring is full: it holds one command less than it has slots."""
+    """Read the head register, and return whether the ring is full."""
 
     __slots__ = ("is_full", "queue")
 
@@ -208,16 +234,12 @@ class ReadHead(Operation[bool]):
         self.queue = queue
         self.is_full = False
 
-    @property
-    def awaited(self) -> int:
-        """The slot whose fetch makes room; negative if there always was room."""
-        return self.queue.count + 1 - self.queue.entries
-
     def accesses(self) -> Iterable[Access]:
-        return (self.queue.fetch_access(self.awaited, Kind.READ),) if self.awaited >= 0 else ()
+        awaited = self.queue.awaited
+        return (self.queue.fetch_access(awaited, Kind.READ),) if awaited >= 0 else ()
 
     def perform(self, step: int) -> bool:
-        self.is_full = self.queue.fetched <= self.awaited
+        self.is_full = self.queue.fetched <= self.queue.awaited
         self.queue.counters.register_reads += 1
         return self.is_full
 
@@ -314,10 +336,7 @@ class Fetch(Wait, Generic[Command]):
 
     def perform(self, step: int) -> None:
         self.command = self.queue.command_in(self.slot)
-        self.queue.fetched_at.append(step)
-        if self.slot in self.queue.taken:
-            self.queue.taken[self.slot].set(step)
-        self.queue.error = self.command is None
+        self.queue.fetch(self.slot, self.command, step)
 
     def describe(self) -> tuple[str, Mapping[str, Any]]:
         keys = {"iommu": self.queue.unit, "slot": self.slot}

@@ -11,7 +11,6 @@ from typing import Any
 import attrs
 
 from emu.engine.sources import from_here
-from emu.hypervisor.revisions.loader import BUNDLED
 from emu.platforms import PLATFORMS, Platform
 from emu.reports.explain import filled
 from emu.reports.sources import ROOT, Source, sources
@@ -94,7 +93,7 @@ class ShownScenario:
             texts = {VENDOR: platform.name, **dict(pair.split("=", 1) for pair in cell.split())}
             bound = self.scenario.bind(texts)
             parameters = " ".join(f"{name}={value}" for name, value in texts.items() if name != VENDOR)
-            found[parameters] = {revision: said(bound.declared(revision)) for revision in BUNDLED}
+            found[parameters] = {revision: said(bound.declared(revision)) for revision in platform.revisions}
         return found
 
     def unclaimed(self, platform: Platform) -> dict[str, str]:

@@ -41,6 +41,8 @@ class ShownRevision:
 
     def defects(self) -> dict[str, str]:
         """Return the defects of the patch that are declared of it, and what each is."""
+        if self.revision.name not in BUNDLED:
+            return {}
         column = BUNDLED.index(self.revision.name)
         return {
             one.name: one.says
@@ -65,6 +67,7 @@ def lines(shown: ShownRevision) -> Iterator[str]:
         yield f"\n{file}, and what it models of Xen, below xen/"
         width = max(map(len, functions))
         yield from (filled(xen, f"  {name:<{width}}  ") for name, xen in functions.items())
-    yield "\ndefects of the patch that it shows, as docs/defects.md has them"
-    yield from (filled(says, f"  {name:<4} ") for name, says in shown.defects().items())
+    if one.name in BUNDLED:
+        yield "\ndefects of the patch that it shows, as docs/defects.md has them"
+        yield from (filled(says, f"  {name:<4} ") for name, says in shown.defects().items())
     yield ""

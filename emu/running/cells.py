@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import redirect_stdout
 from functools import partial
+from pathlib import Path
 
 import attrs
 
@@ -14,7 +15,7 @@ from emu.engine import Trace
 from emu.engine.sources import is_interrupt
 from emu.errors import EmuError, InternalError, ScenarioError, printable, said_by
 from emu.hypervisor.revisions.executed import Executed, executed, watch
-from emu.hypervisor.revisions.loader import is_bundled, place_of
+from emu.hypervisor.revisions.loader import bundled_name, place_of
 from emu.machine.machine import Machine
 from emu.memory import FIRST_DATA_FRAME, FIRST_TABLE_FRAME
 from emu.platforms import PLATFORMS, Platform
@@ -123,8 +124,9 @@ def left_out(cells: Sequence[Cell], revision: str) -> Iterator[LeftOut]:
     Nothing is left out of a revision that has the hooks of none of these vendors: it cannot be checked.
     """
     files = {one: place_of(revision) / one.hooks_file for one in PLATFORMS.values()}
-    if not is_bundled(revision):
-        yield from of_vendors(cells, {one: f"no {file}" for one, file in files.items() if not file.is_file()})
+    named = Path(bundled_name(revision))
+    lacks = {one: f"no {named / file.name}" for one, file in files.items() if not file.is_file()}
+    yield from of_vendors(cells, lacks)
 
 
 def without_functions(cells: Sequence[Cell], revision: str) -> Iterator[LeftOut]:

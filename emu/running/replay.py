@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import attrs
 
 from emu.errors import ScenarioError
-from emu.hypervisor.revisions.loader import BUNDLED
+from emu.hypervisor.revisions.loader import ALL_BUNDLED
 from emu.platforms import PLATFORMS, Platform
 from emu.running.digests import Code
 from emu.running.read import read
@@ -59,7 +59,7 @@ class Replay:
                 f"the schedule is of the scenario {saved.scenario.name[:80]!r}, which does not come with emu: add the "
                 "path of its file, `emu replay SCHEDULE path/to/scenario.py`"
             )
-        if revision is None and not saved.revision.comes_with(BUNDLED):
+        if revision is None and not saved.revision.comes_with(ALL_BUNDLED):
             raise ScenarioError(
                 f"the schedule is of the revision {saved.revision.name[:80]!r}, which does not come with emu: add its "
                 "folder, `-p revision=PATH`"
@@ -129,6 +129,6 @@ def replay_words(saved: SavedSchedule, text: str, scenario: str, revision: str) 
     words = ["emu", "replay", text]
     if not saved.scenario.comes_with(bundled_names()):
         words.append(scenario)
-    if not saved.revision.comes_with(BUNDLED):
+    if not saved.revision.comes_with(ALL_BUNDLED):
         words += ["-p", f"revision={revision}"]
     return words

@@ -11,7 +11,6 @@ import attrs
 from emu.engine import Limits
 from emu.errors import ScenarioError
 from emu.hypervisor.faults import Fault
-from emu.hypervisor.revisions.loader import BUNDLED
 from emu.iommus.settings import BOUNDS, MEANING, Bounds
 from emu.platforms import PLATFORMS, Platform
 
@@ -103,7 +102,7 @@ def machine_parameters(platform: Platform, platforms: Mapping[str, Platform] = P
     """
     return (
         Parameter(VENDOR, str, next(iter(platforms)), choices=tuple(platforms)),
-        Parameter("revision", str, "v1", choices=(*BUNDLED, "a folder"), is_open=True),
+        Parameter("revision", str, platform.revision, choices=(*platform.revisions, "a folder"), is_open=True),
         *settings_parameters(platform),
         Parameter("widen", str, "ignore", choices=("ignore", "fault")),
         *(Parameter(f"{fault.value}_faults", int, 0, bounds=Bounds(0, 100)) for fault in Fault),

@@ -10,7 +10,7 @@ from emu.engine import Limits
 from emu.engine.foreign import run_foreign
 from emu.errors import ScenarioError, did_you_mean
 from emu.hypervisor.faults import Fault
-from emu.hypervisor.revisions.loader import BUNDLED, OTHERS, bundled_name, is_bundled
+from emu.hypervisor.revisions.loader import OTHERS, bundled_name, is_bundled
 from emu.machine.description import Description
 from emu.machine.machine import Machine
 from emu.platforms import PLATFORMS, Platform
@@ -72,7 +72,7 @@ class Scenario:
     def claims_in(self, cell: str) -> bool:
         """Whether anything is claimed in a cell: an earlier row of the table may say that nothing is."""
         bound = self.bind(dict(pair.split("=", 1) for pair in cell.split()))
-        return not all(bound.declared(revision).unclaimed for revision in BUNDLED)
+        return not all(bound.declared(revision).unclaimed for revision in bound.platform.revisions)
 
     def platforms(self, known: Mapping[str, Platform] = PLATFORMS) -> tuple[Platform, ...]:
         """Return the vendors that can run it, the default first."""
@@ -102,7 +102,7 @@ class Scenario:
 
         Raises:
             ScenarioError: for an unknown parameter, or a value that its parameter does not take; or for a vendor that
-                cannot run it.
+                cannot run it, or a revision that the vendor's machines cannot run.
         """
         platform = self.platform_of(texts, platforms)
         default, *_ = self.platforms(platforms)
@@ -118,6 +118,7 @@ class Scenario:
             name: parameter.parse(texts[name]) if name in texts else parameter.default
             for name, parameter in known.items()
         }
+        platform.refuse_revision(values["revision"])
         platform.load_revision(values["revision"])
         return BoundScenario(self, values, platform, tuple(known.values()))
 
@@ -184,13 +185,15 @@ class BoundScenario:
             like: the revision that comes with emu whose verdict is claimed.
 
         Raises:
-            ScenarioError: if both are given, one is unknown, or the scenario's `expect` fails.
+            ScenarioError: if both are given, one is unknown or of other machines, or the scenario's `expect` fails.
         """
         if expect is not None and like is not None:
             raise ScenarioError("--expect and --like both state a claim: leave one out")
         if like is not None:
             if not is_bundled(like):
-                raise ScenarioError(f"--like takes a revision that comes with emu, not {like!r}: {', '.join(BUNDLED)}")
+                known = ", ".join(self.platform.revisions)
+                raise ScenarioError(f"--like takes a revision that comes with emu, not {like!r}: {known}")
+            self.platform.refuse_revision(like)
             return attrs.evolve(self, stated=Stated(self.declared(like), "--like", like))
         if expect is None:
             _ = self.expectation  # an `expect` that fails is refused before anything runs

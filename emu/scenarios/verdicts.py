@@ -22,7 +22,7 @@ from typing import Any
 import attrs
 
 from emu.errors import ScenarioError
-from emu.hypervisor.revisions.loader import BUNDLED
+from emu.hypervisor.revisions.loader import ALL_BUNDLED, BUNDLED
 from emu.scenarios.expectation import Expectation, no_claim, parse_expectation
 from emu.scenarios.parameters import VENDOR, written
 
@@ -152,8 +152,8 @@ def known_revisions(names: Sequence[str]) -> tuple[str, ...]:
         ScenarioError: if a name is of no revision that comes with emu, or is there twice.
     """
     for name in names:
-        if name not in BUNDLED or names.count(name) > 1:
-            raise ScenarioError(f"a verdict table has a column {name!r}: name each of {', '.join(BUNDLED)} once")
+        if name not in ALL_BUNDLED or names.count(name) > 1:
+            raise ScenarioError(f"a verdict table has a column {name!r}: name each of {', '.join(ALL_BUNDLED)} once")
     return tuple(names)
 
 

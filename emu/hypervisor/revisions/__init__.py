@@ -7,4 +7,5 @@ implicit/        before the seed patch
 v1/              the seed patch, as it was posted
 merged/          the seed patch, as it was merged
 flush_on_error/  merged, with one later repair
+today/           Xen today, for machines that the seed patch does not know
 """

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import attrs
 
-from emu.hypervisor.revisions.loader import BUNDLED, FOLDER
+from emu.hypervisor.revisions.loader import ALL_BUNDLED, FOLDER
 
 
 @attrs.frozen
@@ -25,7 +25,7 @@ class BundledRevision:
 
 def bundled_revisions() -> tuple[BundledRevision, ...]:
     """Return the revisions that come with emu, the oldest first. Neither wrappers nor hooks are run."""
-    return tuple(describe(name) for name in BUNDLED)
+    return tuple(describe(name) for name in ALL_BUNDLED)
 
 
 def describe(name: str) -> BundledRevision:

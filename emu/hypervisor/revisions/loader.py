@@ -28,6 +28,13 @@ from emu.units import Dfn, Mfn
 
 FOLDER = Path(__file__).parent
 BUNDLED = ("implicit", "v1", "merged", "flush_on_error")
+"""The states of the wrappers before, in and after the seed patch, which come with emu. They run on the machines of that
+time, and are compared with one another."""
+
+LATER = ("today",)
+"""The other revisions that come with emu: of machines that are younger than the seed patch."""
+
+ALL_BUNDLED = (*BUNDLED, *LATER)
 WRAPPERS_FILE = "iommu.py"
 
 OURS = "emu:"
@@ -104,7 +111,7 @@ def bundled_name(name: str) -> str:
 
 def is_bundled(name: str) -> bool:
     """Whether a revision comes with emu."""
-    return bundled_name(name) in BUNDLED
+    return bundled_name(name) in ALL_BUNDLED
 
 
 def place_of(name: str) -> Path:
@@ -118,7 +125,7 @@ def refuse_ambiguous(name: str) -> None:
     Raises:
         ScenarioError: naming the two.
     """
-    if name in BUNDLED and (Path(name) / WRAPPERS_FILE).is_file():
+    if name in ALL_BUNDLED and (Path(name) / WRAPPERS_FILE).is_file():
         raise ScenarioError(f"both emu's {name} and ./{name} exist: write {OURS}{name} or ./{name}")
 
 
@@ -135,8 +142,8 @@ def folder_of(name: str, hooks_file: str) -> Path:
 
 def unknown_revision(name: str, others: str = "") -> ScenarioError:
     """Return the error for a revision that does not exist; it names the existing ones."""
-    hint = did_you_mean(bundled_name(name), BUNDLED)
-    return ScenarioError(f"there is no revision {name!r}{hint}: use one of {', '.join(BUNDLED)}{others}")
+    hint = did_you_mean(bundled_name(name), ALL_BUNDLED)
+    return ScenarioError(f"there is no revision {name!r}{hint}: use one of {', '.join(ALL_BUNDLED)}{others}")
 
 
 def load_revision(

@@ -4,6 +4,7 @@ from emu.cpus import Cpu
 from emu.devices.device import Device
 from emu.engine import Access, Kind
 from emu.hypervisor.assignment import FindDevice, HandOver
+from emu.hypervisor.bitmaps import first_free
 from emu.hypervisor.domain import Domain
 from emu.hypervisor.ops import EINVAL, ENODEV, OK
 from emu.hypervisor.smmu.flush import arm_smmu_tlb_inv_context, vmid_of
@@ -63,11 +64,6 @@ def bank_writes(registers: Registers, bank: int, domain: Domain, ipa_bits: int) 
         (registers.of_bank(bank, TTBCR), encode_ttbcr(ipa_bits), "ttbcr"),
         (registers.of_bank(bank, SCTLR), CONTROL, "sctlr"),
     ]
-
-
-def first_free(taken: int, count: int) -> int | None:
-    """Return the lowest number that is free; None if none is."""
-    return next((number for number in range(count) if not taken >> number & 1), None)
 
 
 async def arm_smmu_attach_dev(cpu: Cpu, driver: DriverState, domain: Domain, device: Device) -> int:

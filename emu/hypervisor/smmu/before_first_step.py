@@ -2,8 +2,9 @@
 
 from emu.devices.device import Device
 from emu.errors import LimitReached
+from emu.hypervisor.bitmaps import first_free
 from emu.hypervisor.domain import Domain
-from emu.hypervisor.smmu.assignment import bank_writes, first_free
+from emu.hypervisor.smmu.assignment import bank_writes
 from emu.hypervisor.smmu.flush import vmid_of
 from emu.hypervisor.smmu.state import NO_BANK, DriverState
 from emu.iommus.formats import Translation

@@ -5,22 +5,20 @@ from collections.abc import Iterable
 import attrs
 
 from emu.cpus import Cpu
-from emu.cpus.tlb import CpuTlb
 from emu.devices.device import Device
 from emu.errors import InternalError
 from emu.hypervisor.domain import Domain
-from emu.hypervisor.entries import enter_leaf
 from emu.hypervisor.fixes import Fix
 from emu.hypervisor.ops import MapFlags
-from emu.hypervisor.p2m_types import P2mType
 from emu.hypervisor.smmu.assignment import arm_smmu_attach_dev, arm_smmu_detach_dev, arm_smmu_reassign_dev
 from emu.hypervisor.smmu.before_first_step import cache_leaf, enter_stream
-from emu.hypervisor.smmu.entries import next_table, p2m_word, p2m_write_pte, table_word
+from emu.hypervisor.smmu.entries import p2m_write_pte
+from emu.hypervisor.smmu.p2m_init import enter_page, p2m_init
 from emu.hypervisor.smmu.state import AS_OF_THE_PATCH, DriverState, SmmuIommu, XenDomain
-from emu.iommus.smmu.formats import encode_smr, root_tables
+from emu.iommus.smmu.formats import encode_smr
 from emu.iommus.smmu.unit import SmmuUnit
 from emu.iommus.unit import Unit
-from emu.units import Dfn, Maddr, Mfn, frame_address
+from emu.units import Dfn, Maddr, Mfn
 
 
 @attrs.define(eq=False)
@@ -44,17 +42,8 @@ class SmmuDriver(DriverState):
         encode_smr(device.source_id)
 
     def add_domain(self, domain: Domain) -> None:
-        """Give a domain its p2m, of tables that follow one another at the top (Xen: arch/arm/p2m.c, p2m_alloc_table).
-
-        Translation tables of CPUs and SMMUs are the same, so there is nothing to keep in step with another table.
-        """
-        settings = self.iommus[0].unit.settings
-        domain.levels = domain.most_levels = self.iommus[0].unit.format.depths[0]
-        span = 1 << domain.format.orders[domain.levels + 1]
-        count = root_tables(settings.ipa_bits)
-        first, *_ = [domain.frames.add_table(domain, Dfn(span // count * number)) for number in range(count)]
-        domain.enter_root(frame_address(first))
-        domain.cpu_tlb = CpuTlb(domain.number)
+        """Give a domain its p2m (Xen: arm/smmu.c, arm_smmu_iommu_domain_init)."""
+        p2m_init(domain, self.iommus[0].unit.settings.ipa_bits)
         self.domains[domain.number] = XenDomain(domain.number)
 
     def assign(self, domain: Domain, device: Device) -> None:
@@ -64,18 +53,8 @@ class SmmuDriver(DriverState):
     def premap(
         self, domain: Domain, dfn: Dfn, mfn: Mfn, flags: MapFlags, users: Iterable[Device], page_order: int = 0
     ) -> None:
-        """Map 2^page_order pages by one leaf, and cache it as if some devices of the domain had used it.
-
-        A frame that belongs to another domain is entered as a foreign page.
-        """
-        level, memory = domain.format.leaf_level(page_order), self.iommus[0].unit.memory
-        kinds = (P2mType.RAM_RO, P2mType.RAM_RW)
-        if domain.frames.enter_foreign(mfn, domain):
-            kinds = (P2mType.MAP_FOREIGN_RO, P2mType.MAP_FOREIGN_RW)
-        leaf = p2m_word(domain, mfn, kinds[MapFlags.WRITABLE in flags], level)
-        *above, _ = reads = enter_leaf(memory, domain, dfn, leaf, level)
-        for read in above:
-            memory.put(read.address, table_word(next_table(memory.peek(read.address))))
+        """Map 2^page_order pages by one leaf, and cache it as if some devices of the domain had used it."""
+        leaf, reads = enter_page(self.iommus[0].unit.memory, domain, dfn, mfn, flags, page_order)
         for device in users:
             cache_leaf(self, domain, device, dfn, leaf, reads)
 

@@ -40,11 +40,12 @@ class SmmuIommu:
 
 @attrs.define(eq=False)
 class XenDomain:
-    """The driver's state for one domain (Xen: arm/smmu.c, struct arm_smmu_xen_domain).
+    """The driver's state for one domain (Xen: arm/smmu.c and arm/smmu-v3.c, struct arm_smmu_xen_domain).
 
     Attributes:
         lock: guards its contexts, and is held across a flush.
-        contexts: the context bank that translates for it, by the index of the unit.
+        contexts: the context bank that translates for it, by the index of the unit; on an SMMUv3 the VMID under which
+            the unit caches what is its.
     """
 
     number: int

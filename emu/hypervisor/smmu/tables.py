@@ -6,6 +6,7 @@ from emu.hypervisor.entries import load_pte
 from emu.hypervisor.faults import Fault
 from emu.hypervisor.fixes import Fix
 from emu.hypervisor.ops import ENOMEM
+from emu.hypervisor.p2m_types import P2mType
 from emu.hypervisor.smmu.entries import (
     is_lpae_valid,
     is_p2m_valid,
@@ -51,6 +52,24 @@ async def find_entry(p2m: P2mWrite, gfn: Dfn, target: int, *, alloc: bool) -> tu
             return None
         level -= 1
     return domain.format.entry_address(table, gfn, target), target
+
+
+async def p2m_get_entry(p2m: P2mWrite, gfn: Dfn) -> tuple[P2mType, Mfn | None, int]:
+    """Return the type of a page, its frame, and the order of its leaf (Xen: p2m_get_entry).
+
+    The frame is None where the page is not mapped.
+    """
+    cpu, domain = p2m.cpu, p2m.domain
+    table, level = domain.pgd, domain.levels
+    while True:
+        word = await load_pte(cpu, domain, gfn, domain.format.entry_address(table, gfn, level), level)
+        if not is_p2m_valid(word):
+            return P2mType.INVALID, None, domain.format.orders[level]
+        if not is_table(word, level):
+            break
+        table, level = next_table(word), level - 1
+    first = address_frame(next_table(word))
+    return type_of(word), Mfn(first + (gfn & domain.format.span(level) - 1)), domain.format.orders[level]
 
 
 async def allocate_table(p2m: P2mWrite, gfn: Dfn) -> Maddr | None:

@@ -158,25 +158,31 @@ def matches(smr: int, stream_id: int) -> bool:
     return bool(smr & SMR_VALID) and not (smr ^ stream_id) & STREAM_ID_MASK & ~mask
 
 
-def encode_ttbcr(ipa_bits: int) -> int:
-    """Return the control register of stage 2: T0SZ, SL0, write-back cacheable and inner shareable walks, PASize, EAE.
+def encode_control(ipa_bits: int) -> int:
+    """Return the control of stage-2 walks: T0SZ, SL0, write-back cacheable and inner shareable walks, 4 KiB, PS.
 
-    (IHI 0062, SMMU_CBn_TCR; PASize 2 is an output address of 40 bits, 5 one of 48)
+    TTBCR of a context bank has these fields, and so has a stream table entry of the SMMUv3 (DDI 0487, VTCR_EL2; PS 2 is
+    an output address of 40 bits, 5 one of 48).
     """
     start = top_level(ipa_bits) - 2
     size = 5 if ipa_bits > 40 else 2
     t0sz = 64 - ipa_bits
-    return TTBCR_EAE | size << 16 | 3 << 12 | 1 << 10 | 1 << 8 | start << SL0_SHIFT | t0sz & 0x3F
+    return size << 16 | 3 << 12 | 1 << 10 | 1 << 8 | start << SL0_SHIFT | t0sz & 0x3F
 
 
-def levels_of(ttbcr: int) -> int:
+def encode_ttbcr(ipa_bits: int) -> int:
+    """Return the control register of a context bank for stage 2: that of the walks, and EAE (SMMU_CBn_TCR)."""
+    return TTBCR_EAE | encode_control(ipa_bits)
+
+
+def levels_of(control: int) -> int:
     """Return how many levels a walk reads; SL0 is 0 for a start at the architecture's level 2, 1 for 1 and 2 for 0."""
-    return (ttbcr >> SL0_SHIFT & 3) + 2
+    return (control >> SL0_SHIFT & 3) + 2
 
 
-def ipa_bits_of(ttbcr: int) -> int:
+def ipa_bits_of(control: int) -> int:
     """Return the width of the addresses that are translated."""
-    return 64 - (ttbcr & 0x3F)
+    return 64 - (control & 0x3F)
 
 
 @attrs.frozen
