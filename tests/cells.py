@@ -1,13 +1,12 @@
 """The cells that are judged: each scenario that comes with emu, with the parameters of its table, on each revision."""
 
-from emu.hypervisor.revisions.loader import BUNDLED
 from emu.scenarios.library import bundled
 
 CELLS = [
     (f"{name} {cell}".strip(), revision)
     for name, scenario in bundled().items()
     for cell in scenario.cells
-    for revision in BUNDLED
+    for revision in scenario.platform_of(dict(pair.split("=", 1) for pair in cell.split())).revisions
 ]
 
 TABLE_CELLS = [f"{what} revision={revision}" for what, revision in CELLS]

@@ -2,7 +2,11 @@
 
 from pathlib import Path
 
-from emu.hypervisor.revisions.loader import FOLDER
+from emu.hypervisor.revisions.loader import BUNDLED, FOLDER
+from emu.platforms import PLATFORMS
+
+OF_THE_PATCH = [name for name, platform in PLATFORMS.items() if platform.revisions == BUNDLED]
+"""The vendors whose machines run the revisions that the seed patch is about."""
 
 
 def replaced(path: Path, old: str, new: str) -> str:

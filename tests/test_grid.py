@@ -6,7 +6,6 @@ settings, are in test_scenarios.py.
 
 import pytest
 
-from emu.hypervisor.revisions.loader import BUNDLED
 from emu.platforms import AMD, PLATFORMS, VTD
 from emu.running.cells import Cell, grid
 from emu.running.exploration import ScenarioExploration
@@ -58,7 +57,8 @@ def test_what_a_scenario_declares_with_a_setting_holds(setting: str) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("revision", BUNDLED)
-@pytest.mark.parametrize("cell", WITH_SETTING, ids=str)
+@pytest.mark.parametrize(
+    ("cell", "revision"), [(cell, one) for cell in WITH_SETTING for one in cell.platform.revisions]
+)
 def test_so_it_does_for_every_cell_of_the_grid(cell: Cell, revision: str) -> None:
     assert holds(cell, revision)

@@ -138,16 +138,15 @@ def test_a_module_imports_only_its_own_layer_and_lower_ones(module: str) -> None
 
 
 VENDORS = {"vtd", "amd", "smmu"}
-
-
-ARM = "p2m"
-"""The file of a revision that is about the SMMU, too: on Arm it translates by the tables of the CPUs."""
+OF_SMMU = {"p2m", "smmuv3"}
+"""Files of a revision that know the SMMU by another name than its folder's."""
 
 
 def vendors_known(module: str, tree: ast.Module) -> list[str]:
     """Return the imports by which a module knows a vendor that is not its own."""
     own = set(module.split("."))
-    own |= {"smmu"} if {"revisions", ARM} <= own else set()
+    if own & OF_SMMU:
+        own.add("smmu")
     known = imports(module, tree, is_package=MODULES[module].name == "__init__.py")
     return [name for name in known if (VENDORS - own) & set(name.split("."))]
 

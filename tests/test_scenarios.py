@@ -118,7 +118,7 @@ def test_each_revision_has_the_verdict_of_the_table(what: str, revision: str) ->
     assert done.verdict is (Verdict.SHOWN if done.bound.expectation.kind else Verdict.PROVED)
 
 
-@pytest.mark.parametrize("what", dict.fromkeys(what for what, _ in CELLS))
+@pytest.mark.parametrize("what", dict.fromkeys(what for what, revision in CELLS if revision == "merged"))
 def test_what_fails_halfway_and_flushes_changes_one_verdict_only(what: str) -> None:
     before, after = (bundled_with(*f"{what} revision={one}".split(maxsplit=1)) for one in ("merged", "flush_on_error"))
     assert (before.expectation == after.expectation) is ("failed_map" not in what and "order_bug" not in what)

@@ -31,14 +31,7 @@ def test_each_reference_is_a_file_and_what_is_in_it() -> None:
 
 
 def test_there_are_functions_of_each_file() -> None:
-    files = {
-        "amd.py",
-        "iommu.py",
-        "p2m.py",
-        "smmu.py",
-        "vtd.py",
-        "x86.py",
-    }
+    files = {"amd.py", "iommu.py", "p2m.py", "smmu.py", "vtd.py", "x86.py"}
     assert {Path(one.file).name for one in OF_REVISIONS} == files
     assert len(OF_REVISIONS) > 60
 

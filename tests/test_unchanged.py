@@ -4,7 +4,6 @@
 """
 
 import io
-import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +12,6 @@ from typing import Any
 import pytest
 
 from emu.checks.signatures import signature
-from emu.hypervisor.revisions.loader import BUNDLED
 from emu.reports.run import RunReport
 from emu.running.exploration import ScenarioExploration
 from emu.running.replay import Replay
@@ -31,6 +29,7 @@ SETTINGS = {
     "vtd": ("coherent=false", "caching_mode=true", "write_buffer=true", "drain=false", "queue_entries=4", *OF_ALL),
     "amd": ("np_cache=true", "queue_entries=4", *OF_ALL),
     "smmu": ("coherent=false", "drain=false", *OF_ALL),
+    "smmuv3": ("coherent=false", "aarch32=true", "queue_entries=4", *OF_ALL),
 }
 
 
@@ -41,10 +40,10 @@ def logged() -> Iterator[str]:
     """
     for name, scenario in bundled().items():
         first, *others = scenario.platforms()
-        for parameter in (*(f"revision={revision}" for revision in BUNDLED), *SETTINGS[first.name]):
+        for parameter in (*(f"revision={revision}" for revision in first.revisions), *SETTINGS[first.name]):
             yield f"{name} {parameter}"
-        for vendor, revision in itertools.product(others, BUNDLED):
-            yield f"{name} iommu={vendor.name} revision={revision}"
+        for vendor in others:
+            yield from (f"{name} iommu={vendor.name} revision={revision}" for revision in vendor.revisions)
 
 
 def digest(what: str) -> str:

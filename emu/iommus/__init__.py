@@ -10,6 +10,9 @@ requests.py   the requests of devices in flight, and when a walk is void
 ring.py       the ring by which software hands commands to a unit
 synchronous.py  executing commands in the step that posts them
 invalidation.py  the steps of an invalidation: it begins, drops, completes
+device_entries.py  devices' own entries where a unit keeps them in a table; their cache
+entry_invalidation.py  the invalidation of such an entry, and the commands that a wait completes
+unit_by_entry.py  a unit that finds tables by such entries, and translations by the tag that they name
 status.py     the status words that a unit writes
 iotlb.py      the entries that a unit really caches
 counters.py   what a unit was asked to do, counted

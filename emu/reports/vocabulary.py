@@ -108,6 +108,7 @@ EVENTS = {
     "walk.context": "a walk reads a context entry",
     "walk.device_entry": "a walk reads a device's table entry",
     "walk.pass_through": "a unit lets a request through untranslated, as the device's own entry or registers say",
+    "walk.stream_entry": "a walk reads a word of a device's stream table entry",
     "walk.read": "a walk reads a page-table entry",
     "walk.start": "a walk starts at the root table, or at a cached table entry that was replaced",
     "walk_cache.lookup": "a unit looks for cached table entries that were replaced, at which a walk may start",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from emu.hypervisor.revisions.loader import BUNDLED, FOLDER
+from emu.hypervisor.revisions.loader import ALL_BUNDLED, FOLDER
 
 Emu = Callable[..., tuple[int, str, str]]
 
@@ -58,7 +58,7 @@ def test_the_revisions_are_listed_with_their_commits_within_80_columns(
 def test_the_revisions_as_json_name_folders_outside_of_the_working_directory_in_full(emu: Emu) -> None:
     _, out, _ = emu("list", "--revisions", "--json")
     listed = json.loads(out)["revisions"]
-    assert [one["name"] for one in listed] == list(BUNDLED)
+    assert [one["name"] for one in listed] == list(ALL_BUNDLED)
     assert [one["commit"] for one in listed] == ["cbe21fd047", None, "e8afe1124c", "0229adb138"]
     assert all(Path(one["folder"]) == FOLDER / one["name"] for one in listed)
     assert all(set(one) == {"name", "story", "commit", "folder"} for one in listed)

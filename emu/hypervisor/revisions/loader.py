@@ -136,14 +136,15 @@ def folder_of(name: str, hooks_file: str) -> Path:
         ScenarioError: if there is none.
     """
     if not is_bundled(name) and not Path(name).is_dir():
-        raise unknown_revision(name, f", or a folder with {WRAPPERS_FILE} and {hooks_file}")
+        known = [one for one in ALL_BUNDLED if (FOLDER / one / hooks_file).is_file()]
+        raise unknown_revision(name, known, f", or a folder with {WRAPPERS_FILE} and {hooks_file}")
     return place_of(name)
 
 
-def unknown_revision(name: str, others: str = "") -> ScenarioError:
+def unknown_revision(name: str, known: Sequence[str] = ALL_BUNDLED, others: str = "") -> ScenarioError:
     """Return the error for a revision that does not exist; it names the existing ones."""
-    hint = did_you_mean(bundled_name(name), ALL_BUNDLED)
-    return ScenarioError(f"there is no revision {name!r}{hint}: use one of {', '.join(ALL_BUNDLED)}{others}")
+    hint = did_you_mean(bundled_name(name), known)
+    return ScenarioError(f"there is no revision {name!r}{hint}: use one of {', '.join(known)}{others}")
 
 
 def load_revision(

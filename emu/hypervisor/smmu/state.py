@@ -40,7 +40,7 @@ class SmmuIommu:
 
 @attrs.define(eq=False)
 class XenDomain:
-    """The driver's state for one domain (Xen: arm/smmu.c and arm/smmu-v3.c, struct arm_smmu_xen_domain).
+    """The driver's state for one domain (Xen: arm/smmu.c, struct arm_smmu_xen_domain).
 
     Attributes:
         lock: guards its contexts, and is held across a flush.

@@ -55,7 +55,9 @@ async def find_entry(p2m: P2mWrite, gfn: Dfn, target: int, *, alloc: bool) -> tu
 
 
 async def p2m_get_entry(p2m: P2mWrite, gfn: Dfn) -> tuple[P2mType, Mfn | None, int]:
-    """Return the type of a page, its frame, and the order of its leaf (Xen: p2m_get_entry).
+    """Return the type of a page, its frame, and the order of its leaf.
+
+    (Xen: arch/arm/p2m.c, p2m_get_entry)
 
     The frame is None where the page is not mapped.
     """

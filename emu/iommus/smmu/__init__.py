@@ -1,5 +1,6 @@
 """Arm SMMUv2 with stage-2 translation: stream mapping, context banks, and TLB invalidation by registers.
 
+v3/              the SMMUv3, which has the same tables
 formats.py       descriptors of tables and fields of registers, bit for bit
 settings.py      what a unit can do, and what makes its model smaller
 registers.py     the registers that say which tables translate for a stream

@@ -18,6 +18,7 @@ from emu.machine.machine import Machine
 from emu.platforms import PLATFORMS
 from emu.units import Dfn, Mfn, frame_address
 from tests.amd import amd_machine, driver_of
+from tests.revisions import OF_THE_PATCH
 
 G = Dfn(0x10)
 FRAME = Mfn(0x1_0000_0001)
@@ -126,7 +127,7 @@ def test_the_flush_hook_of_amd_takes_a_bad_range_for_everything(revision: str, b
     assert machine.counters.commands["pages domain"] == 1
 
 
-@pytest.mark.parametrize("vendor", PLATFORMS)
+@pytest.mark.parametrize("vendor", OF_THE_PATCH)
 @pytest.mark.parametrize(
     ("dfn", "count", "flush_type", "result"),
     [

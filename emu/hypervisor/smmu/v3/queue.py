@@ -45,7 +45,9 @@ async def arm_smmu_cmdq_issue_cmd(cpu: Cpu, driver: DriverState, iommu: Smmuv3Io
 
 
 async def arm_smmu_cmdq_issue_sync(cpu: Cpu, driver: DriverState, iommu: Smmuv3Iommu) -> int:
-    """Post a CMD_SYNC and wait, under the lock, until the queue is empty (Xen: __arm_smmu_cmdq_issue_sync).
+    """Post a CMD_SYNC and wait, under the lock, until the queue is empty.
+
+    (Xen: arm/smmu-v3.c, __arm_smmu_cmdq_issue_sync)
 
     Returns:
         0; or -ETIMEDOUT after a second, which no caller looks at. The hardware still completes what it was asked for.

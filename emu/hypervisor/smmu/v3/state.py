@@ -26,7 +26,7 @@ class Smmuv3Iommu:
 
     Attributes:
         vmid_map: one bit for each VMID that is in use.
-        cmdq_lock: guards its command queue (Xen: struct arm_smmu_cmdq, lock).
+        cmdq_lock: guards its command queue (Xen: arm/smmu-v3.c, struct arm_smmu_cmdq).
     """
 
     index: int
