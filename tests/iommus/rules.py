@@ -90,7 +90,8 @@ class Vendor:
     @property
     def walk_tables(self) -> str:
         """Where its walk finds the walk of page tables."""
-        return f"emu.iommus.{self.name}.walk.walk_tables"
+        module = "unit_by_entry" if self.platform is AMD else f"{self.name}.walk"
+        return f"emu.iommus.{module}.walk_tables"
 
     def machine(self, program: Program, **settings: Any) -> Machine:
         """Return a machine that is to execute a program."""
