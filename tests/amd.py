@@ -1,13 +1,7 @@
 """A machine's AMD-Vi units and driver, with what only they have."""
 
-from collections.abc import Callable, Sequence
-
-import attrs
-
-from emu.checks.findings import Finding
 from emu.cpus import Cpu
-from emu.engine import Agent, Choose, Operation, Wait
-from emu.engine.hosts import direct
+from emu.engine import Wait
 from emu.hypervisor.amd import AmdDriver, send_iommu_command
 from emu.iommus.amd.formats import (
     Command,
@@ -84,39 +78,3 @@ async def settle(machine: Machine, cpu: Cpu, *commands: Command) -> None:
     done = cpu.memory.latch(status_word(machine), TOLD)
     await post(machine, cpu, *commands, wait(machine))
     await Wait(done)
-
-
-@attrs.define
-class HoldBack:
-    """Let the device go first, up to an operation that waits until nobody else can go on.
-
-    Attributes:
-        chosen: what is chosen, where there is so much.
-    """
-
-    holds: Callable[[Operation[object] | None], bool]
-    chosen: int = 0
-
-    def pick(self, enabled: Sequence[Agent]) -> Agent:
-        devices = [agent for agent in enabled if "device" in agent.labels]
-        others = [agent for agent in enabled if "device" not in agent.labels]
-        return devices[0] if devices and (not others or not self.holds(devices[0].pending)) else others[0]
-
-    def choose(self, choice: Choose) -> int:
-        return min(self.chosen, choice.count - 1)
-
-
-def held_back(machine: Machine, operation: type, *, level: int | None = None, chosen: int = 0) -> list[Finding]:
-    """Run a machine whose device does one sort of operation only when nobody else can go on; return the findings.
-
-    Args:
-        level: only if it is about a table of this level.
-        chosen: what is chosen, where there is so much.
-    """
-
-    def holds(pending: Operation[object] | None) -> bool:
-        return isinstance(pending, operation) and level in {None, getattr(pending, "level", None)}
-
-    execution = machine.execution(HoldBack(holds, chosen))
-    direct.run(execution)
-    return machine.conclude(execution)

@@ -1,11 +1,14 @@
-"""A strategy that lets agents go on in turns."""
+"""Strategies that let agents go on in turns, and that hold a device back."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import attrs
 
-from emu.engine import Agent, Choose
+from emu.checks.findings import Finding
+from emu.engine import Agent, Choose, Operation
+from emu.engine.hosts import direct
 from emu.iommus.walk_cache import ChooseStart
+from emu.machine.machine import Machine
 
 
 @attrs.define
@@ -31,3 +34,39 @@ class Order:
 
     def choose(self, choice: Choose) -> int:
         return min(self.start, choice.count - 1) if isinstance(choice, ChooseStart) else 0
+
+
+@attrs.define
+class HoldBack:
+    """Let the device go first, up to an operation that waits until nobody else can go on.
+
+    Attributes:
+        chosen: what is chosen, where there is so much.
+    """
+
+    holds: Callable[[Operation[object] | None], bool]
+    chosen: int = 0
+
+    def pick(self, enabled: Sequence[Agent]) -> Agent:
+        devices = [agent for agent in enabled if "device" in agent.labels]
+        others = [agent for agent in enabled if "device" not in agent.labels]
+        return devices[0] if devices and (not others or not self.holds(devices[0].pending)) else others[0]
+
+    def choose(self, choice: Choose) -> int:
+        return min(self.chosen, choice.count - 1)
+
+
+def held_back(machine: Machine, operation: type, *, level: int | None = None, chosen: int = 0) -> list[Finding]:
+    """Run a machine whose device does one sort of operation only when nobody else can go on; return the findings.
+
+    Args:
+        level: only if it is about a table of this level.
+        chosen: what is chosen, where there is so much.
+    """
+
+    def holds(pending: Operation[object] | None) -> bool:
+        return isinstance(pending, operation) and level in {None, getattr(pending, "level", None)}
+
+    execution = machine.execution(HoldBack(holds, chosen))
+    direct.run(execution)
+    return machine.conclude(execution)

@@ -24,7 +24,8 @@ from emu.iommus.amd.formats import (
 )
 from emu.machine.machine import Machine
 from emu.units import Dfn, frame_address, offset
-from tests.amd import TOLD, amd_machine, enter, held_back, post, settle, status_word, unit_of, wait
+from tests.amd import TOLD, amd_machine, enter, post, settle, status_word, unit_of, wait
+from tests.turns import held_back
 
 Execute = Callable[..., list[Finding]]
 

@@ -18,7 +18,8 @@ from emu.iommus.unit import UnitState
 from emu.iommus.walk import ReadTable
 from emu.machine.machine import Machine
 from emu.units import Dfn, Maddr, Mfn, frame_address, offset
-from tests.amd import amd_machine, held_back, settle
+from tests.amd import amd_machine, settle
+from tests.turns import held_back
 
 Execute = Callable[..., list[Finding]]
 

@@ -23,8 +23,9 @@ from emu.machine.machine import Machine
 from emu.running.exploration import ScenarioExploration
 from emu.scenarios.library import find
 from emu.units import Dfn, frame_address
-from tests.amd import TOLD, amd_machine, enter, held_back, post, settle, status_word, unit_of, wait
+from tests.amd import TOLD, amd_machine, enter, post, settle, status_word, unit_of, wait
 from tests.events import steps
+from tests.turns import held_back
 
 Execute = Callable[..., list[Finding]]
 

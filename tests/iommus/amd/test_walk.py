@@ -27,8 +27,9 @@ from emu.iommus.pass_through import PassThrough
 from emu.iommus.walk import ReadTable
 from emu.machine.machine import Machine
 from emu.units import Dfn, Maddr, Mfn, frame_address
-from tests.amd import amd_machine, enter, held_back, settle, unit_of
+from tests.amd import amd_machine, enter, settle, unit_of
 from tests.events import steps
+from tests.turns import held_back
 
 Execute = Callable[..., list[Finding]]
 
