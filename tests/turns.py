@@ -1,5 +1,6 @@
-"""Strategies that let agents go on in turns, and that hold a device back."""
+"""Strategies that let agents go on in turns, that hold a device back, and that let some lag behind at random."""
 
+import random
 from collections.abc import Callable, Sequence
 
 import attrs
@@ -70,3 +71,22 @@ def held_back(machine: Machine, operation: type, *, level: int | None = None, ch
     execution = machine.execution(HoldBack(holds, chosen))
     direct.run(execution)
     return machine.conclude(execution)
+
+
+@attrs.define
+class Lagging:
+    """Runs whoever has the highest of random priorities, which change now and then."""
+
+    random: random.Random
+    of: dict[int, float] = attrs.field(factory=dict)
+
+    def pick(self, enabled: Sequence[Agent]) -> Agent:
+        for agent in enabled:
+            self.of.setdefault(agent.number, self.random.random())
+        first = max(enabled, key=lambda agent: self.of[agent.number])
+        if self.random.random() < 1 / 6:
+            self.of[first.number] = self.random.random()
+        return first
+
+    def choose(self, choice: Choose) -> int:
+        return int(self.random.random() * choice.count)

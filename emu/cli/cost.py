@@ -46,7 +46,6 @@ def cost_command(
     CALL is map, replace, unmap, unmap-again, map-fails, move or
     boot; without any, all that the vendor has. Only flushes are counted, and nothing is judged.
     """
-    from emu.hypervisor.revisions.loader import BUNDLED
     from emu.reports.cost import data
     from emu.running.cost import Call, calls_on, count
 

@@ -18,7 +18,6 @@ import attrs
 
 from emu.engine import Access, Kind, Operation, Space
 from emu.engine.execution import ReadRecorder
-from emu.iommus.iotlb import IotlbEntry, Lookup
 from emu.iommus.paths import Tables
 from emu.iommus.requests import Request, TableRead
 from emu.iommus.unit import UnitState
@@ -204,35 +203,6 @@ class DeviceFill(Operation[bool]):
     def describe(self) -> tuple[str, Mapping[str, Any]]:
         keys = {"iommu": self.unit.name, "source_id": self.source_id, "tag": self.entry.tag}
         return "device_entry.fill" if self.was_filled else "device_entry.void", keys
-
-
-class LookupByTag(Lookup):
-    """Look a request's page up by the tag, unless the device's entry that said the tag has been dropped since.
-
-    Attributes:
-        is_void: the entry has been dropped.
-    """
-
-    __slots__ = ("is_void", "unit")
-
-    saved_as = Lookup.__name__
-
-    def __init__(self, unit: HasEntries, request: Request) -> None:
-        super().__init__(unit.iotlb, request)
-        self.unit = unit
-        self.is_void = False
-
-    def accesses(self) -> Iterable[Access]:
-        yield from super().accesses()
-        yield from self.iotlb.walk_accesses(self.request.dfn, self.request.reads)
-
-    def perform(self, step: int) -> IotlbEntry | None:
-        self.is_void = is_void(self.unit, self.request)
-        return None if self.is_void else super().perform(step)
-
-    def describe(self) -> tuple[str, Mapping[str, Any]]:
-        event, keys = super().describe()
-        return ("walk.void" if self.is_void else event), keys
 
 
 def is_void(unit: HasEntries, request: Request) -> bool:

@@ -219,6 +219,35 @@ class Lookup(Operation[IotlbEntry | None]):
         return "iotlb.hit", {**keys, "leaf": self.entry.translation.leaf, "tag": self.entry.tag}
 
 
+class LookupByTag(Lookup):
+    """Look a request's page up by domain tag, unless the device's own entry that said the tag has been dropped since.
+
+    Args:
+        is_void: whether it has been dropped.
+    """
+
+    __slots__ = ("is_void", "was_void")
+
+    saved_as = Lookup.__name__
+
+    def __init__(self, iotlb: Iotlb, request: Request, is_void: Callable[[Request], bool]) -> None:
+        super().__init__(iotlb, request)
+        self.is_void = is_void
+        self.was_void = False
+
+    def accesses(self) -> Iterable[Access]:
+        yield from super().accesses()
+        yield from self.iotlb.walk_accesses(self.request.dfn, self.request.reads)
+
+    def perform(self, step: int) -> IotlbEntry | None:
+        self.was_void = self.is_void(self.request)
+        return None if self.was_void else super().perform(step)
+
+    def describe(self) -> tuple[str, Mapping[str, Any]]:
+        event, keys = super().describe()
+        return ("walk.void" if self.was_void else event), keys
+
+
 class FindRoom(Operation[list[Key]]):
     """Return the entries that could be evicted if a limited cache is full; none if it has room."""
 

@@ -16,12 +16,11 @@ from emu.iommus.device_entries import (
     DeviceFill,
     DeviceLookup,
     EntryTable,
-    LookupByTag,
     TaggedEntry,
     is_void,
 )
 from emu.iommus.formats import TableFormat
-from emu.iommus.iotlb import Iotlb, IotlbEntry
+from emu.iommus.iotlb import Iotlb, IotlbEntry, LookupByTag
 from emu.iommus.ledger import Ledger
 from emu.iommus.pass_through import PassThrough
 from emu.iommus.paths import Tables
@@ -118,9 +117,9 @@ class UnitByEntry:
                 continue
             # 5. The cached translations are looked up by the entry's tag and the address.
             request.user = request.tag = request.tables.tag
-            lookup = LookupByTag(self, request)
+            lookup = LookupByTag(self.iotlb, request, partial(is_void, self))
             await lookup
-            if not lookup.is_void:
+            if not lookup.was_void:
                 return lookup.entry
 
     async def descend(self, request: Request, start: ReachedTable | None) -> IotlbEntry | None:

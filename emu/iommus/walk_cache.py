@@ -26,7 +26,7 @@ from emu.iommus.iotlb import Iotlb
 from emu.iommus.paths import Tables
 from emu.iommus.requests import Request, TableRead
 from emu.memory import WORDS, Memory, word_number
-from emu.units import Dfn, Maddr
+from emu.units import Dfn
 
 Key = tuple[int, int, Dfn]
 """(user, order, first dfn) of the dfns that a table translates."""
@@ -138,18 +138,23 @@ class WalkCache:
         A walk from the root does not find what another root has led to.
         """
         found = self.find(request.user, request.dfn)
-        root = None if request.tables is None else request.tables.root
         return [
             one
             for one in found
             if not any(self.finds_again(other.reads, one, step) for other in found)
-            if (root is not None and root != self.root_of(one, request.dfn)) or not self.finds_again((), one, step)
+            if self.is_from_another_root(one, request) or not self.finds_again((), one, step)
         ]
 
-    def root_of(self, reached: ReachedTable, dfn: Dfn) -> Maddr:
-        """Return the table at which the walk began that has reached a table on its way to a dfn."""
+    def is_from_another_root(self, reached: ReachedTable, request: Request) -> bool:
+        """Whether the walk that has reached a table began at another root than the walk of a request would.
+
+        A device that finds only what its own walks have cached has its root from its own entry, which is among their
+        reads.
+        """
+        if request.tables is None:
+            return False
         highest = reached.reads[0]
-        return self.iotlb.format.table_of(highest.address, dfn, highest.level)
+        return self.iotlb.format.table_of(highest.address, request.dfn, highest.level) != request.tables.root
 
     def finds_again(self, reads: tuple[TableRead, ...], cached: ReachedTable, step: int) -> bool:
         """Whether a walk that has made these reads goes on, at a step, to a table that is cached.

@@ -37,7 +37,17 @@ from emu.engine.claims import When
 from emu.machine.machine import Machine
 from emu.reports.counts import count
 from emu.reports.fact import Fact
-from emu.reports.findings import call_of, given_to, left, line_of_claim, mapping, programmed, reason, result_name, walker
+from emu.reports.findings import (
+    call_of,
+    given_to,
+    left,
+    line_of_claim,
+    mapping,
+    programmed,
+    reason,
+    result_name,
+    walker,
+)
 from emu.reports.stale import at
 from emu.reports.stale_facts import stale_facts
 from emu.reports.step_texts import led_to

@@ -25,7 +25,7 @@ from emu.running.plan import Plan
 from emu.scenarios.expectation import CLEAN
 from emu.scenarios.scenario import scenario
 from emu.units import Dfn, Mfn, offset
-from tests.revisions import OF_THE_PATCH, change, copy_of
+from tests.revisions import change, copy_of
 
 G = Dfn(0x10)
 EACH = pytest.mark.parametrize("revision", BUNDLED)

@@ -14,7 +14,6 @@ from emu.machine.description import Description
 from emu.machine.machine import Machine
 from emu.platforms import PLATFORMS
 from emu.units import Dfn
-from tests.revisions import OF_THE_PATCH
 
 G = Dfn(0x10)
 EACH = pytest.mark.parametrize("revision", BUNDLED)

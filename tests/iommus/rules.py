@@ -1,10 +1,10 @@
-"""Small programs on hardware of either vendor: a CPU changes tables and invalidates, and a device reads.
+"""Small programs on hardware of each vendor: a CPU changes tables and invalidates, and a device reads.
 
 The vendors differ in commands and in the names of settings; all else is the same code. What a device reads says which
 translation it has used: `OLD` or `NEW`, or None where it was refused.
 """
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import attrs
@@ -14,18 +14,21 @@ from emu.cpus import Cpu
 from emu.devices.device import Device
 from emu.engine import Event
 from emu.engine.hosts import direct
+from emu.hypervisor.fixes import Fix
 from emu.hypervisor.tables import TakeTable
 from emu.iommus.amd.formats import InvalidatePages
+from emu.iommus.smmu.queue import CompleteSync
+from emu.iommus.status import WriteStatus
 from emu.iommus.vtd.formats import Granularity, IotlbInvalidation
 from emu.machine.description import Description
 from emu.machine.machine import Machine
-from emu.platforms import AMD, VTD, Platform
+from emu.platforms import AMD, SMMU, VTD, Platform
 from emu.running.exploration import ScenarioExploration
 from emu.running.plan import Plan
 from emu.scenarios.expectation import CLEAN
 from emu.scenarios.scenario import scenario
 from emu.units import Dfn, Maddr, Mfn, address_frame, frame_address, offset
-from tests import amd, vtd
+from tests import amd, smmu, vtd
 from tests.turns import Order
 
 NIC = "00:1f.0"
@@ -63,6 +66,11 @@ async def invalidate_on_vtd(m: Machine, cpu: Cpu, asked: Asked) -> None:
     await vtd.settle(m, cpu, IotlbInvalidation(granularity, asked.domain, asked.dfn, order, leaf_only=leaf_only))
 
 
+async def invalidate_on_smmu(m: Machine, cpu: Cpu, asked: Asked) -> None:
+    """Invalidate all that is cached of the domain, whatever range is asked for, and wait."""
+    await smmu.settle(m, asked.domain)
+
+
 async def invalidate_on_amd(m: Machine, cpu: Cpu, asked: Asked) -> None:
     """Invalidate, with PDE set unless table entries may stay, and wait."""
     command = InvalidatePages(asked.domain, asked.dfn, asked.order, directory=not asked.leaf_only)
@@ -74,18 +82,28 @@ class Vendor:
     """A vendor's hardware.
 
     Attributes:
-        caching: the setting with which a unit caches non-present entries.
+        small: settings with which tables are small.
         invalidate: has a CPU invalidate and wait.
+        tells: the operation by which a unit tells that invalidations have completed, and its event.
+        caching: the setting with which a unit caches non-present entries; empty if none does.
+        is_wide: an invalidation drops all that is cached of a domain, and cannot drop less.
     """
 
     platform: Platform
-    caching: str
+    small: Mapping[str, int]
     invalidate: Callable[[Machine, Cpu, Asked], Awaitable[None]]
+    tells: tuple[type, str]
+    caching: str = ""
+    is_wide: bool = False
 
     @property
     def name(self) -> str:
         """The name of its platform."""
         return self.platform.name
+
+    def can_ask(self, asked: Asked | None) -> bool:
+        """Whether an invalidation can drop exactly what it asks for."""
+        return asked is None or not self.is_wide or (asked.order is None and not asked.leaf_only)
 
     @property
     def walk_tables(self) -> str:
@@ -95,22 +113,23 @@ class Vendor:
 
     def machine(self, program: Program, **settings: Any) -> Machine:
         """Return a machine that is to execute a program."""
-        levels = int(self.platform.small["levels"])
-        unit = self.platform.settings(**{"levels": levels, **settings})
+        unit = self.platform.settings(**{**self.small, **settings})
         machine = Machine(Description("v1", self.platform, unit, is_checking=True))
         program(machine)
         return machine
 
     def explored(self, program: Program, **settings: Any) -> "Explored":
         """Return what all executions of a program together show."""
-        values = {"iommu": self.name, "levels": self.platform.small["levels"]}
-        values |= {name: str(value).lower() for name, value in settings.items()}
+        values = {name: str(value).lower() for name, value in {**self.small, **settings}.items()}
 
-        @scenario(expect=CLEAN)
+        @scenario(expect=CLEAN, only={self.name: "it is explored on one vendor's units at a time"})
         def small(m: Machine) -> None:
             program(m)
 
-        done, machines = ScenarioExploration(small.bind(values), __file__, Plan(sections=False)), []
+        done, machines = (
+            ScenarioExploration(small.bind({"iommu": self.name, **values}), __file__, Plan(sections=False)),
+            [],
+        )
         for execution in done.each():
             direct.run(execution)
             assert done.machine is not None
@@ -136,9 +155,15 @@ class Explored(NamedTuple):
         return set().union(*map(legal, self.machines))
 
 
+WRITES_STATUS = (WriteStatus, "queue.status")
+
 VENDORS = {
     one.name: one
-    for one in (Vendor(VTD, "caching_mode", invalidate_on_vtd), Vendor(AMD, "np_cache", invalidate_on_amd))
+    for one in (
+        Vendor(VTD, {"levels": 3}, invalidate_on_vtd, WRITES_STATUS, "caching_mode"),
+        Vendor(AMD, {"levels": 2}, invalidate_on_amd, WRITES_STATUS, "np_cache"),
+        Vendor(SMMU, {"ipa_bits": 32}, invalidate_on_smmu, (CompleteSync, "tlb.complete"), is_wide=True),
+    )
 }
 
 
@@ -300,12 +325,16 @@ def freed_table(m: Machine, *, asked: Asked | None = None, is_late: bool = False
 
 def unmapped(m: Machine) -> None:
     """A CPU unmaps G, which promises that no device uses it any more; a device writes to G."""
-    domain = m.domain(1, devices=(NIC,))
-    m.premap(domain, G, m.allocate(), cached=True)
+    m.driver.fixes |= m.driver.known_fixes & {Fix.HAS_IOMMU}
+    domain, frame = m.domain(1, devices=(NIC,)), m.allocate()
+    m.premap(domain, G, frame, cached=True)
 
     @m.cpu(0)
     async def unmapper(cpu: Cpu) -> None:
-        await m.hypervisor.unmap(cpu, domain, G)
+        if domain.cpu_tlb is None:
+            await m.hypervisor.unmap(cpu, domain, G)
+        else:  # the wrappers are for the hardware domain alone there
+            await m.hypervisor.guest_physmap_remove_page(cpu, domain, G, frame)
 
     @m.device(NIC)
     async def writer(device: Device) -> None:

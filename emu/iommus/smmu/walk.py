@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from emu.engine import Access, Kind, Operation
-from emu.iommus.iotlb import IotlbEntry, Lookup
+from emu.iommus.iotlb import IotlbEntry, LookupByTag
 from emu.iommus.pass_through import PassThrough
 from emu.iommus.paths import Tables
 from emu.iommus.requests import Request, TableRead
@@ -57,15 +57,19 @@ async def look_up(unit: SmmuState, request: Request) -> IotlbEntry | None:
         request.tables = await MatchStream(unit, request)
         if request.tables is None:
             return None
-        if request.tables.levels:
-            # 2. The cached translations are looked up by the bank's VMID and the address.
-            request.user = request.tag = request.tables.tag
-            return await Lookup(unit.iotlb, request)
-        # 3. Without translation the address is that of the memory.
-        request.user = request.source_id
-        passed = await PassThrough(unit.iotlb, request, request.tables, unit.is_void)
-        if passed is not None:
-            return passed
+        if not request.tables.levels:
+            # 2. Without translation the address is that of the memory.
+            request.user = request.source_id
+            passed = await PassThrough(unit.iotlb, request, request.tables, unit.is_void)
+            if passed is not None:
+                return passed
+            continue
+        # 3. The cached translations are looked up by the bank's VMID and the address.
+        request.user = request.tag = request.tables.tag
+        lookup = LookupByTag(unit.iotlb, request, unit.is_void)
+        await lookup
+        if not lookup.was_void:
+            return lookup.entry
 
 
 async def walk(unit: SmmuState, request: Request, start: ReachedTable | None) -> IotlbEntry | None:

@@ -16,7 +16,7 @@ import pytest
 from emu.checks.findings import FindingKind
 from emu.cpus import Cpu
 from emu.devices.device import Device
-from emu.engine import Agent, Choose, Wait
+from emu.engine import Wait
 from emu.engine.hosts import direct
 from emu.iommus.amd.formats import (
     WRITE,
@@ -38,6 +38,7 @@ from emu.iommus.unit import UnitState
 from emu.machine.machine import Machine
 from emu.units import WORD_BYTES, Dfn, Maddr, address_frame, frame_address
 from tests.amd import amd_machine, driver_of, post, status_word, unit_of
+from tests.turns import Lagging
 
 DEVICES = ("00:1f.0", "00:02.0")
 PAGES = [Dfn(high << 18 | middle << 9 | low) for high in (0, 1) for middle in (0, 1) for low in (0, 1)]
@@ -143,25 +144,6 @@ async def access(device: Device, accesses: Sequence[tuple[Dfn, bool]]) -> None:
     """Make the accesses of a device."""
     for page, is_write in accesses:
         await (device.write(page, 7) if is_write else device.read(page))
-
-
-@attrs.define
-class Lagging:
-    """Runs whoever has the highest of random priorities, which change now and then."""
-
-    random: random.Random
-    of: dict[int, float] = attrs.field(factory=dict)
-
-    def pick(self, enabled: Sequence[Agent]) -> Agent:
-        for agent in enabled:
-            self.of.setdefault(agent.number, self.random.random())
-        first = max(enabled, key=lambda agent: self.of[agent.number])
-        if self.random.random() < 1 / 6:
-            self.of[first.number] = self.random.random()
-        return first
-
-    def choose(self, choice: Choose) -> int:
-        return int(self.random.random() * choice.count)
 
 
 def run(seed: int, **settings: bool) -> tuple[set[FindingKind], Counter[str]]:

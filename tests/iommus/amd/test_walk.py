@@ -21,8 +21,8 @@ from emu.iommus.amd.formats import (
     encode_table,
 )
 from emu.iommus.amd.settings import AmdSettings
-from emu.iommus.device_entries import DeviceFill, LookupByTag
-from emu.iommus.iotlb import Fill
+from emu.iommus.device_entries import DeviceFill
+from emu.iommus.iotlb import Fill, LookupByTag
 from emu.iommus.pass_through import PassThrough
 from emu.iommus.walk import ReadTable
 from emu.machine.machine import Machine

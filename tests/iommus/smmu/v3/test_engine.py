@@ -8,7 +8,8 @@ from emu.checks.findings import Finding, FindingKind
 from emu.cpus import Cpu
 from emu.devices.device import Commit, Device
 from emu.engine import Operation
-from emu.iommus.device_entries import DeviceFill, LookupByTag
+from emu.iommus.device_entries import DeviceFill
+from emu.iommus.iotlb import LookupByTag
 from emu.iommus.smmu.v3.formats import (
     ABORT,
     Command,
