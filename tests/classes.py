@@ -14,6 +14,7 @@ from emu.checks.signatures import Signature, signature
 from emu.engine import Access, Agent, Choose, Execution
 from emu.iommus.amd.unit import AmdUnit
 from emu.iommus.requests import TableRead
+from emu.iommus.smmu.unit import SmmuUnit
 from emu.iommus.unit import Unit
 from emu.iommus.vtd.unit import VtdUnit
 from emu.iommus.walk_cache import ReachedTable
@@ -33,7 +34,9 @@ Item = TypeVar("Item")
 
 
 def cached_device_entries(unit: Unit) -> dict[int, Any]:
-    """Return what a unit has cached of the devices' own entries."""
+    """Return what a unit has cached of the devices' own entries; an SMMU caches none of its registers."""
+    if isinstance(unit, SmmuUnit):
+        return {}
     return unit.device_table.entries if isinstance(unit, AmdUnit) else cast(VtdUnit, unit).contexts.entries
 
 

@@ -65,6 +65,7 @@ def in_order(machine: Machine) -> Iterator[object]:
     for mfn, page in sorted(machine.pages.frames.items()):
         yield mfn, page.owner and page.owner.number, page.references, page.generation
     yield [page.mfn for page in machine.pages.free]
+    yield [rank[step] for step in cpu_flushes(machine)]
 
 
 def steps_of(machine: Machine) -> Iterator[float]:
@@ -76,6 +77,12 @@ def steps_of(machine: Machine) -> Iterator[float]:
     yield from (read.step for unit in machine.units for one in cached_tables(unit) for read in one.reads)
     yield from (one.changed for _, one in promises(machine))
     yield from (step for *_, step in debts(machine))
+    yield from cpu_flushes(machine)
+
+
+def cpu_flushes(machine: Machine) -> Iterator[int]:
+    """Yield for each domain by whose tables CPUs translate the step at which their TLBs were last flushed."""
+    return (one.cpu_tlb.flushed for one in machine.domains.values() if one.cpu_tlb is not None)
 
 
 def completed(unit: Unit) -> Iterator[tuple[str, int]]:

@@ -13,18 +13,23 @@ from emu.engine.strategies.round_robin import RoundRobinStrategy
 from emu.hypervisor.device_entry import StoreDeviceEntry
 from emu.hypervisor.domain import Domain
 from emu.hypervisor.entries import StoreEntry
+from emu.hypervisor.fixes import Fix
+from emu.hypervisor.smmu.assignment import StoreStreamControl
 from emu.iommus.amd.settings import AmdSettings
-from emu.iommus.vtd.formats import VTD_FORMAT
+from emu.iommus.smmu.settings import SmmuSettings
 from emu.iommus.vtd.settings import VtdSettings
 from emu.machine.description import Description
 from emu.machine.machine import Machine
-from emu.platforms import AMD, PLATFORMS
+from emu.platforms import AMD, PLATFORMS, SMMU
 from emu.units import Dfn, Mfn
 from tests.classes import cached_device_entries, cached_tables
 
 DEVICES = ("00:1f.0", "00:1f.1", "00:02.0")
 PAGES = 3
-RELINKED, OF_AMD = "relinked", "amd"
+RELINKED, OF_AMD, OF_SMMU = "relinked", "amd", "smmu"
+RELINKING = {RELINKED, OF_SMMU}
+"""Kinds of machines on which walks start at cached table entries."""
+
 Plan = list[tuple[str, int, int]]
 
 
@@ -32,6 +37,8 @@ def described(kind: str, iotlb_entries: int) -> Description:
     """Return the description of a machine with a limited IOTLB, or with one that is not if the limit is 0."""
     if kind == OF_AMD:
         return Description(platform=AMD, settings=AmdSettings(levels=2, iotlb_entries=iotlb_entries))
+    if kind == OF_SMMU:
+        return Description(platform=SMMU, settings=SmmuSettings(32, iotlb_entries=iotlb_entries, walk_caches=True))
     return Description(settings=VtdSettings(iotlb_entries=iotlb_entries, walk_caches=kind == RELINKED))
 
 
@@ -39,27 +46,31 @@ def crowd(kind: str, iotlb_entries: int | None) -> Machine:
     """Return a machine with three CPUs and three devices on two domains; pages are fresh, mapped or cached.
 
     Of one kind, walks start at cached table entries, and a CPU links tables to new ones and back without a flush. Of
-    another kind, the units are AMD-Vi's, and a CPU takes a device away and gives it back.
+    another kind, the units are AMD-Vi's, and a CPU takes a device away and gives it back. On SMMUs it does both.
     """
     machine = Machine(described(kind, iotlb_entries or 0))
+    machine.driver.fixes |= machine.driver.known_fixes & {Fix.HAS_IOMMU}
     one, other = machine.domain(1, devices=DEVICES[:2]), machine.domain(2, devices=DEVICES[2:])
     frames = [machine.allocate() for _ in range(6)]
     for page in range(PAGES if kind != "fresh" else 0):
         for domain in (one, other):
             machine.premap(
-                domain, Dfn(page), frames[page], cached=kind in {"cached", OF_AMD} or (kind == RELINKED and not page)
+                domain, Dfn(page), frames[page], cached=kind in {"cached", OF_AMD} or (kind in RELINKING and not page)
             )
 
     links = {domain.number: machine.memory.peek(domain.pgd) for domain in (one, other)}
-    relinking = [("relink", 0, 1), ("relink", 0, 0), ("relink", 0, 1), ("relink", 0, 0)] if kind == RELINKED else []
-    moving = [("detach", 0, 0), ("attach", 0, 0)] if kind == OF_AMD else []
+    relinking = [("relink", 0, 1), ("relink", 0, 0), ("relink", 0, 1), ("relink", 0, 0)] if kind in RELINKING else []
+    moving = [("detach", 0, 0), ("attach", 0, 0)] if kind in {OF_AMD, OF_SMMU} else []
 
     async def work(cpu: Cpu, domain: Domain, plan: Plan) -> None:
         for call, page, frame in plan:
-            if call == "map":
+            if kind == OF_SMMU and call in {"map", "unmap"}:
+                await change_p2m(machine, cpu, domain, Dfn(page), frames[frame] if call == "map" else None)
+            elif call == "map":
                 await machine.hypervisor.map(cpu, domain, Dfn(page), Mfn(frames[frame]))
             elif call == "relink":
-                await cpu.store64(VTD_FORMAT.entry_address(domain.pgd, Dfn(page), 4), (links[domain.number], 0)[frame])
+                word = machine.unit.format.entry_address(domain.pgd, Dfn(page), domain.levels)
+                await cpu.store64(word, (links[domain.number], 0)[frame])
             elif call in {"detach", "attach"}:
                 await getattr(machine.assignment, call)(cpu, domain, machine.devices[DEVICES[2]])
             else:
@@ -77,6 +88,14 @@ def crowd(kind: str, iotlb_entries: int | None) -> Machine:
     for bdf in DEVICES:
         machine.device(bdf).runs(stream)
     return machine
+
+
+async def change_p2m(machine: Machine, cpu: Cpu, domain: Domain, gfn: Dfn, mfn: Mfn | None) -> None:
+    """Map a page, or unmap it where there is no frame."""
+    if mfn is None:
+        await machine.hypervisor.guest_physmap_remove_page(cpu, domain, gfn, Mfn(0))
+    else:
+        await machine.hypervisor.guest_physmap_add_entry(cpu, domain, gfn, mfn)
 
 
 def reach(kind: str, iotlb_entries: int | None, prefix: list[int]) -> tuple[Machine, Execution]:
@@ -124,7 +143,7 @@ def are_independent(execution: Execution, pair: list[int]) -> bool:
     return not any(one.conflicts(other) for one in declared[0] for other in declared[1])
 
 
-@pytest.mark.parametrize("kind", ["fresh", "mapped", "cached", RELINKED, OF_AMD])
+@pytest.mark.parametrize("kind", ["fresh", "mapped", "cached", RELINKED, OF_AMD, OF_SMMU])
 @pytest.mark.parametrize("iotlb_entries", [None, 2])
 @pytest.mark.parametrize("seed", range(2))
 def test_steps_that_share_no_object_commute(kind: str, iotlb_entries: int | None, seed: int) -> None:
@@ -158,7 +177,10 @@ def joining(vendor: str) -> tuple[Machine, Execution]:
 
     @machine.cpu(0)
     async def unmapper(cpu: Cpu) -> None:
-        await machine.hypervisor.unmap(cpu, domain, Dfn(0))
+        if vendor == OF_SMMU:
+            await change_p2m(machine, cpu, domain, Dfn(0), None)
+        else:
+            await machine.hypervisor.unmap(cpu, domain, Dfn(0))
 
     @machine.cpu(1)
     async def toolstack(cpu: Cpu) -> None:
@@ -168,16 +190,14 @@ def joining(vendor: str) -> tuple[Machine, Execution]:
     for agent in execution.agents:
         execution.start(agent)
     by_name = {agent.name: agent for agent in execution.agents}
-    for agent, kind, skipped in (
-        (by_name["cpu0"], StoreEntry, 0),
-        (by_name["cpu1"], StoreDeviceEntry, STORES[vendor] - 1),
-    ):
-        advance(execution, agent, kind, skipped)
+    store, count = STORES[vendor]
+    advance(execution, by_name["cpu0"], StoreEntry, 0)
+    advance(execution, by_name["cpu1"], store, count - 1)
     return machine, execution
 
 
-STORES = {"vtd": 2, "amd": 3}
-"""In how many stores a driver writes a device's entry; the last one puts it in force."""
+STORES = {"vtd": (StoreDeviceEntry, 2), "amd": (StoreDeviceEntry, 3), "smmu": (StoreStreamControl, 1)}
+"""By what and how many of them a driver writes a device's entry; the last one puts it in force."""
 
 
 def advance(execution: Execution, agent: Agent, kind: type, skipped: int) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import attrs
 import pytest
 
-from emu import CLEAN, Cpu, Device, Dfn, Domain, Machine, iommu_dont_flush_iotlb, offset
+from emu import CLEAN, Cpu, Device, Dfn, Domain, Fix, Machine, iommu_dont_flush_iotlb, offset
 from emu.checks.signatures import Signature, signature
 from emu.engine.hosts import direct
 from emu.engine.strategies.random import RandomStrategy
@@ -30,6 +30,7 @@ NIC, DISK, FAR = "00:1f.0", "00:02.0", "01:00.0"
 SETTINGS = {
     "vtd": (("coherent", "false"), ("caching_mode", "true"), ("drain", "false"), ("wait_faults", "1")),
     "amd": (("np_cache", "true"), ("wait_faults", "1")),
+    "smmu": (("coherent", "false"), ("drain", "false"), ("wait_faults", "1"), ("break_for_units", "true")),
 }
 """The settings of each vendor's machines, some of which a program has."""
 
@@ -56,10 +57,13 @@ def drawn(seed: int, vendor: str = "vtd") -> tuple[Plans, dict[str, str]]:
 
     parameters = {**PLATFORMS[vendor].small, "revision": REVISIONS[pick(3)], "iommu": vendor}
     parameters |= {name: value for name, value in SETTINGS[vendor] if pick(5) == 0}
-    return [steps() for _ in range(2 - (pick(4) == 0))] + [[("device", pick(4))]], parameters
+    plans = [steps() for _ in range(2 - (pick(4) == 0))] + [[("device", pick(4))]]
+    if vendor == "smmu" and pick(2):
+        plans[-1].append(("p2m flushes", 0))
+    return plans, parameters
 
 
-def program(plans: Plans) -> Scenario:
+def program(plans: Plans, vendor: str) -> Scenario:
     """Return a scenario in which CPUs and perhaps a device do so."""
 
     def build(m: Machine) -> None:
@@ -68,7 +72,9 @@ def program(plans: Plans) -> Scenario:
         m.plug(DISK)
         frames = [m.allocate(domain=domain) for _ in range(2)]
         m.premap(domain, G, frames[0], cached=True)
-        *cpus, (kind,) = plans
+        *cpus, (kind, *flushes) = plans
+        if flushes:
+            m.driver.fixes.add(Fix.HAS_IOMMU)
         for number, plan in enumerate(cpus):
             m.cpu(number).runs(work, m, domain, other, plan)
         if kind[1] == 1:
@@ -76,7 +82,8 @@ def program(plans: Plans) -> Scenario:
         elif kind[1] == 2:
             m.device(NIC, posts=True).runs(poster)
 
-    return scenario(expect=CLEAN, sequential=True)(build)
+    only = {vendor: "programs are drawn for one vendor at a time"}
+    return scenario(expect=CLEAN, sequential=True, only=only)(build)
 
 
 async def writer(device: Device) -> None:
@@ -107,7 +114,11 @@ async def work(cpu: Cpu, m: Machine, domain: Domain, other: Domain, plan: list[S
 async def call(cpu: Cpu, m: Machine, domain: Domain, other: Domain, what: str, which: int) -> None:
     """Make one call."""
     page, device = offset(G, which), m.devices[(NIC, DISK)[which]]
-    if what == "map":
+    if domain.cpu_tlb is not None and what == "map":
+        await m.hypervisor.guest_physmap_add_entry(cpu, domain, page, max(m.pages.frames))
+    elif domain.cpu_tlb is not None and what == "unmap":
+        await m.hypervisor.guest_physmap_remove_page(cpu, domain, page, max(m.pages.frames))
+    elif what == "map":
         await m.hypervisor.map(cpu, domain, page, max(m.pages.frames))
     elif what == "unmap":
         await m.hypervisor.unmap(cpu, domain, page)
@@ -151,7 +162,7 @@ class Compared:
     def add(self, seed: int, vendor: str) -> None:
         """Compare a program, if an exploration of it ends in the given number of executions."""
         plans, parameters = drawn(seed, vendor)
-        bound = program(plans).bind(parameters)
+        bound = program(plans, vendor).bind(parameters)
         found = explored(bound, Plan(executions=TRACES_MAX, sections=False))
         if found is None:
             return
@@ -182,7 +193,7 @@ class Compared:
 def reached(seed: int, vendor: str) -> bool:
     """Hold the exploration of a program that has few traces against every state that it can reach, if they are few."""
     plans, parameters = drawn(seed, vendor)
-    bound = program(plans).bind(parameters)
+    bound = program(plans, vendor).bind(parameters)
     found = explored(bound, Plan(executions=FEW_TRACES))
     states = States.of(bound) if found is not None else None
     if found is None or states is None:

@@ -27,6 +27,9 @@ class Engine(Protocol):
     def accesses(self, slots: range) -> Iterable[Access]:
         """Return every access that executing these slots may make."""
 
+    def accesses_of(self, slot: int, command: Any) -> Iterable[Access]:
+        """Return every access that executing a command may make, once a slot has it."""
+
     def execute(self, step: int) -> None:
         """Execute all posted commands."""
 

@@ -34,8 +34,11 @@ class SynchronousEngine:
     def accesses(self, slots: range) -> Iterable[Access]:
         """Return every access that executing these slots may make."""
         for slot in slots:
-            for operation in self.operations(slot, self.ring.command_in(slot)):
-                yield from operation.accesses()
+            yield from self.accesses_of(slot, self.ring.command_in(slot))
+
+    def accesses_of(self, slot: int, command: Any) -> Iterable[Access]:
+        """Return every access that executing a command may make, once a slot has it."""
+        return (access for operation in self.operations(slot, command) for access in operation.accesses())
 
     def execute(self, step: int) -> None:
         """Execute all posted commands."""

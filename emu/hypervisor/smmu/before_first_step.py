@@ -11,9 +11,18 @@ from emu.iommus.formats import Translation
 from emu.iommus.iotlb import IotlbEntry
 from emu.iommus.paths import Tables
 from emu.iommus.requests import TableRead
-from emu.iommus.smmu.formats import S2CR_TRANSLATE, encode_smr
-from emu.iommus.smmu.registers import BANKS, STREAMS
+from emu.iommus.smmu.formats import S2CR_FAULT, S2CR_TRANSLATE, encode_smr
+from emu.iommus.smmu.registers import BANKS, STREAMS, Registers
 from emu.units import Dfn
+
+
+def reset(registers: Registers) -> None:
+    """Let every stream fault (Xen: arm/smmu.c, arm_smmu_device_reset).
+
+    A register that has never been written would let its stream be translated through bank 0.
+    """
+    for stream in range(STREAMS):
+        registers.put(registers.s2cr(stream), S2CR_FAULT)
 
 
 def take(taken: int, count: int, what: str) -> int:

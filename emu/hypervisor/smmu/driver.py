@@ -11,7 +11,7 @@ from emu.hypervisor.domain import Domain
 from emu.hypervisor.fixes import Fix
 from emu.hypervisor.ops import MapFlags
 from emu.hypervisor.smmu.assignment import arm_smmu_attach_dev, arm_smmu_detach_dev, arm_smmu_reassign_dev
-from emu.hypervisor.smmu.before_first_step import cache_leaf, enter_stream
+from emu.hypervisor.smmu.before_first_step import cache_leaf, enter_stream, reset
 from emu.hypervisor.smmu.entries import p2m_write_pte
 from emu.hypervisor.smmu.p2m_init import enter_page, p2m_init
 from emu.hypervisor.smmu.state import AS_OF_THE_PATCH, DriverState, SmmuIommu, XenDomain
@@ -28,13 +28,14 @@ class SmmuDriver(DriverState):
     known_fixes: frozenset[Fix] = AS_OF_THE_PATCH | {Fix.HAS_IOMMU, Fix.FLUSH_BEFORE_FREE}
 
     def add_unit(self, unit: Unit) -> None:
-        """Add a unit (Xen: arm/smmu.c, arm_smmu_device_dt_probe).
+        """Add a unit, and let every stream fault (Xen: arm/smmu.c, arm_smmu_device_dt_probe).
 
         Raises:
             InternalError: if it is no SMMUv2.
         """
         if not isinstance(unit, SmmuUnit):
             raise InternalError(f"the SMMU driver was given {unit!r}")
+        reset(unit.registers)
         self.iommus.append(SmmuIommu(len(self.iommus), unit))
 
     def add_device(self, device: Device) -> None:

@@ -94,12 +94,12 @@ def covered_range(slot: int, asked: int) -> Range:
     return Range(slot, None if asked == ALL else asked, Dfn(0), None, leaf_only=False)
 
 
-def operations(unit: SmmuState, slot: int, asked: int | None) -> Iterator[Operation[Any]]:
+def operations(unit: SmmuState, slot: int, asked: int) -> Iterator[Operation[Any]]:
     """Yield the operations that execute a request, as if it were executed now."""
     if asked == SYNC:
         yield CompleteSync(unit.queue, slot)
         return
-    covered = covered_range(slot, ALL if asked is None else asked)
+    covered = covered_range(slot, asked)
     yield Begin(unit.memory, {})
     yield Remove(unit, covered, 0)
     yield Complete(unit, covered, 0)

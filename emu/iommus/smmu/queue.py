@@ -105,7 +105,7 @@ class WriteTlbRegister(Operation[None]):
         if self.asked == SYNC:
             yield registers.status(Kind.WRITE)
         if registers.at_once is not None:
-            yield from registers.at_once.accesses(range(slot, slot + 1))
+            yield from registers.at_once.accesses_of(slot, self.asked)
 
     def perform(self, step: int) -> None:
         registers = self.registers

@@ -18,7 +18,6 @@ from typing import Any
 import attrs
 
 from emu.engine import Access, Kind, Space
-from emu.engine.execution import ReadRecorder
 from emu.iommus.counters import Counters
 from emu.iommus.paths import UNTRANSLATED, Tables
 from emu.iommus.smmu.formats import (
@@ -185,10 +184,6 @@ class Registers:
         history = self.memory.history(address & ~7)
         word = next((version.value for version in reversed(history) if version.stored <= step), 0)
         return half_of(word, address)
-
-    def record_reads(self, recorder: ReadRecorder) -> None:
-        """Record them as read."""
-        recorder.read(self.space, 0)
 
 
 class StoreRegister(Store):

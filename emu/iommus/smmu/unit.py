@@ -7,7 +7,8 @@ from emu.engine import Space, Trace
 from emu.engine.atomic import AtomicBlock
 from emu.engine.execution import ReadRecorder
 from emu.iommus.iotlb import IotlbEntry
-from emu.iommus.paths import Tables
+from emu.iommus.objects import object_number
+from emu.iommus.paths import UNTRANSLATED, Tables
 from emu.iommus.requests import Request
 from emu.iommus.smmu.engine import engine, operations
 from emu.iommus.smmu.settings import SmmuSettings
@@ -75,18 +76,26 @@ class SmmuUnit(SmmuState):
         """Return the tables with this root that have ever translated here for any stream, with tags and lifetimes.
 
         Tables whose VMID no stream uses any more are left out: nobody finds what is cached under it. Records as read
-        the registers that decide it.
+        the objects that decide it.
         """
         ever: dict[Tables, None] = {}
         for source_id in self.sources:
-            self.registers.record_reads(self.ledger.recorder)
+            for space, number in self.device_reads(source_id):
+                self.ledger.recorder.read(space, number)
             ever |= dict.fromkeys(self.tables_ever(source_id))
         in_use = {tables.tag for tables in ever if tables.until == inf}
         return [tables for tables in ever if tables.levels and tables.root == root and tables.tag in in_use]
 
     def device_reads(self, source_id: int) -> list[tuple[Space, int]]:
-        """Return the object that decides which tables translate for a stream: the registers."""
-        return [(self.registers.space, 0)]
+        """Return the objects that decide which tables translate for a stream.
+
+        They are the registers, and the invalidations of the VMIDs of tables that were replaced.
+        """
+        replaced = (tables for tables, _, until in self.registers.lifetimes(source_id) if until < inf)
+        tags = dict.fromkeys(tables.tag for tables in replaced if tables is not None)
+        # What passes untranslated ends with an invalidation of every VMID, and so of number 0.
+        ended_with = (0 if tag == UNTRANSLATED else tag for tag in tags)
+        return [(self.registers.space, 0), *((self.ledger.space, object_number(tag, 0)) for tag in ended_with)]
 
     def lets_through(self, source_id: int) -> bool:
         """Whether requests may pass untranslated: by an S2CR of type bypass, or a context bank that is not enabled."""

@@ -80,6 +80,12 @@ def test_a_stream_that_matches_no_register_faults() -> None:
     assert now(two_domains(), 0xF9) is None
 
 
+def test_a_stream_faults_from_the_reset_on_though_a_register_matches_it_until_its_s2cr_says_otherwise() -> None:
+    machine = two_domains()
+    enter(machine, registers_of(machine).smr(FREE), encode_smr(0x123))
+    assert now(machine, 0x123) is None
+
+
 def test_a_register_whose_mask_leaves_out_a_bit_matches_both_streams() -> None:
     machine = two_domains()
     enter(machine, registers_of(machine).smr(stream_of(machine, NIC)), encode_smr(NIC_ID, 0x0001))
