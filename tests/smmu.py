@@ -53,7 +53,9 @@ def vmid(machine: Machine, domain: int) -> int:
 
 def stream_of(machine: Machine, bdf: str) -> int:
     """Return the number of the registers that match a device's stream."""
-    return driver_of(machine).streams[bdf]
+    stream = driver_of(machine).streams[bdf].value
+    assert stream is not None
+    return stream
 
 
 def enter(machine: Machine, address: Maddr, value: int) -> None:

@@ -80,7 +80,7 @@ def caching_vendor(request: pytest.FixtureRequest) -> Vendor:
     return VENDORS[request.param]
 
 
-def each(asked: Mapping[str, Asked | None]) -> Any:
+def each(asked: Mapping[str, Asked | None]) -> pytest.MarkDecorator:
     """Return a mark for every vendor with each invalidation that it can be asked for."""
     cases = [(one, name) for one in ALL_OF_THEM for name in asked if one.can_ask(asked[name])]
     sets = [pytest.param(one, asked[name], id=f"{one.name}-{name}") for one, name in cases]

@@ -77,7 +77,7 @@ async def arm_smmu_attach_dev(cpu: Cpu, driver: DriverState, domain: Domain, dev
     """
     xen_domain, iommu = driver.domains[domain.number], driver.iommu_of(device)
     async with xen_domain.lock.held(cpu):
-        if device.bdf in driver.streams:
+        if await driver.streams[device.bdf].read() is not None:
             return EINVAL
         bank = await xen_domain.context(iommu.index).read()
         if bank == NO_BANK:
@@ -93,7 +93,7 @@ async def arm_smmu_attach_dev(cpu: Cpu, driver: DriverState, domain: Domain, dev
         if stream is None:
             return EINVAL
         await iommu.smr_map.set(stream)
-        driver.streams[device.bdf] = stream
+        await driver.streams[device.bdf].write(stream)
         registers = iommu.unit.registers
         await write_all(iommu, [(registers.smr(stream), encode_smr(device.source_id), "smr")], device)
         await StoreStreamControl(registers, registers.s2cr(stream), S2CR_TRANSLATE | bank, domain, device.bdf)
@@ -114,9 +114,11 @@ async def arm_smmu_detach_dev(cpu: Cpu, driver: DriverState, domain: Domain, dev
         return ENODEV
     xen_domain, iommu = driver.domains[domain.number], driver.iommu_of(device)
     async with xen_domain.lock.held(cpu):
-        stream, registers = driver.streams.pop(device.bdf), iommu.unit.registers
-        writes: Writes = [(registers.s2cr(stream), S2CR_FAULT, "s2cr"), (registers.smr(stream), 0, "smr")]
-        await write_all(iommu, writes, device)
+        stream, registers = await driver.streams[device.bdf].read(), iommu.unit.registers
+        if stream is None:
+            return ENODEV
+        await driver.streams[device.bdf].write(None)
+        await write_all(iommu, [(registers.s2cr(stream), S2CR_FAULT, "s2cr"), (registers.smr(stream), 0, "smr")])
         await iommu.smr_map.clear(stream)
         others = [other for other in driver.devices.values() if other.unit is device.unit and other is not device]
         if not await FindDevice(domain, others):

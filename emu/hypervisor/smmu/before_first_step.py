@@ -55,7 +55,7 @@ def enter_stream(driver: DriverState, domain: Domain, device: Device) -> None:
     iommu, bank = driver.iommu_of(device), bank_of(driver, domain, device)
     stream = take(iommu.smr_map.value, STREAMS, f"stream match registers of {iommu.unit.name}")
     iommu.smr_map.put(stream)
-    driver.streams[device.bdf] = stream
+    driver.streams[device.bdf].value = stream
     registers = iommu.unit.registers
     registers.put(registers.smr(stream), encode_smr(device.source_id))
     registers.put(registers.s2cr(stream), S2CR_TRANSLATE | bank)

@@ -69,7 +69,8 @@ class DriverState:
     Attributes:
         devices: the devices of the machine, by name.
         domains: the driver's state for each domain, by number.
-        streams: the stream match register of each attached device, by name of the device.
+        streams: the number of the stream match register of each device, by the device's name; None if it is not
+            attached.
         fixes: the repairs that the driver's code has.
         faults: the faults that the strategy may inject.
         debug_build: an ASSERT of Xen that does not hold is a finding.
@@ -78,7 +79,7 @@ class DriverState:
     devices: Mapping[str, Device] = attrs.field(factory=dict)
     iommus: list[SmmuIommu] = attrs.field(factory=list)
     domains: dict[int, XenDomain] = attrs.field(factory=dict)
-    streams: dict[str, int] = attrs.field(factory=dict)
+    streams: dict[str, Variable[int | None]] = attrs.field(factory=dict)
     fixes: set[Fix] = attrs.field(factory=lambda: set(AS_OF_THE_PATCH))
     faults: Faults = attrs.field(factory=Faults)
     debug_build: bool = False

@@ -44,7 +44,8 @@ def machine_with(settings: SmmuSettings) -> Machine:
 
 def after_asking(execute: Execute, settings: SmmuSettings, asked: int) -> tuple[Machine, list[int]]:
     """Have a CPU ask; return what it finds right after: cached translations, and active synchronisations."""
-    machine, left = machine_with(settings), []
+    machine = machine_with(settings)
+    left: list[int] = []
 
     @machine.cpu(0)
     async def asker(cpu: Cpu) -> None:
