@@ -42,8 +42,8 @@ def registers_of(machine: Machine) -> Registers:
 
 def bank_of(machine: Machine, domain: int) -> int:
     """Return the context bank by which unit 0 translates for a domain."""
-    contexts = dict(driver_of(machine).domains[domain].contexts.value)
-    return contexts[0]
+    contexts = driver_of(machine).domains[domain].contexts.value
+    return next(context.bank for context in contexts if context.iommu == 0)
 
 
 def vmid(machine: Machine, domain: int) -> int:
@@ -53,9 +53,9 @@ def vmid(machine: Machine, domain: int) -> int:
 
 def stream_of(machine: Machine, bdf: str) -> int:
     """Return the number of the registers that match a device's stream."""
-    stream = driver_of(machine).streams[bdf].value
-    assert stream is not None
-    return stream
+    attached = driver_of(machine).attached[bdf].value
+    assert attached is not None
+    return attached.stream
 
 
 def enter(machine: Machine, address: Maddr, value: int) -> None:

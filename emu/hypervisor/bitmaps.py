@@ -44,6 +44,14 @@ class Bitmap:
         """Clear a bit."""
         return ChangeBit(self, bit, is_set=False)
 
+    def first_free(self, count: int) -> int | None:
+        """Return the lowest of the first `count` bits that is clear; None if all are set. Takes no step."""
+        return next((bit for bit in range(count) if not self.has(bit)), None)
+
+    def take(self, count: int) -> "TakeBit":
+        """Set the lowest of the first `count` bits that is clear, and return it; None if all are set."""
+        return TakeBit(self, count)
+
 
 def first_free(taken: int, count: int) -> int | None:
     """Return the lowest bit of a word that is clear, among so many; None if none is."""
@@ -91,3 +99,32 @@ class ChangeBit(Operation[None]):
 
     def describe(self) -> tuple[str, Mapping[str, Any]]:
         return "bitmap.set" if self.is_set else "bitmap.clear", {"bitmap": self.bitmap.name, "bit": self.bit}
+
+
+class TakeBit(Operation[int | None]):
+    """Set the lowest bit that is clear, atomically: a bit that another CPU takes meanwhile is passed over.
+
+    (Xen: arm/smmu.c, __arm_smmu_alloc_bitmap)
+    """
+
+    __slots__ = ("bit", "bitmap", "count")
+
+    def __init__(self, bitmap: Bitmap, count: int) -> None:
+        self.bitmap = bitmap
+        self.count = count
+        self.bit: int | None = None
+
+    def accesses(self) -> Iterable[Access]:
+        return (Access.to(self.bitmap.space, 0, Kind.WRITE),)
+
+    def perform(self, step: int) -> int | None:
+        self.bit = self.bitmap.first_free(self.count)
+        if self.bit is not None:
+            self.bitmap.put(self.bit)
+        return self.bit
+
+    def describe(self) -> tuple[str, Mapping[str, Any]]:
+        keys = {"bitmap": self.bitmap.name}
+        if self.bit is None:
+            return ReadBits.event, {**keys, "value": self.bitmap.value}
+        return "bitmap.set", {**keys, "bit": self.bit}

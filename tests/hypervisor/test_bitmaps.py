@@ -128,3 +128,20 @@ def test_reading_and_then_changing_are_two_steps_between_which_another_may_come(
         await bitmap.set(1 if taken & 1 else 0)
 
     assert set(outcomes(takes_the_first, takes_the_first)) == {0b01, 0b11}
+
+
+@pytest.mark.parametrize(("taken", "bit"), [((), 0), ((0, 1, 3), 2), ((0, 1, 2, 3), None)])
+def test_taking_returns_the_lowest_bit_that_is_clear_and_sets_it(taken: tuple[int, ...], bit: int | None) -> None:
+    bitmap = holding(*taken)
+    take = bitmap.take(4)
+    assert take.perform(1) == bit
+    whole = ("bitmap.read", {"bitmap": "bits", "value": 0b1111})
+    assert take.describe() == (whole if bit is None else ("bitmap.set", {"bitmap": "bits", "bit": bit}))
+    assert bitmap.value == holding(*taken, *([] if bit is None else [bit])).value
+
+
+def test_no_two_agents_take_one_bit() -> None:
+    async def takes(bitmap: Bitmap) -> None:
+        assert await bitmap.take(2) is not None
+
+    assert set(outcomes(takes, takes)) == {0b11}

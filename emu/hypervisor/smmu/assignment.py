@@ -3,12 +3,11 @@
 from emu.cpus import Cpu
 from emu.devices.device import Device
 from emu.engine import Access, Kind
-from emu.hypervisor.assignment import FindDevice, HandOver
-from emu.hypervisor.bitmaps import first_free
+from emu.hypervisor.assignment import HandOver
 from emu.hypervisor.domain import Domain
 from emu.hypervisor.ops import EINVAL, ENODEV, OK
 from emu.hypervisor.smmu.flush import arm_smmu_tlb_inv_context, vmid_of
-from emu.hypervisor.smmu.state import NO_BANK, DriverState, SmmuIommu
+from emu.hypervisor.smmu.state import Attached, Context, DriverState, SmmuIommu
 from emu.iommus.smmu.formats import (
     CBA2R_64BIT,
     CBAR_STAGE_2,
@@ -30,6 +29,8 @@ CONTROL = SCTLR_ENABLE | SCTLR_ACCESS_FLAG | SCTLR_TEX_REMAP | SCTLR_FAULT_REPOR
 
 Writes = list[tuple[Maddr, int, str]]
 """Registers with the values that are stored to them, in order."""
+
+Contexts = tuple[Context, ...]
 
 
 class StoreStreamControl(StoreRegister):
@@ -66,6 +67,18 @@ def bank_writes(registers: Registers, bank: int, domain: Domain, ipa_bits: int) 
     ]
 
 
+def context_on(contexts: Contexts, iommu: SmmuIommu) -> Context | None:
+    """Return a domain's context bank on a unit; None if it has none there."""
+    return next((context for context in contexts if context.iommu == iommu.index), None)
+
+
+def with_devices(contexts: Contexts, context: Context, change: int) -> Contexts:
+    """Return a domain's context banks after the number of devices of one has changed; without it at 0."""
+    changed = context._replace(devices=context.devices + change)
+    others = [other for other in contexts if other.iommu != context.iommu]
+    return (*others, changed) if changed.devices else (*others,)
+
+
 async def arm_smmu_attach_dev(cpu: Cpu, driver: DriverState, domain: Domain, device: Device) -> int:
     """Let a domain's tables translate for a device (Xen: arm/smmu.c, arm_smmu_attach_dev).
 
@@ -76,29 +89,33 @@ async def arm_smmu_attach_dev(cpu: Cpu, driver: DriverState, domain: Domain, dev
         0; or -EINVAL if the device is attached already, or no bank or stream match register is free.
     """
     xen_domain, iommu = driver.domains[domain.number], driver.iommu_of(device)
+    attached, registers = driver.attached[device.bdf], iommu.unit.registers
     async with xen_domain.lock.held(cpu):
-        if await driver.streams[device.bdf].read() is not None:
+        if await attached.read() is not None:
             return EINVAL
-        bank = await xen_domain.context(iommu.index).read()
-        if bank == NO_BANK:
-            free = first_free(await iommu.context_map.read(), BANKS)
-            if free is None:
-                return EINVAL
-            bank = free
-            await iommu.context_map.set(bank)
-            await xen_domain.context(iommu.index).write(bank)
-            writes = bank_writes(iommu.unit.registers, bank, domain, iommu.unit.settings.ipa_bits)
-            await write_all(iommu, writes, device)
-        stream = first_free(await iommu.smr_map.read(), STREAMS)
-        if stream is None:
+        contexts = await xen_domain.contexts.read()
+        context = context_on(contexts, iommu) or await arm_smmu_init_domain_context(iommu, domain)
+        stream = None if context is None else await iommu.smr_map.take(STREAMS)
+        if context is None or stream is None:
             return EINVAL
-        await iommu.smr_map.set(stream)
-        await driver.streams[device.bdf].write(stream)
-        registers = iommu.unit.registers
-        await write_all(iommu, [(registers.smr(stream), encode_smr(device.source_id), "smr")], device)
-        await StoreStreamControl(registers, registers.s2cr(stream), S2CR_TRANSLATE | bank, domain, device.bdf)
+        await xen_domain.contexts.write(with_devices(contexts, context, 1))
+        await attached.write(Attached(domain.number, stream))
+        await write_all(iommu, [(registers.smr(stream), encode_smr(device.source_id), "smr")])
+        await StoreStreamControl(registers, registers.s2cr(stream), S2CR_TRANSLATE | context.bank, domain)
     await HandOver(device, domain.number)
     return OK
+
+
+async def arm_smmu_init_domain_context(iommu: SmmuIommu, domain: Domain) -> Context | None:
+    """Let a context bank translate by a domain's tables; None if no bank is free.
+
+    (Xen: arm/smmu.c, arm_smmu_init_domain_context)
+    """
+    bank = await iommu.context_map.take(BANKS)
+    if bank is None:
+        return None
+    await write_all(iommu, bank_writes(iommu.unit.registers, bank, domain, iommu.unit.settings.ipa_bits))
+    return Context(iommu.index, bank, 0)
 
 
 async def arm_smmu_detach_dev(cpu: Cpu, driver: DriverState, domain: Domain, device: Device) -> int:
@@ -110,37 +127,36 @@ async def arm_smmu_detach_dev(cpu: Cpu, driver: DriverState, domain: Domain, dev
     Returns:
         0; or -ENODEV if the domain does not have the device.
     """
-    if not await FindDevice(domain, [device]):
-        return ENODEV
     xen_domain, iommu = driver.domains[domain.number], driver.iommu_of(device)
+    registers = iommu.unit.registers
     async with xen_domain.lock.held(cpu):
-        stream, registers = await driver.streams[device.bdf].read(), iommu.unit.registers
-        if stream is None:
+        attached = await driver.attached[device.bdf].read()
+        if attached is None or attached.domain != domain.number:
             return ENODEV
-        await driver.streams[device.bdf].write(None)
+        stream = attached.stream
+        await driver.attached[device.bdf].write(None)
         await write_all(iommu, [(registers.s2cr(stream), S2CR_FAULT, "s2cr"), (registers.smr(stream), 0, "smr")])
         await iommu.smr_map.clear(stream)
-        others = [other for other in driver.devices.values() if other.unit is device.unit and other is not device]
-        if not await FindDevice(domain, others):
-            await arm_smmu_destroy_domain_context(cpu, driver, domain, device)
+        contexts = await xen_domain.contexts.read()
+        context = context_on(contexts, iommu)
+        if context is not None and context.devices == 1:
+            await arm_smmu_destroy_domain_context(cpu, driver, iommu, context.bank)
+        if context is not None:
+            await xen_domain.contexts.write(with_devices(contexts, context, -1))
     await HandOver(device, None)
     return OK
 
 
-async def arm_smmu_destroy_domain_context(cpu: Cpu, driver: DriverState, domain: Domain, device: Device) -> None:
-    """Disable a domain's context bank on a device's unit, invalidate what is cached through it, and free it.
+async def arm_smmu_destroy_domain_context(cpu: Cpu, driver: DriverState, iommu: SmmuIommu, bank: int) -> None:
+    """Disable a domain's context bank on a unit, invalidate what is cached through it, and free it.
 
     If the poll for the invalidation gives up, the bank is free all the same, and with it the VMID.
 
     (Xen: arm/smmu.c, arm_smmu_destroy_domain_context)
     """
-    iommu = driver.iommu_of(device)
-    context = driver.domains[domain.number].context(iommu.index)
-    bank = await context.read()
-    await write_all(iommu, [(iommu.unit.registers.of_bank(bank, SCTLR), 0, "sctlr")], device)
+    await write_all(iommu, [(iommu.unit.registers.of_bank(bank, SCTLR), 0, "sctlr")])
     await arm_smmu_tlb_inv_context(cpu, driver, iommu, bank)
     await iommu.context_map.clear(bank)
-    await context.write(NO_BANK)
 
 
 async def write_all(iommu: SmmuIommu, writes: Writes, device: Device) -> None:

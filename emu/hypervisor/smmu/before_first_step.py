@@ -2,11 +2,11 @@
 
 from emu.devices.device import Device
 from emu.errors import LimitReached
-from emu.hypervisor.bitmaps import first_free
+from emu.hypervisor.bitmaps import Bitmap
 from emu.hypervisor.domain import Domain
-from emu.hypervisor.smmu.assignment import bank_writes
+from emu.hypervisor.smmu.assignment import bank_writes, context_on, with_devices
 from emu.hypervisor.smmu.flush import vmid_of
-from emu.hypervisor.smmu.state import NO_BANK, DriverState
+from emu.hypervisor.smmu.state import Attached, Context, DriverState
 from emu.iommus.formats import Translation
 from emu.iommus.iotlb import IotlbEntry
 from emu.iommus.paths import Tables
@@ -25,37 +25,38 @@ def reset(registers: Registers) -> None:
         registers.put(registers.s2cr(stream), S2CR_FAULT)
 
 
-def take(taken: int, count: int, what: str) -> int:
-    """Return the lowest free number.
+def take(bitmap: Bitmap, count: int, what: str) -> int:
+    """Take the lowest bit that is clear.
 
     Raises:
-        LimitReached: if none is free.
+        LimitReached: if none is.
     """
-    number = first_free(taken, count)
+    number = bitmap.first_free(count)
     if number is None:
         raise LimitReached(f"all {count} {what} are in use: use fewer")
+    bitmap.put(number)
     return number
 
 
-def bank_of(driver: DriverState, domain: Domain, device: Device) -> int:
-    """Return the context bank of a domain for the unit of a device, and take one if it has none."""
-    iommu = driver.iommu_of(device)
-    context = driver.domains[domain.number].context(iommu.index)
-    if context.value == NO_BANK:
-        context.value = take(iommu.context_map.value, BANKS, f"context banks of {iommu.unit.name}")
-        iommu.context_map.put(context.value)
+def enter_context(driver: DriverState, domain: Domain, device: Device) -> int:
+    """Return the context bank of a domain for the unit of a device; if it has none, take one and let it translate."""
+    xen_domain, iommu = driver.domains[domain.number], driver.iommu_of(device)
+    contexts = xen_domain.contexts.value
+    context = context_on(contexts, iommu)
+    if context is None:
+        context = Context(iommu.index, take(iommu.context_map, BANKS, f"context banks of {iommu.unit.name}"), 0)
         registers = iommu.unit.registers
-        for address, value, _ in bank_writes(registers, context.value, domain, iommu.unit.settings.ipa_bits):
+        for address, value, _ in bank_writes(registers, context.bank, domain, iommu.unit.settings.ipa_bits):
             registers.put(address, value)
-    return context.value
+    xen_domain.contexts.value = with_devices(contexts, context, 1)
+    return context.bank
 
 
 def enter_stream(driver: DriverState, domain: Domain, device: Device) -> None:
     """Let a domain's tables translate for a device (Xen: arm/smmu.c, arm_smmu_attach_dev)."""
-    iommu, bank = driver.iommu_of(device), bank_of(driver, domain, device)
-    stream = take(iommu.smr_map.value, STREAMS, f"stream match registers of {iommu.unit.name}")
-    iommu.smr_map.put(stream)
-    driver.streams[device.bdf].value = stream
+    iommu, bank = driver.iommu_of(device), enter_context(driver, domain, device)
+    stream = take(iommu.smr_map, STREAMS, f"stream match registers of {iommu.unit.name}")
+    driver.attached[device.bdf].value = Attached(domain.number, stream)
     registers = iommu.unit.registers
     registers.put(registers.smr(stream), encode_smr(device.source_id))
     registers.put(registers.s2cr(stream), S2CR_TRANSLATE | bank)
@@ -72,7 +73,10 @@ def cache_leaf(
     level = unit.format.device_level
     _, registers = unit.registers.snapshot(device.source_id, unit.registers.value)
     of_device = (TableRead(level, unit.format.orders[level], address, 0, is_leaf=False) for address in registers)
-    found, vmid = (*of_device, *reads), vmid_of(bank_of(driver, domain, device))
+    context = context_on(driver.domains[domain.number].contexts.value, driver.iommu_of(device))
+    if context is None:
+        return
+    found, vmid = (*of_device, *reads), vmid_of(context.bank)
     unit.iotlb.insert(IotlbEntry(vmid, vmid, dfn, translation, found))
     if unit.walk_cache is not None:
         unit.walk_cache.insert_walk(vmid, Tables(vmid, domain.pgd, domain.levels), dfn, found)

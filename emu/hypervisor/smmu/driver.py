@@ -42,7 +42,7 @@ class SmmuDriver(DriverState):
     def add_device(self, device: Device) -> None:
         """Refuse a device whose stream id is too wide; no register matches its stream yet, so its requests fault."""
         encode_smr(device.source_id)
-        self.streams[device.bdf] = Variable(f"{device.bdf}.stream", None)
+        self.attached[device.bdf] = Variable(f"{device.bdf}.attached", None)
 
     def add_domain(self, domain: Domain) -> None:
         """Give a domain its p2m (Xen: arm/smmu.c, arm_smmu_iommu_domain_init)."""

@@ -42,7 +42,5 @@ async def arm_smmu_iotlb_flush_all(cpu: Cpu, driver: DriverState, domain: Domain
     """Flush all of a domain, on each unit that it uses (Xen: arm/smmu.c, arm_smmu_iotlb_flush_all)."""
     xen_domain = driver.domains[domain.number]
     async with xen_domain.lock.held(cpu):
-        for iommu in driver.iommus:
-            bank = await xen_domain.context(iommu.index).read()
-            if bank != NO_BANK:
-                await arm_smmu_tlb_inv_context(cpu, driver, iommu, bank)
+        for context in await xen_domain.contexts.read():
+            await arm_smmu_tlb_inv_context(cpu, driver, driver.iommus[context.iommu], context.bank)

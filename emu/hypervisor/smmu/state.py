@@ -1,6 +1,7 @@
 """The state of the SMMU driver (Xen: arm/smmu.c)."""
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import attrs
 
@@ -38,19 +39,43 @@ class SmmuIommu:
         self.smr_map = Bitmap(f"{self.unit.name}.smr_map")
 
 
+class Context(NamedTuple):
+    """The context bank of a domain on one unit (Xen: arm/smmu.c, struct iommu_domain).
+
+    Attributes:
+        iommu: the index of the unit.
+        devices: how many devices of the domain it translates for.
+    """
+
+    iommu: int
+    bank: int
+    devices: int
+
+
+class Attached(NamedTuple):
+    """What a device is attached by (Xen: arm/smmu.c, struct arm_smmu_xen_device).
+
+    Attributes:
+        domain: the number of the domain whose tables translate for it.
+        stream: the number of the stream match register that matches it.
+    """
+
+    domain: int
+    stream: int
+
+
 @attrs.define(eq=False)
 class XenDomain:
     """The driver's state for one domain (Xen: arm/smmu.c, struct arm_smmu_xen_domain).
 
     Attributes:
         lock: guards its contexts, and is held across a flush.
-        contexts: the context bank that translates for it, by the index of the unit; on an SMMUv3 the VMID under which
-            the unit caches what is its.
+        contexts: the context banks that translate for it, one for each unit that it uses.
     """
 
     number: int
     lock: SpinLock = attrs.field(init=False)
-    contexts: dict[int, Variable[int]] = attrs.field(factory=dict)
+    contexts: Variable[tuple[Context, ...]] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.lock = SpinLock(f"d{self.number}.xen_domain_lock")
@@ -69,8 +94,7 @@ class DriverState:
     Attributes:
         devices: the devices of the machine, by name.
         domains: the driver's state for each domain, by number.
-        streams: the number of the stream match register of each device, by the device's name; None if it is not
-            attached.
+        attached: what each device is attached by, by the device's name; None if it is not attached.
         fixes: the repairs that the driver's code has.
         faults: the faults that the strategy may inject.
         debug_build: an ASSERT of Xen that does not hold is a finding.
@@ -79,7 +103,7 @@ class DriverState:
     devices: Mapping[str, Device] = attrs.field(factory=dict)
     iommus: list[SmmuIommu] = attrs.field(factory=list)
     domains: dict[int, XenDomain] = attrs.field(factory=dict)
-    streams: dict[str, Variable[int | None]] = attrs.field(factory=dict)
+    attached: dict[str, Variable[Attached | None]] = attrs.field(factory=dict)
     fixes: set[Fix] = attrs.field(factory=lambda: set(AS_OF_THE_PATCH))
     faults: Faults = attrs.field(factory=Faults)
     debug_build: bool = False
