@@ -228,7 +228,7 @@ def test_the_second_of_two_tables_begins_with_bit_39_of_an_address() -> None:
     assert FORMAT.entry_address(Maddr(0x5000), Dfn(1 << 27), 3) == 0x6000
 
 
-def test_smaller_blocks_leave_more_addresses_to_the_top() -> None:
+def test_smaller_blocks_leave_the_levels_above_them_as_they_are() -> None:
     assert smmu_format(40, 1).index_bits == (1, 1, 10)
     assert smmu_format(48, 1).index_bits == (1, 1, 9, 9)
 
