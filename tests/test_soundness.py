@@ -15,7 +15,7 @@ from emu.engine.strategies import Strategy
 from emu.engine.strategies.random import RandomStrategy
 from emu.hypervisor.vtd.driver import VtdDriver
 from emu.iommus.vtd.formats import WaitDescriptor
-from emu.platforms import AMD, VTD
+from emu.platforms import AMD, SMMU, VTD
 from emu.running.exploration import ScenarioExploration
 from emu.running.plan import Plan
 from emu.scenarios.library import bundled_names, find
@@ -80,7 +80,9 @@ def seeded(bound: BoundScenario, seeds: int) -> set[Signature]:
 LARGE = ("remove_moved_page", "domain_id_freed_too_early")
 """Scenarios whose enumeration takes many seconds: only with `-m long`, as are all on other revisions than merged."""
 
-ON_VTD, ON_AMD = ([name for name in bundled_names() if one in find(name).platforms()] for one in (VTD, AMD))
+ON_VTD, ON_AMD, ON_SMMU = (
+    [name for name in bundled_names() if one in find(name).platforms()] for one in (VTD, AMD, SMMU)
+)
 
 SMALL_FORMS = [
     pytest.param(name, revision, marks=[pytest.mark.long] if name in LARGE or revision != "merged" else [])
@@ -213,6 +215,12 @@ def test_every_class_of_interleavings_is_explored_once_and_has_one_verdict(name:
 @pytest.mark.parametrize("name", small_forms_of(SLOW_ON_AMD, ON_AMD))
 def test_so_it_is_on_amd(name: str) -> None:
     compare_with_every_class(name, {"iommu": "amd", **AMD.small, **find(name).small, "revision": "merged"})
+
+
+@pytest.mark.ci_long
+@pytest.mark.parametrize("name", ON_SMMU)
+def test_so_it_is_on_smmus(name: str) -> None:
+    compare_with_every_class(name, {"iommu": "smmu", **SMMU.small, **find(name).small, "revision": "merged"})
 
 
 @pytest.mark.long
@@ -359,6 +367,7 @@ SWAPPED = [
     *((name, "levels=3 revision=merged coherent=false") for name in PROGRAMS),
     *((name, "levels=3 drain=false wait_faults=1 caching_mode=true") for name in ON_VTD),
     *((name, "iommu=amd levels=2 wait_faults=1 np_cache=true") for name in ON_AMD),
+    *((name, "iommu=smmu ipa_bits=32 wait_faults=1 drain=false") for name in ON_SMMU),
 ]
 
 

@@ -4,13 +4,14 @@ import random
 
 import pytest
 
-from emu.platforms import AMD, VTD
+from emu.platforms import AMD, SMMU, VTD
 from emu.scenarios.library import find
 from tests.classes import Classes
 from tests.programs import PROGRAMS
 from tests.test_soundness import (
     LARGE,
     ON_AMD,
+    ON_SMMU,
     ON_VTD,
     SLOW_ON_AMD,
     STRATEGIES,
@@ -71,6 +72,14 @@ def test_every_class_of_a_small_scenario_is_explored_once_and_has_one_verdict(na
 def test_so_it_is_on_amd(name: str) -> None:
     compare_with_every_class(
         name, {"iommu": "amd", **AMD.small, **find(name).small, **WALK_CACHES, "revision": "merged"}
+    )
+
+
+@pytest.mark.ci_long
+@pytest.mark.parametrize("name", ON_SMMU)
+def test_so_it_is_on_smmus(name: str) -> None:
+    compare_with_every_class(
+        name, {"iommu": "smmu", **SMMU.small, **find(name).small, **WALK_CACHES, "revision": "merged"}
     )
 
 
