@@ -374,9 +374,9 @@ AMD_MUTANTS = [
     ),
     Mutant(
         "a lookup by an entry that was dropped goes on",
-        CACHE,
-        "self.is_void = is_void(self.unit, self.request)",
-        "self.is_void = False",
+        "emu/iommus/iotlb.py",
+        "self.was_void = self.is_void(self.request)",
+        "self.was_void = False",
         f"{OF_WALK}what_is_cached_under_the_old_id_is_not_found_after_the_invalidation_of_the_entry_that_said_it",
     ),
     Mutant(

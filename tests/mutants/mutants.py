@@ -2,6 +2,7 @@
 
 from tests.mutants.amd import AMD_MUTANTS
 from tests.mutants.mutant import REVISIONS, Mutant
+from tests.mutants.smmu import SMMU_MUTANTS
 
 MERGED_WRAPPERS = f"{REVISIONS}merged/iommu.py"
 MERGED_HOOKS = f"{REVISIONS}merged/vtd.py"
@@ -873,4 +874,5 @@ if decode_pte(old, 1) is not None and old & ~3 == new & ~3:
         "flush_misses_last_page",
     ),
     *AMD_MUTANTS,
+    *SMMU_MUTANTS,
 ]

@@ -149,6 +149,20 @@ def device_joins_beside_a_removal(m: Machine) -> None:
 
 
 @program
+def page_mapped_beside_a_detach(m: Machine) -> None:
+    domain, frame = m.domain(1, devices=(NIC,)), m.allocate()
+    m.premap(domain, NEAR, m.allocate())
+
+    @m.cpu(0)
+    async def mapper(cpu: Cpu) -> None:
+        await m.hypervisor.guest_physmap_add_entry(cpu, domain, G, frame)
+
+    @m.cpu(1)
+    async def toolstack(cpu: Cpu) -> None:
+        await m.assignment.detach(cpu, domain, m.devices[NIC])
+
+
+@program
 def two_cpus_take_one_device_away(m: Machine) -> None:
     domain = m.domain(1, devices=(NIC,))
     m.premap(domain, G, m.allocate(), cached=True)
