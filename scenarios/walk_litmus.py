@@ -218,8 +218,8 @@ class Cast:
             await WriteBack(cpu.memory, address)
 
     async def tlbi(self, cpu: Cpu) -> None:
-        for index, context in self.driver.domains[self.domain.number].contexts.items():
-            await WriteTlbRegister(self.driver.iommus[index].unit.queue, vmid_of(context.value))
+        for context in self.driver.domains[self.domain.number].contexts.value:
+            await WriteTlbRegister(self.driver.iommus[context.iommu].unit.queue, vmid_of(context.bank))
 
     async def sync(self, cpu: Cpu) -> None:
         for iommu in self.driver.iommus:

@@ -65,7 +65,7 @@ def enter(machine: Machine, address: Maddr, value: int) -> None:
 
 def store(machine: Machine, address: Maddr, value: int) -> StoreRegister:
     """Return the store of a register of unit 0."""
-    return StoreRegister(registers_of(machine), address, value, "any")
+    return StoreRegister(registers_of(machine), address, value, "any", "00:1f.0")
 
 
 async def ask(machine: Machine, *asked: int) -> None:

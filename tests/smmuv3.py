@@ -17,7 +17,7 @@ from emu.machine.description import Description
 from emu.machine.machine import Machine
 from emu.platforms import SMMUV3
 from emu.units import WORD_BYTES, Maddr
-from tests.amd import HoldBack
+from tests.turns import HoldBack
 
 
 def smmuv3_machine(settings: Smmuv3Settings | None = None, *, is_checking: bool = True) -> Machine:

@@ -47,15 +47,15 @@ def cost_command(
     boot; without any, all that the vendor has. Only flushes are counted, and nothing is judged.
     """
     from emu.reports.cost import data
-    from emu.running.cost import Call, calls_on, count
+    from emu.running.cost import Call, calls_on, count, revisions_on
 
     texts = parse_parameters(parameters)
     refuse_options(texts)
     found, status = [], 0
     try:
-        known = PLATFORMS.get(texts.get("iommu", ""), VTD).revisions
+        known = revisions or revisions_on(texts)
         for call, order in product(map(Call, calls) if calls else calls_on(texts), orders or ORDERS):
-            costs = [count(call, order, revision, texts) for revision in revisions or known]
+            costs = [count(call, order, revision, texts) for revision in known]
             found += costs
             if not as_json:
                 show_table(costs)

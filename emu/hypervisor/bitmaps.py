@@ -53,11 +53,6 @@ class Bitmap:
         return TakeBit(self, count)
 
 
-def first_free(taken: int, count: int) -> int | None:
-    """Return the lowest bit of a word that is clear, among so many; None if none is."""
-    return next((number for number in range(count) if not taken >> number & 1), None)
-
-
 class ReadBits(Operation[int]):
     """Read a bitmap (Xen: arch/x86/include/asm/bitops.h, test_bit)."""
 

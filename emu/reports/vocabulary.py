@@ -194,6 +194,7 @@ KEYS = {
     "table_level": "1 for a leaf of 4 KiB, upwards",
     "old": "the word before",
     "value": "the word or the number read or written",
+    "value_list": "what was read or written, where it is a list",
     "value_flag": "what was read or written, where it is true or false",
     "value_text": "what was read or written, where it is a text; in hexadecimal, where it has more than 64 bits",
     "leaf": "the leaf word of a translation",

@@ -136,6 +136,15 @@ def body_of(m: Machine, domain: Domain, call: Call, order: int) -> Body:
     return lambda cpu: m.hypervisor.map(cpu, domain, FIRST, new, page_order=order)
 
 
+def revisions_on(parameters: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the revisions of emu's that a machine with these parameters can run.
+
+    Raises:
+        ScenarioError: for an unknown vendor.
+    """
+    return cost.platform_of(parameters).revisions
+
+
 def body_on_p2m(m: Machine, domain: Domain, call: Call, order: int) -> Body:
     """Map what the call needs in a p2m, where each page has the frame of its own number; return what the CPU does.
 

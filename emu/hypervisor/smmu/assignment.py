@@ -7,7 +7,7 @@ from emu.hypervisor.assignment import HandOver
 from emu.hypervisor.domain import Domain
 from emu.hypervisor.ops import EINVAL, ENODEV, OK
 from emu.hypervisor.smmu.flush import arm_smmu_tlb_inv_context, vmid_of
-from emu.hypervisor.smmu.state import Attached, Context, DriverState, SmmuIommu
+from emu.hypervisor.smmu.state import Attached, Context, DriverState, SmmuIommu, context_on, with_devices
 from emu.iommus.smmu.formats import (
     CBA2R_64BIT,
     CBAR_STAGE_2,
@@ -29,8 +29,6 @@ CONTROL = SCTLR_ENABLE | SCTLR_ACCESS_FLAG | SCTLR_TEX_REMAP | SCTLR_FAULT_REPOR
 
 Writes = list[tuple[Maddr, int, str]]
 """Registers with the values that are stored to them, in order."""
-
-Contexts = tuple[Context, ...]
 
 
 class StoreStreamControl(StoreRegister):
@@ -67,18 +65,6 @@ def bank_writes(registers: Registers, bank: int, domain: Domain, ipa_bits: int) 
     ]
 
 
-def context_on(contexts: Contexts, iommu: SmmuIommu) -> Context | None:
-    """Return a domain's context bank on a unit; None if it has none there."""
-    return next((context for context in contexts if context.iommu == iommu.index), None)
-
-
-def with_devices(contexts: Contexts, context: Context, change: int) -> Contexts:
-    """Return a domain's context banks after the number of devices of one has changed; without it at 0."""
-    changed = context._replace(devices=context.devices + change)
-    others = [other for other in contexts if other.iommu != context.iommu]
-    return (*others, changed) if changed.devices else (*others,)
-
-
 async def arm_smmu_attach_dev(cpu: Cpu, driver: DriverState, domain: Domain, device: Device) -> int:
     """Let a domain's tables translate for a device (Xen: arm/smmu.c, arm_smmu_attach_dev).
 
@@ -94,19 +80,19 @@ async def arm_smmu_attach_dev(cpu: Cpu, driver: DriverState, domain: Domain, dev
         if await attached.read() is not None:
             return EINVAL
         contexts = await xen_domain.contexts.read()
-        context = context_on(contexts, iommu) or await arm_smmu_init_domain_context(iommu, domain)
+        context = context_on(contexts, iommu.index) or await arm_smmu_init_domain_context(iommu, domain, device)
         stream = None if context is None else await iommu.smr_map.take(STREAMS)
         if context is None or stream is None:
             return EINVAL
         await xen_domain.contexts.write(with_devices(contexts, context, 1))
         await attached.write(Attached(domain.number, stream))
-        await write_all(iommu, [(registers.smr(stream), encode_smr(device.source_id), "smr")])
-        await StoreStreamControl(registers, registers.s2cr(stream), S2CR_TRANSLATE | context.bank, domain)
+        await write_all(iommu, [(registers.smr(stream), encode_smr(device.source_id), "smr")], device)
+        await StoreStreamControl(registers, registers.s2cr(stream), S2CR_TRANSLATE | context.bank, domain, device.bdf)
     await HandOver(device, domain.number)
     return OK
 
 
-async def arm_smmu_init_domain_context(iommu: SmmuIommu, domain: Domain) -> Context | None:
+async def arm_smmu_init_domain_context(iommu: SmmuIommu, domain: Domain, device: Device) -> Context | None:
     """Let a context bank translate by a domain's tables; None if no bank is free.
 
     (Xen: arm/smmu.c, arm_smmu_init_domain_context)
@@ -114,7 +100,7 @@ async def arm_smmu_init_domain_context(iommu: SmmuIommu, domain: Domain) -> Cont
     bank = await iommu.context_map.take(BANKS)
     if bank is None:
         return None
-    await write_all(iommu, bank_writes(iommu.unit.registers, bank, domain, iommu.unit.settings.ipa_bits))
+    await write_all(iommu, bank_writes(iommu.unit.registers, bank, domain, iommu.unit.settings.ipa_bits), device)
     return Context(iommu.index, bank, 0)
 
 
@@ -135,26 +121,28 @@ async def arm_smmu_detach_dev(cpu: Cpu, driver: DriverState, domain: Domain, dev
             return ENODEV
         stream = attached.stream
         await driver.attached[device.bdf].write(None)
-        await write_all(iommu, [(registers.s2cr(stream), S2CR_FAULT, "s2cr"), (registers.smr(stream), 0, "smr")])
+        writes: Writes = [(registers.s2cr(stream), S2CR_FAULT, "s2cr"), (registers.smr(stream), 0, "smr")]
+        await write_all(iommu, writes, device)
         await iommu.smr_map.clear(stream)
         contexts = await xen_domain.contexts.read()
-        context = context_on(contexts, iommu)
+        context = context_on(contexts, iommu.index)
         if context is not None and context.devices == 1:
-            await arm_smmu_destroy_domain_context(cpu, driver, iommu, context.bank)
+            await arm_smmu_destroy_domain_context(cpu, driver, device, context.bank)
         if context is not None:
             await xen_domain.contexts.write(with_devices(contexts, context, -1))
     await HandOver(device, None)
     return OK
 
 
-async def arm_smmu_destroy_domain_context(cpu: Cpu, driver: DriverState, iommu: SmmuIommu, bank: int) -> None:
-    """Disable a domain's context bank on a unit, invalidate what is cached through it, and free it.
+async def arm_smmu_destroy_domain_context(cpu: Cpu, driver: DriverState, device: Device, bank: int) -> None:
+    """Disable the context bank of a domain on a device's unit, invalidate what is cached through it, and free it.
 
     If the poll for the invalidation gives up, the bank is free all the same, and with it the VMID.
 
     (Xen: arm/smmu.c, arm_smmu_destroy_domain_context)
     """
-    await write_all(iommu, [(iommu.unit.registers.of_bank(bank, SCTLR), 0, "sctlr")])
+    iommu = driver.iommu_of(device)
+    await write_all(iommu, [(iommu.unit.registers.of_bank(bank, SCTLR), 0, "sctlr")], device)
     await arm_smmu_tlb_inv_context(cpu, driver, iommu, bank)
     await iommu.context_map.clear(bank)
 

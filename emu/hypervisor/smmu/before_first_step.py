@@ -4,9 +4,9 @@ from emu.devices.device import Device
 from emu.errors import LimitReached
 from emu.hypervisor.bitmaps import Bitmap
 from emu.hypervisor.domain import Domain
-from emu.hypervisor.smmu.assignment import bank_writes, context_on, with_devices
+from emu.hypervisor.smmu.assignment import bank_writes
 from emu.hypervisor.smmu.flush import vmid_of
-from emu.hypervisor.smmu.state import Attached, Context, DriverState
+from emu.hypervisor.smmu.state import Attached, Context, DriverState, context_on, with_devices
 from emu.iommus.formats import Translation
 from emu.iommus.iotlb import IotlbEntry
 from emu.iommus.paths import Tables
@@ -42,7 +42,7 @@ def enter_context(driver: DriverState, domain: Domain, device: Device) -> int:
     """Return the context bank of a domain for the unit of a device; if it has none, take one and let it translate."""
     xen_domain, iommu = driver.domains[domain.number], driver.iommu_of(device)
     contexts = xen_domain.contexts.value
-    context = context_on(contexts, iommu)
+    context = context_on(contexts, iommu.index)
     if context is None:
         context = Context(iommu.index, take(iommu.context_map, BANKS, f"context banks of {iommu.unit.name}"), 0)
         registers = iommu.unit.registers
@@ -73,7 +73,7 @@ def cache_leaf(
     level = unit.format.device_level
     _, registers = unit.registers.snapshot(device.source_id, unit.registers.value)
     of_device = (TableRead(level, unit.format.orders[level], address, 0, is_leaf=False) for address in registers)
-    context = context_on(driver.domains[domain.number].contexts.value, driver.iommu_of(device))
+    context = context_on(driver.domains[domain.number].contexts.value, driver.iommu_of(device).index)
     if context is None:
         return
     found, vmid = (*of_device, *reads), vmid_of(context.bank)

@@ -6,7 +6,7 @@ from emu.hypervisor.domain import Domain
 from emu.hypervisor.faults import Fault
 from emu.hypervisor.ops import ETIMEDOUT
 from emu.hypervisor.records import record_result
-from emu.hypervisor.smmu.state import NO_BANK, DriverState, SmmuIommu
+from emu.hypervisor.smmu.state import DriverState, SmmuIommu
 from emu.iommus.smmu.queue import SYNC, ReadTlbStatus, WriteTlbRegister
 from emu.units import Dfn
 

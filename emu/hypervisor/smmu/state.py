@@ -17,16 +17,13 @@ AS_OF_THE_PATCH = frozenset({Fix.HWDOM_ORDER})
 """The repairs that the driver has unless a scenario changes them: that of a mistake in the merged patch."""
 
 
-NO_BANK = -1
-
-
 @attrs.define(eq=False)
 class SmmuIommu:
     """The driver's state for one unit (Xen: arm/smmu.c, struct arm_smmu_device).
 
     Attributes:
         context_map: one bit for each context bank that is in use.
-        streams: one bit for each stream match register that is in use (Xen: arm/smmu.c, struct arm_smmu_device).
+        smr_map: one bit for each stream match register that is in use.
     """
 
     index: int
@@ -40,16 +37,32 @@ class SmmuIommu:
 
 
 class Context(NamedTuple):
-    """The context bank of a domain on one unit (Xen: arm/smmu.c, struct iommu_domain).
+    """What translates for a domain on one unit (Xen: arm/smmu.c, struct iommu_domain).
 
     Attributes:
         iommu: the index of the unit.
+        bank: the context bank; on an SMMUv3 the VMID under which the unit caches what is the domain's.
         devices: how many devices of the domain it translates for.
     """
 
     iommu: int
     bank: int
     devices: int
+
+
+Contexts = tuple[Context, ...]
+
+
+def context_on(contexts: Contexts, iommu: int) -> Context | None:
+    """Return a domain's context on a unit, named by its index; None if it has none there."""
+    return next((context for context in contexts if context.iommu == iommu), None)
+
+
+def with_devices(contexts: Contexts, context: Context, change: int) -> Contexts:
+    """Return a domain's contexts after the number of devices of one has changed; without it at 0."""
+    changed = context._replace(devices=context.devices + change)
+    others = [other for other in contexts if other.iommu != context.iommu]
+    return (*others, changed) if changed.devices else (*others,)
 
 
 class Attached(NamedTuple):
@@ -70,21 +83,16 @@ class XenDomain:
 
     Attributes:
         lock: guards its contexts, and is held across a flush.
-        contexts: the context banks that translate for it, one for each unit that it uses.
+        contexts: what translates for it, one for each unit that it uses.
     """
 
     number: int
     lock: SpinLock = attrs.field(init=False)
-    contexts: Variable[tuple[Context, ...]] = attrs.field(init=False)
+    contexts: Variable[Contexts] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.lock = SpinLock(f"d{self.number}.xen_domain_lock")
-
-    def context(self, unit: int) -> Variable[int]:
-        """Return the context bank for a unit, `NO_BANK` where the domain does not use the unit."""
-        if unit not in self.contexts:
-            self.contexts[unit] = Variable(f"d{self.number}.context[{unit}]", NO_BANK)
-        return self.contexts[unit]
+        self.contexts = Variable(f"d{self.number}.contexts", ())
 
 
 @attrs.define(eq=False)

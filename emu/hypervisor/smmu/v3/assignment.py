@@ -7,9 +7,9 @@ within the domain's own.
 from emu.cpus import Cpu
 from emu.devices.device import Device
 from emu.hypervisor.assignment import FindDevice, HandOver
-from emu.hypervisor.bitmaps import first_free
 from emu.hypervisor.domain import Domain
 from emu.hypervisor.ops import ENODEV, ENOSPC, OK
+from emu.hypervisor.smmu.state import Context, context_on, with_devices
 from emu.hypervisor.smmu.v3.state import VMIDS, DriverState, Smmuv3Iommu
 from emu.hypervisor.smmu.v3.stream_entries import enter_abort, enter_tables
 
@@ -20,15 +20,15 @@ async def arm_smmu_domain_finalise_s2(driver: DriverState, domain: Domain, iommu
     Nothing is invalidated: what the TLB holds under it stays (Xen: arm/smmu-v3.c, arm_smmu_domain_finalise_s2).
     """
     xen_domain = driver.domains[domain.number]
-    contexts = dict(await xen_domain.contexts.read())
-    if iommu.index not in contexts:
-        vmid = first_free(await iommu.vmid_map.read(), VMIDS)
+    contexts = await xen_domain.contexts.read()
+    context = context_on(contexts, iommu.index)
+    if context is None:
+        vmid = await iommu.vmid_map.take(VMIDS)
         if vmid is None:
             return None
-        await iommu.vmid_map.set(vmid)
-        contexts[iommu.index] = vmid
-        await xen_domain.contexts.write(tuple(contexts.items()))
-    return contexts[iommu.index]
+        context = Context(iommu.index, vmid, 0)
+    await xen_domain.contexts.write(with_devices(contexts, context, 1))
+    return context.bank
 
 
 async def arm_smmu_attach_dev(cpu: Cpu, driver: DriverState, domain: Domain, device: Device) -> int:
@@ -65,20 +65,23 @@ async def arm_smmu_detach_dev(cpu: Cpu, driver: DriverState, domain: Domain, dev
     async with driver.domains[domain.number].lock.held(cpu):
         await enter_abort(cpu, driver, domain, device)
         driver.attached.pop(device.bdf, None)
-        others = [other for other in driver.devices.values() if other.unit is device.unit and other is not device]
-        if not await FindDevice(domain, others):
-            await arm_smmu_domain_free(driver, domain, driver.iommu_of(device))
+        await arm_smmu_domain_free(driver, domain, driver.iommu_of(device))
     await HandOver(device, None)
     return OK
 
 
 async def arm_smmu_domain_free(driver: DriverState, domain: Domain, iommu: Smmuv3Iommu) -> None:
-    """Free a domain's VMID on a unit (Xen: arm/smmu-v3.c, arm_smmu_destroy_iommu_domain and arm_smmu_domain_free)."""
+    """Let a domain use a unit for one device less, and free its VMID there if that was the last.
+
+    (Xen: arm/smmu-v3.c, arm_smmu_destroy_iommu_domain and arm_smmu_domain_free)
+    """
     xen_domain = driver.domains[domain.number]
-    contexts = dict(await xen_domain.contexts.read())
-    vmid = contexts.pop(iommu.index)
-    await xen_domain.contexts.write(tuple(contexts.items()))
-    await iommu.vmid_map.clear(vmid)
+    contexts = await xen_domain.contexts.read()
+    context = context_on(contexts, iommu.index)
+    if context is not None:
+        await xen_domain.contexts.write(with_devices(contexts, context, -1))
+    if context is not None and context.devices == 1:
+        await iommu.vmid_map.clear(context.bank)
 
 
 async def arm_smmu_reassign_dev(cpu: Cpu, driver: DriverState, source: Domain, target: Domain, device: Device) -> int:

@@ -2,8 +2,8 @@
 
 from emu.devices.device import Device
 from emu.errors import LimitReached
-from emu.hypervisor.bitmaps import first_free
 from emu.hypervisor.domain import Domain
+from emu.hypervisor.smmu.state import Context, context_on, with_devices
 from emu.hypervisor.smmu.v3.state import VMIDS, DriverState
 from emu.iommus.formats import Translation
 from emu.iommus.iotlb import IotlbEntry
@@ -31,28 +31,29 @@ def put_entry(driver: DriverState, device: Device, entry: StreamTableEntry) -> N
         unit.memory.put(address, value)
 
 
-def vmid_of(driver: DriverState, domain: Domain, device: Device) -> int:
-    """Return the VMID of a domain on the unit of a device, and take one if it has none.
+def enter_context(driver: DriverState, domain: Domain, device: Device) -> int:
+    """Return the VMID of a domain for the unit of a device; if it has none, take one.
 
     Raises:
         LimitReached: if none is free.
     """
     xen_domain, iommu = driver.domains[domain.number], driver.iommu_of(device)
-    contexts = dict(xen_domain.contexts.value)
-    if iommu.index not in contexts:
-        vmid = first_free(iommu.vmid_map.value, VMIDS)
+    contexts = xen_domain.contexts.value
+    context = context_on(contexts, iommu.index)
+    if context is None:
+        vmid = iommu.vmid_map.first_free(VMIDS)
         if vmid is None:
             raise LimitReached(f"all VMIDs of {iommu.unit.name} are in use: use fewer domains")
         iommu.vmid_map.put(vmid)
-        contexts[iommu.index] = vmid
-        xen_domain.contexts.value = tuple(contexts.items())
-    return contexts[iommu.index]
+        context = Context(iommu.index, vmid, 0)
+    xen_domain.contexts.value = with_devices(contexts, context, 1)
+    return context.bank
 
 
 def enter_stream(driver: DriverState, domain: Domain, device: Device) -> None:
     """Let a domain's tables translate for a device (Xen: arm/smmu-v3.c, arm_smmu_attach_dev)."""
     ipa_bits = driver.iommu_of(device).unit.settings.ipa_bits
-    put_entry(driver, device, translating(vmid_of(driver, domain, device), ipa_bits, domain.pgd))
+    put_entry(driver, device, translating(enter_context(driver, domain, device), ipa_bits, domain.pgd))
     driver.attached[device.bdf] = domain
 
 
@@ -67,7 +68,10 @@ def cache_leaf(
     level, words = unit.format.device_level, unit.device_table.words(device.source_id)
     order = unit.format.orders[level]
     of_device = (TableRead(level, order, words[number], 0, is_leaf=False) for number in WORDS_READ)
-    found, vmid = (*of_device, *reads), vmid_of(driver, domain, device)
+    context = context_on(driver.domains[domain.number].contexts.value, driver.iommu_of(device).index)
+    if context is None:
+        return
+    found, vmid = (*of_device, *reads), context.bank
     unit.iotlb.insert(IotlbEntry(vmid, vmid, dfn, translation, found))
     if unit.walk_cache is not None:
         unit.walk_cache.insert_walk(vmid, Tables(vmid, domain.pgd, domain.levels), dfn, found)

@@ -23,5 +23,5 @@ async def arm_smmu_iotlb_flush_all(cpu: Cpu, driver: DriverState, domain: Domain
     """
     xen_domain = driver.domains[domain.number]
     async with xen_domain.lock.held(cpu):
-        for index, vmid in await xen_domain.contexts.read():
-            await arm_smmu_tlb_inv_context(cpu, driver, driver.iommus[index], vmid)
+        for context in await xen_domain.contexts.read():
+            await arm_smmu_tlb_inv_context(cpu, driver, driver.iommus[context.iommu], context.bank)
