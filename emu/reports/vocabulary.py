@@ -259,7 +259,7 @@ FLAGS = frozenset(
         "found", "deferred", "swapped",
     }
 )
-LISTS = frozenset({"parameters", "agents", "after", "steps_list"})
+LISTS = frozenset({"parameters", "agents", "after", "steps_list", "value_list"})
 """Keys whose values are numbers, true or false, and lists; all others are texts."""
 # fmt: on
 

@@ -162,7 +162,7 @@ VENDORS = {
     for one in (
         Vendor(VTD, {"levels": 3}, invalidate_on_vtd, WRITES_STATUS, "caching_mode"),
         Vendor(AMD, {"levels": 2}, invalidate_on_amd, WRITES_STATUS, "np_cache"),
-        Vendor(SMMU, {"ipa_bits": 32}, invalidate_on_smmu, (CompleteSync, "tlb.complete"), is_wide=True),
+        Vendor(SMMU, {"ipa_bits": 32}, invalidate_on_smmu, (CompleteSync, "queue.complete"), is_wide=True),
     )
 }
 

@@ -73,7 +73,7 @@ def said(events: Sequence[Event], *names: str) -> list[tuple[str, object]]:
     return [(event.name, event.fields.get("slot")) for event in events if event.name in names]
 
 
-DONE = ("invalidate.begin", "invalidate.complete", "tlb.complete", "told")
+DONE = ("invalidate.begin", "invalidate.complete", "queue.complete", "told")
 
 
 # What comes before a synchronisation, and what may overtake it
@@ -85,7 +85,7 @@ def test_a_synchronisation_completes_after_every_invalidation_before_it_and_only
     assert said(events, *DONE) == [
         *[(name, 0) for name in DONE[:2]],
         *[(name, 1) for name in DONE[:2]],
-        ("tlb.complete", 2),
+        ("queue.complete", 2),
         ("told", None),
     ]
 
@@ -93,21 +93,24 @@ def test_a_synchronisation_completes_after_every_invalidation_before_it_and_only
 @pytest.mark.parametrize("last", [False, True])
 def test_synchronisations_complete_in_their_order(last: bool) -> None:
     events = asked_for(machine_with(), InTurn(last), SYNC, SYNC, SYNC)
-    assert said(events, "tlb.complete", "told") == [*[("tlb.complete", number) for number in range(3)], ("told", None)]
+    assert said(events, "queue.complete", "told") == [
+        *[("queue.complete", number) for number in range(3)],
+        ("told", None),
+    ]
 
 
 @pytest.mark.parametrize(
     ("last", "order"),
     [
-        (False, [("tlb.complete", 0), ("invalidate.begin", 1), ("tlb.complete", 2)]),
-        (True, [("invalidate.begin", 1), ("tlb.complete", 0), ("tlb.complete", 2)]),
+        (False, [("queue.complete", 0), ("invalidate.begin", 1), ("queue.complete", 2)]),
+        (True, [("invalidate.begin", 1), ("queue.complete", 0), ("queue.complete", 2)]),
     ],
 )
 def test_a_later_invalidation_may_begin_before_a_synchronisation_has_completed(
     last: bool, order: list[tuple[str, int]]
 ) -> None:
     events = asked_for(machine_with(), InTurn(last), SYNC, 1, SYNC)
-    assert said(events, "tlb.complete", "invalidate.begin") == order
+    assert said(events, "queue.complete", "invalidate.begin") == order
 
 
 def explored(program: Callable[[], Machine]) -> Iterator[list[Event]]:
@@ -137,8 +140,8 @@ def test_both_orders_of_a_synchronisation_and_a_later_invalidation_are_explored(
 
         return machine
 
-    seen = {tuple(said(events, "tlb.complete", "invalidate.begin")) for events in explored(program)}
-    begun, first, last = ("invalidate.begin", 1), ("tlb.complete", 0), ("tlb.complete", 2)
+    seen = {tuple(said(events, "queue.complete", "invalidate.begin")) for events in explored(program)}
+    begun, first, last = ("invalidate.begin", 1), ("queue.complete", 0), ("queue.complete", 2)
     assert seen == {(begun, first, last), (first, begun, last)}
 
 
@@ -172,7 +175,7 @@ def test_the_synchronisation_of_a_second_cpu_prolongs_the_poll_of_the_first_one(
     execution = machine.execution(Order(turns))
     direct.run(execution)
     assert machine.conclude(execution) == []
-    events = [one for one in machine.trace.events() if one.name in {"tlb.status", "tlb.complete", "told"}]
+    events = [one for one in machine.trace.events() if one.name in {"queue.active", "queue.complete", "told"}]
     assert [(one.agent.name, one.fields.get("active")) for one in events if one.agent.name != "cpu1"] == [
         ("cpu0", 1),
         (UNIT, 1),
@@ -188,15 +191,18 @@ def test_a_poll_reads_active_until_all_that_were_asked_for_have_completed_and_is
     for events in explored(two_flushers):
         active = own = 0
         asked: dict[str, int] = {}
+        posts: dict[str, int] = {}
         done: set[int] = set()
         for event in events:
             name, slot, cpu = event.name, event.fields.get("slot", 0), event.agent.name
-            if name == "tlb.ask" and event.fields.get("descriptor") == "sync":
-                active, asked[cpu] = active + 1, slot
-            elif name == "tlb.complete":
+            if name == "queue.post":  # each CPU asks for an invalidation first, and then for a synchronisation
+                posts[cpu] = posts.get(cpu, 0) + 1
+                if posts[cpu] == 2:
+                    active, asked[cpu] = active + 1, slot
+            elif name == "queue.complete":
                 active -= 1
                 done.add(slot)
-            elif name == "tlb.status":
+            elif name == "queue.active":
                 assert event.fields["active"] == active
                 own = asked[cpu]
                 prolonged |= own in done and active > 0

@@ -84,7 +84,14 @@ def test_the_ledger_counts_an_invalidation_from_its_start(
 def test_asking_accepting_beginning_removing_and_completing_are_steps_of_their_own(execute: Execute) -> None:
     machine = two_domains()
     submit(execute, machine, 1)
-    stages = ["tlb.ask", "tlb.accept", "invalidate.begin", "iotlb.invalidate", "invalidate.complete", "tlb.complete"]
+    stages = [
+        "queue.post",
+        "queue.fetch",
+        "invalidate.begin",
+        "iotlb.invalidate",
+        "invalidate.complete",
+        "queue.complete",
+    ]
     found = [next(event.step for event in machine.trace.events() if event.name == stage) for stage in stages]
     assert found == sorted(set(found))
 

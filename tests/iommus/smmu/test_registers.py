@@ -157,7 +157,7 @@ def run(execute: Execute, machine: Machine, *writes: tuple[Maddr, int] | int) ->
                 await settle(machine, one)
 
     execute(machine)
-    return [event.step for event in machine.trace.events() if event.name in {"register.write", "invalidate.begin"}]
+    return [event.step for event in machine.trace.events() if event.name in {"stream.write", "invalidate.begin"}]
 
 
 def fault(machine: Machine) -> tuple[Maddr, int]:

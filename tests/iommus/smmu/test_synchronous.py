@@ -29,7 +29,7 @@ SYNCHRONOUS = SmmuSettings(ipa_bits=32, synchronous=True)
 BOTH = SmmuSettings(ipa_bits=32, synchronous=True, walk_at_once=True)
 OLD, NEW = 0x01D, 0x2E3
 
-ENGINE = ("tlb.accept", "invalidate.begin", "iotlb.invalidate", "invalidate.complete", "tlb.complete")
+ENGINE = ("queue.fetch", "invalidate.begin", "iotlb.invalidate", "invalidate.complete", "queue.complete")
 
 
 def machine_with(settings: SmmuSettings) -> Machine:
@@ -62,7 +62,7 @@ def test_what_is_asked_for_has_been_executed_by_the_end_of_the_step_that_asks_fo
 ) -> None:
     machine, found = after_asking(execute, SYNCHRONOUS, asked)
     assert found == left
-    (at,) = steps(machine.trace.events(), "tlb.ask")
+    (at,) = steps(machine.trace.events(), "queue.post")
     assert set(steps(machine.trace.events(), *ENGINE)) == {at}
     assert after_asking(execute, PLAIN, asked)[1] == [2, int(asked == SYNC)]
 
