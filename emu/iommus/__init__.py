@@ -12,7 +12,8 @@ synchronous.py  executing commands in the step that posts them
 invalidation.py  the steps of an invalidation: it begins, drops, completes
 device_entries.py  devices' own entries where a unit keeps them in a table; their cache
 entry_invalidation.py  the invalidation of such an entry, and the commands that a wait completes
-unit_by_entry.py  a unit that finds tables by such entries, and translations by the tag that they name
+unit_by_tag.py  a unit that finds cached translations by the tag of a device's tables
+unit_by_entry.py  such a unit that caches devices' entries
 status.py     the status words that a unit writes
 iotlb.py      the entries that a unit really caches
 counters.py   what a unit was asked to do, counted

@@ -108,7 +108,7 @@ class Vendor:
     @property
     def walk_tables(self) -> str:
         """Where its walk finds the walk of page tables."""
-        module = "unit_by_entry" if self.platform is AMD else f"{self.name}.walk"
+        module = "vtd.walk" if self.platform is VTD else "unit_by_tag"
         return f"emu.iommus.{module}.walk_tables"
 
     def machine(self, program: Program, **settings: Any) -> Machine:

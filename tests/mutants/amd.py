@@ -13,6 +13,7 @@ ENTRIES, TABLES = f"{DRIVER}device_entries.py", f"{DRIVER}tables.py"
 UNIT = "emu/iommus/amd/"
 DEVICE_TABLE, ENGINE, FORMATS = f"{UNIT}device_table.py", f"{UNIT}engine.py", f"{UNIT}formats.py"
 CACHE, BY_ENTRY = "emu/iommus/device_entries.py", "emu/iommus/unit_by_entry.py"
+BY_TAG = "emu/iommus/unit_by_tag.py"
 INVALIDATION = "emu/iommus/entry_invalidation.py"
 
 OF_HOOKS = "tests/hypervisor/amd/test_hooks.py::test_"
@@ -345,21 +346,21 @@ AMD_MUTANTS = [
     ),
     Mutant(
         "AMD translations are found by device",
-        BY_ENTRY,
+        BY_TAG,
         "request.user = request.tag = request.tables.tag",
         "request.user, request.tag = request.source_id, request.tables.tag",
         f"{OF_DEVICE_TABLE}the_devices_of_a_domain_find_each_others_translations",
     ),
     Mutant(
         "an AMD unit caches faults whatever NpCache says",
-        BY_ENTRY,
+        BY_TAG,
         "caches, cache = self.ledger.caches_non_present, self.walk_cache",
         "caches, cache = True, self.walk_cache",
         f"{OF_WALK}a_fault_is_cached_until_an_invalidation_if_the_unit_caches_non_present_entries_and_never_else",
     ),
     Mutant(
         "an address beyond the reach of the mode is translated",
-        BY_ENTRY,
+        BY_TAG,
         "if tables is None or not 0 <= request.dfn < self.format.reach(tables.levels):",
         "if tables is None:",
         f"{OF_WALK}the_last_page_within_reach_of_the_mode_is_translated_and_the_next_one_is_not",

@@ -2,7 +2,7 @@
 
 from tests.mutants.mutant import Mutant
 
-UNIT = "emu/iommus/smmu/"
+UNIT, BY_TAG = "emu/iommus/smmu/", "emu/iommus/unit_by_tag.py"
 ENGINE, FORMATS, QUEUE = f"{UNIT}engine.py", f"{UNIT}formats.py", f"{UNIT}queue.py"
 REGISTERS, STATE, UNITS, WALK = f"{UNIT}registers.py", f"{UNIT}state.py", f"{UNIT}unit.py", f"{UNIT}walk.py"
 
@@ -126,30 +126,30 @@ SMMU_MUTANTS = [
     # Walks
     Mutant(
         "SMMU translations are found by device",
-        WALK,
+        BY_TAG,
         "request.user = request.tag = request.tables.tag",
         "request.user, request.tag = request.source_id, request.tables.tag",
         f"{OF_WALK}devices_of_one_vmid_find_what_the_others_have_cached",
     ),
     Mutant(
         "an SMMU caches faults",
-        WALK,
-        "caches_non_present=False",
-        "caches_non_present=True",
+        BY_TAG,
+        "caches, cache = self.ledger.caches_non_present, self.walk_cache",
+        "caches, cache = True, self.walk_cache",
         f"{OF_WALK}a_fault_is_not_cached_be_the_leaf_not_valid_or_its_access_flag_clear",
     ),
     Mutant(
         "an address beyond the reach of an SMMU's tables is translated",
-        WALK,
-        "if tables is None or not 0 <= request.dfn < unit.format.reach(tables.levels):",
+        BY_TAG,
+        "if tables is None or not 0 <= request.dfn < self.format.reach(tables.levels):",
         "if tables is None:",
         f"{OF_WALK}the_last_page_within_reach_is_translated_and_the_next_one_is_not",
     ),
     Mutant(
         "a lookup by registers that were replaced goes on",
-        WALK,
-        "        lookup = LookupByTag(unit.iotlb, request, unit.is_void)\n",
-        "        lookup = LookupByTag(unit.iotlb, request, lambda _: False)\n",
+        BY_TAG,
+        "            lookup = LookupByTag(self.iotlb, request, self.has_lost_tables)\n",
+        "            lookup = LookupByTag(self.iotlb, request, lambda _: False)\n",
         f"{OF_WALK}what_another_device_has_cached_since_is_not_found_by_the_old_registers_after_an_invalidation",
     ),
     Mutant(

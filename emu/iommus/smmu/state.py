@@ -11,12 +11,13 @@ from emu.iommus.smmu.formats import smmu_format
 from emu.iommus.smmu.queue import TlbRegisters
 from emu.iommus.smmu.registers import PAGES, Registers
 from emu.iommus.smmu.settings import SmmuSettings
+from emu.iommus.unit_by_tag import UnitByTag
 from emu.iommus.walk_cache import WalkCache
 from emu.memory import Memory
 from emu.units import frame_address
 
 
-class SmmuState:
+class SmmuState(UnitByTag):
     """The state of a unit.
 
     Attributes:
@@ -30,7 +31,7 @@ class SmmuState:
         self.name = name
         self.format: TableFormat = smmu_format(settings.ipa_bits, settings.superpage_bits)
         self.sources: list[int] = []
-        self.settings = settings
+        self.settings: SmmuSettings = settings
         self.memory = memory
         self.trace = trace
         self.ledger = Ledger(name, memory, self.format, recorder=recorder)
@@ -50,17 +51,6 @@ class SmmuState:
         if self.requests.has_dropped_start(request) and self.is_from_another_root(request):
             return True
         return self.requests.is_void(request, self.was_replaced)
-
-    def is_from_another_root(self, request: Request) -> bool:
-        """Whether a walk started at a cached descriptor below another root than the registers name for its stream.
-
-        A VMID that was given away finds what is cached under it, whatever the root is. So once the descriptor has been
-        dropped, a new walk need not find the same, though no word was replaced.
-        """
-        highest = next((read for read in request.reads if read.level != self.format.device_level), None)
-        if request.tables is None or highest is None:
-            return False
-        return self.format.table_of(highest.address, request.dfn, highest.level) != request.tables.root
 
     def was_replaced(self, request: Request, read: TableRead, step: int) -> bool:
         """Whether a word, or the half of a word that is a register, had a newer value up to a step."""

@@ -163,7 +163,7 @@ def test_a_unit_that_caches_a_fault_is_noticed(
         return walk_tables(*arguments, **{**keywords, "caches_non_present": True})
 
     if is_broken:
-        monkeypatch.setattr("emu.iommus.smmu.walk.walk_tables", caching)
+        monkeypatch.setattr("emu.iommus.unit_by_tag.walk_tables", caching)
     machine = machine_with(cached=False)
     word, faulted, stored = words(machine, G)[1], machine.signal("faulted"), machine.signal("stored")
     leaf = machine.memory.peek(word)
