@@ -132,6 +132,7 @@ class Domain:
         known_dfns: every dfn at which a frame was ever mapped.
         p2m: the frame at each dfn, for code that moves pages.
         cpu_tlb: what the CPUs have cached of its page tables; None where they do not translate by them.
+        tracked_bit: of an entry, the bit that software clears in tables that it goes on to use; 0 where it clears none.
         ever_mapped: the dfns at which each frame was ever mapped.
     """
 
@@ -161,6 +162,7 @@ class Domain:
     p2m: dict[Dfn, Mfn] = attrs.field(factory=dict)
     ever_mapped: "dict[Mfn, SortedSet[Dfn]]" = attrs.field(factory=dict)
     cpu_tlb: CpuTlb | None = attrs.field(init=False, default=None)
+    tracked_bit: int = attrs.field(init=False, default=0)
 
     def __attrs_post_init__(self) -> None:
         self.mapping_lock = SpinLock(f"d{self.number}.mapping_lock")

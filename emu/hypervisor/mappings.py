@@ -14,7 +14,10 @@ from emu.units import WORD_BYTES, Dfn, Maddr
 
 
 def place_of(memory: Memory, domain: Domain, dfn: Dfn, address: Maddr) -> Place:
-    """Return the place of a word in one of the tables that a walk for a dfn reads; the word may be another dfn's."""
+    """Return the place of a word in one of the tables that a walk for a dfn reads; the word may be another dfn's.
+
+    Tables count whose entries software alone takes for valid.
+    """
     format_, table, level = domain.format, domain.pgd, domain.levels
     above: tuple[Maddr, ...] = ()
     read = write = True
@@ -25,7 +28,7 @@ def place_of(memory: Memory, domain: Domain, dfn: Dfn, address: Maddr) -> Place:
             return Place(above, level, Dfn(first), read, write)
         word = format_.entry_address(table, dfn, level)
         above = (*above, word)
-        entry = format_.read(memory.peek(word), level, dfn)
+        entry = format_.read(memory.peek(word) | domain.tracked_bit, level, dfn)
         if entry is None:
             break
         read, write = read and entry.read, write and entry.write

@@ -7,12 +7,15 @@ import pytest
 from emu import CLEAN, DOMID_IO, Cpu, Device, Dfn, Domain, Machine, Mfn, scenario
 from emu.checks.findings import FindingKind
 from emu.hypervisor.assignment import HandOver
+from emu.hypervisor.ops import READ_WRITE, MapFlags
 from emu.hypervisor.vtd.assignment import write_context
 from emu.hypervisor.vtd.flush import iommu_flush_context_device, iommu_flush_iotlb_dsi
+from emu.iommus.smmu.registers import TTBR0_HIGH, TTBR0_LOW, StoreRegister
 from emu.iommus.vtd.formats import ContextEntry, encode_context_entry
-from emu.memory import WORD_MASK
+from emu.memory import HALF_MASK, WORD_MASK
 from emu.reports.findings import sentence
 from tests.checks.exhausted import explored
+from tests.hypervisor.smmu.p2m import settle, unit_of
 from tests.vtd import driver_of
 
 NIC, DISK = "00:1f.0", "00:02.0"
@@ -157,3 +160,86 @@ def test_the_sentence_names_the_device_the_unit_and_the_domain_that_was_left() -
         f"stale translation (possible): when device {NIC} was given to domain 2 at step {step}, vtd0 could still "
         "translate for it by the tables of domain 1, which it has left ("
     )
+
+
+# A tag that is given to another domain
+
+
+async def stores_the_root(m: Machine, cpu: Cpu, second: Domain) -> None:
+    """Let the bank of a domain translate by the tables of another one."""
+    registers = unit_of(m).registers
+    for register, value in ((TTBR0_LOW, second.pgd & HALF_MASK), (TTBR0_HIGH, second.pgd >> 32)):
+        await StoreRegister(registers, registers.of_bank(0, register), value, "ttbr0", NIC)
+
+
+async def changes_the_tables_of_a_vmid(m: Machine, cpu: Cpu, _: Domain, second: Domain) -> None:
+    await stores_the_root(m, cpu, second)
+    await HandOver(m.devices[NIC], second.number)
+
+
+async def changes_them_and_invalidates(m: Machine, cpu: Cpu, _: Domain, second: Domain) -> None:
+    await stores_the_root(m, cpu, second)
+    await settle(m, 1)
+    await HandOver(m.devices[NIC], second.number)
+
+
+async def changes_them_and_invalidates_another_vmid(m: Machine, cpu: Cpu, _: Domain, second: Domain) -> None:
+    await stores_the_root(m, cpu, second)
+    await settle(m, 2)
+    await HandOver(m.devices[NIC], second.number)
+
+
+def inherits(toolstack: Toolstack, *, may_use: MapFlags | None = None, waits: int = 0) -> Found:
+    """Return what of another domain's shows when a CPU gives a device, and its VMID, to domain 2.
+
+    Args:
+        may_use: what domain 2 may do with the frame that is cached for domain 1; None if nothing.
+        waits: how often the CPU may give up waiting for the unit.
+    """
+
+    def build(m: Machine) -> None:
+        first, second = m.domain(1, devices=(NIC,)), m.domain(2)
+        frame = m.allocate(domain=first)
+        if may_use is not None:
+            m.let_map(frame, second, may_use)
+        m.premap(first, G, frame, cached=True)
+        m.allow_faults(waits=waits)
+
+        @m.cpu(0)
+        async def body(cpu: Cpu) -> None:
+            await toolstack(m, cpu, first, second)
+
+    program = scenario(expect=CLEAN, sequential=True, only={"smmu": "a VMID is given away"})(build)
+    done = explored(program, "ipa_bits=32 synchronous=false")
+    return [one[:6] for one in done.causes if one.kind is FindingKind.NOT_ISOLATED]
+
+
+async def frees_and_takes_the_bank(m: Machine, cpu: Cpu, first: Domain, second: Domain) -> None:
+    assert await m.assignment.reassign(cpu, first, second, m.devices[NIC]) == 0
+
+
+@pytest.mark.parametrize(
+    ("toolstack", "waits"),
+    [
+        (changes_the_tables_of_a_vmid, 0),
+        (changes_them_and_invalidates_another_vmid, 0),
+        (frees_and_takes_the_bank, 1),
+    ],
+)
+def test_a_device_that_finds_what_was_cached_for_another_domain_under_its_vmid_is_found(
+    toolstack: Toolstack, waits: int
+) -> None:
+    (found,) = inherits(toolstack, waits=waits)
+    assert (found[0], found[2], found[3], found[5]) == (FindingKind.NOT_ISOLATED, 2, G, "smmu0")
+
+
+@pytest.mark.parametrize("toolstack", [changes_them_and_invalidates, frees_and_takes_the_bank])
+def test_after_an_invalidation_of_the_vmid_it_finds_nothing(toolstack: Toolstack) -> None:
+    assert inherits(toolstack) == []
+
+
+@pytest.mark.parametrize(("may_use", "is_found"), [(READ_WRITE, False), (MapFlags.READABLE, True), (None, True)])
+def test_what_it_finds_of_a_frame_that_its_domain_may_use_is_no_breach(
+    may_use: MapFlags | None, *, is_found: bool
+) -> None:
+    assert bool(inherits(changes_the_tables_of_a_vmid, may_use=may_use)) is is_found

@@ -13,7 +13,7 @@ from emu.hypervisor.revisions.loader import BUNDLED
 from emu.machine.description import Description
 from emu.machine.machine import Machine
 from emu.platforms import PLATFORMS
-from emu.units import Dfn
+from emu.units import Dfn, Mfn
 
 G = Dfn(0x10)
 EACH = pytest.mark.parametrize("revision", BUNDLED)
@@ -26,7 +26,7 @@ def called(vendor: str, revision: str, use: IommuUse, missing: tuple[str, ...] =
     """Return a machine after a CPU has mapped and unmapped a page, and flushed it and its domain."""
     machine = Machine(Description(revision, PLATFORMS[vendor], is_checking=True))
     machine.hooks.missing |= set(missing)
-    domain, frame = machine.domain(0, devices=DEVICES.get(use, ()), use=use), machine.allocate()
+    domain, frame = machine.domain(0, devices=DEVICES.get(use, ()), use=use), machine.allocate(at=Mfn(G))
 
     @machine.cpu(0)
     async def caller(cpu: Cpu) -> None:
@@ -60,6 +60,17 @@ def test_hooks_leave_tables_alone_that_are_not_theirs_and_nothing_is_found(
 def test_hooks_of_vtd_do_nothing_for_a_domain_that_is_passed_through_and_those_of_amd_do(revision: str) -> None:
     assert stores(called("vtd", revision, IommuUse.PASSTHROUGH)) == []
     assert "pte.write" in stores(called("amd", revision, IommuUse.PASSTHROUGH))
+
+
+@EACH
+def test_hooks_of_the_smmu_change_the_tables_of_the_cpus_which_are_always_shared_on_arm(revision: str) -> None:
+    assert stores(called("smmu", revision, IommuUse.SHARED)) == ["pte.write", "pte.write", "pte.write", "pte.clear"]
+
+
+@EACH
+def test_where_the_smmu_is_not_used_they_are_not_called(revision: str) -> None:
+    machine = called("smmu", revision, IommuUse.OFF)
+    assert (stores(machine), machine.counters.posted, machine.findings) == ([], 0, [])
 
 
 @EACH

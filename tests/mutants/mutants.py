@@ -2,6 +2,7 @@
 
 from tests.mutants.amd import AMD_MUTANTS
 from tests.mutants.mutant import REVISIONS, Mutant
+from tests.mutants.p2m import P2M_MUTANTS
 from tests.mutants.smmu import SMMU_MUTANTS
 
 MERGED_WRAPPERS = f"{REVISIONS}merged/iommu.py"
@@ -875,4 +876,5 @@ if decode_pte(old, 1) is not None and old & ~3 == new & ~3:
     ),
     *AMD_MUTANTS,
     *SMMU_MUTANTS,
+    *P2M_MUTANTS,
 ]

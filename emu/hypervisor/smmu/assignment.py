@@ -83,6 +83,8 @@ async def arm_smmu_attach_dev(cpu: Cpu, driver: DriverState, domain: Domain, dev
         context = context_on(contexts, iommu.index) or await arm_smmu_init_domain_context(iommu, domain, device)
         stream = None if context is None else await iommu.smr_map.take(STREAMS)
         if context is None or stream is None:
+            if context is not None and not context.devices:
+                await arm_smmu_destroy_domain_context(cpu, driver, device, context.bank)
             return EINVAL
         await xen_domain.contexts.write(with_devices(contexts, context, 1))
         await attached.write(Attached(domain.number, stream))

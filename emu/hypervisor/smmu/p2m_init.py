@@ -7,7 +7,7 @@ from emu.hypervisor.ops import MapFlags
 from emu.hypervisor.p2m_types import P2mType
 from emu.hypervisor.smmu.entries import next_table, p2m_word, table_word
 from emu.iommus.requests import TableRead
-from emu.iommus.smmu.formats import root_tables
+from emu.iommus.smmu.formats import VALID, root_tables
 from emu.memory import Memory
 from emu.units import Dfn, Mfn, frame_address
 
@@ -21,7 +21,7 @@ def p2m_init(domain: Domain, ipa_bits: int) -> None:
     span, count = 1 << domain.format.orders[domain.levels + 1], root_tables(ipa_bits)
     first, *_ = [domain.frames.add_table(domain, Dfn(span // count * number)) for number in range(count)]
     domain.enter_root(frame_address(first))
-    domain.cpu_tlb = CpuTlb(domain.number)
+    domain.cpu_tlb, domain.tracked_bit = CpuTlb(domain.number), VALID
 
 
 def enter_page(

@@ -12,7 +12,7 @@ from emu.cpus import Cpu
 from emu.hypervisor.domain import Domain
 from emu.hypervisor.entries import load_pte
 from emu.hypervisor.smmu.entries import clean, is_lpae_valid, is_table, next_table
-from emu.hypervisor.smmu.p2m_lock import p2m_write_lock
+from emu.hypervisor.smmu.p2m_lock import P2mWrite, p2m_write_lock
 from emu.iommus.smmu.formats import VALID
 from emu.units import WORD_BYTES, Dfn, Maddr, offset
 
@@ -26,8 +26,13 @@ async def store_valid_bit(cpu: Cpu, domain: Domain, gfn: Dfn, address: Maddr, wo
     await clean(cpu, address)
 
 
-async def p2m_invalidate_table(cpu: Cpu, domain: Domain, first: Dfn, table: Maddr, level: int) -> None:
-    """Clear the valid bits in a table, which begins with a gfn (Xen: arch/arm/p2m.c, p2m_invalidate_table)."""
+async def p2m_invalidate_table(p2m: P2mWrite, first: Dfn, table: Maddr, level: int) -> None:
+    """Clear the valid bits in a table, which begins with a gfn (Xen: arch/arm/p2m.c, p2m_invalidate_table).
+
+    The CPUs' TLBs are flushed before the lock is dropped.
+    """
+    cpu, domain = p2m.cpu, p2m.domain
+    p2m.need_flush = True
     for index in range(1 << domain.format.index_bits[level - 1]):
         gfn, address = offset(first, index * domain.format.span(level)), Maddr(table + WORD_BYTES * index)
         word = await load_pte(cpu, domain, gfn, address, level)
@@ -36,10 +41,9 @@ async def p2m_invalidate_table(cpu: Cpu, domain: Domain, first: Dfn, table: Madd
 
 
 async def p2m_invalidate_root(cpu: Cpu, domain: Domain) -> None:
-    """Clear the valid bits at the top, and flush the CPUs' TLBs (Xen: arch/arm/p2m.c, p2m_invalidate_root)."""
+    """Clear the valid bits at the top (Xen: arch/arm/p2m.c, p2m_invalidate_root)."""
     async with p2m_write_lock(cpu, domain) as p2m:
-        p2m.need_flush = True
-        await p2m_invalidate_table(cpu, domain, Dfn(0), domain.pgd, domain.levels)
+        await p2m_invalidate_table(p2m, Dfn(0), domain.pgd, domain.levels)
 
 
 async def p2m_resolve_translation_fault(cpu: Cpu, domain: Domain, gfn: Dfn) -> bool:
@@ -47,7 +51,7 @@ async def p2m_resolve_translation_fault(cpu: Cpu, domain: Domain, gfn: Dfn) -> b
 
     (Xen: arch/arm/p2m.c, p2m_resolve_translation_fault)
     """
-    async with p2m_write_lock(cpu, domain):
+    async with p2m_write_lock(cpu, domain) as p2m:
         table, level = domain.pgd, domain.levels
         while level:
             address = domain.format.entry_address(table, gfn, level)
@@ -56,8 +60,7 @@ async def p2m_resolve_translation_fault(cpu: Cpu, domain: Domain, gfn: Dfn) -> b
                 return False
             if not is_lpae_valid(word):
                 if is_table(word, level):
-                    first = domain.format.base(gfn, level)
-                    await p2m_invalidate_table(cpu, domain, first, next_table(word), level - 1)
+                    await p2m_invalidate_table(p2m, domain.format.base(gfn, level), next_table(word), level - 1)
                 await store_valid_bit(cpu, domain, gfn, address, word | VALID, level)
                 return True
             if not is_table(word, level):

@@ -1,0 +1,135 @@
+"""An exploration of an SMMU's programs misses nothing: compared with every class of interleavings."""
+
+import random
+from typing import Any
+
+import pytest
+
+from emu.platforms import SMMU
+from emu.scenarios.library import bundled, find
+from emu.scenarios.scenario import BoundScenario
+from tests.classes import Classes
+from tests.smmu_programs import SMMU_PROGRAMS
+from tests.test_soundness import STRATEGIES, Following, compare_with_every_class, explored, outcome, seeded, swapped
+
+CELLS = [
+    (name, cell)
+    for name, scenario in bundled().items()
+    for cell in scenario.cells_on(SMMU)
+    if set(scenario.platforms()) == {SMMU}
+]
+"""The cells of the scenarios that are for an SMMU only."""
+
+
+def texts(pairs: str) -> dict[str, str]:
+    """Return parameters as a user writes them, by name."""
+    return dict(pair.split("=") for pair in pairs.split())
+
+
+@pytest.mark.parametrize(
+    "revision",
+    ["merged", *(pytest.param(one, marks=pytest.mark.ci_long) for one in ("implicit", "v1", "flush_on_error"))],
+)
+@pytest.mark.parametrize(("name", "cell"), CELLS)
+def test_every_class_of_interleavings_of_a_cell_is_explored_once_and_has_one_verdict(
+    name: str, cell: str, revision: str
+) -> None:
+    compare_with_every_class(name, {**SMMU.small, **find(name).small, **texts(cell), "revision": revision})
+
+
+@pytest.mark.ci_long
+@pytest.mark.parametrize("setting", ["synchronous=false", "synchronous=false drain=false coherent=false"])
+@pytest.mark.parametrize(("name", "cell"), CELLS)
+def test_so_it_is_with_an_engine_of_its_own(name: str, cell: str, setting: str) -> None:
+    compare_with_every_class(
+        name, {**SMMU.small, **find(name).small, **texts(cell), **texts(setting), "revision": "merged"}
+    )
+
+
+# Small programs
+
+SMALLEST = {"ipa_bits": "32", "superpage_bits": "1", "synchronous": "true", "walk_at_once": "true"}
+"""Superpages have two and four pages, so that a table has few entries."""
+
+SETTINGS = (
+    "",
+    "coherent=false",
+    "drain=false",
+    "walk_caches=true",
+    "break_for_units=true",
+    "walk_at_once=false",
+    "synchronous=false",
+)
+
+LARGE = (
+    "access_beside_a_page_that_xen_tracks",
+    "access_beside_a_removal_and_an_add",
+    "flushes_of_two_domains_beside_an_access",
+)
+"""Programs that have thousands of classes: only with `-m long`."""
+
+TOO_LARGE = (
+    "flushes_of_two_domains_beside_an_access",
+    "reassignment_that_gives_up_beside_a_flush_of_another_domain",
+    "removal_that_gives_up_beside_a_flush_of_another_domain",
+)
+"""Those that have tens of thousands of classes where the unit is an agent: random schedules are tried instead."""
+
+
+def programs() -> list[Any]:
+    """Return each program with each setting; those that are slow are marked."""
+    return [
+        pytest.param(name, setting, marks=pytest.mark.long if name in LARGE else pytest.mark.ci_long if setting else [])
+        for setting in SETTINGS
+        for name in SMMU_PROGRAMS
+        if setting != "synchronous=false" or name not in TOO_LARGE
+    ]
+
+
+def bound_to(name: str, setting: str) -> BoundScenario:
+    """Return a small program with settings."""
+    return SMMU_PROGRAMS[name].bind({**SMALLEST, "revision": "merged", **texts(setting)})
+
+
+@pytest.mark.parametrize(("name", "setting"), programs())
+def test_so_it_is_with_small_programs(name: str, setting: str) -> None:
+    bound = bound_to(name, setting)
+    classes = Classes.of(bound)
+    stepwise, short = explored(bound, sections=False), explored(bound, sections=True)
+    assert stepwise.done == classes.traces
+    assert set(stepwise.causes) == set(short.causes) == classes.signatures
+
+
+@pytest.mark.ci_long
+@pytest.mark.parametrize("name", TOO_LARGE)
+def test_random_schedules_of_the_largest_show_nothing_that_an_exploration_misses(name: str) -> None:
+    bound = bound_to(name, "synchronous=false")
+    assert seeded(bound, 2_000) <= set(explored(bound, sections=False).causes)
+
+
+@pytest.mark.parametrize("setting", ["coherent=false wait_faults=1 walk_caches=true", "synchronous=false drain=false"])
+@pytest.mark.parametrize("name", SMMU_PROGRAMS)
+def test_the_order_of_independent_steps_changes_nothing_that_anyone_is_told_or_finds(name: str, setting: str) -> None:
+    bound = bound_to(name, setting)
+    for seed in range(30):
+        drawn = Following(inner=STRATEGIES[seed % 2](seed))
+        before, chance = outcome(bound, drawn), random.Random(seed)
+        for _ in range(4):
+            assert outcome(bound, Following(swapped(drawn, chance))) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "setting", "kinds"),
+    [
+        ("access_beside_a_removal_and_an_add", "", set()),
+        ("access_beside_a_removal_and_an_add", "drain=false", {"stale"}),
+        ("access_beside_a_removal_that_nobody_flushes", "", {"stale"}),
+        ("access_beside_the_detach_of_the_last_device", "", set()),
+        ("access_beside_the_detach_of_one_of_two_devices", "", {"stale"}),
+        ("access_beside_a_split", "", set()),
+        ("access_beside_a_split", "break_for_units=true", {"no-break"}),
+    ],
+)
+def test_what_the_programs_show(name: str, setting: str, kinds: set[str]) -> None:
+    bound = bound_to(name, setting)
+    assert {cause.kind.value for cause in explored(bound, sections=True).causes} == kinds
