@@ -19,7 +19,6 @@ OF_SET_WAY, OF_FLUSH, OF_HOOKS = f"{TESTS}set_way.py::test_", f"{TESTS}flush.py:
 OF_ASSIGNMENT, OF_WRITE_BACK = f"{TESTS}assignment.py::test_", f"{TESTS}write_back.py::test_"
 OF_ATTACHED = "tests/checks/test_assignments.py::test_"
 
-BREAKS = f"{OF_P2M}an_entry_is_cleared_and_the_cpus_are_flushed_before_another_takes_its_place"
 REMOVAL = f"{OF_P2M}after_a_removal_the_cpus_are_flushed_before_the_lock_is_dropped"
 REPAIRED = f"{OF_P2M}a_repaired_p2m_flushes_the_smmu_after_the_store_and_the_cpus_of_a_removal_after_that"
 TRACKED = f"{OF_SET_WAY}a_removal_of_a_tracked_entry_stores_flushes_and_frees_nothing_though_repaired"
