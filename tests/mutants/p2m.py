@@ -6,7 +6,7 @@ MERGED_P2M, MERGED_HOOKS = f"{REVISIONS}merged/p2m.py", f"{REVISIONS}merged/smmu
 V1_P2M = f"{REVISIONS}v1/p2m.py"
 
 DRIVER = "emu/hypervisor/smmu/"
-ASSIGNMENT, DRIVER_FILE, ENTRIES = f"{DRIVER}assignment.py", f"{DRIVER}driver.py", f"{DRIVER}entries.py"
+ASSIGNMENT, INIT, ENTRIES = f"{DRIVER}assignment.py", f"{DRIVER}p2m_init.py", f"{DRIVER}entries.py"
 FLUSH, LOCK, SET_WAY = f"{DRIVER}flush.py", f"{DRIVER}p2m_lock.py", f"{DRIVER}set_way.py"
 SUPERPAGES, TABLES = f"{DRIVER}superpages.py", f"{DRIVER}tables.py"
 
@@ -276,7 +276,7 @@ OF_THE_P2M = [
     ),
     Mutant(
         "a store below an entry that Xen tracks is not charged",
-        DRIVER_FILE,
+        INIT,
         "CpuTlb(domain.number), VALID",
         "CpuTlb(domain.number), 0",
         TRACKED,
@@ -347,8 +347,8 @@ OF_THE_DRIVER = [
     Mutant(
         "one SMMU of several is flushed",
         FLUSH,
-        "        for iommu in driver.iommus:\n",
-        "        for iommu in driver.iommus[:1]:\n",
+        "        for context in await xen_domain.contexts.read():\n",
+        "        for context in (await xen_domain.contexts.read())[:1]:\n",
         f"{OF_FLUSH}each_unit_that_the_domain_uses_is_asked_once_for_its_vmid_there_and_for_a_synchronisation",
     ),
     Mutant("a bank is enabled before its tables have a width", ASSIGNMENT, TTBCR + SCTLR, SCTLR + TTBCR, ORDER),
@@ -377,9 +377,8 @@ OF_THE_DRIVER = [
     Mutant(
         "each device that leaves frees the bank of its domain",
         ASSIGNMENT,
-        "        if not await FindDevice(domain, others_behind(driver, device)):\n"
-        "            await arm_smmu_destroy_domain_context(cpu, driver, domain, device)\n    await HandOver",
-        "        await arm_smmu_destroy_domain_context(cpu, driver, domain, device)\n    await HandOver",
+        "        if context is not None and context.devices == 1:\n",
+        "        if context is not None:\n",
         f"{OF_ASSIGNMENT}detach_of_one_of_two_devices_flushes_nothing_so_that_requests_in_flight_may_go_on",
     ),
     Mutant(
@@ -392,16 +391,15 @@ OF_THE_DRIVER = [
     Mutant(
         "a bank that no device uses stays taken",
         ASSIGNMENT,
-        "            if not await FindDevice(domain, others_behind(driver, device)):\n"
-        "                await arm_smmu_destroy_domain_context(cpu, driver, domain, device)\n            return EINVAL",
-        "            return EINVAL",
+        "            if context is not None and not context.devices:\n",
+        "            if context is not None and context.devices:\n",
         f"{OF_ASSIGNMENT}without_a_free_stream_match_register_attach_is_refused_and_a_bank_that_was_taken_for_it_is_freed",
     ),
     Mutant(
         "a p2m has one table at the top",
-        DRIVER_FILE,
-        "        count = root_tables(settings.ipa_bits)\n",
-        "        count = 1\n",
+        INIT,
+        "span, count = 1 << domain.format.orders[domain.levels + 1], root_tables(ipa_bits)",
+        "span, count = 1 << domain.format.orders[domain.levels + 1], 1",
         f"{OF_P2M}the_second_root_table_leads_to_the_pages_above_512_gib",
     ),
 ]
@@ -432,8 +430,8 @@ OF_WHAT_IS_BELOW = [
     Mutant(
         "what was cached under a VMID for another domain is not looked for",
         "emu/checks/assignments.py",
-        "tables.until == inf and tables.root != now.root",
-        "tables.until == inf and tables.root == now.root",
+        "tables.tag == now.tag and tables.root != now.root",
+        "tables.tag == now.tag and tables.root == now.root",
         f"{OF_ATTACHED}a_device_that_finds_what_was_cached_for_another_domain_under_its_vmid_is_found",
     ),
     Mutant(

@@ -55,8 +55,8 @@ def driver_of(machine: Machine) -> SmmuDriver:
 
 
 def banks_of(machine: Machine, domain: int) -> list[int]:
-    """Return the context bank by which each unit translates for a domain; -1 where none does."""
-    return [driver_of(machine).domains[domain].context(number).value for number in range(len(machine.units))]
+    """Return the context bank by which each unit translates for a domain that uses it."""
+    return [context.bank for context in driver_of(machine).domains[domain].contexts.value]
 
 
 async def settle(machine: Machine, vmid: int) -> None:
