@@ -38,8 +38,8 @@ RARE = (
 """Settings with which events occur that are in no other execution."""
 
 NOWHERE = {
-    *("memory.load", "queue.error", "flush.skip", "context.void", "device_entry.void", "stream.fault"),
-    *("iotlb.evict", "iotlb.bypass", "walk.start", "dma.again"),
+    *("memory.load", "flush.skip", "context.void", "device_entry.void", "stream.fault"),
+    *("iotlb.evict", "iotlb.bypass", "walk.start"),
 }
 """Events that are in none of the executions that are looked at."""
 

@@ -9,6 +9,7 @@ from emu.hypervisor.revisions.loader import BUNDLED
 from emu.platforms import SMMU
 from emu.scenarios.library import bundled, find
 from emu.scenarios.scenario import BoundScenario
+from tests.cells import LITMUS
 from tests.classes import Classes
 from tests.smmu_programs import SMMU_PROGRAMS
 from tests.test_soundness import STRATEGIES, Following, compare_with_every_class, explored, outcome, seeded, swapped
@@ -21,9 +22,6 @@ CELLS = [
 ]
 """The cells of the scenarios that are for an SMMU only."""
 
-LITMUS = "walk_litmus"
-"""Its devices read so often that a cell may have tens of thousands of classes: only with `-m long`."""
-
 SLOW = "flush_between=true"
 """Cells with this parameter have thousands of classes."""
 
@@ -34,19 +32,20 @@ def texts(pairs: str) -> dict[str, str]:
 
 
 def cells() -> list[Any]:
-    """Return the cells on each revision; litmus tests call nothing that a revision has."""
+    """Return the cells on each revision; one stands for all where a scenario calls nothing of it."""
     return [
         pytest.param(name, cell, revision, marks=marks(name, cell, revision))
         for name, cell in CELLS
-        for revision in (("merged",) if name == LITMUS else BUNDLED)
+        for revision in BUNDLED
+        if name != LITMUS or revision == "merged"
     ]
 
 
 def marks(name: str, cell: str, revision: str) -> list[pytest.MarkDecorator]:
-    """Return the marks of a cell: merged is tried every time."""
-    if name == LITMUS:
+    """Return the marks of a cell: merged is tried every time, without the tens of thousands of classes of a litmus test."""
+    if name == LITMUS or revision != "merged":
         return [pytest.mark.long]
-    return [pytest.mark.ci_long] if revision != "merged" or SLOW in cell.split() else []
+    return [pytest.mark.ci_long] if SLOW in cell.split() else []
 
 
 @pytest.mark.parametrize(("name", "cell", "revision"), cells())
@@ -56,7 +55,7 @@ def test_every_class_of_interleavings_of_a_cell_is_explored_once_and_has_one_ver
     compare_with_every_class(name, {**SMMU.small, **find(name).small, **texts(cell), "revision": revision})
 
 
-@pytest.mark.ci_long
+@pytest.mark.long
 @pytest.mark.parametrize("setting", ["synchronous=false", "synchronous=false drain=false coherent=false"])
 @pytest.mark.parametrize(("name", "cell"), [one for one in CELLS if one[0] != LITMUS and SLOW not in one[1].split()])
 def test_so_it_is_with_an_engine_of_its_own(name: str, cell: str, setting: str) -> None:

@@ -70,7 +70,7 @@ def test_the_settings_of_its_units_are_its_parameters() -> None:
 
 
 def test_without_its_platform_nobody_knows_it() -> None:
-    with pytest.raises(ScenarioError, match="parameter iommu takes one of vtd, amd, smmu, not 'toy'"):
+    with pytest.raises(ScenarioError, match="parameter iommu takes one of vtd, amd, smmu, smmuv3, not 'toy'"):
         find(R1).bind({"iommu": "toy"})
 
 

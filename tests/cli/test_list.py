@@ -59,7 +59,7 @@ def test_the_revisions_as_json_name_folders_outside_of_the_working_directory_in_
     _, out, _ = emu("list", "--revisions", "--json")
     listed = json.loads(out)["revisions"]
     assert [one["name"] for one in listed] == list(ALL_BUNDLED)
-    assert [one["commit"] for one in listed] == ["cbe21fd047", None, "e8afe1124c", "0229adb138"]
+    assert [one["commit"] for one in listed] == ["cbe21fd047", None, "e8afe1124c", "0229adb138", "c447b7308b"]
     assert all(Path(one["folder"]) == FOLDER / one["name"] for one in listed)
     assert all(set(one) == {"name", "story", "commit", "folder"} for one in listed)
 

@@ -83,7 +83,7 @@ def test_a_vendor_that_the_user_names_is_the_only_one() -> None:
     both, amd = (list(map(str, grid(["free_before_flush"], one))) for one in ({}, {"iommu": ["amd"]}))
     assert amd == [f"{one.replace(' iommu=amd', '')} iommu=amd" for one in both if "iommu=amd" in one]
     assert list(grid(["domain_id_freed_too_early"], {"iommu": ["amd"]})) == []
-    with pytest.raises(ScenarioError, match="iommu takes one of vtd, amd, smmu, not 'gart'"):
+    with pytest.raises(ScenarioError, match="iommu takes one of vtd, amd, smmu, smmuv3, not 'gart'"):
         list(grid(["free_before_flush"], {"iommu": ["gart"]}))
 
 

@@ -75,7 +75,7 @@ def test_a_value_is_read_as_the_type_of_its_parameter(name: str, text: str, valu
         ("wet", "maybe", "wet takes true or false"),
         ("revision", "v9", "there is no revision 'v9': use one of implicit, v1, merged, flush_on_error, or a folder"),
         ("color", "red", "did you mean 'colour'"),
-        ("iommu", "gart", "iommu takes one of vtd, amd, smmu, not 'gart'"),
+        ("iommu", "gart", "iommu takes one of vtd, amd, smmu, smmuv3, not 'gart'"),
         ("queue_entries", "1", "queue_entries takes a whole number from 2 to 256"),
         ("zzz", "1", "painted has no parameter 'zzz'; it has count, colour"),
     ],
@@ -170,5 +170,5 @@ def test_a_scenario_of_all_vendors_has_cells_on_each() -> None:
 
 @pytest.mark.parametrize("only", [{"gart": "it is there"}, {"amd": ""}])
 def test_vendors_that_there_are_not_or_without_a_reason_are_refused(only: dict[str, str]) -> None:
-    with pytest.raises(ScenarioError, match="name one of vtd, amd, smmu, and why the others cannot run it"):
+    with pytest.raises(ScenarioError, match="name one of vtd, amd, smmu, smmuv3, and why the others cannot run it"):
         scenario(expect=CLEAN, only=only)
