@@ -85,6 +85,7 @@ TEXTS: Mapping[str, str] = {
     "stream.match": "find tables of tag {tag}",
     "stream.fault": "find no tables",
     "walk.read": "walk finds {page}: {entry}",
+    "walk.stream_entry": "walk reads the stream table entry",
     "walk.pass_through": "let pass untranslated",
     "iotlb.hit": "find {page} cached",
     "iotlb.miss": "{page} not cached",
