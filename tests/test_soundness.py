@@ -217,12 +217,6 @@ def test_so_it_is_on_amd(name: str) -> None:
     compare_with_every_class(name, {"iommu": "amd", **AMD.small, **find(name).small, "revision": "merged"})
 
 
-@pytest.mark.ci_long
-@pytest.mark.parametrize("name", ON_SMMU)
-def test_so_it_is_on_smmus(name: str) -> None:
-    compare_with_every_class(name, {"iommu": "smmu", **SMMU.small, **find(name).small, "revision": "merged"})
-
-
 @pytest.mark.long
 @pytest.mark.parametrize(("name", "revision"), SMALL_FORMS)
 def test_so_it_is_on_machines_that_are_not_small(name: str, revision: str) -> None:
@@ -376,7 +370,7 @@ def test_the_order_of_independent_steps_changes_nothing_that_anyone_is_told_or_f
     name: str, parameters: str
 ) -> None:
     bound = bound_to(name, parameters)
-    for seed in range(60):
+    for seed in range(16):
         drawn = Following(inner=STRATEGIES[seed % 2](seed))
         before, chance = outcome(bound, drawn), random.Random(seed)
         for _ in range(5):
@@ -432,7 +426,7 @@ def test_the_reference_races_have_so_many_traces(name: str, parameters: str, tra
 def test_random_schedules_show_nothing_that_an_exploration_misses(name: str) -> None:
     scenario = find(name)
     bound = scenario.bind({key: value for key, value in scenario.small.items() if key not in VTD.small})
-    assert seeded(bound, 500) <= set(explored(bound, sections=True).causes)
+    assert seeded(bound, 200) <= set(explored(bound, sections=True).causes)
 
 
 @pytest.mark.long

@@ -6,6 +6,7 @@ import pytest
 
 from emu.platforms import AMD, SMMU, VTD
 from emu.scenarios.library import find
+from tests.cells import LITMUS
 from tests.classes import Classes
 from tests.programs import PROGRAMS
 from tests.test_soundness import (
@@ -76,7 +77,7 @@ def test_so_it_is_on_amd(name: str) -> None:
 
 
 @pytest.mark.ci_long
-@pytest.mark.parametrize("name", ON_SMMU)
+@pytest.mark.parametrize("name", small_forms_of((LITMUS,), ON_SMMU))
 def test_so_it_is_on_smmus(name: str) -> None:
     compare_with_every_class(
         name, {"iommu": "smmu", **SMMU.small, **find(name).small, **WALK_CACHES, "revision": "merged"}

@@ -204,16 +204,14 @@ SLOW = ("device_moved_beside_an_access", "flushes_of_two_domains")
 """Programs that have many classes on machines that are not small."""
 
 
-def is_slow(name: str, form: str) -> bool:
-    """Whether the enumeration of a program takes seconds."""
-    return name in SLOW and form in LARGER
+def marks(name: str, form: str) -> list[pytest.MarkDecorator]:
+    """Return the marks of an enumeration: it is tried each time on a small machine, and where the unit is an agent."""
+    if form in LARGER and name in SLOW:
+        return [pytest.mark.long]
+    return [] if form in (SMALL, FORMS[-1]) else [pytest.mark.ci_long]
 
 
-CASES = [
-    pytest.param(name, form, marks=[pytest.mark.ci_long] if is_slow(name, form) else [])
-    for name in PROGRAMS
-    for form in FORMS
-]
+CASES = [pytest.param(name, form, marks=marks(name, form)) for name in PROGRAMS for form in FORMS]
 
 
 @pytest.mark.parametrize(("name", "form"), CASES)
