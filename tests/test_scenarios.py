@@ -101,25 +101,21 @@ def test_the_log_says_for_whom_and_how_long_two_cpus_waited() -> None:
 
 
 SLOW = ("np_cache=true", "free_after_detach", "completion_wait_given_up", "remove_moved_page", "coherent=false")
-"""Words of cells that take seconds: on other revisions than merged only with `-m long`."""
+"""Words of cells that take seconds."""
 
 
-def is_slow(what: str, revision: str) -> bool:
-    """Whether a cell is left to `-m long` as it takes seconds and its column has many that are like it."""
-    return revision != "merged" and any(word in what.split() for word in SLOW)
-
-
-def is_like_merged(what: str, revision: str) -> bool:
-    """Whether a cell is as on merged: it differs in error paths only and nothing fails, or its caller flushes."""
-    return revision == "flush_on_error" and "fail" not in what and "timeout" not in what
+def is_left_out(what: str, revision: str) -> bool:
+    """Whether a cell needs `-m long`: it is slow, or has as many traces as on merged, and the same findings."""
+    here, merged = (COMMITTED.get(f"{what} revision={one}") for one in (revision, "merged"))
+    if revision == "merged" or merged is None or here is None:
+        return False
+    is_like_merged = all(here[key] == merged[key] for key in ("traces", "signatures"))
+    return is_like_merged or any(word in what.split() for word in SLOW)
 
 
 @pytest.mark.parametrize(
     ("what", "revision"),
-    [
-        pytest.param(*cell, marks=[pytest.mark.long] if is_like_merged(*cell) or is_slow(*cell) else [])
-        for cell in CELLS
-    ],
+    [pytest.param(*cell, marks=[pytest.mark.long] if is_left_out(*cell) else []) for cell in CELLS],
 )
 def test_each_revision_has_the_verdict_of_the_table(what: str, revision: str) -> None:
     done = explored(bundled_with(*f"{what} revision={revision}".split(maxsplit=1)))
