@@ -94,10 +94,21 @@ TOO_LARGE = (
 """Those that have tens of thousands of classes where the unit is an agent: random schedules are tried instead."""
 
 
+OFTEN = ("coherent=false", "synchronous=false")
+"""Settings that are tried in each run, beside the smallest machine; the others with `-m long`."""
+
+
+def marks_of_program(name: str, setting: str) -> list[pytest.MarkDecorator]:
+    """Return the marks of a program with a setting."""
+    if name in LARGE or (setting and setting not in OFTEN):
+        return [pytest.mark.long]
+    return [pytest.mark.ci_long] if setting else []
+
+
 def programs() -> list[Any]:
     """Return each program with each setting; those that are slow are marked."""
     return [
-        pytest.param(name, setting, marks=pytest.mark.long if name in LARGE else pytest.mark.ci_long if setting else [])
+        pytest.param(name, setting, marks=marks_of_program(name, setting))
         for setting in SETTINGS
         for name in SMMU_PROGRAMS
         if setting != "synchronous=false" or name not in TOO_LARGE

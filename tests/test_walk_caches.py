@@ -68,7 +68,7 @@ def test_every_class_of_a_small_scenario_is_explored_once_and_has_one_verdict(na
     compare_with_every_class(name, {**VTD.small, **find(name).small, **WALK_CACHES, "revision": "merged"})
 
 
-@pytest.mark.ci_long
+@pytest.mark.long
 @pytest.mark.parametrize("name", small_forms_of(SLOW_ON_AMD, ON_AMD))
 def test_so_it_is_on_amd(name: str) -> None:
     compare_with_every_class(

@@ -199,16 +199,15 @@ FORMS = [
 ]
 
 
-SMALL, *LARGER = FORMS
+SMALL = FORMS[0]
 SLOW = ("device_moved_beside_an_access", "flushes_of_two_domains")
 """Programs that have many classes on machines that are not small."""
 
 
 def marks(name: str, form: str) -> list[pytest.MarkDecorator]:
     """Return the marks of an enumeration: it is tried each time on a small machine, and where the unit is an agent."""
-    if form in LARGER and name in SLOW:
-        return [pytest.mark.long]
-    return [] if form in (SMALL, FORMS[-1]) else [pytest.mark.ci_long]
+    is_tried = form == SMALL or (form == FORMS[-1] and name not in SLOW)
+    return [] if is_tried else [pytest.mark.long]
 
 
 CASES = [pytest.param(name, form, marks=marks(name, form)) for name in PROGRAMS for form in FORMS]
