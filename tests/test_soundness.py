@@ -229,7 +229,7 @@ def test_so_it_is_where_walks_do_not_snoop_and_a_write_buffer_stands_before_memo
     compare_with_every_class(name, {**VTD.small, **find(name).small, **WEAK, "revision": "merged"})
 
 
-@pytest.mark.ci_long
+@pytest.mark.long
 @pytest.mark.parametrize("name", small_forms_of(SLOW_IF_LOOSE, [name for name in ON_VTD if name != TOO_LARGE_IF_LOOSE]))
 def test_so_it_is_where_the_waits_of_the_driver_do_not_fence(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("emu.hypervisor.vtd.queue.WaitDescriptor", partial(WaitDescriptor, fence=False))

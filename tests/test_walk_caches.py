@@ -10,7 +10,6 @@ from tests.cells import LITMUS
 from tests.classes import Classes
 from tests.programs import PROGRAMS
 from tests.test_soundness import (
-    LARGE,
     ON_AMD,
     ON_SMMU,
     ON_VTD,
@@ -40,10 +39,7 @@ DEVICES_WALK = (
 
 SHORT = DEVICES_WALK[2:]
 
-SCENARIOS = [
-    pytest.param(name, marks=[pytest.mark.long] if name in LARGE else [] if name in SHORT else [pytest.mark.ci_long])
-    for name in ON_VTD
-]
+SCENARIOS = [pytest.param(name, marks=[] if name in SHORT else [pytest.mark.long]) for name in ON_VTD]
 
 REPLACED = (
     "accesses_beside_a_table_that_is_cut_off",
