@@ -14,7 +14,7 @@ import pytest
 from emu.checks.findings import FindingKind
 from emu.cpus import Cpu
 from emu.devices.device import Device
-from emu.engine import Agent, Choose, Wait
+from emu.engine import Wait
 from emu.engine.hosts import direct
 from emu.hypervisor.vtd.flush import iommu_flush_cache_entry
 from emu.hypervisor.vtd.queue import qinval_update
@@ -33,6 +33,7 @@ from emu.iommus.vtd.settings import VtdSettings
 from emu.machine.description import Description
 from emu.machine.machine import Machine
 from emu.units import WORD_BYTES, Dfn, Maddr, address_frame, frame_address
+from tests.turns import Lagging
 from tests.vtd import driver_of
 
 DEVICES = ("00:1f.0", "00:02.0")
@@ -90,25 +91,6 @@ async def access(device: Device, accesses: Sequence[tuple[Dfn, bool]]) -> None:
     """Make the accesses of a device."""
     for page, is_write in accesses:
         await (device.write(page, 7) if is_write else device.read(page))
-
-
-@attrs.define
-class Lagging:
-    """Runs whoever has the highest of random priorities, which change now and then."""
-
-    random: random.Random
-    of: dict[int, float] = attrs.field(factory=dict)
-
-    def pick(self, enabled: Sequence[Agent]) -> Agent:
-        for agent in enabled:
-            self.of.setdefault(agent.number, self.random.random())
-        first = max(enabled, key=lambda agent: self.of[agent.number])
-        if self.random.random() < 1 / 6:
-            self.of[first.number] = self.random.random()
-        return first
-
-    def choose(self, choice: Choose) -> int:
-        return int(self.random.random() * choice.count)
 
 
 def run(seed: int, **settings: bool) -> tuple[set[FindingKind], int]:
