@@ -20,7 +20,7 @@ from emu.reports.log import LOG_FORMAT, Record, agent_name, records
 from emu.reports.occurrences import FILE, Occurrence, emitters, occurrences
 from emu.reports.vocabulary import EVENTS, KEYS
 from emu.running.verdict import Verdict
-from emu.scenarios.library import bundled, bundled_names
+from emu.scenarios.library import bundled, bundled_names, find
 from tests.running.explored import bundled_with, explored
 
 PAGE = Path(__file__).parent.parent / "docs/glossary.md"
@@ -78,7 +78,7 @@ def looked_at() -> Iterator[Occurrence]:
 
 
 def runs(name: str, parameters: str) -> bool:
-    return not parameters or any(parameters.endswith(one.name) for one in bundled()[name].platforms()[1:])
+    return not parameters or any(parameters.endswith(one.name) for one in find(name).platforms()[1:])
 
 
 def survey() -> dict[str, dict[str, Occurrence]]:

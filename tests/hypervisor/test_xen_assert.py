@@ -14,7 +14,7 @@ from emu.machine.machine import Machine
 from emu.platforms import AMD as AMD_VI
 from emu.reports.findings import sentence
 from emu.scenarios.expectation import CLEAN
-from emu.scenarios.library import bundled
+from emu.scenarios.library import bundled, find
 from emu.scenarios.scenario import BoundScenario, scenario
 from emu.units import Dfn
 from tests.revisions import copy_of
@@ -90,7 +90,7 @@ def test_v1_itself_does_not_break_it() -> None:
 
 @pytest.mark.parametrize("name", OF_AMD)
 def test_no_scenario_makes_the_one_revision_that_asserts_break_its_assertion(name: str) -> None:
-    bound = bundled()[name].bind({**AMD, "revision": "v1", "debug_build": "true"})
+    bound = find(name).bind({**AMD, "revision": "v1", "debug_build": "true"})
     for seed in range(3):
         _, findings = run(bound, seed)
         asserted = [finding.claim for finding in findings if isinstance(finding, Asserted)]

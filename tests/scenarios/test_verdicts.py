@@ -7,7 +7,7 @@ from emu.checks.findings import FindingKind
 from emu.errors import ScenarioError
 from emu.machine.machine import Machine
 from emu.scenarios.expectation import CLEAN, LOST_ERROR, OWED, RELEASED, STALE, Expectation, parse_expectation
-from emu.scenarios.library import bundled
+from emu.scenarios.library import bundled_names, find
 from emu.scenarios.scenario import scenario
 from emu.scenarios.verdicts import Verdicts
 
@@ -121,9 +121,9 @@ def test_expect_and_verdicts_do_not_go_together() -> None:
         scenario(expect=CLEAN, verdicts="- | clean")
 
 
-@pytest.mark.parametrize("name", bundled())
+@pytest.mark.parametrize("name", bundled_names())
 def test_each_scenario_that_comes_with_emu_has_parameters_for_the_conditions_of_its_table(name: str) -> None:
-    one = bundled()[name]
+    one = find(name)
     for cell in one.cells:
         texts = dict(pair.split("=") for pair in cell.split())
         for revision in one.platform_of(texts).revisions:
