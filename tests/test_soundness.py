@@ -197,13 +197,17 @@ SLOW_VARIANTS = (
 """Variants whose enumeration takes many seconds: only with `-m long`."""
 
 
-def compare_with_every_class(name: str, parameters: dict[str, str]) -> None:
-    """Explore a scenario step by step and in short sections, and hold that against every class of interleavings."""
-    bound = find(name).bind(parameters)
+def compare(bound: BoundScenario) -> None:
+    """Explore a program step by step and in short sections, and hold that against every class of interleavings."""
     classes = Classes.of(bound)
     stepwise, short = explored(bound, sections=False), explored(bound, sections=True)
     assert stepwise.done == classes.traces
     assert set(stepwise.causes) == set(short.causes) == classes.signatures
+
+
+def compare_with_every_class(name: str, parameters: dict[str, str]) -> None:
+    """Compare the exploration of a scenario that comes with emu."""
+    compare(find(name).bind(parameters))
 
 
 @pytest.mark.parametrize(("name", "revision"), SMALL_FORMS)
@@ -356,6 +360,15 @@ def swapped(strategy: Following, chance: random.Random) -> list[Way]:
     return [way for way, _ in steps]
 
 
+def swap_independent_steps(bound: BoundScenario, *, seeds: int, times: int) -> None:
+    """Draw schedules, and hold each against what swapping independent steps makes of it, a number of times."""
+    for seed in range(seeds):
+        drawn = Following(inner=STRATEGIES[seed % 2](seed))
+        before, chance = outcome(bound, drawn), random.Random(seed)
+        for _ in range(times):
+            assert outcome(bound, Following(swapped(drawn, chance))) == before
+
+
 SWAPPED = [
     *((name, "levels=3 revision=merged synchronous=true walk_at_once=true drain=false") for name in PROGRAMS),
     *((name, "levels=3 revision=merged coherent=false") for name in PROGRAMS),
@@ -369,12 +382,7 @@ SWAPPED = [
 def test_the_order_of_independent_steps_changes_nothing_that_anyone_is_told_or_finds(
     name: str, parameters: str
 ) -> None:
-    bound = bound_to(name, parameters)
-    for seed in range(16):
-        drawn = Following(inner=STRATEGIES[seed % 2](seed))
-        before, chance = outcome(bound, drawn), random.Random(seed)
-        for _ in range(5):
-            assert outcome(bound, Following(swapped(drawn, chance))) == before
+    swap_independent_steps(bound_to(name, parameters), seeds=16, times=5)
 
 
 def test_nor_is_a_finding_that_only_an_engine_far_behind_leads_to() -> None:
@@ -394,11 +402,7 @@ def test_nor_is_a_finding_that_only_an_engine_far_behind_leads_to() -> None:
     ],
 )
 def test_with_an_engine_of_its_own_too(name: str, parameters: str) -> None:
-    bound = bound_to(name, parameters)
-    classes = Classes.of(bound)
-    done = explored(bound, sections=False)
-    assert done.done == classes.traces
-    assert set(done.causes) == set(explored(bound, sections=True).causes) == classes.signatures
+    compare(bound_to(name, parameters))
 
 
 @pytest.mark.parametrize(

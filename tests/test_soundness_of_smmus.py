@@ -1,44 +1,39 @@
 """An exploration of an SMMU's programs misses nothing: compared with every class of interleavings."""
 
-import random
 from typing import Any
 
 import pytest
 
-from emu.hypervisor.revisions.loader import BUNDLED
 from emu.platforms import SMMU
-from emu.scenarios.library import bundled, find
+from emu.scenarios.library import find
 from emu.scenarios.scenario import BoundScenario
-from tests.cells import LITMUS
-from tests.classes import Classes
+from tests.cells import CELLS, LITMUS
 from tests.smmu_programs import SMMU_PROGRAMS
-from tests.test_soundness import STRATEGIES, Following, compare_with_every_class, explored, outcome, seeded, swapped
+from tests.test_soundness import (
+    ON_SMMU,
+    compare,
+    compare_with_every_class,
+    explored,
+    seeded,
+    swap_independent_steps,
+)
 
-CELLS = [
-    (name, cell)
-    for name, scenario in bundled().items()
-    if set(scenario.platforms()) == {SMMU}
-    for cell in scenario.cells_on(SMMU)
-]
-"""The cells of the scenarios that are for an SMMU only."""
+ON_EACH = [(*what.partition(" ")[::2], revision) for what, revision in CELLS if what.split()[0] in ON_SMMU]
+"""Scenario, parameters and revision: the cells of the scenarios that an SMMU can run, which are for it alone."""
 
 SLOW = "flush_between=true"
 """Cells with this parameter have thousands of classes."""
+
+OF_MODERATE_SIZE = [
+    (name, cell)
+    for name, cell, revision in ON_EACH
+    if revision == "merged" and name != LITMUS and SLOW not in cell.split()
+]
 
 
 def texts(pairs: str) -> dict[str, str]:
     """Return parameters as a user writes them, by name."""
     return dict(pair.split("=") for pair in pairs.split())
-
-
-def cells() -> list[Any]:
-    """Return the cells on each revision; one stands for all where a scenario calls nothing of it."""
-    return [
-        pytest.param(name, cell, revision, marks=marks(name, cell, revision))
-        for name, cell in CELLS
-        for revision in BUNDLED
-        if name != LITMUS or revision == "merged"
-    ]
 
 
 def marks(name: str, cell: str, revision: str) -> list[pytest.MarkDecorator]:
@@ -48,7 +43,7 @@ def marks(name: str, cell: str, revision: str) -> list[pytest.MarkDecorator]:
     return [pytest.mark.ci_long] if SLOW in cell.split() else []
 
 
-@pytest.mark.parametrize(("name", "cell", "revision"), cells())
+@pytest.mark.parametrize(("name", "cell", "revision"), [pytest.param(*one, marks=marks(*one)) for one in ON_EACH])
 def test_every_class_of_interleavings_of_a_cell_is_explored_once_and_has_one_verdict(
     name: str, cell: str, revision: str
 ) -> None:
@@ -57,7 +52,7 @@ def test_every_class_of_interleavings_of_a_cell_is_explored_once_and_has_one_ver
 
 @pytest.mark.long
 @pytest.mark.parametrize("setting", ["synchronous=false", "synchronous=false drain=false coherent=false"])
-@pytest.mark.parametrize(("name", "cell"), [one for one in CELLS if one[0] != LITMUS and SLOW not in one[1].split()])
+@pytest.mark.parametrize(("name", "cell"), OF_MODERATE_SIZE)
 def test_so_it_is_with_an_engine_of_its_own(name: str, cell: str, setting: str) -> None:
     compare_with_every_class(
         name, {**SMMU.small, **find(name).small, **texts(cell), **texts(setting), "revision": "merged"}
@@ -122,11 +117,7 @@ def bound_to(name: str, setting: str) -> BoundScenario:
 
 @pytest.mark.parametrize(("name", "setting"), programs())
 def test_so_it_is_with_small_programs(name: str, setting: str) -> None:
-    bound = bound_to(name, setting)
-    classes = Classes.of(bound)
-    stepwise, short = explored(bound, sections=False), explored(bound, sections=True)
-    assert stepwise.done == classes.traces
-    assert set(stepwise.causes) == set(short.causes) == classes.signatures
+    compare(bound_to(name, setting))
 
 
 @pytest.mark.ci_long
@@ -139,12 +130,7 @@ def test_random_schedules_of_the_largest_show_nothing_that_an_exploration_misses
 @pytest.mark.parametrize("setting", ["coherent=false wait_faults=1 walk_caches=true", "synchronous=false drain=false"])
 @pytest.mark.parametrize("name", SMMU_PROGRAMS)
 def test_the_order_of_independent_steps_changes_nothing_that_anyone_is_told_or_finds(name: str, setting: str) -> None:
-    bound = bound_to(name, setting)
-    for seed in range(30):
-        drawn = Following(inner=STRATEGIES[seed % 2](seed))
-        before, chance = outcome(bound, drawn), random.Random(seed)
-        for _ in range(4):
-            assert outcome(bound, Following(swapped(drawn, chance))) == before
+    swap_independent_steps(bound_to(name, setting), seeds=30, times=4)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,5 @@
 """Where walks start at cached table entries, an exploration misses nothing, and no device uses what it must not."""
 
-import random
-
 import pytest
 
 from emu.platforms import AMD, SMMU, VTD
@@ -14,15 +12,12 @@ from tests.test_soundness import (
     ON_SMMU,
     ON_VTD,
     SLOW_ON_AMD,
-    STRATEGIES,
-    Following,
     bound_to,
     compare_with_every_class,
     explored,
-    outcome,
     seeded,
     small_forms_of,
-    swapped,
+    swap_independent_steps,
 )
 
 WALK_CACHES = {"walk_caches": "true"}
@@ -118,11 +113,7 @@ def test_so_it_is_of_other_such_programs_and_of_other_units(name: str, form: str
 @pytest.mark.parametrize("name", REPLACED)
 def test_the_order_of_independent_steps_changes_nothing_that_anyone_is_told_or_finds(name: str) -> None:
     bound = bound_to(name, "levels=3 revision=merged synchronous=true walk_caches=true")
-    for seed in range(60):
-        drawn = Following(inner=STRATEGIES[seed % 2](seed))
-        before, chance = outcome(bound, drawn), random.Random(seed)
-        for _ in range(5):
-            assert outcome(bound, Following(swapped(drawn, chance))) == before
+    swap_independent_steps(bound, seeds=60, times=5)
 
 
 @pytest.mark.parametrize("name", PROGRAMS)

@@ -4,7 +4,6 @@ In these programs much depends on what a step of the SMMU declares: stores to it
 their completions, and walks that read the registers first.
 """
 
-import random
 from collections.abc import Callable
 
 import pytest
@@ -19,7 +18,7 @@ from emu.scenarios.scenario import BoundScenario, Build, scenario
 from emu.units import Dfn, frame_address, offset
 from tests.classes import Classes
 from tests.smmu import registers_of, settle, store, stream_of
-from tests.test_soundness import STRATEGIES, Following, explored, outcome, seeded, swapped
+from tests.test_soundness import explored, seeded, swap_independent_steps
 
 G = Dfn(0x400)
 NEAR = offset(G, 1)
@@ -216,7 +215,7 @@ CASES = [pytest.param(name, form, marks=marks(name, form)) for name in PROGRAMS 
 @pytest.mark.parametrize(("name", "form"), CASES)
 def test_every_class_of_a_program_is_explored_once_and_has_one_verdict(name: str, form: str) -> None:
     small = bound(name, form)
-    classes, done = Classes.of(small), explored(bound(name, form), sections=False)
+    classes, done = Classes.of(small), explored(small, sections=False)
     assert done.done == classes.traces
     assert set(done.causes) == set(explored(small, sections=True).causes) == classes.signatures >= seeded(small, 60)
     assert not done.has_emulator_bug
@@ -225,9 +224,4 @@ def test_every_class_of_a_program_is_explored_once_and_has_one_verdict(name: str
 @pytest.mark.parametrize("form", ["", "walk_caches=true", "coherent=false drain=false"])
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_the_order_of_independent_steps_changes_nothing_that_anyone_is_told_or_finds(name: str, form: str) -> None:
-    small = bound(name, form)
-    for seed in range(20):
-        drawn = Following(inner=STRATEGIES[seed % 2](seed))
-        before, chance = outcome(small, drawn), random.Random(seed)
-        for _ in range(5):
-            assert outcome(small, Following(swapped(drawn, chance))) == before
+    swap_independent_steps(bound(name, form), seeds=20, times=5)
